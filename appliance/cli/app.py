@@ -1,0 +1,55 @@
+"""The program's entry point: the command table, and the one place errors are caught.
+
+Starting the program imports Typer and nothing heavy: every command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from appliance import __version__
+from appliance.cli.console import print_error
+from appliance.errors import ApplianceError
+
+app = typer.Typer(
+    name="appliance",
+    help="Provision air-gapped inference nodes from signed offline bundles.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"appliance {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(  # noqa: ARG001 - consumed by the eager callback
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show tracebacks of errors."),
+) -> None:
+    if verbose:
+        os.environ["APPLIANCE_VERBOSE"] = "1"
+
+
+def main() -> None:
+    """Run the program and exit with the code of DESIGN's table (see ``appliance.errors``)."""
+    try:
+        app()
+    except ApplianceError as error:
+        if os.environ.get("APPLIANCE_VERBOSE"):
+            traceback.print_exc()
+        print_error(error, as_json="--json" in sys.argv)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(130)

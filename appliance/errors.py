@@ -1,0 +1,246 @@
+"""The errors a person can act on, and the exit code each of them owns.
+
+Every error says what failed, what was found, what was wanted and what to do next.  One class per
+thing to act on; the class name is the stable name in JSON output.  A wrong call by our own code is a
+``ValueError`` or ``RuntimeError`` and ends as exit code 1 instead.
+
+Exit codes (the whole program):
+
+==== =======================================================================
+0    done
+1    internal fault: a bug of ours
+2    usage: the command line is wrong
+3    definition, lock, inventory or settings invalid
+4    bundle (or an artefact for it) untrusted or damaged
+5    preflight failed: the station, the medium or the node is not ready
+6    unreachable: a node, or a source on the connected side
+7    apply failed
+8    qualification failed, or drift found
+9    verified but stale
+==== =======================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a file a person edits: one-based line and column."""
+
+    path: Path | str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+class ApplianceError(Exception):
+    """Base of every error this program reports to a person.
+
+    Args:
+        message: what failed, in one sentence.
+        found: what was there.
+        wanted: what should have been there.
+        hint: what to do next.
+        where: the place in an edited file, when there is one.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        found: str | None = None,
+        wanted: str | None = None,
+        hint: str | None = None,
+        where: Location | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.found = found
+        self.wanted = wanted
+        self.hint = hint
+        self.where = where
+
+    @property
+    def name(self) -> str:
+        """Stable name, as printed in JSON."""
+        return type(self).__name__
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as JSON values; absent parts are left out."""
+        parts: dict[str, object] = {
+            "error": self.name,
+            "exit_code": self.exit_code,
+            "message": self.message,
+        }
+        optional = {
+            "found": self.found,
+            "wanted": self.wanted,
+            "hint": self.hint,
+            "where": str(self.where) if self.where else None,
+        }
+        parts.update({key: value for key, value in optional.items() if value is not None})
+        return parts
+
+
+class Usage(ApplianceError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = 2
+
+
+# --- 3: what an operator wrote -----------------------------------------------------------------
+
+
+class DefinitionInvalid(ApplianceError):
+    """A bundle definition is malformed or asks for something impossible."""
+
+    exit_code = 3
+
+
+class PackageMissing(DefinitionInvalid):
+    """A named package, wheel or version does not exist where the station looks."""
+
+
+class LockInvalid(ApplianceError):
+    """A lock file is malformed or does not belong to the definition."""
+
+    exit_code = 3
+
+
+class InventoryInvalid(ApplianceError):
+    """An inventory is malformed or contradicts itself."""
+
+    exit_code = 3
+
+
+class GatewayForbidden(InventoryInvalid):
+    """An inventory names a gateway or route; isolated nodes have none."""
+
+
+class SettingsInvalid(ApplianceError):
+    """Station settings (mirrors, keyrings, store) are wrong or missing."""
+
+    exit_code = 3
+
+
+# --- 4: bundles, artefacts and keys that must not be believed -----------------------------------
+
+
+class BundleUntrusted(ApplianceError):
+    """Base of everything that makes a bundle not to be used."""
+
+    exit_code = 4
+
+
+class BundleMalformed(BundleUntrusted):
+    """A file of the bundle breaks the format (spelling, order, JSON, path)."""
+
+
+class DigestMismatch(BundleUntrusted):
+    """Bytes differ from the digest that was signed or locked."""
+
+
+class FileMissing(BundleUntrusted):
+    """A listed file is not there."""
+
+
+class FileUnexpected(BundleUntrusted):
+    """A file is there that is not listed, or is not a regular file (link, device, socket)."""
+
+
+class SignatureInvalid(BundleUntrusted):
+    """A signature does not verify, or was made for another role."""
+
+
+class SignerUnknown(BundleUntrusted):
+    """A signature is by a key that the root does not enrol for the role."""
+
+
+class ThresholdNotMet(BundleUntrusted):
+    """Too few distinct holders or keys signed."""
+
+
+class RootInvalid(BundleUntrusted):
+    """A root file is malformed, or not the one trusted."""
+
+
+class KeyRefused(BundleUntrusted):
+    """A public key is weak, malformed or of a kind not allowed."""
+
+
+class ArchiveUntrusted(BundleUntrusted):
+    """A package archive's signature does not verify with the given keyring."""
+
+
+# --- 5: not ready ------------------------------------------------------------------------------
+
+
+class PreflightFailed(ApplianceError):
+    """At least one check of a node or station failed before anything was changed."""
+
+    exit_code = 5
+
+
+class SpaceExhausted(PreflightFailed):
+    """A disk is full, or too small for what is to be written."""
+
+
+class ToolMissing(PreflightFailed):
+    """A program that is needed is not installed here."""
+
+
+class HostKeyChanged(PreflightFailed):
+    """A node presents another SSH host key than the pinned one."""
+
+
+class InProgress(PreflightFailed):
+    """Another run holds the lock of this folder or node."""
+
+
+# --- 6 to 9 ------------------------------------------------------------------------------------
+
+
+class Unreachable(ApplianceError):
+    """No connection could be made."""
+
+    exit_code = 6
+
+
+class NodeUnreachable(Unreachable):
+    """A node did not answer, or the connection broke."""
+
+
+class SourceUnreachable(Unreachable):
+    """A package source did not answer while building."""
+
+
+class ApplyFailed(ApplianceError):
+    """A node refused a change; the record says which."""
+
+    exit_code = 7
+
+
+class LabFailed(ApplianceError):
+    """A practice node could not be started, reached or removed."""
+
+    exit_code = 7
+
+
+class QualificationFailed(ApplianceError):
+    """The live node does not keep a promise."""
+
+    exit_code = 8
+
+
+class BundleStale(ApplianceError):
+    """Everything verified, but the bundle is past its date."""
+
+    exit_code = 9
