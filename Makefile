@@ -1,0 +1,55 @@
+# Two commands for everybody: `make demo` and `make test`.
+# On a fresh Debian 12/13 or Ubuntu machine, as root, with Python 3.11 to 3.14.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-node lint format bench corpus clean distclean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
+	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
+
+test: lint ## Lint, then every test: unit, corpus, archive, node
+	$(PYTEST) -m "not bench"
+
+test-unit: $(READY) ## Only the tests that need no network, no root and no practice node
+	$(PYTEST) -m "not bench and not node and not archive"
+
+test-node: $(READY) ## Only the tests on a booted practice node
+	$(PYTEST) -m node
+
+corpus: $(READY) ## Only the hostile inputs
+	$(PYTEST) tests/corpus
+
+bench: $(READY) ## Ratios against the tools people use today, measured in this run
+	$(PYTEST) -m bench -s
+
+lint: $(READY) ## ruff, mypy --strict, yamllint, ansible-lint (production profile, offline)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	PATH="$(abspath $(BIN)):$$PATH" ANSIBLE_HOME="$(abspath .ansible)" ansible-lint --offline
+
+format: $(READY) ## Let ruff lay out the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove what demo and tests made; practice nodes are taken down first
+	@if [ -x $(BIN)/appliance ]; then $(BIN)/appliance lab down --all; fi
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .ansible
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Also remove the virtual environment
+	rm -rf $(VENV)
+
+# The one place where anything is installed: system packages, then the virtual environment.
+$(READY): pyproject.toml system-packages.txt scripts/install-requirements.sh
+	sh scripts/install-requirements.sh $(VENV)
+	@touch $@
