@@ -1,0 +1,120 @@
+"""The lock: every artefact of a bundle by name, version, size and digest, and no address.
+
+A lock is written by ``appliance lock``, reviewed, and kept beside its definition.  The same lock
+always gives the same bundle bytes; ``created`` is the only time in it, and the bundle's only time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from appliance.definition.names import ComponentName, FilePath, Frozen, Inference, Product, Sha256, Target
+from appliance.errors import LockInvalid
+
+if TYPE_CHECKING:
+    from typing import Self
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+
+_RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class Artefact(Frozen):
+    """One file of a component.
+
+    ``path`` is relative to the component's folder; ``size`` is in bytes; ``origin`` says where the
+    file comes from, by names only (see docs/architecture.md).
+    """
+
+    path: FilePath
+    name: Text
+    version: Text
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+    licence: Text
+    origin: Mapping[str, str]
+
+
+class LockedComponent(Frozen):
+    """A component's artefacts, sorted by path."""
+
+    kind: Literal["tiny-gguf", "python", "debian", "files", "toolkit"]
+    artefacts: tuple[Artefact, ...]
+
+    @model_validator(mode="after")
+    def _sorted_once(self) -> Self:
+        paths = [artefact.path for artefact in self.artefacts]
+        if paths != sorted(set(paths)):
+            raise ValueError("artefacts must be sorted by path, each path once")
+        return self
+
+
+class Lock(Frozen):
+    """Everything a build needs; ``definition`` is the SHA-256 of the definition file's bytes."""
+
+    format: Literal[1]
+    definition: Sha256
+    product: Product
+    version: Text
+    sequence: Annotated[int, Field(ge=0)]
+    created: str
+    target: Target
+    inference: Inference
+    components: Mapping[ComponentName, LockedComponent]
+
+    @model_validator(mode="after")
+    def _created_is_utc(self) -> Self:
+        if not _RFC3339_UTC.fullmatch(self.created):
+            raise ValueError("created must be an RFC 3339 time in UTC, to the second")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Bytes of all artefacts together."""
+        return sum(
+            artefact.size for component in self.components.values() for artefact in component.artefacts
+        )
+
+
+def lock_text(lock: Lock) -> str:
+    """The lock as JSON text: keys in RFC 8785 order, indented so that a change can be reviewed."""
+    return json.dumps(lock.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def parse_lock(text: str) -> Lock:
+    """Read a lock.
+
+    Raises:
+        LockInvalid: not JSON, a key twice, an unknown key, a wrong value.
+    """
+    hint = "lock the definition again; a lock is not edited by hand"
+    if len(text) > MAX_BYTES:
+        raise LockInvalid("the lock is too large", found=f"{len(text)} characters", hint=hint)
+    try:
+        values = json.loads(text, object_pairs_hook=_each_key_once)
+        return Lock.model_validate_json(json.dumps(values), strict=True)
+    except (json.JSONDecodeError, RecursionError) as fault:
+        raise LockInvalid("the lock is not JSON", found=str(fault), hint=hint) from fault
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = json.dumps(first["input"], default=str)[:120]
+        raise LockInvalid(
+            f"the lock is wrong at {place}", found=found, wanted=first["msg"], hint=hint
+        ) from fault
+    except ValueError as fault:
+        raise LockInvalid("the lock is malformed", found=str(fault), hint=hint) from fault
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key is written twice")
+    return values

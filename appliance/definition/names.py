@@ -1,0 +1,54 @@
+"""The words that definition and lock share: names, paths, digests, the target and what is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+MAX_PATH_BYTES: Final = 512
+# A bundle path is "payload/<component>/<path>", and a sliced file gains ".slice-0000".
+_RESERVED: Final = len("payload/") + 64 + len("/") + len(".slice-0000")
+
+_PART: Final = r"[A-Za-z0-9._+~:@=-]+"
+
+
+def _is_plain_path(path: str) -> str:
+    if any(part in {".", ".."} for part in path.split("/")):
+        raise ValueError("a path must not leave its folder: no '.' or '..' part")
+    return path
+
+
+ComponentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+Product = ComponentName
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# The spelling of docs/architecture.md, "Bundle, format 1".
+FilePath = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_PART}(?:/{_PART})*$", max_length=MAX_PATH_BYTES - _RESERVED),
+    AfterValidator(_is_plain_path),
+]
+
+
+class Frozen(BaseModel):
+    """Base of what is read from files: unknown keys are errors, values stay as read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(Frozen):
+    """The system a bundle is for.  ``python`` is the node's, as "major.minor"."""
+
+    distribution: Literal["debian"]
+    suite: Literal["bookworm", "trixie"]
+    architecture: Literal["amd64"]
+    python: Annotated[str, StringConstraints(pattern=r"^3\.(?:1[1-9]|[2-9][0-9])$")]
+
+
+class Inference(Frozen):
+    """What the node serves: the ``file`` of component ``model``, by component ``engine``, as ``name``."""
+
+    engine: ComponentName
+    model: ComponentName
+    file: FilePath
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]

@@ -1,0 +1,1 @@
+"""Where components come from on the connected side; the only package that may reach a network."""

@@ -1,0 +1,163 @@
+"""The content store: files kept by their SHA-256, shared by builds.
+
+``objects/ab/ab12…`` holds a file whose bytes have that digest, read-only; it is there whole or not at
+all.  ``partial/ab12…`` holds what an interrupted fetch got so far, to be continued.  Several
+processes may use one store: a fetch holds an advisory lock on its partial file, and a finished file
+takes its place by rename.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import DigestMismatch, SpaceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedRandom
+    from pathlib import Path
+
+_READ: Final = 1 << 20
+_OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
+
+
+class Store:
+    """A folder of files named by their SHA-256 (lower-case hex)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in ("objects", "partial"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where the file with this digest is, or would be."""
+        return self.folder / "objects" / sha256[:2] / sha256
+
+    def holds(self, sha256: str, size: int) -> bool:
+        """Whether the file is here, by name and size in bytes; its bytes were checked when it came in."""
+        try:
+            return self.path(sha256).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def fetched(self, sha256: str) -> int:
+        """Bytes an interrupted fetch left behind for this file."""
+        try:
+            return (self.folder / "partial" / sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @contextmanager
+    def fetch(self, sha256: str, size: int, name: str) -> Iterator[BufferedRandom | None]:
+        """The partial file of one download, positioned at its end; None when the file is here already.
+
+        Leaving the block checks size and digest and moves the file to its place; leaving it by an
+        exception keeps what came so far.  Another process fetching the same file is waited for.
+
+        Raises:
+            DigestMismatch: other bytes came than were locked; they are deleted.
+            SpaceExhausted: the store's disk is full; what came so far is kept.
+        """
+        partial = self.folder / "partial" / sha256
+        with _full_disk(self.folder), _locked(partial) as file:
+            if self.holds(sha256, size):
+                partial.unlink()
+                yield None
+                return
+            if file.seek(0, os.SEEK_END) > size:
+                file.truncate(0)
+                file.seek(0)
+            yield file
+            file.flush()
+            file.seek(0)
+            found_size, found = (
+                os.fstat(file.fileno()).st_size,
+                hashlib.file_digest(file, "sha256").hexdigest(),
+            )
+            if (found_size, found) != (size, sha256):
+                partial.unlink()
+                raise _mismatch(name, found, found_size, sha256, size)
+            self._settle(file, partial, sha256)
+
+    def add_file(self, source: Path) -> tuple[str, int]:
+        """Copy a file in; returns its SHA-256 and size in bytes."""
+        with source.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            size = os.fstat(file.fileno()).st_size
+            with self.fetch(sha256, size, source.name) as partial:
+                if partial:
+                    partial.truncate(0)
+                    partial.seek(0)
+                    shutil.copyfileobj(file, partial, _READ)
+        return sha256, size
+
+    def add_bytes(self, data: bytes) -> tuple[str, int]:
+        """Keep ``data``; returns its SHA-256 and size in bytes."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self.fetch(sha256, len(data), sha256) as partial:
+            if partial:
+                partial.truncate(0)
+                partial.seek(0)
+                partial.write(data)
+        return sha256, len(data)
+
+    def check(self, sha256: str) -> bool:
+        """Read the file again; one whose bytes have changed is removed and False returned."""
+        path = self.path(sha256)
+        with path.open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        if not intact:
+            path.unlink()
+        return intact
+
+    def _settle(self, file: BufferedRandom, partial: Path, sha256: str) -> None:
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+        place = self.path(sha256)
+        place.parent.mkdir(exist_ok=True)
+        partial.rename(place)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BufferedRandom]:
+    """Open for reading and writing, created if need be, with the exclusive lock held."""
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # The holder before us may have renamed or deleted this very file: then take the new one.
+            try:
+                current = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            except FileNotFoundError:
+                current = False
+            if current:
+                yield file
+                return
+
+
+@contextmanager
+def _full_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _OUT_OF_SPACE:
+            raise
+        raise SpaceExhausted(
+            f"the disk of the content store {folder} is full",
+            found=f"{shutil.disk_usage(folder).free:,} bytes free",
+            hint="free some space, or name another folder with --store; then run the same command again",
+        ) from fault
+
+
+def _mismatch(name: str, found: str, found_size: int, wanted: str, wanted_size: int) -> DigestMismatch:
+    return DigestMismatch(
+        f"{name} is not the file that was locked; it was not kept",
+        found=f"sha256 {found}, {found_size:,} bytes",
+        wanted=f"sha256 {wanted}, {wanted_size:,} bytes",
+        hint="the source changed or lies: find out which, then lock again or fetch from another source",
+    )
