@@ -1,0 +1,176 @@
+"""The manifest of a bundle, format 1: what is in it, where each file comes from, how it is cut.
+
+``manifest.json`` is canonical JSON (RFC 8785).  ``parse_manifest`` accepts only what
+``manifest_bytes`` writes, so a manifest that was read is complete, consistent and safe to print.
+The fields are described in docs/format.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from appliance.bundle.paths import slice_path
+from appliance.trust.canonical import canonical_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FORMAT: Final = 1
+#: Files over this many bytes are cut: under FAT's limit and under the 2 GB where scanners stop looking.
+SLICE_SIZE: Final = 1 << 30
+#: What a payload file's permissions shall be where it is used; format 1 knows no other.
+FILE_MODE: Final = "0644"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The system a bundle is for; ``python`` is the node's, as "major.minor"."""
+
+    distribution: str
+    suite: str
+    architecture: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What the node serves: ``file`` of component ``model``, by component ``engine``, as ``name``."""
+
+    engine: str
+    model: str
+    file: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file as it lies in the bundle: digest (lower-case hex) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadFile:
+    """One file of a component.
+
+    ``path`` is relative to the bundle.  If ``slices`` is not empty, nothing lies at ``path`` itself:
+    its bytes are those of ``slices`` one after another, at ``slice_path(path, 0)`` and so on.
+    ``origin`` says by names where the file comes from; it always has ``kind``.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    name: str
+    version: str
+    licence: str
+    origin: Mapping[str, str]
+    mode: str = FILE_MODE
+    slices: tuple[ListedFile, ...] = ()
+
+    def parts(self) -> Iterator[tuple[str, ListedFile]]:
+        """The files that really lie in the bundle: the slices, or the file itself."""
+        if not self.slices:
+            yield self.path, ListedFile(self.sha256, self.size)
+        for number, part in enumerate(self.slices):
+            yield slice_path(self.path, number), part
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A folder under ``payload/``: its kind, and its files sorted by path."""
+
+    kind: str
+    files: tuple[PayloadFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a bundle says about itself.
+
+    ``components`` is sorted by name.  ``files`` are the files outside the payload, except the
+    manifest itself, the list and the signatures.  ``created`` is RFC 3339, UTC, to the second.
+    """
+
+    product: str
+    version: str
+    sequence: int
+    created: str
+    target: Target
+    inference: Inference
+    components: Mapping[str, Component]
+    files: Mapping[str, ListedFile]
+    requires: tuple[str, ...] = field(default=())
+
+    def payload(self) -> Iterator[PayloadFile]:
+        """Every payload file, in manifest order: components by name, files by path."""
+        for component in self.components.values():
+            yield from component.files
+
+    def listed(self) -> dict[str, ListedFile]:
+        """Every file that must be in SHA256SUMS, except the manifest itself."""
+        parts = {path: part for file in self.payload() for path, part in file.parts()}
+        return {**self.files, **parts}
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest in its one spelling."""
+    return canonical_bytes(
+        {
+            "format": FORMAT,
+            "product": manifest.product,
+            "version": manifest.version,
+            "sequence": manifest.sequence,
+            "created": manifest.created,
+            "target": {
+                "distribution": manifest.target.distribution,
+                "suite": manifest.target.suite,
+                "architecture": manifest.target.architecture,
+                "python": manifest.target.python,
+            },
+            "inference": {
+                "engine": manifest.inference.engine,
+                "model": manifest.inference.model,
+                "file": manifest.inference.file,
+                "name": manifest.inference.name,
+            },
+            "requires": list(manifest.requires),
+            "components": {
+                name: {"kind": component.kind, "files": [_file_values(file) for file in component.files]}
+                for name, component in manifest.components.items()
+            },
+            "files": [
+                {"path": path, "size": file.size, "sha256": file.sha256}
+                for path, file in sorted(manifest.files.items())
+            ],
+        }
+    )
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        BundleMalformed: anything else than what ``manifest_bytes`` writes for a consistent bundle.
+    """
+    from appliance.bundle.manifest_reader import read_manifest
+
+    return read_manifest(data)
+
+
+def _file_values(file: PayloadFile) -> dict[str, object]:
+    values: dict[str, object] = {
+        "path": file.path,
+        "size": file.size,
+        "sha256": file.sha256,
+        "mode": file.mode,
+        "name": file.name,
+        "version": file.version,
+        "licence": file.licence,
+        "origin": dict(file.origin),
+    }
+    if file.slices:
+        values["slices"] = [{"size": part.size, "sha256": part.sha256} for part in file.slices]
+    return values

@@ -1,0 +1,240 @@
+"""Reading a manifest strictly; see ``appliance.bundle.manifest.parse_manifest``.
+
+Beyond types and spelling, these hold of every manifest that is accepted:
+
+- components are in order of name, files in order of path, each once, each under its own component;
+- slices add up to their file, all but the last are of one size that is whole blocks;
+- no payload file has a name that only slices may have; all paths can lie in one folder;
+- the engine and the model that are served are components of this bundle, and the model's file is there;
+- outside the payload lie VERIFY.txt, blocks.bin and at most one root.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.manifest import (
+    FILE_MODE,
+    FORMAT,
+    Component,
+    Inference,
+    ListedFile,
+    Manifest,
+    PayloadFile,
+    Target,
+)
+from appliance.bundle.paths import (
+    BLOCKS_PATH,
+    MANIFEST_PATH,
+    PAYLOAD_FOLDER,
+    REVIEW_PATH,
+    check_path,
+    check_paths,
+    is_slice,
+    root_version,
+)
+from appliance.errors import BundleMalformed
+from appliance.trust.canonical import NotCanonicalError, parse_canonical
+from appliance.trust.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Room for about 200,000 files.
+MAX_BYTES: Final = 128 * 1024 * 1024
+MIN_SLICES: Final = 2
+MAX_SLICES: Final = 10_000
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
+_PYTHON = re.compile(r"3\.[1-9][0-9]")
+_SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MODE = re.compile(FILE_MODE)
+_KEY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_MANIFEST_KEYS: Final = frozenset(
+    {
+        "format",
+        "product",
+        "version",
+        "sequence",
+        "created",
+        "target",
+        "inference",
+        "requires",
+        "components",
+        "files",
+    }
+)
+_TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
+_INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
+_FILE_KEYS: Final = frozenset({"path", "size", "sha256", "mode", "name", "version", "licence", "origin"})
+_LISTED_KEYS: Final = frozenset({"path", "size", "sha256"})
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Parse and check; see ``parse_manifest``."""
+    try:
+        value = parse_canonical(data, limit=MAX_BYTES)
+    except NotCanonicalError as fault:
+        raise BundleMalformed(
+            f"{MANIFEST_PATH} is not canonical JSON",
+            found=str(fault),
+            wanted="the RFC 8785 spelling, as the builder writes it",
+            hint="obtain the bundle again",
+        ) from fault
+    top = Record(value, MANIFEST_PATH, BundleMalformed).exactly(_MANIFEST_KEYS)
+    if top.number("format") != FORMAT:
+        top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
+    if top.items("requires"):
+        top.refuse("requires another bundle; this version installs whole bundles only", wanted="[]")
+    manifest = Manifest(
+        product=top.text("product", _NAME),
+        version=top.text("version", _VERSION),
+        sequence=top.number("sequence"),
+        created=_time(top),
+        target=_target(top.record("target")),
+        inference=_inference(top.record("inference")),
+        components=_components(top.record("components")),
+        files=_root_files(top),
+    )
+    _check_paths(manifest)
+    _check_served(top, manifest)
+    return manifest
+
+
+def _time(top: Record) -> str:
+    text = top.text("created")
+    try:
+        right = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").strftime("%Y-%m-%dT%H:%M:%SZ") == text
+    except ValueError:
+        right = False
+    if right:
+        return text
+    return top.refuse("created is not a time", found=text, wanted="RFC 3339 in UTC: 2026-01-31T12:00:00Z")
+
+
+def _target(record: Record) -> Target:
+    record.exactly(_TARGET_KEYS)
+    return Target(
+        distribution=record.text("distribution", _NAME),
+        suite=record.text("suite", _NAME),
+        architecture=record.text("architecture", _NAME),
+        python=record.text("python", _PYTHON),
+    )
+
+
+def _inference(record: Record) -> Inference:
+    record.exactly(_INFERENCE_KEYS)
+    file = record.text("file")
+    check_path(file)
+    return Inference(
+        engine=record.text("engine", _NAME),
+        model=record.text("model", _NAME),
+        file=file,
+        name=record.text("name", _SERVED),
+    )
+
+
+def _components(record: Record) -> Mapping[str, Component]:
+    components: dict[str, Component] = {}
+    for name in record.names():
+        if not _NAME.fullmatch(name):
+            record.refuse("a component's name is misspelled", found=name, wanted=_NAME.pattern)
+        part = record.record(name).exactly(frozenset({"kind", "files"}))
+        files = tuple(_payload_file(file, f"{PAYLOAD_FOLDER}/{name}/") for file in part.records("files"))
+        paths = [file.path for file in files]
+        if any(one >= other for one, other in pairwise(paths)):
+            part.refuse("files are not sorted by path, each once")
+        components[name] = Component(part.text("kind", _NAME), files)
+    return components
+
+
+def _payload_file(record: Record, folder: str) -> PayloadFile:
+    record.exactly(_FILE_KEYS, frozenset({"slices"}))
+    path = record.text("path")
+    check_path(path)
+    if not path.startswith(folder):
+        record.refuse("the file lies outside its component", found=path, wanted=f"{folder}…")
+    if is_slice(path):
+        record.refuse("the name is one that only slices may have", found=path)
+    size = record.number("size")
+    return PayloadFile(
+        path=path,
+        size=size,
+        sha256=record.text("sha256", _SHA256),
+        mode=record.text("mode", _MODE),
+        name=record.text("name"),
+        version=record.text("version"),
+        licence=record.text("licence"),
+        origin=_origin(record.record("origin")),
+        slices=_slices(record, size) if record.has("slices") else (),
+    )
+
+
+def _origin(record: Record) -> Mapping[str, str]:
+    if not record.has("kind"):
+        record.refuse("no kind")
+    for key in record.names():
+        if not _KEY.fullmatch(key):
+            record.refuse("a key is misspelled", found=key, wanted=_KEY.pattern)
+    return {key: record.text(key) for key in record.names()}
+
+
+def _slices(record: Record, size: int) -> tuple[ListedFile, ...]:
+    slices = tuple(
+        ListedFile(part.text("sha256", _SHA256), part.number("size", least=1))
+        for part in (part.exactly(frozenset({"sha256", "size"})) for part in record.records("slices"))
+    )
+    if not MIN_SLICES <= len(slices) <= MAX_SLICES:
+        record.refuse(
+            "a wrong number of slices", found=str(len(slices)), wanted=f"{MIN_SLICES} to {MAX_SLICES}"
+        )
+    whole = slices[0].size
+    if whole % BLOCK_SIZE or any(part.size != whole for part in slices[:-1]) or slices[-1].size > whole:
+        record.refuse("slices are not all of one size of whole blocks, the last at most as long")
+    if sum(part.size for part in slices) != size:
+        record.refuse("slices do not add up to the file's size", wanted=str(size))
+    return slices
+
+
+def _root_files(top: Record) -> Mapping[str, ListedFile]:
+    files: dict[str, ListedFile] = {}
+    for record in top.records("files"):
+        record.exactly(_LISTED_KEYS)
+        path = record.text("path")
+        if files and path <= next(reversed(files)):
+            record.refuse("files are not sorted by path, each once", found=path)
+        files[path] = ListedFile(record.text("sha256", _SHA256), record.number("size"))
+    roots = [path for path in files if root_version(path) is not None]
+    if len(roots) > 1 or files.keys() - roots != {BLOCKS_PATH, REVIEW_PATH}:
+        top.refuse(
+            "wrong files outside the payload",
+            found=", ".join(files),
+            wanted=f"{REVIEW_PATH}, {BLOCKS_PATH} and at most one trust/root.N.json",
+        )
+    return files
+
+
+def _check_paths(manifest: Manifest) -> None:
+    payload = [file.path for file in manifest.payload()]
+    parts = [path for file in manifest.payload() for path, _ in file.parts()]
+    for path in parts:
+        check_path(path)
+    check_paths([*manifest.files, MANIFEST_PATH, *parts])
+    # A sliced file is one file again on the node: its own name must not collide either.
+    check_paths(payload)
+
+
+def _check_served(top: Record, manifest: Manifest) -> None:
+    served = manifest.inference
+    for name in (served.engine, served.model):
+        if name not in manifest.components:
+            top.refuse("inference names a component that is not there", found=name)
+    path = f"{PAYLOAD_FOLDER}/{served.model}/{served.file}"
+    if all(file.path != path for file in manifest.components[served.model].files):
+        top.refuse("inference names a file that is not there", found=path)

@@ -1,0 +1,125 @@
+"""Which paths a bundle may hold.
+
+The rules are the intersection of what every system on the way can hold and show: the build station,
+sticks formatted with FAT or exFAT, a reviewer's terminal, scanners, the node.
+
+- ASCII letters, digits and ``._+~:@=-``, parts joined by ``/``; at most 512 bytes, 255 bytes a part,
+  32 parts.
+- No part is empty, ``.`` or ``..``, starts with ``-`` (it would be read as an option), ends with
+  ``.`` (Windows drops it), is a Windows device name (``aux.gguf``) or has the shape of a FAT short
+  name (``GIT~1``).
+- No file is at the same time a folder of another; no two files or folders differ only in case.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import BundleMalformed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+LIST_PATH: Final = "trust/SHA256SUMS"
+MANIFEST_PATH: Final = "manifest.json"
+BLOCKS_PATH: Final = "blocks.bin"
+REVIEW_PATH: Final = "VERIFY.txt"
+PAYLOAD_FOLDER: Final = "payload"
+TRUST_FOLDER: Final = "trust"
+
+MAX_PATH_BYTES: Final = 512
+MAX_PARTS: Final = 32
+
+_PART = re.compile(r"(?!-)[A-Za-z0-9._+~:@=-]{1,255}(?<!\.)")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+_SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,2}(?:\.[^.]{0,3})?")
+_SLICE = re.compile(r".*\.slice-[0-9]{4}")
+_SIGNATURE = re.compile(r"SHA256SUMS\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.sig")
+_ROOT = re.compile(r"trust/root\.([1-9][0-9]{0,8})\.json")
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that breaks a rule of this module about a single path.
+
+    Raises:
+        BundleMalformed: saying which rule.
+    """
+    if not 0 < len(path) <= MAX_PATH_BYTES:
+        raise _refused(path, f"is not 1 to {MAX_PATH_BYTES} bytes long")
+    parts = path.split("/")
+    if len(parts) > MAX_PARTS:
+        raise _refused(path, f"has more than {MAX_PARTS} parts")
+    for part in parts:
+        if not _PART.fullmatch(part):
+            raise _refused(path, "has a part that is empty, '.', '..', misspelled or too long")
+        if _DEVICE.fullmatch(part):
+            raise _refused(path, "has a part that Windows reserves for a device")
+        if _SHORT_NAME.fullmatch(part):
+            raise _refused(path, "has a part that looks like a FAT short name")
+
+
+def check_paths(paths: Collection[str]) -> None:
+    """Refuse a set of well-formed paths that could not all lie in one folder on every system.
+
+    Raises:
+        BundleMalformed: a file is a folder too, or two names differ only in case.
+    """
+    spelled: dict[str, str] = {}
+    files = set(paths)
+    for path in paths:
+        for folder in folders_of(path):
+            if folder in files:
+                raise _refused(folder, f"is a file, and a folder of {path!a}")
+            if spelled.setdefault(folder.lower(), folder) != folder:
+                raise _refused(folder, f"differs only in case from {spelled[folder.lower()]!a}")
+        if spelled.setdefault(path.lower(), path) != path:
+            raise _refused(path, f"differs only in case from {spelled[path.lower()]!a}")
+
+
+def folders_of(path: str) -> Iterator[str]:
+    """The folders a path lies in, outermost first: ``a/b/c`` gives ``a``, ``a/b``."""
+    position = path.find("/")
+    while position != -1:
+        yield path[:position]
+        position = path.find("/", position + 1)
+
+
+def slice_path(path: str, number: int) -> str:
+    """The name of one slice of a file: ``payload/m/x.gguf.slice-0003``."""
+    return f"{path}.slice-{number:04d}"
+
+
+def is_slice(path: str) -> bool:
+    """Whether a name is one that only slices may have."""
+    return _SLICE.fullmatch(path) is not None
+
+
+def signature_path(holder: str) -> str:
+    """Where a holder's signature lies."""
+    return f"{TRUST_FOLDER}/SHA256SUMS.{holder}.sig"
+
+
+def signature_holder(name: str) -> str | None:
+    """The holder that a file name within ``trust/`` speaks of; None if it is no signature's name."""
+    match = _SIGNATURE.fullmatch(name)
+    return match[1] if match else None
+
+
+def root_path(version: int) -> str:
+    """Where the bundle's copy of a root lies."""
+    return f"{TRUST_FOLDER}/root.{version}.json"
+
+
+def root_version(path: str) -> int | None:
+    """The version in a root's path; None if the path is not a root's."""
+    match = _ROOT.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def _refused(path: str, why: str) -> BundleMalformed:
+    return BundleMalformed(
+        f"the path {path[:120]!a} {why}",
+        wanted="a path that every system on the way can hold (docs/format.md, Paths)",
+        hint="obtain the bundle again; if it was built here, rename the file in its definition",
+    )

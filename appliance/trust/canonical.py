@@ -1,0 +1,90 @@
+"""Canonical JSON (RFC 8785): one value, one spelling.
+
+What is signed or fingerprinted is read only in its one canonical spelling: the bytes are parsed,
+spelled again, and must come out the same.  That alone refuses duplicate keys, other white space, a
+byte order mark, trailing bytes, escapes nobody needs, ``1.0`` for ``1`` and everything else two
+parsers might read differently.  Numbers are whole and at most 2**53 - 1; there are no floats.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NoReturn
+
+import rfc8785
+
+#: The largest whole number that every JSON reader holds exactly (RFC 8785, section 3.2.2.3).
+LARGEST_INTEGER: Final = 2**53 - 1
+_DIGITS: Final = len(str(LARGEST_INTEGER))
+
+
+class NotCanonicalError(ValueError):
+    """The bytes are not JSON, or not in the one spelling RFC 8785 gives it."""
+
+
+def canonical_bytes(value: object) -> bytes:
+    """The RFC 8785 spelling of a value made of dicts, lists, text, whole numbers, booleans and None."""
+    return rfc8785.dumps(value)  # type: ignore[arg-type] # its recursive type cannot be named here
+
+
+def parse_canonical(data: bytes, *, limit: int) -> object:
+    """The value of canonical JSON ``data``.
+
+    Args:
+        data: the bytes of the whole file.
+        limit: the most bytes a file of this kind may have.
+
+    Raises:
+        NotCanonicalError: in any other case than a canonical spelling within the limit.
+    """
+    if len(data) > limit:
+        raise NotCanonicalError(f"{len(data):,} bytes, more than the {limit:,} allowed")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+        spelled = canonical_bytes(value)
+    except NotCanonicalError:
+        raise
+    except RecursionError:
+        raise NotCanonicalError("nested too deeply") from None
+    except UnicodeError as fault:
+        raise NotCanonicalError(f"not UTF-8: {fault}") from None
+    except json.JSONDecodeError as fault:
+        raise NotCanonicalError(f"not JSON: {fault.msg} at byte {fault.pos}") from None
+    except (rfc8785.CanonicalizationError, ValueError) as fault:
+        raise NotCanonicalError(str(fault)) from None
+    if spelled != data:
+        raise NotCanonicalError(f"spelled otherwise than RFC 8785 at byte {_difference(spelled, data)}")
+    return value
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, value in pairs:
+        if key in values:
+            raise NotCanonicalError(f"the key {key[:64]!a} is written twice")
+        values[key] = value
+    return values
+
+
+def _integer(digits: str) -> int:
+    # Long digit strings are refused before int() spends quadratic time on them.
+    if len(digits.lstrip("-")) > _DIGITS or abs(int(digits)) > LARGEST_INTEGER:
+        raise NotCanonicalError(f"the number {digits[:20]}… is larger than 2**53 - 1")
+    return int(digits)
+
+
+def _no_number(spelling: str) -> NoReturn:
+    raise NotCanonicalError(f"{spelling[:20]!a} is not a whole number")
+
+
+def _difference(left: bytes, right: bytes) -> int:
+    for position, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return position
+    return min(len(left), len(right))
