@@ -1,0 +1,168 @@
+"""Ansible module: a systemd service that runs by its present unit file, and serves.
+
+``systemctl start`` asks only whether *some* process runs.  A run that was cut off between writing the
+unit and restarting it would leave the old process serving by old settings, and no later run would
+notice.  So the unit carries a stamp of all it depends on in its environment, and this module compares
+the stamp of the unit file with that of the running process.
+
+The unit must be of ``Type=notify``: starting it ends when it is ready, or at its own deadline.
+
+Options:
+    unit: name of the unit.
+    stamp: value that ``APPLIANCE_STAMP`` must have in the process's environment.
+    restart: restart in any case (something outside the unit file changed).
+    health_port, health_path: asked on 127.0.0.1 at the end; anything but status 200 is a failure.
+    health_seconds: how long to wait for that answer.
+"""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+JOURNAL_LINES = "25"
+PROPERTIES = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID,InvocationID"
+
+
+class ServiceFailed(Exception):
+    """The service does not run as wanted; the arguments are message, found, wanted."""
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    """``systemctl show`` output, NAME=VALUE by line, as a mapping."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def stamp_in(environ: bytes) -> str | None:
+    """The stamp in a process environment as ``/proc/PID/environ`` gives it (proc_pid_environ(5))."""
+    for entry in environ.split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == b"APPLIANCE_STAMP":
+            return value.decode("ascii", "replace")
+    return None
+
+
+def plan(state: dict[str, str], *, running: str | None, wanted: str, restart: bool) -> list[str]:
+    """The systemctl verbs that lead from ``state`` to an enabled service running by ``wanted``.
+
+    Args:
+        state: properties of the unit as systemd knows it.
+        running: stamp of the running process, None when there is none.
+        wanted: stamp of the unit file.
+        restart: restart even if the stamps agree.
+    """
+    verbs = []
+    if state.get("LoadState") != "loaded" or state.get("NeedDaemonReload") == "yes":
+        verbs.append("daemon-reload")
+    if state.get("UnitFileState") != "enabled":
+        verbs.append("enable")
+    if state.get("ActiveState") == "failed":
+        # A service that failed too often would refuse the very repair that is made now.
+        verbs.append("reset-failed")
+    if restart or state.get("ActiveState") != "active" or running != wanted:
+        verbs.append("restart")
+    return verbs
+
+
+def systemctl(*arguments: str) -> str:
+    """Run systemctl and return what it printed.
+
+    Raises:
+        ServiceFailed: it failed.
+    """
+    done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ServiceFailed(f"systemctl {' '.join(arguments)} failed", done.stderr.strip(), "exit status 0")
+    return done.stdout
+
+
+def read_state(unit: str) -> tuple[dict[str, str], str | None]:
+    """The unit's properties, and the stamp of its main process if one runs."""
+    state = parse_properties(systemctl("show", "--property", PROPERTIES, unit))
+    try:
+        stamp = stamp_in(Path("/proc", state.get("MainPID", "0"), "environ").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        stamp = None
+    return state, stamp
+
+
+def check_health(port: int, path: str, seconds: int) -> None:
+    """Ask on loopback whether the service can serve.
+
+    Raises:
+        ServiceFailed: no answer in time, or another status than 200.
+    """
+    wanted = f"status 200 from {path} on 127.0.0.1:{port} within {seconds} s"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as problem:
+        raise ServiceFailed("the service does not answer", str(problem) or repr(problem), wanted) from problem
+    finally:
+        connection.close()
+    if status != http.client.OK:
+        raise ServiceFailed("the service is not well", f"status {status}", wanted)
+
+
+def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Bring the service to its wanted state, or in check mode say what would be done.
+
+    Raises:
+        ServiceFailed: it does not start, stay or answer.
+    """
+    unit, wanted = options["unit"], options["stamp"]
+    state, running = read_state(unit)
+    verbs = plan(state, running=running, wanted=wanted, restart=options["restart"])
+    before = f"{state.get('ActiveState')}, {state.get('UnitFileState') or 'unknown'}, stamp {running}\n"
+    result: dict[str, Any] = {"changed": bool(verbs), "verbs": verbs}
+    if verbs:
+        result["diff"] = {"before": before, "after": f"active, enabled, stamp {wanted}\n"}
+    if check_mode:
+        return result
+    for verb in verbs:
+        systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
+    _state, running = read_state(unit)
+    if running != wanted:
+        raise ServiceFailed("the service does not run by its unit file", f"stamp {running}", f"stamp {wanted}")
+    check_health(options["health_port"], options["health_path"], options["health_seconds"])
+    return result
+
+
+def journal(unit: str) -> list[str]:
+    """The last lines the service wrote, for whoever has to find out why it failed."""
+    command = ["journalctl", "--unit", unit, "--boot", "--lines", JOURNAL_LINES, "--output", "cat", "--no-pager"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "stamp": {"type": "str", "required": True},
+            "restart": {"type": "bool", "default": False},
+            "health_port": {"type": "int", "required": True},
+            "health_path": {"type": "str", "required": True},
+            "health_seconds": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**ensure(module.params, check_mode=module.check_mode))
+    except ServiceFailed as problem:
+        fail(module, problem)
+
+
+def fail(module: AnsibleModule, problem: ServiceFailed) -> NoReturn:
+    message, found, wanted = problem.args
+    lines = journal(module.params["unit"])
+    module.fail_json(msg="\n".join([f"{message}: {found}", *lines]), found=found, wanted=wanted, journal=lines)
+    raise AssertionError("fail_json ends the process")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Ansible module: a virtual environment from a folder of wheels, offline and with required hashes.
+
+Works on a node whose Python has neither pip nor ensurepip: the environment is created without pip,
+and a pip wheel given as ``installer`` is run from its archive.  Nothing is looked up in any index.
+
+The environment counts as complete only by a record written last, so an interrupted run is made good by
+the next.  It is rebuilt when the requirements or the node's Python changed, or when an installed
+file is missing or has another size than its wheel said.
+
+Options:
+    path: folder of the environment; its parents are created.
+    wheels: folder of wheels with ``requirements.txt`` (``name==version --hash=sha256:…``).
+    installer: absolute path of a pip wheel.
+    imports: modules that must import before the environment counts as complete.
+    python: interpreter to build with.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+RECORD = "appliance-environment.json"
+OUTPUT_LINES = 20  # how much of a failed program's output is worth showing
+
+
+class CannotBuild(Exception):
+    """The environment cannot be made; the arguments are message, found, wanted."""
+
+
+def wanted_record(requirements: bytes, python_version: str) -> dict[str, str]:
+    """What the record of a complete environment says for these inputs."""
+    return {"requirements": hashlib.sha256(requirements).hexdigest(), "python": python_version}
+
+
+def read_record(environment: Path) -> dict[str, str] | None:
+    """The record of an environment, or None where it is absent or unreadable: not complete."""
+    try:
+        record = json.loads((environment / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def damaged_files(environment: Path) -> list[str]:
+    """Installed files that are missing or differ in size from their distribution's RECORD.
+
+    Sizes, not digests: this runs on every apply, and closures of several gigabytes exist.  RECORD:
+    "Recording installed projects", packaging.python.org specification: rows of path, hash, size.
+    """
+    damaged = []
+    for record in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/RECORD")):
+        site = record.parent.parent
+        for name, _digest, size in csv.reader(record.read_text("utf-8").splitlines()):
+            path = site / name
+            if not path.is_file() or (size and path.stat().st_size != int(size)):
+                damaged.append(os.path.relpath(path, environment))
+    return damaged
+
+
+def reasons_to_build(environment: Path, wanted: dict[str, str]) -> list[str]:
+    """Why the environment must be built, one sentence each; none when it is as wanted."""
+    found = read_record(environment)
+    if found is None:
+        return ["incomplete" if environment.exists() else "absent"]
+    reasons = [
+        f"{key} was {found.get(key)}, is {value}" for key, value in wanted.items() if found.get(key) != value
+    ]
+    return reasons + [f"damaged: {name}" for name in damaged_files(environment)]
+
+
+def build(environment: Path, wheels: Path, installer: Path, python: str, imports: list[str]) -> None:
+    """Create the environment anew, without its record.
+
+    Raises:
+        CannotBuild: a program failed.
+    """
+    if environment.exists():
+        shutil.rmtree(environment)
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    run([python, "-I", "-m", "venv", "--without-pip", str(environment)], "cannot create the environment")
+    interpreter = str(environment / "bin/python")
+    pip = [interpreter, "-I", f"{installer}/pip"]
+    alone = ["--isolated", "--disable-pip-version-check", "--no-input"]
+    offline = ["--no-index", "--find-links", str(wheels), "--no-cache-dir"]
+    exact = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(wheels / "requirements.txt")]
+    run([*pip, "install", *alone, *offline, *exact], "cannot install the wheels")
+    run([*pip, "check", *alone], "the wheels do not fit together")
+    for name in imports:
+        run([interpreter, "-I", "-c", f"import {name}"], f"{name} was installed but does not import")
+
+
+def run(command: list[str], failure: str) -> str:
+    """Run a program in a bare environment and return what it printed.
+
+    Raises:
+        CannotBuild: with ``failure`` and the end of its output.
+    """
+    surroundings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(
+        command,
+        env=surroundings,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
+        raise CannotBuild(failure, tail, f"success of: {' '.join(command)}")
+    return done.stdout
+
+
+def read_requirements(wheels: Path) -> bytes | None:
+    """The bytes of ``requirements.txt``, or None when there is none yet."""
+    try:
+        return (wheels / "requirements.txt").read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Make the environment as wanted, or in check mode say what would be done.
+
+    Returns:
+        The module's result: changed, reasons, diff.
+
+    Raises:
+        CannotBuild: an input is missing or a program failed.
+    """
+    environment, wheels, installer = (Path(options[key]) for key in ("path", "wheels", "installer"))
+    requirements = read_requirements(wheels)
+    if requirements is None:
+        # A rehearsal on a node that holds nothing yet: whatever comes will have to be built.
+        if check_mode:
+            return {"changed": True, "reasons": ["absent"], "diff": difference(["absent"], None)}
+        raise CannotBuild("there are no wheels to install", "no such file", f"{wheels}/requirements.txt")
+    print_version = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = run([options["python"], "-I", "-c", print_version], "the node's Python does not run").strip()
+    wanted = wanted_record(requirements, version)
+    reasons = reasons_to_build(environment, wanted)
+    if not reasons:
+        return {"changed": False, "reasons": []}
+    if not check_mode:
+        if not installer.is_file():
+            raise CannotBuild("there is nothing to install wheels with", "no such file", str(installer))
+        build(environment, wheels, installer, options["python"], options["imports"])
+        (environment / RECORD).write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+    return {"changed": True, "reasons": reasons, "diff": difference(reasons, requirements)}
+
+
+def difference(reasons: list[str], requirements: bytes | None) -> dict[str, str]:
+    """The change as Ansible shows it: why, and the requirements that are installed."""
+    after = requirements.decode("utf-8", "replace") if requirements is not None else "not staged yet\n"
+    return {"before": "\n".join(reasons) + "\n", "after": after}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "wheels": {"type": "path", "required": True},
+            "installer": {"type": "path", "required": True},
+            "imports": {"type": "list", "elements": "str", "default": []},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)  # others run what root installs, whatever root's own habit
+    try:
+        module.exit_json(**ensure(module.params, check_mode=module.check_mode))
+    except CannotBuild as problem:
+        fail(module, problem)
+
+
+def fail(module: AnsibleModule, problem: CannotBuild) -> NoReturn:
+    message, found, wanted = problem.args
+    module.fail_json(msg=f"{message}: {found}", found=found, wanted=wanted)
+    raise AssertionError("fail_json ends the process")
+
+
+if __name__ == "__main__":
+    main()
