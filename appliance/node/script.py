@@ -1,0 +1,32 @@
+"""Running one of our scripts on a node: sent over standard input, as root, leaving no file behind."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+REMOTE: Final = Path(__file__).resolve().parent / "remote"
+
+#: Exit status of the shell when the node has no python3; what a shell itself says of a missing program.
+NO_PYTHON: Final = 127
+
+
+def load_script(name: str) -> bytes:
+    """The text of ``remote/<name>.py``."""
+    return (REMOTE / f"{name}.py").read_bytes()
+
+
+def start_command(script: bytes, name: str) -> str:
+    """The shell command that starts a script whose text will be the first thing on standard input.
+
+    What follows the text on standard input is the script's own.  Runs as root if that needs no
+    password; ``sys.argv[1]`` is the SSH_CONNECTION the shell saw (sudo would drop it).
+    """
+    loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(script)}),{name!r},'exec'))"
+    python = f'python3 -I -B -c {shlex.quote(loader)} "$SSH_CONNECTION"'
+    return (
+        f"command -v python3 >/dev/null || exit {NO_PYTHON}; "
+        'if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; '
+        f"then exec sudo -n {python}; fi; exec {python}"
+    )

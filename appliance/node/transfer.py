@@ -1,0 +1,281 @@
+"""One conversation with the receiver on a node (``remote/receive.py``): what it lacks, and sending that.
+
+The bundle is read once, and hashed while it is read: if it differs from what was verified a moment ago,
+that is the station's fault and said so; if the node wrote something else than was sent, that is the
+node's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from appliance.bundle.blocks import split_blocks
+from appliance.errors import DigestMismatch, InProgress, NodeUnreachable, PreflightFailed, SpaceExhausted
+from appliance.node.connection import SSH_FAILED
+from appliance.node.script import NO_PYTHON, load_script, start_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from appliance.bundle.verify import VerifiedBundle
+    from appliance.node.connection import Connection
+    from appliance.progress import Progress
+
+#: Where copies lie on a node.
+STAGED: Final = "/var/lib/appliance/staged"
+CHUNK: Final = 1 << 20
+#: Longer than a receiver waits for a station that has gone silent (``IDLE_SECONDS`` there).
+PATIENCE_SECONDS: Final = 35.0
+LIST: Final = "trust/SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class SentFile:
+    """One file of the bundle as the receiver is told of it.  ``blocks``: SHA-256 of each 4 MiB, hex."""
+
+    path: str
+    size: int
+    sha256: str
+    blocks: tuple[str, ...] = ()
+
+
+def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
+    """Every file of a bundle: the list itself and its signatures first, then what it lists."""
+    index = (bundle.folder / "blocks.bin").read_bytes()
+    blocks = {
+        path: tuple(digest.hex() for digest in digests)
+        for path, digests in split_blocks(bundle.manifest, index)
+    }
+    files = [_unlisted(bundle.folder, LIST)]
+    files += [
+        _unlisted(bundle.folder, f"trust/{signature.name}")
+        for signature in sorted((bundle.folder / "trust").glob("SHA256SUMS.*.sig"))
+    ]
+    files += [
+        SentFile(path, listed.size, listed.sha256, blocks.get(path, ()))
+        for path, listed in bundle.files.items()
+    ]
+    return files
+
+
+def _unlisted(folder: Path, path: str) -> SentFile:
+    data = (folder / path).read_bytes()
+    return SentFile(path, len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass
+class Transfer:
+    """A receiver running on a node.  ``want`` holds (index into ``files``, offset to go on from)."""
+
+    connection: Connection
+    folder: Path
+    digest: str
+    files: Sequence[SentFile]
+    process: subprocess.Popen[bytes]
+    want: list[tuple[int, int]] = field(default_factory=list)
+    size: int = 0
+    removed: list[str] = field(default_factory=list)
+    _said: queue.Queue[dict[str, Any] | None] = field(default_factory=queue.Queue)
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        folder: Path,
+        digest: str,
+        files: Sequence[SentFile],
+        *,
+        progress: Progress,
+        home: str = STAGED,
+        recheck: bool = False,
+        patience: float = PATIENCE_SECONDS,
+    ) -> Transfer:
+        """Start a receiver and hear what it lacks.
+
+        Args:
+            connection: the node.
+            folder: the bundle.
+            digest: its identity.
+            files: all its files.
+            progress: told of what takes time.
+            home: the folder for copies on the node.
+            recheck: hash everything again, even what looks untouched.
+            patience: seconds to wait for another receiver on the node to end.
+
+        Raises:
+            SpaceExhausted: it would not fit.
+            InProgress: another station is copying to this node.
+            NodeUnreachable: the connection could not be made, or broke.
+        """
+        script = load_script("receive")
+        process = subprocess.Popen(
+            connection.argv(start_command(script, "receive")),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        transfer = cls(connection, folder, digest, files, process)
+        threading.Thread(target=transfer._listen, daemon=True).start()
+        listing = json.dumps([vars(file) for file in files]).encode()
+        try:
+            transfer._write(script)
+            begin = {"home": home, "digest": digest, "recheck": recheck, "patience": patience}
+            transfer._frame({"do": "begin", **begin, "size": len(listing)}, listing)
+            answer = transfer._hear("want", progress)
+        except BaseException:
+            transfer.abandon()
+            raise
+        transfer.want = [(index, offset) for index, offset in answer["want"]]
+        transfer.size, transfer.removed = answer["bytes"], answer["removed"]
+        return transfer
+
+    def send(self, progress: Progress) -> None:
+        """Send what is wanted and wait until the copy is complete.
+
+        Raises:
+            DigestMismatch: the bundle changed since it was verified, or the node wrote something else.
+            SpaceExhausted: the node's disk is full.
+            NodeUnreachable: the connection broke; what arrived is kept.
+        """
+        try:
+            for index, offset in self.want:
+                self._send_file(index, offset, progress)
+                self._hear("done", progress)
+                progress.item(f"{self.connection.node.name}: {self.files[index].path}")
+            self._frame({"do": "end"})
+            self._hear("complete", progress)
+            self._write(None)
+            self.process.wait(timeout=30)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """End the conversation, wherever it is; the node keeps what it has."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stderr):
+            if stream and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue  # what was still buffered has nowhere to go
+
+    def _send_file(self, index: int, offset: int, progress: Progress) -> None:
+        file = self.files[index]
+        self._frame({"do": "file", "index": index, "offset": offset, "size": file.size - offset})
+        whole = hashlib.sha256()
+        position = 0
+        with (self.folder / file.path).open("rb") as source:
+            while position < file.size:
+                limit = offset if position < offset else file.size
+                data = source.read(min(CHUNK, limit - position))
+                if not data:
+                    break
+                whole.update(data)
+                if position >= offset:
+                    self._write(data)
+                    progress.advance(len(data))
+                position += len(data)
+        if whole.hexdigest() != file.sha256:
+            raise DigestMismatch(
+                f"{file.path} changed on this station after it was verified",
+                found=whole.hexdigest(),
+                wanted=file.sha256,
+                hint="check the medium and run the same command again; the node keeps nothing of it",
+            )
+
+    def _frame(self, message: dict[str, object], data: bytes = b"") -> None:
+        head = json.dumps(message).encode()
+        self._write(len(head).to_bytes(4, "big") + head + data)
+
+    def _write(self, data: bytes | None) -> None:
+        """Write and flush, or close with None; on a broken pipe, hear why from the receiver."""
+        stream = self.process.stdin
+        if stream is None:
+            raise RuntimeError("the receiver was started with a pipe")
+        try:
+            if data is None:
+                stream.close()
+            else:
+                stream.write(data)
+                stream.flush()
+        except BrokenPipeError:
+            self._hear("nothing", None)
+
+    def _listen(self) -> None:
+        stream = self.process.stdout
+        if stream is None:
+            raise RuntimeError("the receiver was started with a pipe")
+        with stream:
+            for line in stream:
+                try:
+                    self._said.put(json.loads(line))
+                except ValueError:
+                    continue  # a login message of the node's shell
+        self._said.put(None)
+
+    def _hear(self, key: str, progress: Progress | None) -> dict[str, Any]:
+        """The next line that has ``key``."""
+        while (line := self._said.get()) is not None:
+            if "error" in line:
+                self._raise(line)
+            if "note" in line and progress:
+                progress.note(f"{self.connection.node.name}: {line['note']}")
+            if key in line:
+                return line
+        raise self._broken()
+
+    def _raise(self, line: dict[str, Any]) -> None:
+        name = self.connection.node.name
+        match line["error"]:
+            case "space":
+                needed = f"{line['needed'] / 1e6:,.1f} MB" if line["needed"] else "more than there was"
+                raise SpaceExhausted(
+                    f"the disk of {name} is too small for the bundle",
+                    found=f"{line['free'] / 1e6:,.1f} MB free",
+                    wanted=needed,
+                    hint=f"make room below {STAGED} on the node and run the same command again",
+                )
+            case "busy":
+                raise InProgress(
+                    f"another station is copying to {name}",
+                    found="the receiver's lock is held",
+                    wanted="one copy at a time",
+                    hint="wait for the other run to end",
+                )
+            case "altered":
+                raise DigestMismatch(
+                    f"{name} wrote something else than it was sent: {line['path']}",
+                    found=line["found"],
+                    wanted="the digest that was signed",
+                    hint="suspect the node's memory or disk; run again to send the damaged blocks",
+                )
+        raise PreflightFailed(
+            f"{name} could not store the copy", found=str(line.get("text")), wanted="a writable disk"
+        )
+
+    def _broken(self) -> Exception:
+        status = self.process.wait()
+        errors: IO[bytes] | None = self.process.stderr
+        text = errors.read().decode(errors="replace").strip()[-500:] if errors and not errors.closed else ""
+        name = self.connection.node.name
+        if status == NO_PYTHON:
+            return PreflightFailed(
+                f"{name} has no python3", found="none", wanted="python3", hint="install it from its medium"
+            )
+        return NodeUnreachable(
+            f"the connection to {name} broke while copying"
+            if status == SSH_FAILED
+            else f"the copy to {name} was cut off",
+            found=text or f"exit status {status}",
+            wanted="an unbroken connection",
+            hint="run the same command again: it goes on behind the last 4 MiB block that arrived",
+        )
