@@ -13,6 +13,7 @@ import typer
 
 from appliance import __version__
 from appliance.cli.console import print_error
+from appliance.cli.lab import lab_app
 from appliance.errors import ApplianceError
 
 app = typer.Typer(
@@ -39,6 +40,9 @@ def _root(
 ) -> None:
     if verbose:
         os.environ["APPLIANCE_VERBOSE"] = "1"
+
+
+app.add_typer(lab_app)
 
 
 def main() -> None:

@@ -1,0 +1,154 @@
+"""``appliance lab``: practice nodes to rehearse on."""
+
+from __future__ import annotations
+
+import signal
+from typing import Annotated
+
+import typer
+
+from appliance.cli.console import print_result, progress
+
+lab_app = typer.Typer(
+    name="lab",
+    help="Boot practice nodes on this machine, to rehearse on before touching a real one.",
+    no_args_is_help=True,
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+_LabName = Annotated[str, typer.Argument(metavar="[NAME]", help="The lab's name.")]
+_NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]
+_Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds a node has to boot.")]
+
+_DEFAULT_NAME = "practice"
+
+
+@lab_app.command("up")
+def up(
+    name: _LabName = _DEFAULT_NAME,
+    nodes: Annotated[int, typer.Option("--nodes", "-n", help="Number of nodes.")] = 1,
+    timeout: _Timeout = 60.0,
+    as_json: _Json = False,
+) -> None:
+    """Boot a lab: plain Debian nodes on a network that leads to you and nowhere else.
+
+    You are the operator's side: the network namespace this command runs in. The printed inventory
+    folder has everything an installation needs. The nodes run on until `appliance lab down`.
+
+    \b
+    Examples:
+      appliance lab up
+      appliance lab up ward --nodes 3
+      ip netns add desk && ip netns exec desk appliance lab up   # an operator's side with nothing else
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.lab.places import Places
+    from appliance.lab.status import lab_status
+    from appliance.lab.up import bring_up
+
+    # Being ended politely, as by a closed terminal, must clean up like Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    places = Places.from_environment()
+    bring_up(places, name, count=nodes, timeout=timeout, progress=progress())
+    status = lab_status(places, name)
+    first = status.nodes[0].name
+    lines = [f"{node.name}  {'  '.join(node.addresses)}" for node in status.nodes]
+    lines += [
+        f"inventory: {status.inventory}",
+        f"log in:    appliance lab shell {first}",
+        f"install:   appliance install BUNDLE -i {status.inventory}",
+        f"remove:    appliance lab down {name}",
+    ]
+    print_result("\n".join(lines), status.as_dict(), as_json=as_json)
+
+
+@lab_app.command("down")
+def down(
+    name: _LabName = _DEFAULT_NAME,
+    everything: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Remove a lab and all that belongs to it, however it was left; nothing to remove is no error.
+
+    \b
+    Examples:
+      appliance lab down
+      appliance lab down ward
+      appliance lab down --all
+    """  # noqa: D301 - as above
+    from appliance.lab.down import take_all_down, take_down
+    from appliance.lab.places import Places
+
+    places = Places.from_environment()
+    removed = take_all_down(places) if everything else [name] * take_down(places, name)
+    text = f"removed: {', '.join(removed)}" if removed else "nothing to remove"
+    print_result(text, {"removed": removed}, as_json=as_json)
+
+
+@lab_app.command("status")
+def status(as_json: _Json = False) -> None:
+    """List the labs on this machine and their nodes."""
+    from appliance.lab.places import Places
+    from appliance.lab.status import all_status
+
+    labs = all_status(Places.from_environment())
+    lines = []
+    for lab in labs:
+        lines.append(f"{lab.name}  {lab.inventory}" if lab.lab else f"{lab.name}  half-made; take it down")
+        lines += [f"  {node.name}  {node.state:8}{'  '.join(node.addresses)}" for node in lab.nodes]
+    print_result(
+        "\n".join(lines) or "no lab is up", {"labs": [lab.as_dict() for lab in labs]}, as_json=as_json
+    )
+
+
+@lab_app.command("shell", context_settings={"ignore_unknown_options": True})
+def shell(
+    name: _NodeName,
+    command: Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND...]")] = None,
+) -> None:
+    """Log in to a node as root, or run one command there; its exit code is passed on.
+
+    \b
+    Examples:
+      appliance lab shell practice
+      appliance lab shell ward-02 -- ip route
+    """  # noqa: D301 - as above
+    from appliance.lab.places import Places
+    from appliance.lab.reach import run_shell
+
+    raise typer.Exit(run_shell(Places.from_environment(), name, command or []))
+
+
+@lab_app.command("reboot")
+def reboot(
+    name: _NodeName = _DEFAULT_NAME,
+    power_cut: Annotated[bool, typer.Option("--power-cut", help="Pull the plug first.")] = False,
+    timeout: _Timeout = 60.0,
+    as_json: _Json = False,
+) -> None:
+    """Switch a node off and on, or only on when it is off; returns when it can be reached again.
+
+    \b
+    Examples:
+      appliance lab reboot
+      appliance lab reboot ward-02 --power-cut
+    """  # noqa: D301 - as above
+    from appliance.lab.places import Places
+    from appliance.lab.reboot import reboot_node
+
+    node = reboot_node(Places.from_environment(), name, cut=power_cut, timeout=timeout)
+    print_result(f"{node.name} is up again", {"node": node.name}, as_json=as_json)
+
+
+@lab_app.command("prepare")
+def prepare(as_json: _Json = False) -> None:
+    """Build the nodes' root file system, the one thing that needs a package archive.
+
+    After this, `appliance lab up` works without any network.
+    """
+    from appliance.lab.places import Places
+    from appliance.lab.recipe import Recipe
+    from appliance.lab.rootfs import prepare_root
+
+    root = prepare_root(Places.from_environment(), Recipe(), progress=progress())
+    print_result(str(root), {"root": str(root)}, as_json=as_json)

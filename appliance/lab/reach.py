@@ -1,0 +1,96 @@
+"""Reach a practice node over SSH, with the lab's own key and the pinned host key."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from appliance.errors import LabFailed
+from appliance.lab import namespaces
+from appliance.lab.places import find_node
+from appliance.lab.requirements import SHELL_TOOLS, require_root, require_tools
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from appliance.lab.places import Places
+    from appliance.lab.plan import Node
+
+_TRY_SECONDS = 5
+_PAUSE = 0.1
+
+
+def ssh_command(inventory: Path, address: str, *, connect_timeout: int = 10) -> list[str]:
+    """The start of an ``ssh`` command line to a node as root; nothing of the user's own settings counts.
+
+    Args:
+        inventory: the lab's inventory folder.
+        address: one of the node's addresses.
+        connect_timeout: seconds.
+    """
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(connect_timeout),
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "IdentityFile": str(inventory / "keys/operator"),
+        "LogLevel": "ERROR",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(inventory / "known_hosts"),
+    }
+    given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    return ["ssh", "-F", "none", *given, "-l", "root", address]
+
+
+def wait_reachable(inventory: Path, node: Node, *, deadline: float) -> None:
+    """Wait until root can log in, over IPv4 and over IPv6.  Call it from the lab's operator side.
+
+    Args:
+        inventory: the lab's inventory folder.
+        node: a booted node.
+        deadline: in seconds of ``time.monotonic``.
+
+    Raises:
+        LabFailed: it cannot by then; the message carries what ssh said last.
+    """
+    for address in (node.address4, node.address6):
+        command = [*ssh_command(inventory, address, connect_timeout=_TRY_SECONDS), "true"]
+        while True:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                break
+            if time.monotonic() >= deadline:
+                raise LabFailed(
+                    f"the practice node {node.name} booted, and does not let root in at {address}",
+                    found=done.stderr.strip() or f"ssh ended with exit code {done.returncode}",
+                    wanted="a login with the lab's key and the pinned host key",
+                )
+            time.sleep(_PAUSE)
+
+
+def run_shell(places: Places, name: str, command: list[str]) -> int:
+    """Run a command on a node, or a login shell, on this terminal; returns ssh's exit code.
+
+    Args:
+        places: where labs are kept.
+        name: the node's name, or its lab's when the lab has one node.
+        command: program and arguments, passed on as they are; empty for a shell.
+
+    Raises:
+        LabFailed: no such lab.
+        Usage: the name names no single node.
+    """
+    require_root()
+    require_tools(SHELL_TOOLS)
+    lab, node, _ = find_node(places, name)
+    ssh = ssh_command(places.inventory(lab.name), node.address4)
+    if command:
+        # ssh hands one line to a shell on the node; quoting keeps the arguments apart.
+        ssh += ["--", shlex.join(command)]
+    with namespaces.joined(lab.netns):
+        return subprocess.run(ssh, check=False).returncode

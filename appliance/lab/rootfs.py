@@ -1,0 +1,127 @@
+"""Build the practice nodes' root file system once, and keep it by the recipe's digest.
+
+This is the only part of the lab that asks a package archive for anything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.errors import LabFailed, SpaceExhausted
+from appliance.lab.places import locked
+from appliance.lab.recipe import build_command
+from appliance.lab.requirements import BUILD_TOOLS, require_root, require_tools
+
+if TYPE_CHECKING:
+    from appliance.lab.places import Places
+    from appliance.lab.recipe import Recipe
+    from appliance.progress import Progress
+
+_NEEDED_BYTES = 600 * 2**20
+_LOG_LINES = 15
+_BUILD_WAIT = 600.0
+
+
+def cached_root(places: Places, recipe: Recipe) -> Path | None:
+    """The root file system of a recipe, when it has been built."""
+    root = _root_path(places, recipe)
+    return root if root.is_dir() else None
+
+
+def prepare_root(places: Places, recipe: Recipe, *, progress: Progress) -> Path:
+    """The root file system of a recipe: from the cache, or built now (some 200 MB, some 20 s).
+
+    Raises:
+        ToolMissing: mmdebstrap or unshare is not installed.
+        SpaceExhausted: too little room for it.
+        InProgress: another run has been building it for ten minutes.
+        LabFailed: mmdebstrap fails; the message carries the end of its log.
+    """
+    root = cached_root(places, recipe)
+    if root is not None:
+        return root
+    require_root()
+    require_tools(BUILD_TOOLS)
+    with locked(places.cache, wait=_BUILD_WAIT, create=True):
+        root = cached_root(places, recipe)  # another run may have built it while this one waited
+        if root is not None:
+            return root
+        _remove_partials(places.cache)
+        _check_space(places.cache)
+        progress.note(f"building the root file system of practice nodes ({recipe.suite}), once")
+        return _build(places, recipe)
+
+
+def _build(places: Places, recipe: Recipe) -> Path:
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=places.cache) as name:
+        partial = Path(name)
+        sources = partial / "archive.list"
+        sources.write_text(_archive_sources(recipe), "utf-8")
+        _run_build(build_command(recipe, str(partial / "root"), str(sources)), partial / "build.log")
+        _finish(partial / "root", recipe)
+        target = _root_path(places, recipe)
+        target.parent.mkdir(exist_ok=True)
+        (partial / "root").rename(target)
+    return target
+
+
+def _run_build(command: list[str], log: Path) -> None:
+    with log.open("wb") as output:
+        code = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+        ).returncode
+    if code != 0:
+        lines = log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        raise LabFailed(
+            f"mmdebstrap could not build the root file system (exit code {code})",
+            found="\n         ".join(lines),
+            wanted="a reachable package archive, configured as this machine's own apt is",
+            hint="run `appliance lab prepare` where the archive can be reached",
+        )
+
+
+def _finish(root: Path, recipe: Recipe) -> None:
+    """Take out what belongs to the building machine or to one node; write what all nodes share."""
+    for pattern in recipe.removed:
+        for path in root.glob(pattern):
+            path.unlink()
+    for name, text in recipe.written.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def _archive_sources(recipe: Recipe) -> str:
+    """An apt source list for the recipe's suite, from this station's settings or its own apt."""
+    from appliance.sources.apt_repositories import archive_keyring, repositories
+    from appliance.sources.station import read_settings
+
+    settings = read_settings(os.environ).debian
+    keyring = archive_keyring(settings)
+    return "".join(repository.line(keyring) for repository in repositories(recipe.suite, settings))
+
+
+def _root_path(places: Places, recipe: Recipe) -> Path:
+    return places.cache / recipe.digest / "root"
+
+
+def _remove_partials(cache: Path) -> None:
+    """Remove what a killed build left; the lock says that no build is running."""
+    for leftover in cache.glob(".partial-*"):
+        shutil.rmtree(leftover)
+
+
+def _check_space(cache: Path) -> None:
+    free = shutil.disk_usage(cache).free
+    if free < _NEEDED_BYTES:
+        raise SpaceExhausted(
+            "too little room for the practice nodes' root file system",
+            found=f"{free / 1e6:,.0f} MB free in {cache}",
+            wanted=f"{_NEEDED_BYTES / 1e6:,.0f} MB",
+            hint="make room, or set APPLIANCE_LAB_CACHE to a folder on a larger disk",
+        )

@@ -1,0 +1,56 @@
+"""The lab's state file, written before anything else is made, so that ``lab down`` always knows.  Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from appliance.errors import LabFailed, Usage
+from appliance.lab.plan import SEGMENTS, Lab, check_count, check_name
+
+_FORMAT = 1
+_TOKEN = re.compile(r"[0-9a-f]{10}")
+
+
+def state_text(lab: Lab) -> str:
+    """The state file's text: one JSON object."""
+    values = {
+        "format": _FORMAT,
+        "name": lab.name,
+        "segment": lab.segment,
+        "count": lab.count,
+        "token": lab.token,
+        "netns": list(lab.netns),
+        "root": str(lab.root),
+    }
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def parse_state(text: str) -> Lab:
+    """The lab a state file describes.
+
+    Raises:
+        LabFailed: the text is no state file of this format.
+    """
+    try:
+        values = json.loads(text)
+        device, inode = values["netns"]
+        lab = Lab(
+            name=check_name(values["name"]),
+            segment=int(values["segment"]),
+            count=check_count(int(values["count"])),
+            token=str(values["token"]),
+            netns=(int(device), int(inode)),
+            root=Path(values["root"]),
+        )
+        if values["format"] != _FORMAT or lab.segment not in SEGMENTS or not _TOKEN.fullmatch(lab.token):
+            raise ValueError("format, segment or token")
+    except (ValueError, TypeError, KeyError, Usage) as error:
+        raise LabFailed(
+            "a lab's state file cannot be read",
+            found=str(error),
+            wanted=f"state format {_FORMAT}, as `appliance lab up` writes it",
+            hint="it was changed by hand or by another version; look at it before you remove its folder",
+        ) from error
+    return lab
