@@ -41,6 +41,9 @@ DENIED = {errno.EPERM, errno.EACCES}
 NO_ROUTE = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN, errno.EHOSTUNREACH}
 #: An answer from the network that took at most this long to a host with no route is the kernel's own.
 AT_ONCE = 0.2
+#: Seconds that the node's own echo servers stay open, so that a station that knocks again and again
+#: meets them even if every attempt of the node ends at once.
+OPEN_AT_LEAST = 0.5
 
 
 def family_of(address: str) -> socket.AddressFamily:
@@ -347,6 +350,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     own = OwnEcho(request["own"]["addresses"], request["own"]["port"])
     readers = {who: start_party(who, running, request) for who in wanted}  # fork before any thread starts
     own.start()
+    opened = time.monotonic()
     answer: dict[str, Any] = {"attempts": [], "names": [], "parties": {}}
     for who, reader in readers.items():
         with os.fdopen(reader) as pipe:
@@ -356,6 +360,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         answer["names"] += found.get("names", [])
     for _ in readers:
         os.wait()
+    time.sleep(max(0.0, opened + OPEN_AT_LEAST - time.monotonic()))
     own.stop()
     return answer | {"heard": own.heard, "own_trouble": own.trouble}
 

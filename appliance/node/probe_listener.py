@@ -13,6 +13,7 @@ import os
 import selectors
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from appliance.node import probe_attempts
@@ -52,7 +53,7 @@ class Listener:
         self._token = token
         self._selector = selectors.DefaultSelector()
         self._arrived: set[str] = set()
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self._wake, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, name="witness", daemon=True)
         self._links = 0
@@ -75,23 +76,25 @@ class Listener:
         self._waker.close()
         self._selector.close()
 
-    def arrived(self, nonce: str) -> bool:
-        """Whether a message with exactly this token has arrived."""
-        with self._lock:
-            return nonce in self._arrived
+    def arrived(self, nonce: str, *, within: float = 0.0) -> bool:
+        """Whether a message with exactly this token has arrived, or arrives within some seconds."""
+        with self._news:
+            return self._news.wait_for(lambda: nonce in self._arrived, within)
 
     def try_out(self) -> tuple[Endpoint, ...]:
         """The endpoints, each tried from the station itself: the positive control of every probe."""
-        tried = []
-        for number, endpoint in enumerate(self.endpoints):
-            nonce = f"{self._token}-control-{number}-{os.getpid()}"
-            target = dataclasses.asdict(endpoint)
-            found = probe_attempts.attempt(target, "station", nonce, seconds=1.0)
-            alive = found["outcome"] == "reached" and found["detail"] == "echo came back"
-            if endpoint.witnessed:
-                alive = alive and self.arrived(nonce)
-            tried.append(dataclasses.replace(endpoint, alive=alive))
-        return tuple(tried)
+        with ThreadPoolExecutor(max(1, len(self.endpoints))) as pool:
+            return tuple(pool.map(self._try_out, range(len(self.endpoints)), self.endpoints))
+
+    def _try_out(self, number: int, endpoint: Endpoint) -> Endpoint:
+        if not endpoint.witnessed and endpoint.protocol != "icmp":
+            return dataclasses.replace(endpoint, alive=False)
+        nonce = f"{self._token}-control-{number}-{os.getpid()}"
+        found = probe_attempts.attempt(dataclasses.asdict(endpoint), "station", nonce, seconds=1.0)
+        alive = found["detail"] == "echo came back"
+        if endpoint.witnessed:  # the kernel answers a ping before the witness has read it
+            alive = alive and self.arrived(nonce, within=1.0)
+        return dataclasses.replace(endpoint, alive=alive)
 
     # --- opening -------------------------------------------------------------------------------
 
@@ -179,5 +182,6 @@ class Listener:
     def _note(self, data: bytes) -> None:
         start = data.find(self._token.encode())
         if start >= 0:
-            with self._lock:
+            with self._news:
                 self._arrived.add(data[start:].decode("ascii", "replace"))
+                self._news.notify_all()
