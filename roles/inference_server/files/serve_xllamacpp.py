@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Serve one model with xllamacpp, on loopback only.
 
 The launcher of the engine ``xllamacpp``, started by ``appliance-inference.service`` with the node's
@@ -110,6 +111,7 @@ def notify(state: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Serve until told to stop; returns the exit status."""
     settings = parse_arguments(arguments)
     # Blocked before the engine starts its threads, so that they inherit it and we alone are told.
     stops = {signal.SIGTERM, signal.SIGINT}

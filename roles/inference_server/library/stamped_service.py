@@ -1,18 +1,12 @@
-"""Ansible module: a systemd service that runs by its present unit file, and serves.
+#!/usr/bin/python
+"""A systemd service that runs by its present unit file, and serves.
 
 ``systemctl start`` asks only whether *some* process runs.  A run that was cut off between writing the
 unit and restarting it would leave the old process serving by old settings, and no later run would
 notice.  So the unit carries a stamp of all it depends on in its environment, and this module compares
-the stamp of the unit file with that of the running process.
+the stamp that is wanted with that of the running process.
 
 The unit must be of ``Type=notify``: starting it ends when it is ready, or at its own deadline.
-
-Options:
-    unit: name of the unit.
-    stamp: value that ``APPLIANCE_STAMP`` must have in the process's environment.
-    restart: restart in any case (something outside the unit file changed).
-    health_port, health_path: asked on 127.0.0.1 at the end; anything but status 200 is a failure.
-    health_seconds: how long to wait for that answer.
 """
 
 from __future__ import annotations
@@ -20,9 +14,44 @@ from __future__ import annotations
 import http.client
 import subprocess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: stamped_service
+short_description: A service that runs by its present unit file, and serves
+description:
+  - Enables the service, starts it, and restarts it when it does not run by the present unit file.
+  - Then asks for its health on loopback.
+options:
+  unit:
+    description: Name of the unit.
+    type: str
+    required: true
+  stamp:
+    description: Value that C(APPLIANCE_STAMP) must have in the process's environment.
+    type: str
+    required: true
+  restart:
+    description: Restart in any case, because something outside the unit file changed.
+    type: bool
+    default: false
+  health_port:
+    description: Port on 127.0.0.1 that is asked at the end.
+    type: int
+    required: true
+  health_path:
+    description: Path that is asked there. Anything but status 200 is a failure.
+    type: str
+    required: true
+  health_seconds:
+    description: How long to wait for that answer.
+    type: int
+    default: 30
+author:
+  - The appliance developers
+"""
 
 JOURNAL_LINES = "25"
 PROPERTIES = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID,InvocationID"
@@ -102,7 +131,8 @@ def check_health(port: int, path: str, seconds: int) -> None:
         connection.request("GET", path)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as problem:
-        raise ServiceFailed("the service does not answer", str(problem) or repr(problem), wanted) from problem
+        found = str(problem) or repr(problem)
+        raise ServiceFailed("the service does not answer", found, wanted) from problem
     finally:
         connection.close()
     if status != http.client.OK:
@@ -128,18 +158,20 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
     _state, running = read_state(unit)
     if running != wanted:
-        raise ServiceFailed("the service does not run by its unit file", f"stamp {running}", f"stamp {wanted}")
+        found = f"stamp {running}"
+        raise ServiceFailed("the service does not run by its unit file", found, f"stamp {wanted}")
     check_health(options["health_port"], options["health_path"], options["health_seconds"])
     return result
 
 
 def journal(unit: str) -> list[str]:
     """The last lines the service wrote, for whoever has to find out why it failed."""
-    command = ["journalctl", "--unit", unit, "--boot", "--lines", JOURNAL_LINES, "--output", "cat", "--no-pager"]
+    command = ["journalctl", "--unit", unit, "--boot", "--lines", JOURNAL_LINES, "--output", "cat"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def main() -> None:
+    """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},
@@ -154,14 +186,10 @@ def main() -> None:
     try:
         module.exit_json(**ensure(module.params, check_mode=module.check_mode))
     except ServiceFailed as problem:
-        fail(module, problem)
-
-
-def fail(module: AnsibleModule, problem: ServiceFailed) -> NoReturn:
-    message, found, wanted = problem.args
-    lines = journal(module.params["unit"])
-    module.fail_json(msg="\n".join([f"{message}: {found}", *lines]), found=found, wanted=wanted, journal=lines)
-    raise AssertionError("fail_json ends the process")
+        message, found, wanted = problem.args
+        lines = journal(module.params["unit"])
+        text = "\n".join([f"{message}: {found}", *lines])
+        module.fail_json(msg=text, found=found, wanted=wanted, journal=lines)
 
 
 if __name__ == "__main__":

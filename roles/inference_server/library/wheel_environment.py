@@ -1,18 +1,12 @@
-"""Ansible module: a virtual environment from a folder of wheels, offline and with required hashes.
+#!/usr/bin/python
+"""A virtual environment from a folder of wheels, offline and with required hashes.
 
 Works on a node whose Python has neither pip nor ensurepip: the environment is created without pip,
-and a pip wheel given as ``installer`` is run from its archive.  Nothing is looked up in any index.
+and a pip wheel is run from its archive.  Nothing is looked up in any index.
 
-The environment counts as complete only by a record written last, so an interrupted run is made good by
-the next.  It is rebuilt when the requirements or the node's Python changed, or when an installed
+The environment counts as complete only by a record written last, so an interrupted run is made good
+by the next.  It is rebuilt when the requirements or the node's Python changed, or when an installed
 file is missing or has another size than its wheel said.
-
-Options:
-    path: folder of the environment; its parents are created.
-    wheels: folder of wheels with ``requirements.txt`` (``name==version --hash=sha256:…``).
-    installer: absolute path of a pip wheel.
-    imports: modules that must import before the environment counts as complete.
-    python: interpreter to build with.
 """
 
 from __future__ import annotations
@@ -24,9 +18,41 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: wheel_environment
+short_description: A virtual environment from staged wheels
+description:
+  - Installs the wheels that C(requirements.txt) names with their hashes.
+  - Rebuilds an environment that is damaged, or that was made for other inputs.
+options:
+  path:
+    description: Folder of the environment. Its parents are created.
+    type: path
+    required: true
+  wheels:
+    description: Folder of wheels with C(requirements.txt), C(name==version --hash=sha256:...) by line.
+    type: path
+    required: true
+  installer:
+    description: A pip wheel.
+    type: path
+    required: true
+  imports:
+    description: Modules that must import before the environment counts as complete.
+    type: list
+    elements: str
+    default: []
+  python:
+    description: Interpreter to build with.
+    type: path
+    default: /usr/bin/python3
+author:
+  - The appliance developers
+"""
 
 RECORD = "appliance-environment.json"
 OUTPUT_LINES = 20  # how much of a failed program's output is worth showing
@@ -72,7 +98,9 @@ def reasons_to_build(environment: Path, wanted: dict[str, str]) -> list[str]:
     if found is None:
         return ["incomplete" if environment.exists() else "absent"]
     reasons = [
-        f"{key} was {found.get(key)}, is {value}" for key, value in wanted.items() if found.get(key) != value
+        f"{key} was {found.get(key)}, is {value}"
+        for key, value in wanted.items()
+        if found.get(key) != value
     ]
     return reasons + [f"damaged: {name}" for name in damaged_files(environment)]
 
@@ -91,7 +119,14 @@ def build(environment: Path, wheels: Path, installer: Path, python: str, imports
     pip = [interpreter, "-I", f"{installer}/pip"]
     alone = ["--isolated", "--disable-pip-version-check", "--no-input"]
     offline = ["--no-index", "--find-links", str(wheels), "--no-cache-dir"]
-    exact = ["--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", str(wheels / "requirements.txt")]
+    exact = [
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--no-deps",
+        "-r",
+        str(wheels / "requirements.txt"),
+    ]
     run([*pip, "install", *alone, *offline, *exact], "cannot install the wheels")
     run([*pip, "check", *alone], "the wheels do not fit together")
     for name in imports:
@@ -104,7 +139,11 @@ def run(command: list[str], failure: str) -> str:
     Raises:
         CannotBuild: with ``failure`` and the end of its output.
     """
-    surroundings = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "PIP_CONFIG_FILE": os.devnull}
+    surroundings = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
     done = subprocess.run(
         command,
         env=surroundings,
@@ -167,6 +206,7 @@ def difference(reasons: list[str], requirements: bytes | None) -> dict[str, str]
 
 
 def main() -> None:
+    """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
@@ -181,13 +221,8 @@ def main() -> None:
     try:
         module.exit_json(**ensure(module.params, check_mode=module.check_mode))
     except CannotBuild as problem:
-        fail(module, problem)
-
-
-def fail(module: AnsibleModule, problem: CannotBuild) -> NoReturn:
-    message, found, wanted = problem.args
-    module.fail_json(msg=f"{message}: {found}", found=found, wanted=wanted)
-    raise AssertionError("fail_json ends the process")
+        message, found, wanted = problem.args
+        module.fail_json(msg=f"{message}: {found}", found=found, wanted=wanted)
 
 
 if __name__ == "__main__":
