@@ -5,42 +5,40 @@ Only the unified hierarchy is used (``cgroup.kill``, Linux 5.14).
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import time
 from pathlib import Path
 
-from appliance.errors import LabFailed, ToolMissing
-
-
-def unified_mount(mountinfo: str) -> Path | None:
-    """Where the unified hierarchy is mounted.  Pure.
-
-    Args:
-        mountinfo: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)).
-    """
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return Path(before.split()[4])
-    return None
+from appliance.errors import LabFailed, PreflightFailed
+from appliance.lab import kernel
 
 
 def cgroup_path(name: str) -> Path:
     """The path of a control group under the unified hierarchy's root; it may not exist.
 
     Raises:
-        ToolMissing: the unified hierarchy is not mounted.
+        PreflightFailed: the kernel gives no unified hierarchy.
     """
-    mount = unified_mount(Path("/proc/self/mountinfo").read_text("utf-8"))
-    if mount is None:
-        raise ToolMissing(
+    return Path(f"/proc/self/fd/{_hierarchy()}") / name
+
+
+@functools.cache
+def _hierarchy() -> int:
+    """A mount of the hierarchy for this process alone, so that it matters to nobody what is mounted where.
+
+    ``ip netns exec``, for one, covers the usual mount with a bare /sys.
+    """
+    try:
+        return kernel.detached_mount("cgroup2")
+    except OSError as error:
+        raise PreflightFailed(
             "no unified control group hierarchy here",
-            found="no cgroup2 in /proc/self/mountinfo",
-            wanted="a host, or a virtual machine, with cgroup2 mounted (Debian 11 and later have it)",
-            hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
-        )
-    return mount / name
+            found=str(error),
+            wanted="Linux 5.14 or later, and root on a host or virtual machine",
+            hint="do not run labs inside a container",
+        ) from error
 
 
 def enter(group: Path) -> None:

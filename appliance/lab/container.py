@@ -34,6 +34,8 @@ def mount_commands(root: Path, node_folder: Path) -> list[list[str]]:
     """
     overlay = f"lowerdir={root},upperdir={node_folder / 'upper'},workdir={node_folder / 'work'}"
     return [
+        # Nothing mounted below shows outside; what is unmounted outside, goes here too.
+        ["mount", "--make-rslave", "/"],
         # systemd-nspawn leaves locks and sockets in /run; let it leave them in one that goes away.
         ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"],
         # A read-only /sys of this network namespace: the inner end is seen, and udev is not waited for.

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from appliance.lab import cgroup, container, namespaces, network
+from appliance.lab import cgroup, container, kernel, namespaces, network
 from appliance.lab.places import node_folder, read_state
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Keeper:
             os.dup2(console, 1)
             os.dup2(console, 2)
             cgroup.enter(self._group)
-            namespaces.leave_shared()
+            kernel.leave_shared()
             for command in container.mount_commands(self._lab.root, self._folder):
                 subprocess.run(command, check=True)
             notifications.bind(container.NOTIFY_SOCKET)

@@ -1,4 +1,4 @@
-"""Linux namespaces: leave the shared ones, find and join the operator's side again.
+"""The operator's side of a lab is a network namespace: find it and join it again.
 
 A network namespace is remembered by the device and inode of its ``ns/net`` file, which is what the
 kernel itself compares; names under /run/netns are optional.
@@ -7,27 +7,17 @@ kernel itself compares; names under /run/netns are optional.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import LabFailed
+from appliance.lab import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CLONE_NEWNS = 0x00020000
-_CLONE_NEWNET = 0x40000000
 _SELF = Path("/proc/thread-self/ns/net")
-
-# os.unshare and os.setns exist from Python 3.12 on; the oldest Python supported here is 3.11.
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def leave_shared() -> None:
-    """Move this process into mount and network namespaces of its own; mounts stay private to them."""
-    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET), "unshare")
 
 
 def own_network() -> tuple[int, int]:
@@ -55,11 +45,11 @@ def joined(netns: tuple[int, int]) -> Iterator[None]:
         )
     home = os.open(_SELF, os.O_RDONLY)
     try:
-        _check(_libc.setns(target, _CLONE_NEWNET), "setns")
+        kernel.join_network(target)
         try:
             yield
         finally:
-            _check(_libc.setns(home, _CLONE_NEWNET), "setns")
+            kernel.join_network(home)
     finally:
         os.close(home)
         os.close(target)
@@ -98,9 +88,3 @@ def _candidates() -> Iterator[Path]:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _check(result: int, call: str) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{call}: {os.strerror(code)}")

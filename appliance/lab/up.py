@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from appliance.lab import machines, namespaces, network, site
+from appliance.lab import cgroup, machines, namespaces, network, site
 from appliance.lab.down import remove_lab
 from appliance.lab.identity import new_key_pair
 from appliance.lab.places import claim_folder, locked, node_folder, read_state, write_state
@@ -43,7 +43,7 @@ def bring_up(places: Places, name: str, *, count: int, timeout: float, progress:
 
     Raises:
         Usage: the name or the number is impossible.
-        PreflightFailed: not root.
+        PreflightFailed: not root, or no unified control groups.
         ToolMissing: a program is missing.
         LabFailed: the lab exists, or does not come up.
     """
@@ -51,6 +51,7 @@ def bring_up(places: Places, name: str, *, count: int, timeout: float, progress:
     check_count(count)
     require_root()
     require_tools(UP_TOOLS)
+    cgroup.cgroup_path("")  # fails here rather than half-way
     root = prepare_root(places, Recipe(), progress=progress)
     with _claimed(places, name, count, root) as (lab, folder, lock):
         progress.begin("booting", items=count)

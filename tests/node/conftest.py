@@ -1,0 +1,193 @@
+"""A booted practice node, and an operator's side that leads to it and nowhere else.
+
+The test process stays where it is.  What the operator does is run in a network namespace of its own:
+``operator.run(["appliance", "install", …])``.  Nothing here skips: without root or the tools, the
+fixtures fail, because a test not run is not a test passed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    NewLab = Callable[..., contextlib.AbstractContextManager["PracticeLab"]]
+
+# The program under test: the one installed beside this Python.
+APPLIANCE = str(Path(sys.executable).with_name("appliance"))
+
+Done = subprocess.CompletedProcess[str]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The operator's side: a network namespace with loopback and the labs' bridges, nothing else.
+
+    The operator's addresses are each lab's: ``lab.operator``, and ``lab.foreign`` outside the
+    management networks.
+    """
+
+    netns: str
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def command(self, command: list[str]) -> list[str]:
+        """The command line that runs ``command`` there; ``appliance`` is the program under test."""
+        program = [APPLIANCE, *command[1:]] if command[0] == "appliance" else command
+        return ["ip", "netns", "exec", self.netns, *program]
+
+    def run(self, command: list[str], *, check: bool = True, timeout: float = 300, **more: Any) -> Done:
+        """Run a command there, its output captured as text; unless ``check`` is off, it must succeed."""
+        return run(self.command(command), check=check, timeout=timeout, **{"env": self.environment, **more})
+
+    def start(self, command: list[str], **more: Any) -> subprocess.Popen[str]:
+        """Start a command there without waiting for it: a listener, a capture, an install to cut off."""
+        defaults = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "env": self.environment,
+        }
+        return subprocess.Popen(self.command(command), text=True, **{**defaults, **more})
+
+    def lab_status(self, name: str) -> dict[str, Any]:
+        """One lab's part of ``appliance lab status --json``."""
+        labs = json.loads(self.run(["appliance", "lab", "status", "--json"]).stdout)["labs"]
+        return next(lab for lab in labs if lab["name"] == name)
+
+
+@dataclass(frozen=True)
+class PracticeNode:
+    """A booted node, reached from the operator's side."""
+
+    lab: str
+    name: str
+    address4: str
+    address6: str
+    mac: str
+    operator_side: Operator
+
+    def run(self, command: str, *, check: bool = True, timeout: float = 60, **more: Any) -> Done:
+        """Run a shell command line on the node as root, over SSH."""
+        shell = ["appliance", "lab", "shell", self.name, "--", "sh", "-c", command]
+        return self.operator_side.run(shell, check=check, timeout=timeout, **more)
+
+    def inside(self, command: str, *, check: bool = True, timeout: float = 60) -> Done:
+        """Run a shell command line on the node as root, not over its network: works when SSH is cut."""
+        enter = ["nsenter", "--target", str(self.leader), "--all", "--", "sh", "-c", command]
+        return run(enter, check=check, timeout=timeout)
+
+    @property
+    def leader(self) -> int:
+        """Process id, here, of the node's PID 1; another after every boot."""
+        nodes = self.operator_side.lab_status(self.lab)["nodes"]
+        return int(next(node["leader"] for node in nodes if node["name"] == self.name))
+
+    def reboot(self, *, power_cut: bool = False) -> None:
+        """Switch the node off and on; when this returns, root can log in again."""
+        cut = ["--power-cut"] if power_cut else []
+        self.operator_side.run(["appliance", "lab", "reboot", self.name, *cut])
+
+
+@dataclass(frozen=True)
+class PracticeLab:
+    """A lab that is up; ``inventory`` is a complete inventory folder, as `appliance install -i` takes."""
+
+    name: str
+    inventory: Path
+    nodes: tuple[PracticeNode, ...]
+    management: tuple[str, str]
+    operator: tuple[str, str]
+    foreign: tuple[str, str]
+
+    @property
+    def node(self) -> PracticeNode:
+        """The first node."""
+        return self.nodes[0]
+
+
+def run(command: list[str], *, check: bool, timeout: float, **more: Any) -> Done:
+    """Run a command here, output captured as text; unless ``check`` is off, the test fails if it does."""
+    defaults = {"stdin": None if "input" in more else subprocess.DEVNULL, "capture_output": True}
+    done = subprocess.run(command, check=False, timeout=timeout, text=True, **{**defaults, **more})
+    if check and done.returncode != 0:
+        pytest.fail(f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def operator() -> Iterator[Operator]:
+    """The operator's side of this test run."""
+    # The one step that may ask the package archive, so it runs where that can be reached.
+    run([APPLIANCE, "lab", "prepare"], check=True, timeout=600)
+    netns = f"appliance-test-{os.getpid()}"
+    run(["ip", "netns", "add", netns], check=True, timeout=10)
+    try:
+        run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True, timeout=10)
+        yield Operator(netns)
+    finally:
+        run(["ip", "netns", "delete", netns], check=True, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def new_lab(operator: Operator) -> NewLab:
+    """Boots fresh labs, about a second each: ``with new_lab(nodes=2) as lab: …``; gone after the block."""
+    made = 0
+
+    @contextlib.contextmanager
+    def make(nodes: int = 1) -> Iterator[PracticeLab]:
+        nonlocal made
+        made += 1
+        name = f"test{os.getpid()}x{made}"
+        operator.run(["appliance", "lab", "up", name, "--nodes", str(nodes)])
+        try:
+            yield _lab(operator, name)
+        finally:
+            operator.run(["appliance", "lab", "down", name])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def practice_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
+    """One lab with one node, shared by the session: for tests that leave it as it is."""
+    with new_lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def practice_node(practice_lab: PracticeLab) -> PracticeNode:
+    """The shared lab's node."""
+    return practice_lab.node
+
+
+@pytest.fixture(scope="module")
+def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
+    """A lab with one node of the test module's own, to install on and to break."""
+    with new_lab() as lab:
+        yield lab
+
+
+def _lab(operator: Operator, name: str) -> PracticeLab:
+    values = operator.lab_status(name)
+    nodes = [
+        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator)
+        for node in values["nodes"]
+    ]
+    return PracticeLab(
+        name=name,
+        inventory=Path(values["inventory"]),
+        nodes=tuple(nodes),
+        management=tuple(values["management"]),
+        operator=tuple(values["operator"]),
+        foreign=tuple(values["foreign"]),
+    )
