@@ -199,6 +199,10 @@ class ToolMissing(PreflightFailed):
     """A program that is needed is not installed here."""
 
 
+class SigningFailed(PreflightFailed):
+    """A key could not sign: its passphrase, its agent or its token is missing."""
+
+
 class HostKeyChanged(PreflightFailed):
     """A node presents another SSH host key than the pinned one."""
 

@@ -1,9 +1,29 @@
-"""Verifying a bundle: signatures first, then every byte."""
+"""Verifying a bundle: signatures first, then the set of files, then every byte.
+
+The order is the point.  Nothing but the list and its signatures is read before enough holders are
+known to have signed; nothing but the signed manifest is parsed; cheap checks (names, kinds, sizes)
+come before the long one, so that a truncated copy of half a terabyte is refused within a second.
+
+Two statements of the manifest are checked where they are used, not here, because they would take
+a second hash over the same bytes and twice the time: that ``blocks.bin`` fits files of more than one
+block (here: its size, and every file of one block), and that slices joined give the whole file's
+digest (here: each slice).  Both are signed by the same holders as the files themselves.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from appliance.bundle.blocks import split_blocks
+from appliance.bundle.hashing import check_bytes
+from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
+from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
+from appliance.bundle.tree import Tree
+from appliance.errors import RootInvalid
+from appliance.trust.policy import decide
+from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,5 +78,53 @@ def verify_bundle(
 
     Raises:
         BundleUntrusted: the bundle must not be used; the subclass says why.
+        Usage: ``folder`` is not a folder that can be read.
     """
-    raise NotImplementedError
+    trusted = parse_root(root)
+    with Tree(folder) as tree:
+        require_file(tree, MANIFEST_PATH)
+        signed = read_signed(tree)
+        verdict = decide(signed.listing, signed.signatures, trusted, role)
+        verdict.require()
+        contents = read_contents(tree, signed)
+        _check_carried_root(contents.root, root, trusted)
+        _check_blocks(tree, contents.manifest)
+        check_bytes(tree, contents.files, progress=progress, workers=workers)
+    return VerifiedBundle(
+        folder=folder,
+        digest=signed.digest,
+        manifest=contents.manifest,
+        files=contents.files,
+        signers=verdict.signers,
+        root=trusted,
+        root_digest=hashlib.sha256(root).hexdigest(),
+        role=role,
+    )
+
+
+def _check_blocks(tree: Tree, manifest: Manifest) -> None:
+    data = read_listed(
+        tree, BLOCKS_PATH, manifest.files[BLOCKS_PATH].sha256, limit=manifest.files[BLOCKS_PATH].size
+    )
+    for _ in split_blocks(manifest, data):
+        pass  # each step checks one file
+
+
+def _check_carried_root(carried: bytes | None, root: bytes, trusted: Root) -> None:
+    if carried is None or carried == root:
+        return
+    version = parse_root(carried).version
+    if version == trusted.version:
+        raise RootInvalid(
+            f"the bundle carries another root {version} than the one trusted",
+            found=f"fingerprint {hashlib.sha256(carried).hexdigest()}",
+            wanted=f"fingerprint {hashlib.sha256(root).hexdigest()}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
+    raise RootInvalid(
+        f"the bundle was built for root {version}, root {trusted.version} is trusted",
+        found=f"root {version}",
+        wanted=f"root {trusted.version}",
+        hint="a newer root is accepted only through a chain signed by the older one's holders, which this "
+        "version does not follow yet: verify with the root the bundle was built for",
+    )

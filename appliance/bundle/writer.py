@@ -1,16 +1,59 @@
-"""Writing a bundle from a lock and a store: a complete bundle or none."""
+"""Writing a bundle from a lock and a store: a complete bundle or none.
+
+Everything is written to the hidden folder ``.<name>.partial`` beside the target, brought to the disk,
+and renamed.  A lock on that folder keeps two builds apart and ends with its process; what a killed
+build left is removed by the next.  The same lock, root and slice size give the same bytes: nothing in
+a bundle depends on time, machine, user or umask.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import fcntl
+import hashlib
+import os
+import shutil
+import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol
 
-from appliance.bundle.manifest import SLICE_SIZE
+from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.copying import Copied, Stopped, copy_artefact
+from appliance.bundle.draft import draft_manifest
+from appliance.bundle.durable import FOLDER_MODE, free_bytes, full_disk, sync_folder, write_file
+from appliance.bundle.listing import listing_bytes
+from appliance.bundle.manifest import (
+    SLICE_SIZE,
+    Component,
+    ListedFile,
+    Manifest,
+    manifest_bytes,
+    parse_manifest,
+)
+from appliance.bundle.paths import (
+    BLOCKS_PATH,
+    LIST_PATH,
+    MANIFEST_PATH,
+    REVIEW_PATH,
+    TRUST_FOLDER,
+    root_path,
+)
+from appliance.bundle.review import review_bytes
+from appliance.errors import InProgress, SpaceExhausted, Usage
+from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from appliance.bundle.manifest import PayloadFile
     from appliance.definition.lock import Lock
     from appliance.progress import Progress
+
+#: What file systems take for themselves, per file and for everything that is not payload.
+_PER_FILE: Final = 8 << 10
+_BESIDES: Final = 16 << 20
 
 
 class Store(Protocol):
@@ -31,13 +74,156 @@ def write_bundle(
 ) -> Path:
     """Write the bundle that ``lock`` describes to the new folder ``out``; returns ``out``.
 
+    Args:
+        out: must not exist; the folder it lies in must.
+        lock: what to put into the bundle.
+        store: has every artefact of the lock.
+        root: the root file the bundle is built for; None leaves it out.
+        progress: told of every block and file.
+        slice_size: longer files are cut; a multiple of the block size.
+
     Raises:
-        Usage: ``out`` exists already.
+        Usage: ``out`` exists already, or cannot be made.
         InProgress: another build is writing to ``out``.
         LockInvalid: the lock asks for what no bundle can hold.
-        RootInvalid: ``root`` is malformed.
+        RootInvalid, KeyRefused: ``root`` is malformed.
         FileMissing: the store lacks an artefact.
         DigestMismatch: an artefact in the store differs from the lock.
         SpaceExhausted: not enough room; nothing is left behind.
     """
-    raise NotImplementedError
+    if slice_size <= 0 or slice_size % BLOCK_SIZE:
+        raise ValueError("slice_size is a multiple of the block size")
+    small = {REVIEW_PATH: review_bytes()}
+    if root is not None:
+        small[root_path(parse_root(root).version)] = root
+    draft = draft_manifest(lock, small, slice_size)
+    _check_space(out.parent, draft)
+    with _partial(out) as folder, full_disk(out.parent):
+        copied = _copy_payload(folder, draft, store, slice_size, progress)
+        _write_rest(folder, draft, copied, small)
+        for inner, _, _ in os.walk(folder, topdown=False):
+            os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
+            sync_folder(folder.__class__(inner))
+        try:
+            folder.rename(out)
+        except OSError as fault:
+            raise _exists(out) from fault
+        sync_folder(out.parent)
+    return out
+
+
+def _copy_payload(
+    folder: Path, draft: Manifest, store: Store, slice_size: int, progress: Progress
+) -> Mapping[str, Copied]:
+    """Copy every payload file, several at a time; what was learnt of each, by path."""
+    files = sorted(draft.payload(), key=lambda file: (-file.size, file.path))
+    for parent in sorted({(folder / file.path).parent for file in files}):
+        parent.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+
+    def copy(file: PayloadFile) -> tuple[str, Copied]:
+        result = copy_artefact(
+            store.path(file.sha256),
+            folder / file.path,
+            ListedFile(file.sha256, file.size),
+            slice_size=slice_size,
+            progress=progress,
+            stop=stop,
+        )
+        progress.item(file.path)
+        return file.path, result
+
+    progress.begin("write", len(files), sum(file.size for file in files))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        try:
+            futures = [pool.submit(copy, file) for file in files]
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            progress.end()
+    faults = [fault for future in futures if not future.cancelled() and (fault := future.exception())]
+    for fault in faults:
+        if not isinstance(fault, Stopped):
+            raise fault
+    return dict(future.result() for future in futures)
+
+
+def _write_rest(
+    folder: Path, draft: Manifest, copied: Mapping[str, Copied], small: Mapping[str, bytes]
+) -> None:
+    """Write the block index, the small files, the manifest and, last, the list."""
+    components = {
+        name: Component(
+            component.kind,
+            tuple(replace(file, slices=copied[file.path].slices) for file in component.files),
+        )
+        for name, component in draft.components.items()
+    }
+    contents = {
+        **small,
+        BLOCKS_PATH: b"".join(copied[file.path].blocks for file in draft.payload()),
+    }
+    manifest = replace(
+        draft,
+        components=components,
+        files={path: _listed(contents[path]) for path in sorted(contents)},
+    )
+    contents[MANIFEST_PATH] = manifest_bytes(manifest)
+    parse_manifest(contents[MANIFEST_PATH])  # what we write, we accept
+    digests = {path: file.sha256 for path, file in manifest.listed().items()}
+    digests[MANIFEST_PATH] = _listed(contents[MANIFEST_PATH]).sha256
+    contents[LIST_PATH] = listing_bytes(digests)
+    (folder / TRUST_FOLDER).mkdir()
+    for path, data in contents.items():
+        write_file(folder / path, data)
+
+
+def _listed(data: bytes) -> ListedFile:
+    return ListedFile(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _check_space(parent: Path, draft: Manifest) -> None:
+    if not parent.is_dir():
+        raise Usage(f"{parent} is not a folder", wanted="an existing folder to write the bundle into")
+    files = list(draft.payload())
+    wanted = sum(file.size + _PER_FILE for file in files) + _BESIDES
+    if (free := free_bytes(parent)) < wanted:
+        raise SpaceExhausted(
+            f"too little room under {parent}",
+            found=f"{free:,} bytes free",
+            wanted=f"{wanted:,} bytes",
+            hint="free some space or name another folder with --out; nothing was written",
+        )
+
+
+@contextmanager
+def _partial(out: Path) -> Iterator[Path]:
+    """The empty hidden folder to write to, locked; it is gone afterwards, renamed or removed."""
+    if out.exists() or out.is_symlink():
+        raise _exists(out)
+    folder = out.with_name(f".{out.name}.partial")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not folder.is_dir() or not os.path.samestat(folder.stat(), os.fstat(fd)):
+            raise BlockingIOError  # the other build has just finished
+    except BlockingIOError as fault:
+        os.close(fd)
+        raise InProgress(
+            f"another build is writing {out}", hint="wait for it, or name another folder with --out"
+        ) from fault
+    try:
+        for left in folder.iterdir():  # by a build that was killed
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(fd)
+
+
+def _exists(out: Path) -> Usage:
+    return Usage(
+        f"{out} exists already", wanted="a new folder", hint="remove it, or name another with --out"
+    )

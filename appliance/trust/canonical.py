@@ -23,8 +23,15 @@ class NotCanonicalError(ValueError):
 
 
 def canonical_bytes(value: object) -> bytes:
-    """The RFC 8785 spelling of a value made of dicts, lists, text, whole numbers, booleans and None."""
-    return rfc8785.dumps(value)  # type: ignore[arg-type] # its recursive type cannot be named here
+    """The RFC 8785 spelling of a value made of dicts, lists, text, whole numbers, booleans and None.
+
+    Raises:
+        NotCanonicalError: a value has no such spelling (a float, a huge number, a lone surrogate).
+    """
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type] # its recursive type cannot be named here
+    except (rfc8785.CanonicalizationError, UnicodeError) as fault:
+        raise NotCanonicalError(str(fault)) from None
 
 
 def parse_canonical(data: bytes, *, limit: int) -> object:
@@ -56,8 +63,6 @@ def parse_canonical(data: bytes, *, limit: int) -> object:
         raise NotCanonicalError(f"not UTF-8: {fault}") from None
     except json.JSONDecodeError as fault:
         raise NotCanonicalError(f"not JSON: {fault.msg} at byte {fault.pos}") from None
-    except (rfc8785.CanonicalizationError, ValueError) as fault:
-        raise NotCanonicalError(str(fault)) from None
     if spelled != data:
         raise NotCanonicalError(f"spelled otherwise than RFC 8785 at byte {_difference(spelled, data)}")
     return value

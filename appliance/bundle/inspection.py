@@ -1,0 +1,67 @@
+"""Looking into a bundle without judging it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.bundle.paths import MANIFEST_PATH
+from appliance.bundle.reader import read_contents, read_signed, require_file
+from appliance.bundle.tree import Tree
+from appliance.trust.root import parse_root
+from appliance.trust.sshsig import parse_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.trust.root import Root
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSignature:
+    """What a signature file claims: nobody has checked it."""
+
+    holder: str
+    namespace: str
+    algorithm: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a bundle says about itself; consistent, but not verified."""
+
+    folder: Path
+    digest: str
+    manifest: Manifest
+    files: Mapping[str, ListedFile]
+    signatures: tuple[SeenSignature, ...]
+    root: Root | None
+
+
+def inspect_bundle(folder: Path) -> Inspection:
+    """Read everything but the payload's bytes.
+
+    Raises:
+        BundleUntrusted: malformed, or list, manifest and folder contradict each other.
+        Usage: ``folder`` is not a folder that can be read.
+    """
+    with Tree(folder) as tree:
+        require_file(tree, MANIFEST_PATH)
+        signed = read_signed(tree)
+        contents = read_contents(tree, signed)
+    seen = []
+    for holder, armoured in sorted(signed.signatures.items()):
+        signature = parse_signature(armoured)
+        key = signature.key
+        seen.append(SeenSignature(holder, signature.namespace, key.algorithm, key.fingerprint))
+    return Inspection(
+        folder=folder,
+        digest=signed.digest,
+        manifest=contents.manifest,
+        files=contents.files,
+        signatures=tuple(seen),
+        root=parse_root(contents.root) if contents.root is not None else None,
+    )

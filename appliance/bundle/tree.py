@@ -1,0 +1,262 @@
+"""The files of a bundle's folder, reached without following any link.
+
+Every folder is opened by name within its parent with ``O_NOFOLLOW`` and read through that
+descriptor; every file likewise.  So a link, planted before or swapped in while we work, is refused
+and never followed, and nothing outside the bundle's folder is ever opened.
+
+A file is accepted only if it is a regular file under one single name (a hard link elsewhere would let
+somebody change the bytes behind our back), without setuid, setgid and sticky bits.  A folder is
+accepted only if a listed file lies in it: empty and unknown folders are refused before they are
+entered, so the walk never does more than the signed list allows.  Permissions are not judged: sticks
+do not keep them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Self
+
+from appliance.bundle.paths import folders_of
+from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+_NAMES_SHOWN: Final = 10
+
+_KINDS: Final = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+}
+
+
+class Tree:
+    """The open folder of a bundle; to be used in a ``with`` statement.
+
+    Raises:
+        Usage: ``folder`` is not a folder that can be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as fault:
+            raise Usage(
+                f"{folder} is not a folder that can be read",
+                found=fault.strerror,
+                wanted="the folder of a bundle: the one that holds manifest.json",
+            ) from fault
+        self._device = os.fstat(self._fd).st_dev
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def names(self, folder: str, *, most: int) -> list[str]:
+        """The names in one folder of the bundle, sorted.
+
+        Raises:
+            FileMissing: the folder is not there.
+            FileUnexpected: it is a link or no folder, or holds more than ``most`` names.
+        """
+        try:
+            with self._folder(folder) as fd, os.scandir(fd) as entries:
+                names = [entry.name for entry in islice(entries, most + 1)]
+        except OSError as fault:
+            raise unreadable(folder, fault) from fault
+        if len(names) > most:
+            raise _unexpected(folder, f"more than {most} files", wanted="what the format has there")
+        return sorted(names)
+
+    def check_set(self, files: Collection[str]) -> dict[str, int]:
+        """Refuse any other set of files in the folder than ``files``; returns their sizes in bytes.
+
+        Raises:
+            FileUnexpected: a file, folder, link, device … that is not wanted.
+            FileMissing: a wanted file is not there.
+        """
+        wanted = _children(files)
+        sizes: dict[str, int] = {}
+        strange: list[str] = []
+        for folder in sorted(wanted):
+            self._check_folder(folder, wanted[folder], sizes, strange)
+            if len(strange) > _NAMES_SHOWN:
+                break  # a hostile folder may hold millions of names
+        if strange:
+            raise FileUnexpected(
+                f"{self.folder} holds what is not of this bundle",
+                found=_shown(strange),
+                wanted="only what trust/SHA256SUMS lists, and its signatures",
+                hint="find out who put it there; obtain the bundle again",
+            )
+        if missing := [path for path in files if path not in sizes]:
+            raise FileMissing(
+                f"{len(missing)} listed files are missing in {self.folder}",
+                found=_shown(missing),
+                hint="copy the bundle again from its medium",
+            )
+        return sizes
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[int]:
+        """A descriptor for reading one file of the bundle.
+
+        Raises:
+            FileMissing, FileUnexpected: it is not there, or not a plain file (any more).
+            DigestMismatch: it cannot be read.
+        """
+        parent, _, name = path.rpartition("/")
+        with self._folder(parent) as folder:
+            try:
+                fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
+            except FileNotFoundError as fault:
+                raise _missing(path) from fault
+            except IsADirectoryError as fault:
+                raise _unexpected(path, "a folder") from fault
+            except OSError as fault:
+                refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
+                raise unreadable(path, fault) from fault
+        try:
+            refuse_special(path, os.fstat(fd))
+            yield fd
+        finally:
+            os.close(fd)
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """The bytes of a small file.
+
+        Raises:
+            BundleMalformed: it has more than ``limit`` bytes.
+            FileMissing, FileUnexpected, DigestMismatch: as ``open``.
+        """
+        with self.open(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+            try:
+                data = file.read(limit + 1)
+            except OSError as fault:
+                raise unreadable(path, fault) from fault
+        if len(data) > limit:
+            raise BundleMalformed(
+                f"{path} is too large", found=f"more than {limit:,} bytes", hint="obtain the bundle again"
+            )
+        return data
+
+    @contextmanager
+    def _folder(self, path: str) -> Iterator[int]:
+        fd = os.dup(self._fd)
+        try:
+            for part in path.split("/") if path else ():
+                try:
+                    inner = os.open(part, _FOLDER_FLAGS, dir_fd=fd)
+                except FileNotFoundError as fault:
+                    raise _missing(path) from fault
+                except OSError as fault:
+                    # O_DIRECTORY with O_NOFOLLOW says ENOTDIR or ELOOP of a link or a file.
+                    if fault.errno in {errno.ENOTDIR, errno.ELOOP}:
+                        raise _unexpected(path, "a link or a file", wanted="a folder") from fault
+                    raise unreadable(path, fault) from fault
+                os.close(fd)
+                fd = inner
+                if os.fstat(fd).st_dev != self._device:
+                    raise _unexpected(path, "another file system mounted there", wanted="a folder")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _check_folder(
+        self, folder: str, wanted: dict[str, bool], sizes: dict[str, int], strange: list[str]
+    ) -> None:
+        """Compare one folder with what belongs in it; adds to ``sizes`` and ``strange``."""
+        prefix = f"{folder}/" if folder else ""
+        try:
+            with self._folder(folder) as fd, os.scandir(fd) as entries:
+                for entry in entries:
+                    path = prefix + entry.name
+                    if entry.name not in wanted:
+                        strange.append(path)
+                        if len(strange) > _NAMES_SHOWN:
+                            return
+                        continue
+                    found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
+                    if not wanted[entry.name]:
+                        refuse_special(path, found)
+                        sizes[path] = found.st_size
+                    elif not stat.S_ISDIR(found.st_mode):
+                        raise _unexpected(path, _kind(found), wanted="a folder")
+        except FileMissing:
+            pass  # the caller reports its files, each by name
+        except OSError as fault:
+            raise unreadable(folder or ".", fault) from fault
+
+
+def _children(files: Collection[str]) -> dict[str, dict[str, bool]]:
+    """For each folder ("" is the bundle's) the names that belong in it: True for a folder."""
+    children: dict[str, dict[str, bool]] = {"": {}}
+    for path in files:
+        parent = ""
+        for folder in folders_of(path):
+            children[parent][folder.rpartition("/")[2]] = True
+            children.setdefault(folder, {})
+            parent = folder
+        children[parent][path.rpartition("/")[2]] = False
+    return children
+
+
+def refuse_special(path: str, found: os.stat_result) -> None:
+    """Refuse anything but a regular file with one name and no special bits.
+
+    Raises:
+        FileUnexpected: saying what it is.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        raise _unexpected(path, _kind(found))
+    if found.st_nlink > 1:
+        raise _unexpected(path, f"a file with {found.st_nlink} names (hard links)")
+    if found.st_mode & _SPECIAL_BITS:
+        raise _unexpected(path, f"special permissions {stat.filemode(found.st_mode)}")
+
+
+def unreadable(path: str, fault: OSError) -> DigestMismatch:
+    """The error for a file that cannot be read to its end."""
+    return DigestMismatch(
+        f"{path} cannot be read",
+        found=fault.strerror,
+        hint="check the medium and the permissions; copy the bundle again from its source",
+    )
+
+
+def _kind(found: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
+
+
+def _shown(names: list[str]) -> str:
+    shown = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:_NAMES_SHOWN])
+    return shown + (" …" if len(names) > _NAMES_SHOWN else "")
+
+
+def _missing(path: str) -> FileMissing:
+    return FileMissing(f"{path} is missing", hint="copy the bundle again from its medium")
+
+
+def _unexpected(path: str, found: str, wanted: str = "a plain file under one name") -> FileUnexpected:
+    return FileUnexpected(
+        f"{ascii(path)[1:-1]} is not what belongs there",
+        found=found,
+        wanted=wanted,
+        hint="find out who put it there; obtain the bundle again",
+    )
