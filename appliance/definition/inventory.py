@@ -120,6 +120,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
     """``appliance_node``, as roles receive it."""
     return {
         "name": node.name,
+        "port": node.port,
         "interfaces": [
             {
                 "name": interface.name,

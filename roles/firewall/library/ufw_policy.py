@@ -1,0 +1,316 @@
+#!/usr/bin/python
+"""The node's complete packet filter, declared, built by the real ufw, and loaded in one step.
+
+How a change is made:
+
+1. The real ufw builds the declared filter in a network namespace of its own, from the declared files and
+   rules, in a private folder.  What it cannot load there is refused before anything is touched.  What that
+   namespace then holds is exactly what the node must hold.
+2. The files ufw wrote replace the node's, for the next boot and for ``ufw status``.
+3. The kernel gets the filter of that namespace whole, one transaction per family (``iptables-restore``):
+   there is no moment with half of the rules, none without them, and SSH is admitted in the same step in
+   which the rest is denied.
+4. What is live is compared with what was built.
+
+A record of the declaration and of the result makes the next comparison cheap: same declaration, same files,
+same live filter means unchanged, without asking ufw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+from ansible.module_utils.appliance_ruleset import argv, normalise, open_policies
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: ufw_policy
+short_description: Have exactly the declared packet filter, with ufw
+description:
+  - Declares the complete filter of the node, in both families. Rules and files of others do not survive.
+options:
+  files:
+    description: ufw's files, text by path; C(/etc/default/ufw), C(/etc/ufw/ufw.conf), before and after rules.
+    type: dict
+    required: true
+  admitted:
+    description: Where SSH is admitted, as the filter C(appliance_admit) gives it.
+    type: list
+    elements: dict
+    required: true
+  port:
+    description: SSH's port.
+    type: int
+    default: 22
+  rivals:
+    description: Units that would load or flush a filter of their own; disabled and stopped where present.
+    type: list
+    elements: str
+    default: []
+  record:
+    description: File that keeps the built filter for the next comparison.
+    type: path
+    required: true
+  before_change:
+    description: Command to run once just before the first change. When it fails nothing is changed.
+    type: list
+    elements: str
+    default: []
+  to_come:
+    description: Whether ufw will be installed by then. Lets check mode go on where it is not installed yet.
+    type: bool
+    default: false
+author:
+  - The appliance developers
+"""
+
+EXAMPLES = r"""
+- name: Deny everything but management SSH
+  ufw_policy:
+    files: "{{ firewall_files }}"
+    admitted:
+      - {device: eno1, network: 10.20.0.0/28, version: 4}
+    record: /var/lib/appliance/firewall.json
+"""
+
+RETURN = r"""
+changes:
+  description: What differed, one line each.
+  returned: always
+  type: list
+  elements: str
+"""
+
+#: Family to the programs that save and load its filter.
+FAMILIES = {"v4": "iptables", "v6": "ip6tables"}
+
+#: Written by ufw from the declared rules.
+USER_RULES = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
+
+STOCK_RULES = "/usr/share/ufw/iptables"
+
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+class Refused(Exception):
+    """The filter cannot be built, loaded or kept; the text says why."""
+
+
+def run(*command, stdin=""):
+    """Standard output of a command; Refused with what it wrote when it fails."""
+    done = subprocess.run(
+        command, input=stdin, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Refused(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def read(path):
+    """Text of a file, empty when there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def write(path, text, mode=0o640):
+    """Replace a file whole; ufw insists that nobody else can write it."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".appliance-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(draft, mode)
+    os.replace(draft, path)
+
+
+# --- building ----------------------------------------------------------------------------------
+
+
+def families():
+    """The families this kernel speaks; one booted with ipv6.disable=1 has no IPv6 to filter."""
+    return [family for family in FAMILIES if family == "v4" or os.path.exists("/proc/sys/net/ipv6")]
+
+
+def build(files, admitted, port):
+    """Let ufw make the filter in a namespace of its own.
+
+    Returns:
+        ``(files, live)``: text by path, user rules included, and normalised rules by family.
+
+    Raises:
+        Refused: ufw does not accept a file or a rule, or the result leaves a chain open.
+    """
+    with tempfile.TemporaryDirectory(prefix="appliance-ufw-", dir="/run") as folder:
+        for path, text in files.items():
+            write(folder + path, text)
+        for path in USER_RULES.values():
+            shutil.copy(f"{STOCK_RULES}/{os.path.basename(path)}", folder + path)
+        os.makedirs(f"{folder}/lib/ufw")
+        commands = [*[argv(pair, port) for pair in admitted], ["enable"]]
+        script = json.dumps([["ufw", "--rootdir=/", f"--datadir={folder}", "--force", *each] for each in commands])
+        answer = run("unshare", "--net", "--", "python3", "-c", _INSIDE, script, json.dumps(families()))
+        live = {family: normalise(dump) for family, dump in json.loads(answer).items()}
+        made = {**files, **{path: read(folder + path) for path in USER_RULES.values()}}
+    for family, rules in live.items():
+        if open_policies(rules):
+            raise Refused(f"ufw built a filter ({family}) that leaves {', '.join(open_policies(rules))} open")
+    return made, live
+
+
+#: Runs inside the namespace: ufw's commands, then the dumps as JSON.  ufw reports some load failures with
+#: exit status 0; the dumps are what is judged.
+_INSIDE = """
+import json, subprocess, sys
+for command in json.loads(sys.argv[1]):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(" ".join(command) + ": " + (done.stderr or done.stdout).strip())
+programs = {"v4": "iptables-save", "v6": "ip6tables-save"}
+dump = lambda family: subprocess.run([programs[family], "-t", "filter"], capture_output=True, text=True, check=True)
+print(json.dumps({family: dump(family).stdout for family in json.loads(sys.argv[2])}))
+"""
+
+
+# --- comparing ---------------------------------------------------------------------------------
+
+
+def declaration(parameters):
+    """Digest of everything that shapes the filter."""
+    shape = [parameters["files"], parameters["admitted"], parameters["port"], families()]
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+
+def live_filter():
+    """Normalised rules by family; empty when nothing can be read, as before iptables is installed."""
+    if not shutil.which("iptables-save", path=ENVIRONMENT["PATH"]):
+        return dict.fromkeys(families(), "")
+    return {family: normalise(run(f"{FAMILIES[family]}-save", "-t", "filter")) for family in families()}
+
+
+def unit_states(units):
+    """``{unit: "enabled active"}`` of units that are enabled or active."""
+    listing = run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
+    states = {}
+    for block in listing.strip().split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        words = [word for word in (fields["UnitFileState"], fields["ActiveState"]) if word in {"enabled", "active"}]
+        if words:
+            states[fields["Id"]] = " ".join(words)
+    return states
+
+
+def compare(wanted_files, wanted_live, rivals):
+    """What differs from the wanted filter: ``[{kind, subject, before, after}]``."""
+    found = [("file", path, read(path), text) for path, text in wanted_files.items()]
+    live = live_filter()
+    found += [("live", family, live[family], rules) for family, rules in wanted_live.items()]
+    states = unit_states(["ufw.service", *rivals])
+    found += [("unit", unit, states.get(unit, ""), "") for unit in rivals]
+    found += [("unit", "ufw.service", states.get("ufw.service", ""), "enabled active")]
+    keys = ("kind", "subject", "before", "after")
+    return [dict(zip(keys, each)) for each in found if each[2] != each[3]]
+
+
+def recorded(path, digest):
+    """``(files, live)`` of an earlier build of the same declaration, or None."""
+    try:
+        record = json.loads(read(path) or "{}")
+    except ValueError:
+        return None
+    return (record["files"], record["live"]) if record.get("declaration") == digest else None
+
+
+# --- changing ----------------------------------------------------------------------------------
+
+
+def load(parameters, files, live):
+    """Make the filter the node's own.  Rivals stop first: some of them flush every rule when they stop."""
+    states = unit_states(parameters["rivals"])
+    for unit in parameters["rivals"]:
+        if unit in states:
+            run("systemctl", "disable", "--now", unit)
+    for path, text in files.items():
+        write(path, text, 0o644 if path in {"/etc/default/ufw", "/etc/ufw/ufw.conf"} else 0o640)
+    for family, rules in live.items():
+        run(f"{FAMILIES[family]}-restore", stdin=rules)
+    run("systemctl", "enable", "--now", "ufw.service")
+    left = compare(files, live, parameters["rivals"])
+    if left:
+        raise Refused("the filter is still not as declared: " + "; ".join(line(item) for item in left))
+
+
+def guard(command):
+    """Run ``before_change``."""
+    if not command:
+        return
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refused(f"nothing was changed, because {' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def bring_about(parameters, check):
+    """Compare and change; the module's result."""
+    digest = declaration(parameters)
+    known = recorded(parameters["record"], digest)
+    if known and not compare(*known, parameters["rivals"]):
+        return {"changed": False, "changes": [], "diff": []}
+    if not shutil.which("ufw", path=ENVIRONMENT["PATH"]):
+        if not (check and parameters["to_come"]):
+            raise Refused("ufw is not installed on this node and not among the bundle's packages")
+        files, live = parameters["files"], {}
+    else:
+        files, live = build(parameters["files"], parameters["admitted"], parameters["port"])
+    found = compare(files, live, parameters["rivals"])
+    if not check:
+        if found:
+            guard(parameters["before_change"])
+            load(parameters, files, live)
+        text = json.dumps({"declaration": digest, "files": files, "live": live}, indent=1)
+        write(parameters["record"], text, 0o600)
+    return {"changed": bool(found), "changes": [line(item) for item in found], "diff": [diff(item) for item in found]}
+
+
+def line(item):
+    """One difference in words."""
+    if item["kind"] == "unit":
+        return f"unit {item['subject']}: {item['before'] or 'off'} -> {item['after'] or 'off'}"
+    return f"{item['kind']} {item['subject']}: {'differs' if item['before'] else 'absent'}"
+
+
+def diff(item):
+    """One Ansible diff."""
+    header = f"{item['kind']} {item['subject']}"
+    texts = {side: item[side] if item[side].endswith("\n") else item[side] + "\n" for side in ("before", "after")}
+    return {"before_header": header, "after_header": header, **texts}
+
+
+def main():
+    """Run as an Ansible module."""
+    texts = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "files": {"type": "dict", "required": True},
+            "admitted": {"type": "list", "elements": "dict", "required": True},
+            "port": {"type": "int", "default": 22},
+            "rivals": texts,
+            "record": {"type": "path", "required": True},
+            "before_change": texts,
+            "to_come": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**bring_about(module.params, module.check_mode))
+    except (Refused, OSError) as fault:
+        module.fail_json(msg=str(fault))
+
+
+if __name__ == "__main__":
+    main()

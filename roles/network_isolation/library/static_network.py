@@ -1,0 +1,276 @@
+#!/usr/bin/python
+"""Static addresses and nothing else: bring about, in one go, the network of an isolated node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+
+from ansible.module_utils import appliance_network_node as node
+from ansible.module_utils.appliance_network_plan import Impossible, Wanted, differences, netplan_text, resolve
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: static_network
+short_description: Have static addresses, no route out, and nothing that configures the network by itself
+description:
+  - Compares configuration and live state with the declared network, and changes both where they differ.
+  - The netplan file is validated by netplan before it replaces anything.
+options:
+  interfaces:
+    description: The node's interfaces, complete. An interface that is not listed keeps no address.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The operator's name for it.
+        type: str
+        required: true
+      match:
+        description: C(mac) or C(name).
+        type: dict
+        required: true
+      addresses:
+        description: Addresses with prefix length.
+        type: list
+        elements: str
+        required: true
+  netplan:
+    description: Path of the netplan file.
+    type: path
+    required: true
+  files:
+    description: Further files, text by path, written with mode 0644.
+    type: dict
+    default: {}
+  files_if_folder:
+    description: Like C(files), but only where the file's folder exists.
+    type: dict
+    default: {}
+  settings:
+    description: Kernel settings below C(/proc/sys/net), value by path; C(*) stands for every interface.
+    type: dict
+    default: {}
+  services_on:
+    description: Units that are enabled and active.
+    type: list
+    elements: str
+    default: []
+  services_off:
+    description: Units that are neither.
+    type: list
+    elements: str
+    default: []
+  replaced:
+    description: Folder under which configuration of others is put aside.
+    type: path
+    required: true
+  before_change:
+    description: Command to run once just before the first change. When it fails nothing is changed.
+    type: list
+    elements: str
+    default: []
+  to_come:
+    description: Whether netplan will be installed by then. Lets check mode go on where it is not installed yet.
+    type: bool
+    default: false
+  settle:
+    description: Seconds to wait for the addresses.
+    type: int
+    default: 30
+author:
+  - The appliance developers
+"""
+
+EXAMPLES = r"""
+- name: Have static addresses only
+  static_network:
+    interfaces:
+      - {name: mgmt, match: {name: eno1}, addresses: [10.20.0.11/24]}
+    netplan: /etc/netplan/90-appliance.yaml
+    replaced: /var/lib/appliance/replaced
+"""
+
+RETURN = r"""
+interfaces:
+  description: The interfaces with the kernel name found for each.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: The operator's name., type: str}
+    device: {description: The kernel's name., type: str}
+    addresses: {description: Its addresses., type: list, elements: str}
+changes:
+  description: What differed, one line each.
+  returned: always
+  type: list
+  elements: str
+replaced:
+  description: Where configuration of others was put aside, empty when there was none.
+  returned: always
+  type: str
+"""
+
+
+def wanted_network(parameters, pairs):
+    """The declared network with kernel names."""
+    files = {parameters["netplan"]: netplan_text(pairs), **parameters["files"]}
+    for path, text in parameters["files_if_folder"].items():
+        if os.path.isdir(os.path.dirname(path)):
+            files[path] = text
+    return Wanted(
+        addresses={link.name: tuple(interface["addresses"]) for interface, link in pairs},
+        files=files,
+        settings=parameters["settings"],
+        services_on=tuple(parameters["services_on"]),
+        services_off=tuple(parameters["services_off"]),
+    )
+
+
+def change(parameters, wanted, found):
+    """Make the node as wanted.  Returns the folder that holds what was put aside.
+
+    Foreign managers stop before networkd takes over, so that none of them undoes its work; leftovers are
+    removed last, when the wanted addresses are there.
+    """
+    kept = f"{parameters['replaced']}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-network"
+    before = tuple(item for item in found if item.kind in {"file", "foreign"})
+    for item in before:
+        if item.kind == "foreign":
+            node.put_aside(item.subject, kept)
+        else:
+            node.keep_copy(item.subject, kept)
+            node.write(item.subject, item.wanted, 0o600 if item.subject == parameters["netplan"] else 0o644)
+    # Off before on: two managers at work at once undo each other.
+    for item in sorted((item for item in found if item.kind == "service"), key=lambda item: item.wanted == "on"):
+        node.set_service(item.subject, on=item.wanted == "on")
+    for item in found:
+        if item.kind == "client":
+            node.stop_client(int(item.subject))
+        elif item.kind == "setting":
+            node.write_setting(item.subject, item.wanted)
+    if any(item.kind in {"file", "foreign", "service", "client", "address"} for item in found):
+        node.configure(sorted(wanted.addresses))
+    remove_leftovers(parameters, wanted)
+    return kept if os.path.isdir(kept) else ""
+
+
+def remove_leftovers(parameters, wanted):
+    """Wait for the wanted addresses, then remove every other address and route.
+
+    systemd-networkd is still at work meanwhile, so this looks again until nothing differs.
+
+    Raises:
+        Impossible: something is still not as wanted after the waiting time.
+    """
+
+    def settled():
+        left = differences(wanted, node.observe(wanted))
+        if not any(item.kind == "address" for item in left):
+            for item in left:
+                node.remove_leftover(item)
+        return not left
+
+    if not node.wait_until(settled, parameters["settle"]):
+        left = differences(wanted, node.observe(wanted))
+        raise Impossible("the network is still not as declared: " + "; ".join(line(item) for item in left))
+
+
+def line(item):
+    """One difference in words; of a file only that it differs."""
+    if item.kind == "file":
+        return f"file {item.subject}: {'differs' if item.found else 'absent'}"
+    if item.kind in {"surplus", "route"}:
+        return f"{item.kind} {item.subject}"
+    return f"{item.kind} {item.subject}: {item.found or 'absent'} -> {item.wanted or 'absent'}"
+
+
+def diff(found):
+    """Ansible diffs: one per file, one for everything else."""
+    files = [
+        {"before_header": item.subject, "after_header": item.subject, "before": item.found, "after": item.wanted}
+        for item in found
+        if item.kind in {"file", "foreign"}
+    ]
+    rest = [item for item in found if item.kind not in {"file", "foreign"}]
+    live = {
+        "before_header": "live network",
+        "after_header": "live network",
+        "before": "".join(f"{item.kind} {item.subject} {item.found}\n" for item in rest if item.found),
+        "after": "".join(f"{item.kind} {item.subject} {item.wanted}\n" for item in rest if item.wanted),
+    }
+    return [*files, live] if rest else files
+
+
+def guard(command):
+    """Run ``before_change``."""
+    if not command:
+        return
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Impossible(f"nothing was changed, because {' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def bring_about(parameters, check):
+    """Compare and change; the module's result."""
+    pairs = resolve(parameters["interfaces"], node.read_links())
+    wanted = wanted_network(parameters, pairs)
+    if shutil.which("netplan"):
+        # Before the comparison, so that check mode finds an impossible file too.
+        if node.read_text(parameters["netplan"]) != wanted.files[parameters["netplan"]]:
+            node.validate_netplan(parameters["netplan"], wanted.files[parameters["netplan"]])
+    elif not (check and parameters["to_come"]):
+        raise Impossible("netplan is not installed on this node and not among the bundle's packages")
+    found = differences(wanted, node.observe(wanted))
+    kept = ""
+    if found and not check:
+        guard(parameters["before_change"])
+        kept = change(parameters, wanted, found)
+    return {
+        "changed": bool(found),
+        "changes": [line(item) for item in found],
+        "diff": diff(found),
+        "replaced": kept,
+        "interfaces": [
+            {"name": interface["name"], "device": link.name, "addresses": interface["addresses"]}
+            for interface, link in pairs
+        ],
+    }
+
+
+def main():
+    """Run as an Ansible module."""
+    interface = {
+        "name": {"type": "str", "required": True},
+        "match": {"type": "dict", "required": True},
+        "addresses": {"type": "list", "elements": "str", "required": True},
+    }
+    texts = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "interfaces": {"type": "list", "elements": "dict", "required": True, "options": interface},
+            "netplan": {"type": "path", "required": True},
+            "files": {"type": "dict", "default": {}},
+            "files_if_folder": {"type": "dict", "default": {}},
+            "settings": {"type": "dict", "default": {}},
+            "services_on": texts,
+            "services_off": texts,
+            "replaced": {"type": "path", "required": True},
+            "before_change": texts,
+            "to_come": {"type": "bool", "default": False},
+            "settle": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**bring_about(module.params, module.check_mode))
+    except (Impossible, OSError) as fault:
+        module.fail_json(msg=str(fault))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+#!/usr/bin/python
+"""Have the program that undoes an unconfirmed network change, and confirm a change.
+
+Arming is not done here: whoever changes the network runs the program's ``arm`` just before the first
+change (``network_isolation_before_change``, ``firewall_before_change``), so that a run without changes
+arms nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: timed_revert
+short_description: Have the program that undoes unconfirmed network changes, and confirm a change
+description:
+  - C(state=ready) installs the program and gives a change that is still pending its full time again.
+  - C(state=confirmed) accepts the pending change. Run it over a fresh connection.
+options:
+  state:
+    description: What to bring about.
+    type: str
+    choices: [ready, confirmed]
+    required: true
+  path:
+    description: Where the program lies on the node.
+    type: path
+    required: true
+  program:
+    description: The program's text, for C(state=ready).
+    type: str
+  after:
+    description: Seconds until an unconfirmed change is undone, for C(state=ready).
+    type: int
+  required:
+    description: For C(state=confirmed), whether this run changed the network, so that a change must be pending.
+    type: bool
+    default: false
+author:
+  - The appliance developers
+"""
+
+EXAMPLES = r"""
+- name: Confirm the change over a fresh connection
+  timed_revert:
+    state: confirmed
+    path: /usr/local/sbin/appliance-revert
+    required: true
+"""
+
+RETURN = r"""
+pending:
+  description: Whether an unconfirmed change was found.
+  returned: always
+  type: bool
+fired:
+  description: The record of a change that was undone and that no confirmed run has followed yet, or null.
+  returned: always
+  type: dict
+"""
+
+
+class Fault(Exception):
+    """The program is missing or failed; the text says what it wrote."""
+
+
+def ask(path, *arguments):
+    """The program's JSON answer."""
+    try:
+        done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    except OSError as fault:
+        raise Fault(f"{path} cannot be run: {fault}") from fault
+    try:
+        return json.loads(done.stdout)
+    except ValueError as fault:
+        raise Fault(f"{path} {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}") from fault
+
+
+def read(path):
+    """Text of a file, empty when there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def install(path, text):
+    """Write the program whole, executable for root and readable for all."""
+    descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".appliance-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(draft, 0o755)
+    os.replace(draft, path)
+
+
+def undone(fired):
+    """The sentence that tells an operator about a change that was undone."""
+    faults = fired.get("faults") or []
+    trouble = f" with trouble ({'; '.join(faults)})" if faults else ""
+    return (
+        f"a network change armed at {fired['armed']} was never confirmed and was undone at {fired['fired']} "
+        f"(the node's clock){trouble}; what it had saved is in /var/lib/appliance/revert/last"
+    )
+
+
+def ready(module, path):
+    """Install the program; renew what is pending; tell what fired."""
+    program = module.params["program"]
+    before = read(path)
+    wrong = before != program or not os.access(path, os.X_OK)
+    if wrong and not module.check_mode:
+        install(path, program)
+    state = ask(path, "status") if os.access(path, os.X_OK) else {"pending": False, "fired": None}
+    if state["pending"] and not module.check_mode:
+        ask(path, "arm", "--after", str(module.params["after"]))
+    if state["fired"]:
+        module.warn(undone(state["fired"]))
+    diff = {"before_header": path, "after_header": path, "before": before, "after": program}
+    return {"changed": wrong, "pending": state["pending"], "fired": state["fired"], "diff": diff if wrong else {}}
+
+
+def confirmed(module, path):
+    """Accept the pending change; a change that must be pending and is not was undone meanwhile."""
+    if module.check_mode:
+        return {"changed": False, "pending": False, "fired": None}
+    state = ask(path, "confirm")
+    if module.params["required"] and not state["confirmed"]:
+        told = undone(state["fired"]) if state["fired"] else "no change is pending"
+        raise Fault(f"the change of this run cannot be confirmed: {told}")
+    return {"changed": state["confirmed"], "pending": state["confirmed"], "fired": state["fired"]}
+
+
+def main():
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["ready", "confirmed"], "required": True},
+            "path": {"type": "path", "required": True},
+            "program": {"type": "str"},
+            "after": {"type": "int"},
+            "required": {"type": "bool", "default": False},
+        },
+        required_if=[("state", "ready", ("program", "after"))],
+        supports_check_mode=True,
+    )
+    bring_about = ready if module.params["state"] == "ready" else confirmed
+    try:
+        module.exit_json(**bring_about(module, module.params["path"]))
+    except (Fault, OSError) as fault:
+        module.fail_json(msg=str(fault))
+
+
+if __name__ == "__main__":
+    main()
