@@ -1,0 +1,1 @@
+"""Driving Ansible: a subprocess, one playbook, and results from structured events alone."""

@@ -1,0 +1,238 @@
+"""The preflight checks of one node: facts and wishes in, verdicts out.
+
+Every check says its name, what was found, what was wanted and what to do.  Names are stable; they are
+printed in JSON.  ``level`` is ``must`` for what stops an installation and ``information`` for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from appliance.bundle.manifest import Manifest
+    from appliance.definition.inventory import Address, Inventory, NodeEntry
+
+#: What the oldest and newest supported ansible-core can drive (their published support matrix).
+PYTHON: Final = ((3, 10), (3, 14))
+#: Room besides what is counted, for logs and lists.
+MARGIN: Final = 256 << 20
+#: Kinds of components that are unpacked when they are installed, to about so many times their size.
+UNPACKED_KINDS: Final = frozenset({"debian", "python", "toolkit"})
+UNPACKED_TIMES: Final = 4
+CLOCK_SECONDS: Final = 300
+#: What systemd says of itself when it is up; "degraded" means that some unit failed, not that it is down.
+SYSTEMD_UP: Final = frozenset({"running", "degraded", "starting", "initializing", "maintenance"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict.  ``passed`` None: could not be tried."""
+
+    name: str
+    passed: bool | None
+    found: str
+    wanted: str
+    hint: str = ""
+    level: Literal["must", "information"] = "must"
+
+    @property
+    def stops(self) -> bool:
+        return self.level == "must" and self.passed is not True
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the checks compare with: bundle, identity, size in bytes, site, the station's clock."""
+
+    manifest: Manifest
+    digest: str
+    size: int
+    inventory: Inventory
+    time: float
+
+
+def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> list[Check]:
+    """Every check that looks at a node's facts (``remote/facts.py``)."""
+    return [
+        *_system(facts, wanted.manifest),
+        _privilege(facts),
+        _space(facts, wanted),
+        *_interfaces(node, facts),
+        *([_operator(facts, wanted.inventory)] if node.connection == "ssh" else []),
+        _package_locks(facts),
+        _not_older(facts, wanted.manifest),
+        _clock(facts, wanted.time),
+        _reverted(facts),
+    ]
+
+
+def _system(facts: Mapping[str, Any], manifest: Manifest) -> Iterator[Check]:
+    target = manifest.target
+    python = tuple(facts["python"])
+    spelled = ".".join(str(part) for part in python)
+    low, high = (".".join(str(part) for part in bound) for bound in PYTHON)
+    yield Check(
+        "python3",
+        PYTHON[0] <= python[:2] <= PYTHON[1],
+        spelled,
+        f"{low} to {high}",
+        "install the python3 of the target distribution from its medium",
+    )
+    yield Check(
+        "python-of-bundle",
+        ".".join(str(part) for part in python[:2]) == target.python,
+        spelled,
+        target.python,
+        "the bundle's wheels are for another Python: build a bundle for this node",
+    )
+    yield Check(
+        "distribution",
+        (facts["distribution"], facts["suite"]) == (target.distribution, target.suite),
+        f"{facts['distribution']} {facts['suite']}".strip() or "unknown",
+        f"{target.distribution} {target.suite}",
+        "install the system the bundle is for, or build a bundle for this one",
+    )
+    yield Check(
+        "architecture",
+        facts["architecture"] == target.architecture,
+        facts["architecture"] or "unknown",
+        target.architecture,
+        "build a bundle for this architecture",
+    )
+    yield Check(
+        "systemd",
+        facts["systemd"] in SYSTEMD_UP,
+        facts["systemd"] or "not the init system",
+        "systemd as the running init system",
+        "boot the node with systemd",
+    )
+
+
+def _privilege(facts: Mapping[str, Any]) -> Check:
+    return Check(
+        "root",
+        facts["uid"] == 0,
+        f"user {facts['user']}, no password-less sudo" if facts["uid"] else "root",
+        "root, or a user with password-less sudo",
+        "set ssh.user to root, or allow the user: NAME ALL=(ALL) NOPASSWD: ALL",
+    )
+
+
+def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
+    needed = max(0, wanted.size - facts["staged"]) + MARGIN
+    if (facts["installed"] or {}).get("digest") != wanted.digest:
+        needed += UNPACKED_TIMES * sum(
+            file.size
+            for component in wanted.manifest.components.values()
+            if component.kind in UNPACKED_KINDS
+            for file in component.files
+        )
+    return Check(
+        "disk-space",
+        facts["free"] >= needed,
+        f"{facts['free'] / 1e6:,.0f} MB free",
+        f"{needed / 1e6:,.0f} MB below /var/lib/appliance",
+        "free or add disk space on the node",
+    )
+
+
+def _interfaces(node: NodeEntry, facts: Mapping[str, Any]) -> Iterator[Check]:
+    present = facts["interfaces"]
+    known = ", ".join(f"{entry['name']} {entry['mac']}" for entry in present if entry["name"] != "lo")
+    for interface in node.interfaces:
+        match = interface.match
+        hits = [
+            entry["name"]
+            for entry in present
+            if (match.mac and entry["mac"] == match.mac) or (match.name and entry["name"] == match.name)
+        ]
+        identity = f"MAC address {match.mac}" if match.mac else f"the name {match.name}"
+        yield Check(
+            f"interface-{interface.name}",
+            len(hits) == 1,
+            known or "no interfaces",
+            f"one interface with {identity}",
+            "correct the inventory's match, or plug in the card",
+        )
+
+
+def _operator(facts: Mapping[str, Any], inventory: Inventory) -> Check:
+    """The address this station really comes from; any other would be shut out by the firewall."""
+    management = inventory.management
+    seen = _seen_address(facts["connection"])
+    networks = ", ".join(str(network) for network in management.networks)
+    return Check(
+        "operator-address",
+        seen is not None
+        and seen in management.operator
+        and any(seen in network for network in management.networks),
+        f"the node sees this station as {seen or 'unknown'}",
+        f"one of {', '.join(str(address) for address in management.operator)}, in {networks}",
+        "correct management.operator and networks, or this station's address: you would be locked out",
+    )
+
+
+def _seen_address(connection: list[str]) -> Address | None:
+    """The client's address in SSH_CONNECTION (sshd(8)), an IPv4 one in its own form."""
+    try:
+        address = ip_address(connection[0].partition("%")[0])
+    except (IndexError, ValueError):
+        return None
+    mapped: IPv4Address | None = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _package_locks(facts: Mapping[str, Any]) -> Check:
+    return Check(
+        "package-locks",
+        not facts["locks"],
+        ", ".join(facts["locks"]) or "none held",
+        "no apt or dpkg at work",
+        "wait for the other package operation to end",
+    )
+
+
+def _not_older(facts: Mapping[str, Any], manifest: Manifest) -> Check:
+    installed = facts["installed"] or {}
+    same = installed.get("product") == manifest.product
+    sequence = installed.get("sequence", 0) if same else 0
+    return Check(
+        "not-older",
+        manifest.sequence >= sequence,
+        f"sequence {sequence} is installed" if sequence else "nothing installed",
+        f"at most the bundle's sequence, {manifest.sequence}",
+        "a node never goes back; install a bundle with a higher sequence",
+    )
+
+
+def _clock(facts: Mapping[str, Any], station: float) -> Check:
+    """Time decides nothing; a clock far off makes logs hard to read."""
+    apart = facts["time"] - station
+    return Check(
+        "clock",
+        abs(apart) <= CLOCK_SECONDS,
+        f"{apart:+.0f} s from this station's",
+        f"within {CLOCK_SECONDS} s",
+        "set the node's clock; nothing depends on it but the times in logs",
+        level="information",
+    )
+
+
+def _reverted(facts: Mapping[str, Any]) -> Check:
+    fired = facts["reverted"]
+    found = f"undone at {fired.get('fired')} (the node's clock)" if isinstance(fired, dict) else "never"
+    return Check(
+        "earlier-revert",
+        not fired,
+        found,
+        "no network change was undone by its timer",
+        "an earlier run lost its connection; this run tries again",
+        level="information",
+    )
