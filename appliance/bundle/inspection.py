@@ -1,4 +1,4 @@
-"""Looking into a bundle without judging it."""
+"""Looking into a bundle: what it says about itself, judged only if asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from appliance.bundle.paths import MANIFEST_PATH
 from appliance.bundle.reader import read_contents, read_signed, require_file
 from appliance.bundle.tree import Tree
+from appliance.bundle.verify import verify_bundle
+from appliance.errors import DigestMismatch
 from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.progress import Progress
     from appliance.trust.root import Root
 
 
@@ -31,7 +34,7 @@ class SeenSignature:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a bundle says about itself; consistent, but not verified."""
+    """What a bundle says about itself: consistent, but true only if ``verified``."""
 
     folder: Path
     digest: str
@@ -39,19 +42,36 @@ class Inspection:
     files: Mapping[str, ListedFile]
     signatures: tuple[SeenSignature, ...]
     root: Root | None
+    verified: bool
 
 
-def inspect_bundle(folder: Path) -> Inspection:
-    """Read everything but the payload's bytes.
+def inspect_bundle(folder: Path, *, trusted: bytes | None, progress: Progress) -> Inspection:
+    """Read everything but the payload's bytes; verify first if there is a root to do it by.
+
+    Args:
+        folder: the bundle.
+        trusted: the bytes of a root; None to verify nothing.
+        progress: told of what verifying does.
 
     Raises:
-        BundleUntrusted: malformed, or list, manifest and folder contradict each other.
+        BundleUntrusted: malformed, or list, manifest and folder contradict each other, or not
+            verified by the given root.
         Usage: ``folder`` is not a folder that can be read.
     """
+    verified = None
+    if trusted is not None:
+        verified = verify_bundle(folder, trusted, progress=progress)
     with Tree(folder) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
+    if verified is not None and verified.digest != signed.digest:
+        raise DigestMismatch(
+            "the bundle was exchanged while it was inspected",
+            found=signed.digest,
+            wanted=verified.digest,
+            hint="make the medium read-only and inspect again",
+        )
     seen = []
     for holder, armoured in sorted(signed.signatures.items()):
         signature = parse_signature(armoured)
@@ -64,4 +84,5 @@ def inspect_bundle(folder: Path) -> Inspection:
         files=contents.files,
         signatures=tuple(seen),
         root=parse_root(contents.root) if contents.root is not None else None,
+        verified=verified is not None,
     )

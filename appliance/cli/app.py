@@ -13,7 +13,11 @@ import typer
 
 from appliance import __version__
 from appliance.cli.console import print_error
+from appliance.cli.inspect import inspect
 from appliance.cli.lab import lab_app
+from appliance.cli.sign import sign
+from appliance.cli.trust import trust_app
+from appliance.cli.verify import verify
 from appliance.errors import ApplianceError
 
 app = typer.Typer(
@@ -42,6 +46,10 @@ def _root(
         os.environ["APPLIANCE_VERBOSE"] = "1"
 
 
+app.command("sign")(sign)
+app.command("verify")(verify)
+app.command("inspect")(inspect)
+app.add_typer(trust_app)
 app.add_typer(lab_app)
 
 

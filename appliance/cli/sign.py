@@ -1,0 +1,61 @@
+"""``appliance sign``: add one holder's signature to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from typing import Annotated
+
+import typer
+
+from appliance.cli.console import print_result
+
+
+def sign(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
+    key: Annotated[
+        Path,
+        typer.Option("--key", "-k", help="Private key file, or a .pub file whose key ssh-agent holds."),
+    ],
+    role: Annotated[str, typer.Option("--role", help="The role to sign in.")] = "release",
+    holder: Annotated[
+        str | None,
+        typer.Option("--holder", help="The key's holder; found in the bundle's root if left out."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Add one holder's signature to a bundle.
+
+    ssh-keygen makes the signature: it asks for a passphrase on the terminal, and uses ssh-agent
+    or a hardware token where the key is there. Signing again replaces the holder's old signature.
+
+    \b
+    Examples:
+      appliance sign out/demo --key ~/.ssh/id_ed25519
+      appliance sign out/demo --key alice.pub              # the private key is in ssh-agent
+      appliance sign out/demo --key bob --role release --json
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.sign import sign_bundle
+
+    done = sign_bundle(folder, key, role=role, holder=holder)
+    names = [signer.holder for signer in done.signers]
+    lines = [
+        f"signed  {done.path}",
+        f"bundle  sha256 {done.digest}",
+        f"holder  {done.signer.holder}, {done.signer.fingerprint}, as {done.role}",
+    ]
+    if done.threshold is not None:
+        enough = "enough" if len(names) >= done.threshold else "not enough yet"
+        lines.append(f"so far  {len(names)} of {done.threshold} needed ({enough}): {', '.join(names)}")
+    print_result(
+        "\n".join(lines),
+        {
+            "path": str(done.path),
+            "digest": done.digest,
+            "role": done.role,
+            "holder": done.signer.holder,
+            "key": done.signer.fingerprint,
+            "signers": names,
+            "threshold": done.threshold,
+        },
+        as_json=as_json,
+    )
