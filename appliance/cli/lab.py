@@ -16,7 +16,7 @@ lab_app = typer.Typer(
 )
 
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-_LabName = Annotated[str, typer.Argument(metavar="[NAME]", help="The lab's name.")]
+_LabName = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name.")]
 _NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]
 _Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds a node has to boot.")]
 
@@ -30,24 +30,23 @@ def up(
     timeout: _Timeout = 60.0,
     as_json: _Json = False,
 ) -> None:
-    """Boot a lab: plain Debian nodes on a network that leads to you and nowhere else.
+    """Boot a lab: plain Debian nodes on a network that leads to you alone.
 
-    You are the operator's side: the network namespace this command runs in. The printed inventory
-    folder has everything an installation needs. The nodes run on until `appliance lab down`.
+    You are the network namespace this command runs in. The inventory folder
+    it prints has all that an installation needs. The nodes run on until
+    `appliance lab down`.
 
     \b
     Examples:
       appliance lab up
       appliance lab up ward --nodes 3
-      ip netns add desk && ip netns exec desk appliance lab up   # an operator's side with nothing else
+      ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
     from appliance.lab.status import lab_status
     from appliance.lab.up import bring_up
 
-    # Being ended politely, as by a closed terminal, must clean up like Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    _end_like_interrupted()
     places = Places.from_environment()
     bring_up(places, name, count=nodes, timeout=timeout, progress=progress())
     status = lab_status(places, name)
@@ -68,7 +67,9 @@ def down(
     everything: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Remove a lab and all that belongs to it, however it was left; nothing to remove is no error.
+    """Remove a lab and all that belongs to it, however it was left.
+
+    Nothing to remove is no error.
 
     \b
     Examples:
@@ -106,7 +107,7 @@ def shell(
     name: _NodeName,
     command: Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND...]")] = None,
 ) -> None:
-    """Log in to a node as root, or run one command there; its exit code is passed on.
+    """Log in to a node as root, or run a command and pass its exit code on.
 
     \b
     Examples:
@@ -126,7 +127,9 @@ def reboot(
     timeout: _Timeout = 60.0,
     as_json: _Json = False,
 ) -> None:
-    """Switch a node off and on, or only on when it is off; returns when it can be reached again.
+    """Switch a node off and on; when this returns, it can be reached again.
+
+    The disk stays; everything else is new. A node that is off is switched on.
 
     \b
     Examples:
@@ -142,7 +145,7 @@ def reboot(
 
 @lab_app.command("prepare")
 def prepare(as_json: _Json = False) -> None:
-    """Build the nodes' root file system, the one thing that needs a package archive.
+    """Build the nodes' root file system: all that needs a package archive.
 
     After this, `appliance lab up` works without any network.
     """
@@ -150,5 +153,12 @@ def prepare(as_json: _Json = False) -> None:
     from appliance.lab.recipe import Recipe
     from appliance.lab.rootfs import prepare_root
 
+    _end_like_interrupted()
     root = prepare_root(Places.from_environment(), Recipe(), progress=progress())
     print_result(str(root), {"root": str(root)}, as_json=as_json)
+
+
+def _end_like_interrupted() -> None:
+    """Clean up after a polite end, such as a closed terminal, as after Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)

@@ -67,7 +67,13 @@ def boot_command(node: Node, node_folder: Path) -> list[str]:
         f"--machine={node.name}",
         f"--network-interface={INTERFACE}",
         *("--register=no", "--keep-unit", "--console=pipe", "--notify-ready=yes"),
-        *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+        *(
+            "--settings=no",
+            "--private-users=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+        ),
         f"--capability={_CAPABILITIES}",
         "--system-call-filter=bpf",
     ]

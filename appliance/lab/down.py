@@ -15,6 +15,7 @@ from appliance.lab import cgroup, namespaces, network
 from appliance.lab.places import locked, read_state
 from appliance.lab.plan import check_name
 from appliance.lab.requirements import DOWN_TOOLS, require_root, require_tools
+from appliance.lab.rootfs import remove_abandoned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ def take_down(places: Places, name: str) -> bool:
     """
     check_name(name)
     folder = places.folder(name)
+    remove_abandoned(places)
     if not folder.is_dir():
         return False
     require_root()
@@ -54,6 +56,7 @@ def take_down(places: Places, name: str) -> bool:
 
 def take_all_down(places: Places) -> list[str]:
     """Remove every lab; their names."""
+    remove_abandoned(places)
     return [name for name in places.names() if take_down(places, name)]
 
 

@@ -131,7 +131,7 @@ class Keeper:
             with namespaces.joined(self._lab.netns):
                 network.run_ip("-batch", "-", text=container.plug_batch(self._lab, self._node))
             command = container.boot_command(self._node, self._folder)
-            environment = {**os.environ, "NOTIFY_SOCKET": container.NOTIFY_SOCKET}
+            environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": container.NOTIFY_SOCKET}
             os.execvpe(command[0], command, environment)  # noqa: S606 - becoming it is the point
         except BaseException as error:  # noqa: BLE001 - a forked child must never run its parent's code
             os.write(2, f"appliance lab: {error}\n".encode())

@@ -79,10 +79,12 @@ def read_state(folder: Path) -> Lab | None:
     Raises:
         LabFailed: the state file is damaged.
     """
+    path = folder / _STATE
     try:
-        return parse_state((folder / _STATE).read_text("utf-8"))
+        text = path.read_text("utf-8")
     except FileNotFoundError:
         return None
+    return parse_state(text, path)
 
 
 def write_state(folder: Path, lab: Lab) -> None:

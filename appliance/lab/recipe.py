@@ -69,8 +69,8 @@ class Recipe:
 def build_command(recipe: Recipe, target: str, sources: str) -> list[str]:
     """The command that unpacks the recipe's packages into the folder ``target``.
 
-    It runs in a process and mount namespace of its own: when it is killed, whatever it started and
-    mounted is gone with it.
+    It runs in process and mount namespaces of its own, and not longer than the process that started
+    it: however that ends, whatever was started and mounted here is gone with it.
 
     Args:
         recipe: what to build.
@@ -78,6 +78,7 @@ def build_command(recipe: Recipe, target: str, sources: str) -> list[str]:
         sources: path of the apt sources file to take the packages from.
     """
     return [
+        *("setpriv", "--pdeathsig", "KILL", "--"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--"),
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
         f"--architectures={recipe.architecture}",

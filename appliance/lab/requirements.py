@@ -16,7 +16,12 @@ UP_TOOLS = {
 }
 SHELL_TOOLS = {"ssh": "openssh-client"}
 DOWN_TOOLS = {"ip": "iproute2"}
-BUILD_TOOLS = {"mmdebstrap": "mmdebstrap", "unshare": "util-linux", "chroot": "coreutils"}
+BUILD_TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+    "chroot": "coreutils",
+}
 
 
 def require_root() -> None:

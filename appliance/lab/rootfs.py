@@ -5,6 +5,7 @@ This is the only part of the lab that asks a package archive for anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.errors import LabFailed, SpaceExhausted
+from appliance.errors import InProgress, LabFailed, SpaceExhausted
 from appliance.lab.places import locked
 from appliance.lab.recipe import build_command
 from appliance.lab.requirements import BUILD_TOOLS, require_root, require_tools
@@ -62,7 +63,7 @@ def _build(places: Places, recipe: Recipe) -> Path:
         partial = Path(name)
         sources = partial / "archive.list"
         sources.write_text(_archive_sources(recipe), "utf-8")
-        _run_build(build_command(recipe, str(partial / "root"), str(sources)), partial / "build.log")
+        _run_build(build_command(recipe, str(partial / "root"), str(sources)))
         _finish(partial / "root", recipe)
         target = _root_path(places, recipe)
         target.parent.mkdir(exist_ok=True)
@@ -70,15 +71,24 @@ def _build(places: Places, recipe: Recipe) -> Path:
     return target
 
 
-def _run_build(command: list[str], log: Path) -> None:
-    with log.open("wb") as output:
-        code = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-        ).returncode
-    if code != 0:
-        lines = log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+def _run_build(command: list[str]) -> None:
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as build:
+        pipe = build.stdout
+        if pipe is None:
+            raise RuntimeError("asked for a pipe, got none")
+        try:
+            log = pipe.read()
+        except BaseException:
+            build.kill()
+            # The pipe ends when the last process of the build has, and only then can its folder go.
+            pipe.read()
+            raise
+    if build.returncode != 0:
+        lines = log.decode("utf-8", errors="replace").splitlines()[-_LOG_LINES:]
         raise LabFailed(
-            f"mmdebstrap could not build the root file system (exit code {code})",
+            f"mmdebstrap could not build the root file system (exit code {build.returncode})",
             found="\n         ".join(lines),
             wanted="a reachable package archive, configured as this machine's own apt is",
             hint="run `appliance lab prepare` where the archive can be reached",
@@ -110,8 +120,13 @@ def _root_path(places: Places, recipe: Recipe) -> Path:
     return places.cache / recipe.digest / "root"
 
 
+def remove_abandoned(places: Places) -> None:
+    """Remove what a killed build left in the cache, unless a build is running."""
+    with contextlib.suppress(InProgress, FileNotFoundError), locked(places.cache, wait=0):
+        _remove_partials(places.cache)
+
+
 def _remove_partials(cache: Path) -> None:
-    """Remove what a killed build left; the lock says that no build is running."""
     for leftover in cache.glob(".partial-*"):
         shutil.rmtree(leftover)
 

@@ -27,8 +27,8 @@ def state_text(lab: Lab) -> str:
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
-def parse_state(text: str) -> Lab:
-    """The lab a state file describes.
+def parse_state(text: str, path: Path) -> Lab:
+    """The lab a state file describes; ``path`` is for the message alone.
 
     Raises:
         LabFailed: the text is no state file of this format.
@@ -48,8 +48,8 @@ def parse_state(text: str) -> Lab:
             raise ValueError("format, segment or token")
     except (ValueError, TypeError, KeyError, Usage) as error:
         raise LabFailed(
-            "a lab's state file cannot be read",
-            found=str(error),
+            f"the lab's state file {path} cannot be read",
+            found=f"{type(error).__name__}: {error}",
             wanted=f"state format {_FORMAT}, as `appliance lab up` writes it",
             hint="it was changed by hand or by another version; look at it before you remove its folder",
         ) from error

@@ -140,7 +140,10 @@ def operator() -> Iterator[Operator]:
 
 @pytest.fixture(scope="session")
 def new_lab(operator: Operator) -> NewLab:
-    """Boots fresh labs, about a second each: ``with new_lab(nodes=2) as lab: …``; gone after the block."""
+    """Boots fresh labs, each in about a second and gone after its block.
+
+    Used as ``with new_lab(nodes=2) as lab:``.
+    """
     made = 0
 
     @contextlib.contextmanager
