@@ -12,9 +12,11 @@ import traceback
 import typer
 
 from appliance import __version__
+from appliance.cli.build import build
 from appliance.cli.console import print_error
 from appliance.cli.inspect import inspect
 from appliance.cli.lab import lab_app
+from appliance.cli.lock import lock
 from appliance.cli.sign import sign
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
@@ -46,6 +48,8 @@ def _root(
         os.environ["APPLIANCE_VERBOSE"] = "1"
 
 
+app.command("lock")(lock)
+app.command("build")(build)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)

@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import DigestMismatch, SpaceExhausted
@@ -20,7 +22,6 @@ from appliance.errors import DigestMismatch, SpaceExhausted
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom
-    from pathlib import Path
 
 _READ: Final = 1 << 20
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
@@ -32,7 +33,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for part in ("objects", "partial"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+            with full_disk(folder.parent):
+                (folder / part).mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest is, or would be."""
@@ -64,7 +66,7 @@ class Store:
             SpaceExhausted: the store's disk is full; what came so far is kept.
         """
         partial = self.folder / "partial" / sha256
-        with _full_disk(self.folder), _locked(partial) as file:
+        with full_disk(self.folder), _locked(partial) as file:
             if self.holds(sha256, size):
                 partial.unlink()
                 yield None
@@ -84,17 +86,30 @@ class Store:
                 raise _mismatch(name, found, found_size, sha256, size)
             self._settle(file, partial, sha256)
 
+    def replace(self, partial: BufferedRandom, source: Path) -> None:
+        """Fill a partial file, from its beginning, with another file's bytes."""
+        partial.truncate(0)
+        partial.seek(0)
+        with source.open("rb") as file:
+            shutil.copyfileobj(file, partial, _READ)
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A path in the store's file system for a file whose digest is not known yet; gone afterwards."""
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder / "partial", prefix="scratch-") as folder,
+            full_disk(self.folder),
+        ):
+            yield Path(folder) / "file"
+
     def add_file(self, source: Path) -> tuple[str, int]:
         """Copy a file in; returns its SHA-256 and size in bytes."""
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             size = os.fstat(file.fileno()).st_size
-            with self.fetch(sha256, size, source.name) as partial:
-                if partial:
-                    partial.truncate(0)
-                    partial.seek(0)
-                    shutil.copyfileobj(file, partial, _READ)
+        with self.fetch(sha256, size, source.name) as partial:
+            if partial:
+                self.replace(partial, source)
         return sha256, size
 
     def add_bytes(self, data: bytes) -> tuple[str, int]:
@@ -141,16 +156,17 @@ def _locked(path: Path) -> Iterator[BufferedRandom]:
 
 
 @contextmanager
-def _full_disk(folder: Path) -> Iterator[None]:
+def full_disk(folder: Path) -> Iterator[None]:
+    """Turn "no space left" while writing under ``folder`` into ``SpaceExhausted``."""
     try:
         yield
     except OSError as fault:
         if fault.errno not in _OUT_OF_SPACE:
             raise
         raise SpaceExhausted(
-            f"the disk of the content store {folder} is full",
+            f"the disk of {folder} is full",
             found=f"{shutil.disk_usage(folder).free:,} bytes free",
-            hint="free some space, or name another folder with --store; then run the same command again",
+            hint="free some space, or name another folder; then run the same command again",
         ) from fault
 
 

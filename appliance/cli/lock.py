@@ -1,0 +1,70 @@
+"""``appliance lock``: pin every artefact of a definition."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from typing import Annotated
+
+import typer
+
+from appliance.cli.console import print_result, progress
+
+
+def lock(
+    definition: Annotated[Path, typer.Argument(metavar="DEFINITION", help="The bundle definition (YAML).")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the definition.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DIR", help="The content store (APPLIANCE_STORE).")
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            "--mirror", metavar="URL", help="Debian mirror, in place of the station's apt sources."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Pin every artefact: name, version, size, digest, licence, origin.
+
+    Wheels are looked for where this station's pip looks, Debian packages
+    where its apt does. What is found is kept in the content store, so that
+    the build needs no network. The lock holds no address.
+
+    \b
+    Examples:
+      appliance lock bundles/demo.yaml
+      appliance lock site.yaml --out site-2.lock.json
+      SOURCE_DATE_EPOCH=1767225600 appliance lock bundles/demo.yaml
+
+    \b
+    Exit codes:
+      3  the definition is invalid, or names what does not exist
+      4  a digest or the archive's signature does not verify
+      5  the disk is full, or a tool is missing
+      6  a source does not answer
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    import os
+
+    from appliance.sources.locking import (
+        default_lock_path,
+        lock_definition,
+        open_definition,
+        time_of_lock,
+        write_lock,
+    )
+    from appliance.sources.station import open_station
+
+    read = open_definition(definition)
+    station = open_station(definition, store=store, mirror=mirror, progress=progress())
+    locked = lock_definition(read, station, created=time_of_lock(os.environ))
+    path = out or default_lock_path(definition)
+    write_lock(path, locked)
+
+    counts = {name: len(component.artefacts) for name, component in locked.components.items()}
+    lines = [f"{name}: {count} artefacts" for name, count in counts.items()]
+    lines.append(f"{path}: {sum(counts.values())} artefacts, {locked.size / 1e6:,.1f} MB")
+    values = {"lock": str(path), "size": locked.size, "artefacts": counts, "definition": locked.definition}
+    print_result("\n".join(lines), values, as_json=as_json)

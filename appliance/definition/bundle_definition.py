@@ -1,0 +1,195 @@
+"""A bundle definition: the product, the system it is for, its components and what is served.
+
+Each kind of component is one class; ``kind`` tells them apart.  What a definition asks for is checked
+here as far as the text alone can show it; whether packages exist, ``appliance lock`` finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import AfterValidator, Field, StringConstraints
+
+from appliance.definition.document import Document, read_document, validate_document
+from appliance.definition.names import ComponentName, FilePath, Frozen, Inference, Product, Sha256, Target
+from appliance.errors import DefinitionInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MODEL_FILE = "tiny.gguf"
+"""The file a ``tiny-gguf`` component consists of."""
+
+
+def _is_plain_requirement(text: str) -> str:
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as fault:
+        raise ValueError(f"not a requirement: {str(fault).splitlines()[0]}") from fault
+    if requirement.url:
+        raise ValueError("a requirement names a project, not an address")
+    return text
+
+
+Licence = Annotated[str, StringConstraints(pattern=r"^[ -~]+$", max_length=200)]
+RequirementText = Annotated[str, StringConstraints(max_length=500), AfterValidator(_is_plain_requirement)]
+# Debian Policy, section 5.6.7.
+DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
+class TinyGguf(Frozen):
+    """A model generated from the definition alone; it answers with ``sentence``."""
+
+    kind: Literal["tiny-gguf"]
+    sentence: Sentence
+    licence: Licence
+
+
+class Python(Frozen):
+    """Wheels: ``requirements`` and all they need, for the node's Python."""
+
+    kind: Literal["python"]
+    requirements: Annotated[tuple[RequirementText, ...], Field(min_length=1)]
+
+
+class Debian(Frozen):
+    """Debian packages: ``packages`` and all they depend on, from nothing."""
+
+    kind: Literal["debian"]
+    packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
+
+
+class PlainFile(Frozen):
+    """One file; ``path`` is relative to the definition, and to the component on the medium."""
+
+    path: FilePath
+    sha256: Sha256
+    licence: Licence
+
+
+class Files(Frozen):
+    """Plain files beside the definition."""
+
+    kind: Literal["files"]
+    files: Annotated[tuple[PlainFile, ...], Field(min_length=1)]
+
+
+class Toolkit(Frozen):
+    """This program, its playbooks and roles, and what they need on the node."""
+
+    kind: Literal["toolkit"]
+
+
+Component = Annotated[TinyGguf | Python | Debian | Files | Toolkit, Field(discriminator="kind")]
+
+
+class BundleDefinition(Frozen):
+    """What an operator writes to have a bundle made."""
+
+    format: Literal[1]
+    product: Product
+    version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+~-]*$", max_length=64)]
+    sequence: Annotated[int, Field(ge=1, le=2**53 - 1)]  # JSON numbers are exact up to here (RFC 8785)
+    target: Target
+    components: Annotated[dict[ComponentName, Component], Field(min_length=1)]
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class ReadDefinition:
+    """A valid definition, its positions, and the SHA-256 of its bytes, which binds a lock to it."""
+
+    definition: BundleDefinition
+    document: Document
+    digest: str
+
+
+def read_definition(data: bytes, path: Path | str) -> ReadDefinition:
+    """Read and check a definition.
+
+    Raises:
+        DefinitionInvalid: with file, line and column of the first thing that is wrong.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as fault:
+        raise DefinitionInvalid(f"{path} is not UTF-8 text", found=str(fault)) from fault
+    document = read_document(text, path, DefinitionInvalid)
+    definition = validate_document(document, BundleDefinition, DefinitionInvalid)
+    _check_served(document, definition)
+    _check_once(document, definition.components)
+    return ReadDefinition(definition, document, hashlib.sha256(data).hexdigest())
+
+
+def _check_served(document: Document, definition: BundleDefinition) -> None:
+    """What is to be served exists: a python component runs it, a component holds the file."""
+    served, components = definition.inference, definition.components
+    for role, name in (("engine", served.engine), ("model", served.model)):
+        if name not in components:
+            raise DefinitionInvalid(
+                f"inference.{role} names a component that is not defined",
+                found=name,
+                wanted=f"one of: {', '.join(components)}",
+                where=document.where(("inference", role)),
+            )
+    engine, model = components[served.engine], components[served.model]
+    if not isinstance(engine, Python):
+        raise DefinitionInvalid(
+            "the engine must be a python component",
+            found=f"{served.engine}, of kind {engine.kind}",
+            where=document.where(("inference", "engine")),
+        )
+    held: tuple[str, ...]
+    if isinstance(model, TinyGguf):
+        held = (MODEL_FILE,)
+    elif isinstance(model, Files):
+        held = tuple(file.path for file in model.files)
+    else:
+        raise DefinitionInvalid(
+            "the model must be a component that holds weights",
+            found=f"{served.model}, of kind {model.kind}",
+            wanted="kind tiny-gguf or files",
+            where=document.where(("inference", "model")),
+        )
+    if served.file not in held:
+        raise DefinitionInvalid(
+            f"inference.file is not in component {served.model}",
+            found=served.file,
+            wanted=f"one of: {', '.join(held)}",
+            where=document.where(("inference", "file")),
+        )
+
+
+def _check_once(document: Document, components: Mapping[str, Component]) -> None:
+    """Nothing is listed twice: neither a file or package in a component, nor the toolkit."""
+    toolkits = []
+    for name, component in components.items():
+        match component:
+            case Files():
+                listed, part = [file.path for file in component.files], "files"
+            case Debian():
+                listed, part = list(component.packages), "packages"
+            case Python():
+                listed, part = list(component.requirements), "requirements"
+            case Toolkit():
+                toolkits.append(name)
+                continue
+            case _:
+                continue
+        for index, entry in enumerate(listed):
+            if entry in listed[:index]:
+                raise DefinitionInvalid(
+                    f"{entry} is listed twice in component {name}",
+                    where=document.where(("components", name, part, index)),
+                )
+    if len(toolkits) > 1:
+        raise DefinitionInvalid(
+            "a bundle carries the toolkit once",
+            found=", ".join(toolkits),
+            where=document.where_key(("components", toolkits[1])),
+        )

@@ -1,0 +1,295 @@
+"""apt in a root of its own: real resolution, downloads and signature checks, for another suite.
+
+The private root has its own source list, package lists, cache and an empty dpkg status, so that
+nothing of this station's packages takes part.  The station's apt.conf stays in force for what belongs
+to the station: proxies, credentials, certificates.  Its hooks do not run.
+
+apt answers with exit status 100 whatever went wrong; what it was, is found out by asking again in
+another way, never by reading its messages.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import ArchiveUntrusted, SourceUnreachable
+from appliance.sources.station import Stopped
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+
+    from appliance.sources.apt_repositories import Repository
+
+_HOOKS: Final = (
+    "APT::Update::Pre-Invoke",
+    "APT::Update::Post-Invoke",
+    "APT::Update::Post-Invoke-Success",
+    "DPkg::Pre-Invoke",
+    "DPkg::Post-Invoke",
+    "DPkg::Pre-Install-Pkgs",
+)
+_SETTINGS: Final = {
+    "APT::Sandbox::User": "root",  # the private root lies in a home folder, closed to the user _apt
+    "APT::Install-Recommends": "false",
+    "APT::Update::Error-Mode": "any",  # stale lists are an error, not a warning
+    "APT::Get::AllowUnauthenticated": "false",
+    "APT::Color": "false",
+    "Acquire::AllowInsecureRepositories": "false",
+    "Acquire::AllowWeakRepositories": "false",
+    "Acquire::AllowDowngradeToInsecureRepositories": "false",
+    "Acquire::GzipIndexes": "false",
+    "Acquire::Retries": "2",
+    "Dir::Cache::pkgcache": "pkgcache.bin",
+    "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
+    "Dir::Etc::SourceParts": "/dev/null",
+    "Dir::Etc::Preferences": "/dev/null",
+    "Dir::Etc::PreferencesParts": "/dev/null",
+    "Dir::Etc::Trusted": "/dev/null",
+    "Dir::Etc::TrustedParts": "/dev/null",
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """One version of a Debian package, as the signed index names it.  ``file`` is its name in the pool."""
+
+    name: str
+    version: str
+    architecture: str
+    section: str
+    file: str
+    size: int
+    sha256: str
+
+    @property
+    def pinned(self) -> str:
+        """The one version, as apt's command line names it."""
+        return f"{self.name}={self.version}"
+
+    @property
+    def cached(self) -> str:
+        """File name under ``AptRoot.archives``: with the epoch, its colon quoted."""
+        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
+
+    @property
+    def component(self) -> str:
+        """The archive's component: "main" unless the section says otherwise."""
+        area, slash, _ = self.section.partition("/")
+        return area if slash else "main"
+
+
+class AptFailed(Exception):
+    """apt-get said no; why, is for the caller to find out.  The text is apt's own."""
+
+
+class AptRoot:
+    """apt with its own state, usable by one process at a time (see ``private_root``)."""
+
+    def __init__(
+        self, folder: Path, architecture: str, repositories: Sequence[Repository], keyring: Path
+    ) -> None:
+        self.folder = folder
+        self.archives = folder / "cache" / "archives"
+        self._repositories, self._architecture, self._keyring = repositories, architecture, keyring
+        for part in ("state/lists/partial", "cache/archives/partial"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "state" / "status").write_bytes(b"")
+        lines = "".join(repository.line(keyring) for repository in repositories)
+        (folder / "sources.list").write_text(lines, encoding="utf-8")
+        (folder / "apt.conf").write_text(_configuration(folder, architecture), encoding="utf-8")
+
+    @property
+    def suite(self) -> str:
+        """The release this root resolves for."""
+        return self._repositories[0].suite
+
+    def update(self) -> None:
+        """Fetch the package lists and check the archive's signatures.
+
+        Raises:
+            ArchiveUntrusted: the archive answers, but no signature verifies with the keyring.
+            SourceUnreachable: the archive does not answer.
+        """
+        try:
+            self._run("apt-get", "-qq", "update")
+        except AptFailed as fault:
+            if self._answers():
+                raise ArchiveUntrusted(
+                    f"the Debian archive's signature does not verify with {self._keyring}",
+                    found=str(fault),
+                    hint="install the archive's current keyring, or find out who answers in its place",
+                ) from fault
+            raise SourceUnreachable(
+                "the Debian archive does not answer",
+                found=str(fault),
+                hint="check this station's network and apt sources, or set APPLIANCE_DEBIAN_MIRROR",
+            ) from fault
+
+    def closure(self, packages: Sequence[str]) -> list[Package]:
+        """All that must be installed on an empty system to have ``packages``, sorted by name.
+
+        Raises:
+            AptFailed: a package does not exist, or no combination satisfies them all.
+        """
+        uris = self._run("apt-get", "-qq", "--print-uris", "install", *packages)
+        # Each line: 'address' file size digest; file is name_version_architecture.deb, epoch as %3a.
+        files = [line.split(" ")[-3] for line in uris.splitlines() if line.startswith("'")]
+        versions = [file.split("_")[:2] for file in files]
+        return self.show([f"{name}={version.replace('%3a', ':')}" for name, version in versions])
+
+    def show(self, packages: Sequence[str]) -> list[Package]:
+        """The index entries of ``packages`` ("name" or "name=version"), sorted by name.
+
+        Raises:
+            AptFailed: one of them is not in the archive.
+        """
+        from debian.deb822 import Packages
+
+        text = self._run("apt-cache", "show", "--no-all-versions", *packages)
+        entries = {
+            entry["Package"]: Package(
+                name=entry["Package"],
+                version=entry["Version"],
+                architecture=entry["Architecture"],
+                section=entry.get("Section", ""),
+                file=entry["Filename"].rpartition("/")[2],
+                size=int(entry["Size"]),
+                sha256=entry["SHA256"],
+            )
+            for entry in Packages.iter_paragraphs(text, use_apt_pkg=False)
+        }
+        return [entries[name] for name in sorted(entries)]
+
+    def download(
+        self, packages: Sequence[str], advanced: Callable[[float], None], stop: threading.Event
+    ) -> None:
+        """Bring "name=version" packages into ``archives``, going on where an earlier try stopped.
+
+        Args:
+            packages: a complete closure, so that apt has nothing to choose.
+            advanced: told the percentage done, 0 to 100.
+            stop: set when the download shall end early.
+
+        Raises:
+            AptFailed: not all came.
+        """
+        reading, writing = os.pipe()
+        command = [
+            "apt-get",
+            "-qq",
+            "--yes",
+            "--download-only",
+            "-o",
+            f"APT::Status-Fd={writing}",
+            "install",
+        ]
+        with (
+            os.fdopen(reading, encoding="utf-8", errors="replace") as status,
+            tempfile.TemporaryFile() as messages,
+            subprocess.Popen(
+                [command[0], "-c", self.folder / "apt.conf", *command[1:], *packages],
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=messages,
+                pass_fds=[writing],
+                env=_environment(),
+            ) as process,
+        ):
+            os.close(writing)
+            try:
+                for line in status:  # "dlstatus:<item>:<percent>:<text>", apt's README.progress-reporting
+                    kind, _, percent, *_ = [*line.split(":", 3), "", ""]
+                    if stop.is_set():
+                        raise Stopped
+                    if kind == "dlstatus":
+                        advanced(float(percent))
+            except BaseException:
+                process.terminate()
+                raise
+            if process.wait() != 0:
+                messages.seek(0)
+                raise AptFailed(_said(messages.read().decode(errors="replace")))
+
+    def _answers(self) -> bool:
+        """Whether the same repositories can be read when signatures are not asked for.
+
+        A throw-away root, and no package lists: nothing unauthenticated is kept or used.
+        """
+        with tempfile.TemporaryDirectory(prefix="appliance-") as folder:
+            root = AptRoot(Path(folder), self._architecture, self._repositories, self._keyring)
+            try:
+                root._run(
+                    "apt-get",
+                    "-qq",
+                    *("-o", "Acquire::AllowInsecureRepositories=true"),
+                    *("-o", "Acquire::IndexTargets::deb::Packages::DefaultEnabled=false"),
+                    "update",
+                )
+            except AptFailed:
+                return False
+        return True
+
+    def _run(self, program: str, *arguments: str) -> str:
+        run = subprocess.run(
+            [program, "-c", self.folder / "apt.conf", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment(),
+        )
+        if run.returncode != 0:
+            raise AptFailed(_said(run.stderr))
+        return run.stdout
+
+
+@contextmanager
+def private_root(
+    parent: Path, architecture: str, repositories: Sequence[Repository], keyring: Path
+) -> Iterator[AptRoot]:
+    """The root for these repositories and this keyring, kept between runs; waits for other users of it."""
+    identity = hashlib.sha256(keyring.read_bytes())
+    for repository in repositories:
+        identity.update(repository.line(keyring).encode())
+    folder = parent / f"{repositories[0].suite}-{architecture}-{identity.hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "in-use").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield AptRoot(folder, architecture, repositories, keyring)
+
+
+def _configuration(folder: Path, architecture: str) -> str:
+    places = {
+        "APT::Architecture": architecture,
+        "Dir::State": folder / "state",
+        "Dir::State::status": folder / "state" / "status",
+        "Dir::Cache": folder / "cache",
+        "Dir::Etc::SourceList": folder / "sources.list",
+    }
+    lists = {"APT::Architectures": architecture, "Acquire::Languages": "none"}
+    return "".join(
+        [
+            *(f"#clear {name};\n" for name in (*_HOOKS, *lists)),
+            *(f'{name} "{value}";\n' for name, value in {**_SETTINGS, **places}.items()),
+            *(f'{name} {{ "{value}"; }};\n' for name, value in lists.items()),
+        ]
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+
+
+def _said(messages: str) -> str:
+    """The errors among apt's messages, shortened."""
+    errors = [line for line in messages.splitlines() if line.startswith("E: ")] or messages.splitlines()
+    return " ".join(line.removeprefix("E: ").strip() for line in errors)[:400]

@@ -1,0 +1,152 @@
+"""Debian packages: a closure from nothing, resolved by apt and laid out as a flat apt repository.
+
+The component holds every package that an empty system would need, so that it is complete whatever
+version a node happens to have.  ``Packages``, its index, is made from the .debs themselves: the locked
+digests determine its bytes, and building needs no resolution.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from appliance.definition.lock import Artefact
+from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
+from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
+from appliance.sources.apt_repositories import archive_keyring, repositories
+from appliance.sources.deb_file import index_entry, licence
+from appliance.sources.kinds import UNKNOWN, Source, by_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from appliance.definition.bundle_definition import Debian
+    from appliance.sources.kinds import Where
+
+INDEX: Final = "Packages"
+GENERATOR: Final = "debian-index 1"
+
+
+class DebianPackages(Source):
+    """Packages from the Debian archive that this station's apt, or its settings, name."""
+
+    def resolve(self, spec: Debian, where: Where) -> list[Artefact]:
+        """All packages that ``spec.packages`` need in the target's suite.
+
+        Raises:
+            PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
+            ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
+        """
+        with self._root() as root:
+            root.update()
+            try:
+                packages = root.closure(spec.packages)
+            except AptFailed as fault:
+                raise unresolvable(root, spec.packages, where, fault) from fault
+        return [_artefact(package, self.target.suite) for package in packages]
+
+    def fetch(self, artefacts: Sequence[Artefact]) -> None:
+        """Bring the locked packages into the store, and make the index from them.
+
+        Raises:
+            PackageMissing: a locked version has left the archive.
+            DigestMismatch: the archive has other bytes under the same version.
+            ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
+            SpaceExhausted: the store's disk is full.
+        """
+        debs = [artefact for artefact in artefacts if artefact.path != INDEX]
+        if absent := self.missing(debs):
+            closure = [_package(deb) for deb in debs]
+            with self._root() as root:
+                root.update()
+                check_offered(root, closure)
+                self._download(root, closure, [_package(deb) for deb in absent])
+        for index in self.missing([artefact for artefact in artefacts if artefact.path == INDEX]):
+            self.keep_again(index, self._index(debs))
+
+    def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
+        """With the licences the packages state, and the index ``Packages``."""
+        store = self.station.store
+        described = [
+            deb.model_copy(update={"licence": licence(store.path(deb.sha256), deb.name)})
+            for deb in artefacts
+        ]
+        index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
+        return by_path([*described, index])
+
+    def _root(self) -> AbstractContextManager[AptRoot]:
+        settings = self.station.settings.debian
+        return private_root(
+            self.station.store.folder / "apt",
+            self.target.architecture,
+            repositories(self.target.suite, settings),
+            archive_keyring(settings),
+        )
+
+    def _index(self, debs: Sequence[Artefact]) -> bytes:
+        """``Packages`` of the flat repository: one paragraph per package, sorted by file name."""
+        store = self.station.store
+        entries = [
+            index_entry(store.path(deb.sha256), deb.path, deb.sha256, deb.size)
+            for deb in sorted(debs, key=lambda deb: deb.path)
+        ]
+        return "\n".join(entries).encode()
+
+    def _download(self, root: AptRoot, closure: Sequence[Package], wanted: Sequence[Package]) -> None:
+        """Let apt fetch ``wanted``, which completes ``closure``, and move it into the store."""
+        store, progress = self.station.store, self.station.progress
+        for package in closure:  # what the store holds, apt need not fetch
+            place = root.archives / package.cached
+            if package not in wanted and not place.exists():
+                place.hardlink_to(store.path(package.sha256))
+        total, told = sum(package.size for package in wanted), 0
+
+        def advanced(percent: float) -> None:
+            nonlocal told
+            reached = max(told, int(total * percent / 100))
+            progress.advance(reached - told)
+            told = reached
+
+        try:
+            root.download([package.pinned for package in closure], advanced, self.station.stop)
+        except AptFailed as fault:
+            raise not_fetched(root, wanted, fault) from fault
+        progress.advance(total - told)
+        for package in wanted:
+            with store.fetch(package.sha256, package.size, package.file) as partial:
+                if partial:
+                    store.replace(partial, root.archives / package.cached)
+            progress.item(package.file)
+        for package in closure:
+            (root.archives / package.cached).unlink(missing_ok=True)
+
+
+def _artefact(package: Package, suite: str) -> Artefact:
+    return Artefact(
+        path=package.file,
+        name=package.name,
+        version=package.version,
+        size=package.size,
+        sha256=package.sha256,
+        licence=UNKNOWN,
+        origin={
+            "kind": "debian",
+            "suite": suite,
+            "component": package.component,
+            "package": package.name,
+            "architecture": package.architecture,
+        },
+    )
+
+
+def _package(artefact: Artefact) -> Package:
+    """What apt has to be asked for, from the lock."""
+    return Package(
+        name=artefact.name,
+        version=artefact.version,
+        architecture=artefact.origin["architecture"],
+        section="",
+        file=artefact.path,
+        size=artefact.size,
+        sha256=artefact.sha256,
+    )

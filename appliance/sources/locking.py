@@ -1,0 +1,139 @@
+"""From a definition to a lock: everything resolved, fetched once, and described."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from appliance.definition.bundle_definition import read_definition
+from appliance.definition.lock import Lock, LockedComponent, lock_text
+from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
+from appliance.sources.fetching import bring
+from appliance.sources.kinds import source
+from appliance.sources.store import full_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from appliance.definition.bundle_definition import ReadDefinition
+    from appliance.definition.document import Loc
+    from appliance.definition.lock import Artefact
+    from appliance.errors import Location
+    from appliance.sources.kinds import Source
+    from appliance.sources.station import Station
+
+
+def open_definition(path: Path) -> ReadDefinition:
+    """Read and check the definition in a file.
+
+    Raises:
+        DefinitionInvalid: it is not there, or something in it is wrong.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
+        raise DefinitionInvalid(
+            f"no definition {path}", found=fault.strerror, wanted="a YAML file"
+        ) from fault
+    return read_definition(data, path)
+
+
+def default_lock_path(definition: Path) -> Path:
+    """Where a definition's lock is kept: beside it, ``demo.yaml`` and ``demo.lock.json``."""
+    return definition.with_name(f"{definition.stem}.lock.json")
+
+
+def time_of_lock(environment: Mapping[str, str]) -> str:
+    """Now, or SOURCE_DATE_EPOCH (reproducible-builds.org), as RFC 3339 in UTC, to the second.
+
+    Raises:
+        SettingsInvalid: the variable is no number of seconds.
+    """
+    epoch = environment.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError) as fault:
+        raise SettingsInvalid(
+            "SOURCE_DATE_EPOCH is not a time", found=epoch, wanted="seconds since 1970"
+        ) from fault
+
+
+def write_lock(path: Path, lock: Lock) -> None:
+    """Write the lock's file, whole or not at all; an older one is replaced.
+
+    Raises:
+        Usage: there is no such folder.
+        SpaceExhausted: its disk is full.
+    """
+    if not path.parent.is_dir():
+        raise Usage(f"{path.parent} is not a folder", wanted="an existing folder to write the lock into")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with full_disk(path.parent):
+        try:
+            draft.write_text(lock_text(lock), encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> Lock:
+    """Pin every artefact of a definition.
+
+    The artefacts are fetched too: a lock names only what was really had, with the licences the files
+    themselves state, and the build that follows needs no network.
+
+    Args:
+        read: the definition.
+        station: where to ask, and where to keep what comes.
+        created: RFC 3339 time in UTC, the only time that goes into the bundle.
+
+    Raises:
+        DefinitionInvalid, PackageMissing: a component cannot be had as it is written.
+        SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
+        ToolMissing: see the sources.
+    """
+    definition = read.definition
+    sources = {
+        name: source(component.kind, definition.target, station)
+        for name, component in definition.components.items()
+    }
+
+    def resolve(name: str, component_source: Source) -> list[Artefact]:
+        artefacts = component_source.resolve(definition.components[name], _where(read, name))
+        station.progress.item(name)
+        return artefacts
+
+    station.progress.begin("resolve", len(sources))
+    with ThreadPoolExecutor(len(sources)) as pool:
+        resolving = {name: pool.submit(resolve, name, entry) for name, entry in sources.items()}
+        resolved = {name: future.result() for name, future in resolving.items()}
+    station.progress.end()
+
+    bring({name: (sources[name], resolved[name]) for name in sources}, station)
+
+    components = {
+        name: LockedComponent(
+            kind=definition.components[name].kind, artefacts=tuple(sources[name].describe(resolved[name]))
+        )
+        for name in sources
+    }
+    return Lock(
+        format=1,
+        definition=read.digest,
+        product=definition.product,
+        version=definition.version,
+        sequence=definition.sequence,
+        created=created,
+        target=definition.target,
+        inference=definition.inference,
+        components=components,
+    )
+
+
+def _where(read: ReadDefinition, name: str) -> Callable[[Loc], Location]:
+    return lambda loc: read.document.where(("components", name, *loc))

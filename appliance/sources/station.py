@@ -1,0 +1,126 @@
+"""The build station: its settings, its store, and who is told about progress.
+
+Packages come from where the station's own pip and apt are configured to look.  What differs from that
+is set, in this order of precedence, by an option of the command, by an environment variable, or in
+``~/.config/appliance/station.yaml``::
+
+    store: /srv/appliance-store                        # APPLIANCE_STORE
+    debian:
+      mirror: https://mirror.example/debian            # APPLIANCE_DEBIAN_MIRROR
+      security: https://mirror.example/debian-security # APPLIANCE_DEBIAN_SECURITY
+      keyring: /usr/share/keyrings/example.gpg         # APPLIANCE_DEBIAN_KEYRING
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import StringConstraints
+
+from appliance.definition.document import read_document, validate_document
+from appliance.definition.names import Frozen
+from appliance.errors import SettingsInvalid
+from appliance.sources.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from appliance.progress import Progress
+
+Address = Annotated[str, StringConstraints(pattern=r"^[a-z+]+:[^\s\[\]]+$")]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s\[\]]+$")]
+
+
+class DebianSettings(Frozen):
+    """Where Debian packages come from, when not from the station's own apt sources."""
+
+    mirror: Address | None = None
+    security: Address | None = None
+    keyring: AbsolutePath | None = None
+
+
+class Settings(Frozen):
+    """Station settings; everything left out is the station's own configuration."""
+
+    store: AbsolutePath | None = None
+    debian: DebianSettings = DebianSettings()
+
+
+class Stopped(Exception):
+    """A transfer was ended early because ``Station.stop`` is set; what came is kept."""
+
+
+@dataclass(frozen=True)
+class Station:
+    """What the sources work with.
+
+    ``folder`` is the definition's, for files beside it; ``stop`` is set when the work is given up, and
+    long transfers look at it.
+    """
+
+    store: Store
+    settings: Settings
+    progress: Progress
+    folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def read_settings(environment: Mapping[str, str], *, mirror: str | None = None) -> Settings:
+    """The settings in force; ``mirror`` is the command's option.
+
+    Raises:
+        SettingsInvalid: the file is malformed, or a value is no address or absolute path.
+    """
+    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    path = home / "appliance" / "station.yaml"
+    settings = Settings()
+    if path.exists():
+        document = read_document(path.read_text(encoding="utf-8"), path, SettingsInvalid)
+        settings = validate_document(document, Settings, SettingsInvalid)
+    debian = settings.debian.model_dump()
+    for name in debian:
+        debian[name] = environment.get(f"APPLIANCE_DEBIAN_{name.upper()}") or debian[name]
+    overridden = {
+        "store": environment.get("APPLIANCE_STORE") or settings.store,
+        "debian": {**debian, "mirror": mirror or debian["mirror"]},
+    }
+    from pydantic import ValidationError
+
+    try:
+        return Settings.model_validate(overridden)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsInvalid(f"the setting {name} is wrong", wanted=first["msg"]) from fault
+
+
+def open_station(
+    definition: Path, *, store: Path | None, mirror: str | None, progress: Progress
+) -> Station:
+    """This station, for work on ``definition``; ``store`` and ``mirror`` are the command's options.
+
+    Raises:
+        SettingsInvalid: the settings are malformed.
+        SpaceExhausted: the store cannot be made, its disk is full.
+    """
+    settings = read_settings(os.environ, mirror=mirror)
+    return Station(
+        store=Store(_store_folder(settings, store)),
+        settings=settings,
+        progress=progress,
+        folder=definition.absolute().parent,
+    )
+
+
+def _store_folder(settings: Settings, option: Path | None) -> Path:
+    """Where the store is: the option, the setting, or ``~/.cache/appliance/store``."""
+    if option:
+        return option.absolute()
+    if settings.store:
+        return Path(settings.store)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "appliance" / "store"
