@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from appliance.errors import ApplianceError, NodeUnreachable
+from appliance.node.connection import SSH_FAILED
+from appliance.node.script import start_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,23 +183,21 @@ def new_token() -> str:
 def run_script(connection: Runs, source: str, request: dict[str, object], *, timeout: float) -> Any:
     """Run a script of the standard library as root on the node, and return the JSON it prints.
 
-    The script reaches python over standard input, so nothing is written to the node; the request
-    follows it as the argument of its ``main``.
+    ``main`` of the script is called with the request.  Nothing is written to the node.
 
     Raises:
         NodeUnreachable: the node did not answer in time, or the connection broke.
         ApplianceError: the script did not run.
     """
     call = f"print(json.dumps(main(json.loads({json.dumps(request)!r}))))"
-    program = f"{source}\n\nimport json\n{call}\n"
-    as_root = 'if [ "$(id -u)" = 0 ]; then exec python3 -I -; else exec sudo -n python3 -I -; fi'
+    program = f"{source}\n\nimport json\n{call}\n".encode()
     try:
-        done = connection.run(as_root, stdin=program.encode(), timeout=timeout)
+        done = connection.run(start_command(program, "probe"), stdin=program, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         raise NodeUnreachable(
             "a script on the node did not end in time", wanted=f"an answer within {timeout:.0f} s"
         ) from error
-    if done.returncode == 255:  # noqa: PLR2004 - ssh(1): the connection failed, not the command
+    if done.returncode == SSH_FAILED:
         raise NodeUnreachable(
             "the connection to the node broke", found=done.stderr.decode(errors="replace").strip()[-500:]
         )

@@ -28,7 +28,6 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -254,9 +253,10 @@ def become(who: str, running: dict[str, str]) -> None:
         if hasattr(os, "setns"):  # Python 3.12; an older one tests the node's own namespace
             with open(f"/proc/{pid}/ns/net") as namespace:  # noqa: PTH123
                 os.setns(namespace.fileno(), getattr(os, "CLONE_NEWNET", 0))
-    if pid:
-        status = os.stat(f"/proc/{pid}")  # noqa: PTH116 - owned by the process's user
-        user, group_id = status.st_uid, status.st_gid
+    if pid:  # not the owner of /proc/PID, which is root for a process that may not be dumped
+        with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
+            fields = dict(line.split(":", 1) for line in status)
+        user, group_id = int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])
     else:
         entry = pwd.getpwnam(running.get("User") or "")
         user, group_id = entry.pw_uid, entry.pw_gid
@@ -363,7 +363,3 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     time.sleep(max(0.0, opened + OPEN_AT_LEAST - time.monotonic()))
     own.stop()
     return answer | {"heard": own.heard, "own_trouble": own.trouble}
-
-
-if __name__ == "__main__" and len(sys.argv) > 1:
-    print(json.dumps(main(json.loads(sys.argv[1]))))

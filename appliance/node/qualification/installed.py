@@ -1,0 +1,93 @@
+"""Judges the staged copy and what comes back after a start."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Final
+
+from appliance.node.qualification.finding import Finding, lines
+from appliance.node.qualification.subject import UNIT
+
+if TYPE_CHECKING:
+    from appliance.node.qualification.subject import Bundle
+
+
+def staged(bundle: Bundle) -> str:
+    """The command that shows whether the copy is complete, and hashes its list."""
+    folder = shlex.quote(bundle.staged)
+    return f"ls -d {folder}.complete 2>/dev/null; sha256sum {folder}/trust/SHA256SUMS 2>/dev/null; true"
+
+
+def judge_staged(text: str, bundle: Bundle) -> Finding:
+    """The mark of completeness is there, and the list is the signed one, byte for byte."""
+    found = text.split()
+    wrong = []
+    if f"{bundle.staged}.complete" not in found:
+        wrong.append("not marked complete")
+    if bundle.digest not in found:
+        listed = [word for word in found if len(word) == len(bundle.digest) and "/" not in word]
+        wrong.append(f"trust/SHA256SUMS is {listed[0]}" if listed else "trust/SHA256SUMS is not there")
+    wanted = f"{bundle.staged} marked complete, trust/SHA256SUMS hashing to its name"
+    return Finding(not wrong, lines(wrong, otherwise="complete, with the verified digest"), wanted)
+
+
+def writable(bundle: Bundle) -> str:
+    """The command that lists what in the copy somebody could change, and counts what is there."""
+    folder = shlex.quote(bundle.staged)
+    return (
+        f"find {folder} ! -type l '(' -perm /0222 -o ! -user root ')' 2>/dev/null | head -n 20; "
+        f"echo FILES=$(find {folder} -type f 2>/dev/null | wc -l); true"
+    )
+
+
+def judge_read_only(text: str) -> Finding:
+    """Nothing in the copy can be written to, and there is something in it."""
+    wrong = [line for line in text.splitlines() if not line.startswith("FILES=")]
+    count = text.rpartition("FILES=")[2].strip()
+    if count in {"", "0"}:
+        wrong.append("there is no staged copy")
+    return Finding(
+        not wrong,
+        lines(wrong, otherwise=f"{count} files, all of them root's, nobody may write"),
+        "every file and folder of the staged copy owned by root, with no write permission",
+    )
+
+
+_UNITS: Final = (UNIT, "ufw.service", "systemd-networkd.service")
+
+#: How each unit starts; SSH is a service or a socket, as the node has it.
+ENABLED: Final = (
+    f"for each in {' '.join(_UNITS)} ssh.service ssh.socket sshd.service; do "
+    'echo "$each $(systemctl is-enabled "$each" 2>/dev/null)"; done; true'
+)
+
+
+def judge_enabled(text: str) -> Finding:
+    """Service, firewall, network and SSH are all enabled."""
+    states = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    wrong = [
+        f"{unit}: {states.get(unit) or 'not there'}" for unit in _UNITS if states.get(unit) != "enabled"
+    ]
+    ssh = [unit for unit in ("ssh.service", "ssh.socket", "sshd.service") if states.get(unit) == "enabled"]
+    if not ssh:
+        wrong.append("SSH: neither its service nor its socket is enabled")
+    found = lines(wrong, otherwise=", ".join((*_UNITS, *ssh)) + " enabled")
+    return Finding(not wrong, found, f"{', '.join(_UNITS)} and SSH enabled")
+
+
+#: Asks the program that undoes network changes (role revert), if the node has it.
+PENDING: Final = "[ ! -x /usr/local/sbin/appliance-revert ] || /usr/local/sbin/appliance-revert status"
+
+
+def judge_confirmed(text: str) -> Finding:
+    """No change of the network is waiting to be undone."""
+    wanted = "no pending change: the network as it is was confirmed over a fresh connection"
+    if not text.strip():
+        return Finding(
+            kept=False, found="the node has no appliance-revert: nothing was confirmed", wanted=wanted
+        )
+    state = json.loads(text)
+    if state.get("pending"):
+        return Finding(kept=False, found="a change is pending and will be undone", wanted=wanted)
+    return Finding(kept=True, found="nothing pending", wanted=wanted)

@@ -1,0 +1,184 @@
+"""The pytest plugin of the qualification: what tests may ask for, and where their findings go.
+
+Findings leave as JSON lines on an inherited descriptor, so that nothing is read from pytest's prose:
+``{"event": "collected", "names": […]}``, ``{"event": "item", …}`` per promise, ``{"event": "probe", …}``
+once.  The probe starts with the session and runs beside the tests that read; what needs it comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import pytest
+
+from appliance.node.probe import load_probe
+from appliance.node.probe_outbound import probe_outbound
+from appliance.node.qualification.ask import Answers, ask_model
+from appliance.node.qualification.sockets import LISTENING, parse_sockets
+from appliance.node.qualification.subject import UNIT, Subject, load_subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from concurrent.futures import Future
+
+    from testinfra.host import Host  # type: ignore[import-untyped]
+
+    from appliance.node.probe import OutboundProbe
+    from appliance.node.qualification.finding import Finding
+
+Test = TypeVar("Test", bound="Callable[..., None]")
+
+_SUBJECT: Final[pytest.StashKey[Subject]] = pytest.StashKey()
+_PROBE: Final[pytest.StashKey[Future[OutboundProbe]]] = pytest.StashKey()
+_ANSWERS: Final[pytest.StashKey[Future[Answers]]] = pytest.StashKey()
+_WRITER: Final[pytest.StashKey[Writer]] = pytest.StashKey()
+_FINDING: Final[pytest.StashKey[Finding]] = pytest.StashKey()
+
+
+def promise(name: str, title: str) -> Callable[[Test], Test]:
+    """Mark a test as the proof of a promise: its stable name, and the promise in words."""
+    return pytest.mark.promise(name=name, title=title)
+
+
+class Writer:
+    """JSON lines to the program that started us."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._out = os.fdopen(descriptor, "w", encoding="utf-8")
+
+    def write(self, event: str, **values: object) -> None:
+        self._out.write(json.dumps({"event": event, **values}) + "\n")
+        self._out.flush()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the starting program passes."""
+    group = parser.getgroup("appliance")
+    group.addoption("--subject", type=Path, required=True, help="JSON description of the node")
+    group.addoption("--before", type=Path, help="the probe from before isolation, if there is one")
+    group.addoption("--events", type=int, required=True, help="descriptor that events are written to")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the subject and start what takes time."""
+    config.addinivalue_line("markers", "promise(name, title): the promise a test proves")
+    subject = load_subject(config.getoption("--subject"))
+    pool = ThreadPoolExecutor(2)
+    config.stash[_SUBJECT] = subject
+    config.stash[_WRITER] = Writer(config.getoption("--events"))
+    config.stash[_PROBE] = pool.submit(_probe, subject)
+    config.stash[_ANSWERS] = pool.submit(
+        ask_model, subject, subject.inventory.inference_port, subject.bundle.model_name
+    )
+
+
+def _probe(subject: Subject) -> OutboundProbe:
+    listing = subject.run(LISTENING).stdout.decode(errors="replace")
+    ports = {each.port for each in parse_sockets(listing) if each.protocol == "tcp" and not each.loopback}
+    return probe_outbound(subject, subject.inventory, subject.node, unit=UNIT, ports=sorted(ports))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Announce the promises; those that wait for the probe or the model come last."""
+    waiting = {"probe", "answers"}
+    items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
+    config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write the item's finding once it is known; a test that broke down is a broken promise."""
+    report = yield
+    if call.when != "call" and not report.failed:
+        return report
+    values: dict[str, Any] = _promise(item) | {"seconds": round(call.duration, 3)}
+    finding = item.stash.get(_FINDING, None)
+    if finding is None:
+        broke = str(call.excinfo.value) if call.excinfo else "the test judged nothing"
+        values |= {"status": "failed", "found": f"the check itself broke: {broke}", "wanted": "an answer"}
+    else:
+        status = "not-run" if finding.reason else "passed" if finding.kept else "failed"
+        values |= {
+            "status": status,
+            "found": finding.found,
+            "wanted": finding.wanted,
+            "reason": finding.reason,
+        }
+    item.config.stash[_WRITER].write("item", **values)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over everything the probe tried."""
+    probe = session.config.stash[_PROBE]
+    if probe.done() and probe.exception() is None:
+        session.config.stash[_WRITER].write("probe", probe=probe.result().as_dict())
+
+
+def _promise(item: pytest.Item) -> dict[str, Any]:
+    marker = item.get_closest_marker("promise")
+    if marker is None:
+        raise pytest.UsageError(f"{item.nodeid} proves no promise")
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    words = {name: value for name, value in parameters.items() if isinstance(value, str)}
+    return {key: text.format(**words) for key, text in marker.kwargs.items()}
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Callable[[Finding], None]:
+    """Takes the finding of a test's promise; the test fails or is skipped accordingly."""
+
+    def take(finding: Finding) -> None:
+        request.node.stash[_FINDING] = finding
+        if finding.reason:
+            pytest.skip(finding.reason)
+        if not finding.kept:
+            pytest.fail(f"found: {finding.found}\nwanted: {finding.wanted}", pytrace=False)
+
+    return take
+
+
+@pytest.fixture
+def read(host: Host) -> Callable[[str], str]:
+    """Runs a shell command that only reads, as root, and returns its output; RuntimeError if it fails."""
+
+    def run(command: str) -> str:
+        done = host.run("LC_ALL=C.UTF-8 sh -c %s", command)
+        if done.rc != 0:
+            raise RuntimeError(
+                f"`{command}` ended with {done.rc}: {done.stderr.strip() or done.stdout.strip()}"
+            )
+        return str(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The node, and what it should be."""
+    return request.config.stash[_SUBJECT]
+
+
+@pytest.fixture(scope="session")
+def probe(request: pytest.FixtureRequest) -> OutboundProbe:
+    """Everything tried, once it is over; raises what kept it from being tried."""
+    return request.config.stash[_PROBE].result(timeout=90)
+
+
+@pytest.fixture(scope="session")
+def before(request: pytest.FixtureRequest) -> OutboundProbe | None:
+    """The same attempts from before the node was isolated, if there is a record of them."""
+    path = request.config.getoption("--before")
+    return load_probe(path) if path else None
+
+
+@pytest.fixture(scope="session")
+def answers(request: pytest.FixtureRequest) -> Answers:
+    """What the model said, once it has."""
+    return request.config.stash[_ANSWERS].result(timeout=180)

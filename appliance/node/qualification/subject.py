@@ -1,0 +1,160 @@
+"""What the qualification has to know of the node it is run against, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+
+if TYPE_CHECKING:
+    from appliance.node.connection import Connection
+
+#: The unit that serves the model (role inference_server).
+UNIT: Final = "appliance-inference.service"
+STAGED: Final = "/var/lib/appliance/staged"
+#: Stands for the shell command in a stored command line.
+_COMMAND: Final = "@command@"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is installed: the bundle's digest, the model's path below the staged copy, its name."""
+
+    digest: str
+    model_path: str
+    model_name: str
+
+    @property
+    def staged(self) -> str:
+        return f"{STAGED}/{self.digest}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The node, its site, what is installed on it, and how it is reached.
+
+    ``argv`` is a command line on this station that runs ``_COMMAND`` on the node; ``fresh`` the same by
+    a connection of its own, per address of the station; both empty of addresses for a local node.
+    """
+
+    inventory: Inventory
+    node: NodeEntry
+    bundle: Bundle
+    argv: tuple[str, ...]
+    fresh: dict[str, tuple[str, ...]]
+
+    @property
+    def local(self) -> bool:
+        return self.node.connection == "local"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The node's own addresses, without prefix lengths."""
+        return tuple(str(each.ip) for interface in self.node.interfaces for each in interface.addresses)
+
+    def run(
+        self, command: str, *, stdin: bytes = b"", timeout: float | None = 60
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a shell command on the node, as a ``Connection`` does."""
+        return self._run(self.argv, command, stdin, timeout)
+
+    def run_fresh(
+        self, station: str, command: str, *, timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a shell command over a new connection from this address of the station."""
+        return self._run(self.fresh[station], command, b"", timeout)
+
+    @staticmethod
+    def _run(
+        argv: tuple[str, ...], command: str, stdin: bytes, timeout: float | None
+    ) -> subprocess.CompletedProcess[bytes]:
+        filled = [command if part == _COMMAND else part for part in argv]
+        return subprocess.run(filled, input=stdin, capture_output=True, timeout=timeout, check=False)
+
+
+def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: Connection) -> str:
+    """The subject as JSON text."""
+    management = inventory.management
+    own = ("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ConnectTimeout=5")
+    fresh = (
+        {}
+        if node.connection == "local"
+        else {
+            str(station): connection.argv(_COMMAND, *own, "-o", f"BindAddress={station}")
+            for station in management.operator
+            if station.version == node.address.version
+        }
+    )
+    return json.dumps(
+        {
+            "site": inventory.site,
+            "path": str(inventory.path),
+            "networks": [str(each) for each in management.networks],
+            "operator": [str(each) for each in management.operator],
+            "foreign": [str(each) for each in management.foreign],
+            "inference_port": inventory.inference_port,
+            "node": {
+                "name": node.name,
+                "connection": node.connection,
+                "address": str(node.address),
+                "port": node.port,
+                "interfaces": [
+                    {
+                        "name": interface.name,
+                        "match": interface.match.as_dict(),
+                        "addresses": [str(each) for each in interface.addresses],
+                    }
+                    for interface in node.interfaces
+                ],
+            },
+            "bundle": {
+                "digest": bundle.digest,
+                "model_path": bundle.model_path,
+                "model_name": bundle.model_name,
+            },
+            "argv": connection.argv(_COMMAND),
+            "fresh": fresh,
+        },
+        indent=2,
+    )
+
+
+def load_subject(path: Path) -> Subject:
+    """The inverse of ``describe``."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    entry = values["node"]
+    node = NodeEntry(
+        name=entry["name"],
+        connection=entry["connection"],
+        address=ip_address(entry["address"]),
+        port=entry["port"],
+        interfaces=tuple(
+            Interface(each["name"], Match(**each["match"]), tuple(map(ip_interface, each["addresses"])))
+            for each in entry["interfaces"]
+        ),
+    )
+    management = Management(
+        networks=tuple(map(ip_network, values["networks"])),
+        operator=tuple(map(ip_address, values["operator"])),
+        foreign=tuple(map(ip_address, values["foreign"])),
+    )
+    inventory = Inventory(
+        path=Path(values["path"]),
+        site=values["site"],
+        management=management,
+        ssh=None,
+        nodes=(node,),
+        inference_port=values["inference_port"],
+    )
+    return Subject(
+        inventory=inventory,
+        node=node,
+        bundle=Bundle(**values["bundle"]),
+        argv=tuple(values["argv"]),
+        fresh={station: tuple(argv) for station, argv in values["fresh"].items()},
+    )
