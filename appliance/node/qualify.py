@@ -254,6 +254,6 @@ def _keep_ruleset(connection: Connection, path: Path) -> str:
 
 def _notes(node: NodeEntry) -> tuple[str, ...]:
     if node.connection == "local":
-        note = "the node tested itself (connection: local): nobody outside tried to get in or watched what left"
+        note = "the node tested itself (connection: local): nobody tried to get in or watched what left"
         return (note,)
     return ()

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
     from appliance.node.probe import OutboundProbe
     from appliance.node.qualification.finding import Finding
+    from appliance.node.qualification.sockets import Socket
 
 Test = TypeVar("Test", bound="Callable[..., None]")
 
 _SUBJECT: Final[pytest.StashKey[Subject]] = pytest.StashKey()
+_LISTENING: Final[pytest.StashKey[Future[list[Socket]]]] = pytest.StashKey()
 _PROBE: Final[pytest.StashKey[Future[OutboundProbe]]] = pytest.StashKey()
 _ANSWERS: Final[pytest.StashKey[Future[Answers]]] = pytest.StashKey()
 _WRITER: Final[pytest.StashKey[Writer]] = pytest.StashKey()
@@ -67,18 +69,26 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the subject and start what takes time."""
     config.addinivalue_line("markers", "promise(name, title): the promise a test proves")
     subject = load_subject(config.getoption("--subject"))
-    pool = ThreadPoolExecutor(2)
+    pool = ThreadPoolExecutor(3)
     config.stash[_SUBJECT] = subject
     config.stash[_WRITER] = Writer(config.getoption("--events"))
-    config.stash[_PROBE] = pool.submit(_probe, subject)
+    config.stash[_LISTENING] = pool.submit(_listening, subject)
+    config.stash[_PROBE] = pool.submit(_probe, subject, config.stash[_LISTENING])
     config.stash[_ANSWERS] = pool.submit(
         ask_model, subject, subject.inventory.inference_port, subject.bundle.model_name
     )
 
 
-def _probe(subject: Subject) -> OutboundProbe:
-    listing = subject.run(LISTENING).stdout.decode(errors="replace")
-    ports = {each.port for each in parse_sockets(listing) if each.protocol == "tcp" and not each.loopback}
+def _listening(subject: Subject) -> list[Socket]:
+    """Taken before the probe opens servers of its own on the node."""
+    done = subject.run(LISTENING)
+    if done.returncode != 0:
+        raise RuntimeError(f"`{LISTENING}` ended with {done.returncode}: {done.stderr.decode().strip()}")
+    return parse_sockets(done.stdout.decode())
+
+
+def _probe(subject: Subject, listening: Future[list[Socket]]) -> OutboundProbe:
+    ports = {each.port for each in listening.result() if each.protocol == "tcp" and not each.loopback}
     return probe_outbound(subject, subject.inventory, subject.node, unit=UNIT, ports=sorted(ports))
 
 
@@ -163,6 +173,12 @@ def read(host: Host) -> Callable[[str], str]:
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The node, and what it should be."""
     return request.config.stash[_SUBJECT]
+
+
+@pytest.fixture(scope="session")
+def listening(request: pytest.FixtureRequest) -> list[Socket]:
+    """The sockets that listened on the node before anything was tried."""
+    return request.config.stash[_LISTENING].result(timeout=60)
 
 
 @pytest.fixture(scope="session")

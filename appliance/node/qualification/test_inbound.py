@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from appliance.node.qualification.subject import Subject
 
     Judge = Callable[[Finding], None]
-    Read = Callable[[str], str]
 
 
 @promise("inbound.ssh-login", "A fresh SSH login from the management network works")
@@ -86,5 +85,5 @@ def test_services_are_closed(subject: Subject, probe: OutboundProbe, judge: Judg
 
 
 @promise("inbound.listening", "Only SSH listens where somebody outside could ask")
-def test_only_ssh_listens(subject: Subject, read: Read, judge: Judge) -> None:
-    judge(sockets.judge_listening(sockets.parse_sockets(read(sockets.LISTENING)), subject.node.port))
+def test_only_ssh_listens(subject: Subject, listening: list[sockets.Socket], judge: Judge) -> None:
+    judge(sockets.judge_listening(listening, subject.node.port))

@@ -37,9 +37,10 @@ def test_active(live: service.Service, judge: Judge) -> None:
 
 
 @promise("inference.loopback", "The service listens on loopback and on nothing else")
-def test_loopback(subject: Subject, live: service.Service, read: Read, judge: Judge) -> None:
-    found = sockets.parse_sockets(read(sockets.LISTENING))
-    judge(sockets.judge_loopback_only(found, subject.inventory.inference_port, live.pids))
+def test_loopback(
+    subject: Subject, live: service.Service, listening: list[sockets.Socket], judge: Judge
+) -> None:
+    judge(sockets.judge_loopback_only(listening, subject.inventory.inference_port, live.pids))
 
 
 @promise("inference.own-user", "The service runs as a user of its own")
