@@ -15,6 +15,7 @@ from appliance import __version__
 from appliance.cli.build import build
 from appliance.cli.console import print_error
 from appliance.cli.inspect import inspect
+from appliance.cli.install import install
 from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
 from appliance.cli.sign import sign
@@ -53,6 +54,7 @@ app.command("build")(build)
 app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
+app.command("install")(install)
 app.add_typer(trust_app)
 app.add_typer(lab_app)
 

@@ -7,6 +7,7 @@ in the inventory's ``known_hosts`` is refused, never learnt.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ class SshConnection:
         return {
             "ansible_connection": "ssh",
             "ansible_host": self.node.name,  # resolved by the Host block
+            "ansible_user": self.user,
             "ansible_ssh_common_args": f"-F {shlex.quote(str(self.config))}",
             "ansible_become": self.user != "root",
             "ansible_become_method": "sudo",
@@ -171,7 +173,11 @@ class LocalConnection:
         )
 
     def ansible(self) -> dict[str, object]:
-        return {"ansible_connection": "local", "ansible_become": False}
+        return {
+            "ansible_connection": "local",
+            "ansible_become": os.geteuid() != 0,
+            "ansible_become_method": "sudo",
+        }
 
     @property
     def testinfra(self) -> str:

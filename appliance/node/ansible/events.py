@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from appliance.progress import Progress
 
@@ -75,7 +75,9 @@ class Tally:
         """One event of the callback."""
         match event.get("event"):
             case "start":
-                self._progress.begin("apply", event["tasks"])
+                hosts = len(self.result.hosts)
+                total = sum(play["tasks"] * batches(hosts, play["serial"]) for play in event["plays"])
+                self._progress.begin("apply", total)
                 self._open = True
             case "task":
                 self._progress.item(": ".join(part for part in (event["role"], event["name"]) if part))
@@ -123,6 +125,17 @@ def _place(event: Mapping[str, Any]) -> str:
     return ": ".join(str(part) for part in (event["host"], event["role"], event["task"]) if part)
 
 
-def troubled(result: PlaybookResult, status: str) -> Iterable[Trouble]:
-    """The troubles of one kind: ``failed`` or ``unreachable``."""
-    return (trouble for trouble in result.troubles if trouble.status == status)
+def batches(hosts: int, serial: Sequence[int | str]) -> int:
+    """How many times a play's tasks run for so many hosts: ``serial`` gives the size of each batch.
+
+    Sizes are numbers or shares of all hosts ("30%", at least one host); the last one repeats.
+    """
+    count, left = 0, hosts
+    while left > 0 and serial:
+        size = str(serial[min(count, len(serial) - 1)])
+        share = int(hosts * float(size[:-1]) / 100) if size.endswith("%") else int(size)
+        if share <= 0 and not size.endswith("%"):
+            break  # 0 and below: all that are left
+        left -= max(1, share)
+        count += 1
+    return count + (1 if left > 0 else 0)

@@ -153,7 +153,7 @@ def test_a_playbook_that_cannot_be_read_is_not_complete(run: Run) -> None:
 def test_every_task_is_counted_before_the_first_runs(run: Run) -> None:
     tasks = "\n".join(f"- name: Task {n}\n  ansible.builtin.command: 'true'" for n in range(3))
     run(f"{tasks}\n- block:\n  - name: Inner\n    ansible.builtin.command: 'true'")
-    assert run.events[0] == {"event": "start", "tasks": 4}
+    assert run.events[0] == {"event": "start", "plays": [{"tasks": 4, "serial": []}]}
     told = [event["name"] for event in run.events if event["event"] == "task"]
     assert told == ["Task 0", "Task 1", "Task 2", "Inner"]
 
@@ -230,3 +230,23 @@ def test_a_change_that_can_cut_ssh_is_open_until_it_is_confirmed(
         event = {"event": "result", "host": "gpu-01", "task": "t", "role": role, "status": status}
         tally.take(event | ({"revert": revert} if revert else {}))
     assert tally.close(0).hosts["gpu-01"].cut is cut
+
+
+@pytest.mark.parametrize(
+    ("hosts", "serial", "count"),
+    [
+        (1, [], 1),
+        (3, [], 1),
+        (1, [1, "100%"], 1),
+        (2, [1, "100%"], 2),
+        (9, [1, "100%"], 2),
+        (5, [2], 3),
+        (4, ["50%"], 2),
+        (3, ["10%"], 3),
+        (3, [0], 1),
+    ],
+)
+def test_batches_are_counted_as_ansible_makes_them(hosts: int, serial: list[int | str], count: int) -> None:
+    from appliance.node.ansible.events import batches
+
+    assert batches(hosts, serial) == count

@@ -2,7 +2,7 @@
 
 Loaded by Ansible, not imported by us; ``appliance.node.ansible.events`` reads the lines:
 
-    {"event": "start", "tasks": N}
+    {"event": "start", "plays": [{"tasks": N, "serial": [size or "share%"…]}…]}
     {"event": "task", "name", "role"}
     {"event": "result", "host", "task", "role", "action", "status": ok|changed|failed|skipped|unreachable,
      "ignored"?, "revert"?, "message"?, "warnings"?, "diff"?}
@@ -47,10 +47,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         print(json.dumps(event, default=str), file=self._stream, flush=True)
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        self._tell(
-            event="start",
-            tasks=sum(_tasks(block) for play in playbook.get_plays() for block in play.compile()),
-        )
+        plays = [
+            {"tasks": sum(_tasks(block) for block in play.compile()), "serial": list(play.serial)}
+            for play in playbook.get_plays()
+        ]
+        self._tell(event="start", plays=plays)
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         if not task.implicit:

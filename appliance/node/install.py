@@ -1,0 +1,319 @@
+"""An installation from its first stage to the last: verify, validate, preflight, stage, plan, apply,
+qualify, record.
+
+This module only keeps the order.  Each stage is a module of its own; nothing on a node changes before
+``validate`` and ``preflight`` have passed for every node.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from appliance import __version__
+from appliance.definition.inventory import settings_digest
+from appliance.errors import QualificationFailed
+from appliance.node.runs import Identity, Run, Stage, lock_state, other_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.verify import VerifiedBundle
+    from appliance.definition.inventory import Inventory, NodeEntry
+    from appliance.node.ansible.events import PlaybookResult
+    from appliance.node.connection import Connection
+    from appliance.node.plan import Plan
+    from appliance.node.preflight import NodeReport
+    from appliance.node.report import Provenance, QualificationReport
+    from appliance.node.staging import Staged
+    from appliance.progress import Progress
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the operator asked for.
+
+    Args:
+        bundle: the bundle's folder.
+        root: bytes of the trusted root.
+        inventory: an inventory's folder or file.
+        state: where records are kept.
+        until: the last stage to run.
+        limit: names of nodes; empty means all.
+        check: say what apply would change; stage nothing, change nothing.
+        recheck: hash again what lies on the nodes.
+    """
+
+    bundle: Path
+    root: bytes
+    inventory: Path
+    state: Path
+    until: Stage = Stage.RECORD
+    limit: tuple[str, ...] = ()
+    check: bool = False
+    recheck: bool = False
+
+
+@dataclass
+class Outcome:
+    """What an installation came to; fields of stages that were not reached are empty."""
+
+    bundle: VerifiedBundle
+    until: Stage
+    check: bool
+    nodes: tuple[NodeEntry, ...] = ()
+    folder: Path | None = None
+    preflight: tuple[NodeReport, ...] = ()
+    staged: dict[str, Staged] = field(default_factory=dict)
+    plan: Plan | None = None
+    applied: PlaybookResult | None = None
+    skipped_apply: tuple[str, ...] = ()
+    reports: dict[str, QualificationReport] = field(default_factory=dict)
+    report_folders: dict[str, Path] = field(default_factory=dict)
+
+
+def install(request: Request, *, progress: Progress) -> Outcome:
+    """Run the stages up to ``request.until``.
+
+    Raises:
+        ApplianceError: the first stage that failed says which way; its records are written.
+    """
+    from appliance.bundle.verify import verify_bundle
+    from appliance.node.private import private_folder
+    from appliance.node.site import load_inventory, select_nodes
+
+    with lock_state(request.state):
+        bundle = verify_bundle(request.bundle, request.root, progress=progress)
+        outcome = Outcome(bundle, request.until, request.check)
+        if request.until is Stage.VERIFY:
+            return outcome
+        inventory = load_inventory(request.inventory)
+        nodes = outcome.nodes = select_nodes(inventory, request.limit)
+        with private_folder() as private:
+            _Installation(request, bundle, inventory, nodes, private, progress, outcome).go()
+        return outcome
+
+
+class _Installation:
+    """One installation under way: everything the stages share."""
+
+    def __init__(  # noqa: PLR0917 - each is needed by every stage
+        self,
+        request: Request,
+        bundle: VerifiedBundle,
+        inventory: Inventory,
+        nodes: Sequence[NodeEntry],
+        private: Path,
+        progress: Progress,
+        outcome: Outcome,
+    ) -> None:
+        from appliance.node.connection import open_connections
+
+        self.request, self.bundle, self.inventory = request, bundle, inventory
+        self.progress, self.outcome, self.private = progress, outcome, private
+        self.connections: Mapping[str, Connection] = open_connections(inventory, nodes, private)
+        self.run = Run(request.state, bundle.digest, inventory.site)
+        self.identities = {
+            node.name: Identity(bundle.digest, settings_digest(inventory, node), __version__)
+            for node in nodes
+        }
+        outcome.folder = self.run.folder
+
+    def go(self) -> None:
+        """The stages in order, up to the last one asked for."""
+        skip = self._resume()
+        try:
+            if not self.request.check:
+                self._note_done(Stage.VERIFY, {"signers": [one.holder for one in self.bundle.signers]})
+                self._note_done(Stage.VALIDATE, {"inventory": str(self.inventory.path)})
+            stages = {
+                Stage.PREFLIGHT: self._preflight,
+                Stage.STAGE: self._stage,
+                Stage.PLAN: self._plan,
+                Stage.APPLY: lambda: self._apply(skip),
+                Stage.QUALIFY: self._qualify,
+                Stage.RECORD: self._record,
+            }
+            if self.request.check:
+                for stage in (Stage.STAGE, Stage.QUALIFY, Stage.RECORD):
+                    del stages[stage]
+            for stage, work in stages.items():
+                if not self.request.until.before(stage):
+                    work()
+        finally:
+            for connection in self.connections.values():
+                connection.close()
+
+    def _resume(self) -> set[str]:
+        """Say where each node goes on; the names of those on which apply need not run."""
+        from appliance.node.resume import resume
+
+        skip = set()
+        for name, identity in self.identities.items():
+            others = other_runs(self.request.state, self.inventory.site, self.run, name)
+            decision = resume(name, self.run.read(name), identity, others)
+            self.progress.note(decision.text)
+            if decision.skip_apply and not self.request.check:
+                skip.add(name)
+        return skip
+
+    def _note_done(self, stage: Stage, details: Mapping[str, Any]) -> None:
+        with self.run.stage(stage, self.identities) as entries:
+            for entry in entries.values():
+                entry.update(details)
+
+    def _preflight(self) -> None:
+        from appliance.node.checks import Wanted
+        from appliance.node.preflight import look_at_nodes, refuse
+
+        wanted = Wanted(
+            self.bundle.manifest, self.bundle.digest, self.bundle.size, self.inventory, time.time()
+        )
+        if self.request.check:
+            self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
+            refuse(self.outcome.preflight)
+            return
+        with self.run.stage(Stage.PREFLIGHT, self.identities) as entries:
+            self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
+            for report in self.outcome.preflight:
+                entry = entries[report.node.name]
+                entry["checks"] = [check.as_dict() for check in report.checks]
+                entry["result"] = "done" if report.passed else "failed"
+            refuse(self.outcome.preflight)
+
+    def _stage(self) -> None:
+        from appliance.node.staging import stage_copies
+
+        self._look_outwards()
+        with self.run.stage(Stage.STAGE, self.identities) as entries:
+            self.outcome.staged = stage_copies(
+                self.bundle, self.connections, progress=self.progress, recheck=self.request.recheck
+            )
+            for name, staged in self.outcome.staged.items():
+                entries[name].update(staged.as_dict())
+                entries[name]["result"] = "failed" if staged.error else "done"
+                if staged.removed:
+                    self.progress.note(f"{name}: removed from the copy: {', '.join(staged.removed)}")
+            for staged in self.outcome.staged.values():
+                if staged.error:
+                    raise staged.error
+
+    def _look_outwards(self) -> None:
+        """Before the first isolation, keep what the node could reach: evidence for the report."""
+        from appliance.node.probe import store_probe
+        from appliance.node.probe_outbound import probe_outbound
+
+        for name, connection in self.connections.items():
+            kept = self.run.node(name) / BEFORE
+            if earlier := _earlier_probe(self.request.state, self.inventory.site, name):
+                if earlier != kept:
+                    kept.write_bytes(earlier.read_bytes())
+                continue
+            self.progress.note(f"{name}: trying every way out, for the comparison afterwards")
+            store_probe(probe_outbound(connection, self.inventory, connection.node), kept)
+
+    def _plan(self) -> None:
+        from appliance.node.plan import make_plan
+
+        plan = make_plan(self.bundle.manifest, self.bundle.digest, self.inventory, self.outcome.nodes)
+        self.outcome.plan = plan
+        for line in plan.words:
+            self.progress.note(f"plan: {line}")
+        if not self.request.check:
+            self._note_done(Stage.PLAN, plan.as_dict())
+
+    def _apply(self, skip: set[str]) -> None:
+        from appliance.node.apply import apply, judge, node_result
+
+        chosen = {name: each for name, each in self.connections.items() if name not in skip}
+        self.outcome.skipped_apply = tuple(sorted(skip))
+        plan = self.outcome.plan
+        if not chosen or plan is None:
+            return
+        identities = {} if self.request.check else {name: self.identities[name] for name in chosen}
+        with self.run.stage(Stage.APPLY, identities) as entries:
+            result = self.outcome.applied = apply(
+                plan,
+                chosen,
+                folder=self.private,
+                run=self.run,
+                progress=self.progress,
+                check=self.request.check,
+            )
+            for name, entry in entries.items():
+                entry.update(vars(result.hosts[name]))
+                entry["result"] = node_result(result, name)
+            judge(result, revert_after=self.inventory.revert_after, log=self.run.log)
+
+    def _qualify(self) -> None:
+        from appliance.node.probe import load_probe
+        from appliance.node.qualify import qualify
+
+        with self.run.stage(Stage.QUALIFY, self.identities) as entries:
+            for name, connection in self.connections.items():
+                connection.close()  # what is open since before the change proves nothing
+                records = self.run.node(name)
+                folder = self.outcome.report_folders[name] = records / "report"
+                report = self.outcome.reports[name] = qualify(
+                    self.inventory,
+                    connection.node,
+                    self.bundle.manifest,
+                    connection,
+                    records,
+                    self.progress,
+                    digest=self.bundle.digest,
+                    before=load_probe(records / BEFORE),
+                    provenance=self._provenance(),
+                )
+                entries[name].update(verdict=report.verdict, summary=report.summary, report=str(folder))
+                entries[name]["result"] = "done" if report.verdict == "passed" else "failed"
+            self._refuse_unqualified()
+
+    def _provenance(self) -> Provenance:
+        from appliance.node.report import Provenance
+
+        bundle = self.bundle
+        return Provenance(
+            signers=tuple(one.holder for one in bundle.signers),
+            threshold=bundle.root.roles[bundle.role].threshold,
+            root=bundle.root_digest,
+            solo=bundle.root.solo,
+        )
+
+    def _refuse_unqualified(self) -> None:
+        failed = {name: one for name, one in self.outcome.reports.items() if one.verdict != "passed"}
+        if failed:
+            lines = [
+                f"{name}: {item.name}: {item.found}" for name, one in failed.items() for item in one.failed
+            ]
+            raise QualificationFailed(
+                f"{', '.join(failed)}: not every promise is kept",
+                found="\n         ".join(lines) or "nothing could be proven",
+                wanted="every promise kept",
+                hint="read "
+                + ", ".join(str(self.outcome.report_folders[name] / "report.txt") for name in failed),
+            )
+
+    def _record(self) -> None:
+        from appliance.node.recording import write_installed
+
+        with self.run.stage(Stage.RECORD, self.identities):
+            for name, connection in self.connections.items():
+                write_installed(
+                    connection, self.bundle, self.identities[name], self.outcome.report_folders[name]
+                )
+
+
+#: What the node could reach before it was isolated, beside its records.
+BEFORE = "before.json"
+
+
+def _earlier_probe(state: Path, site: str, node: str) -> Path | None:
+    """The first probe of a node, whichever bundle that run was of."""
+    found = [
+        path for path in (state / "runs").glob(f"*/{node}/{BEFORE}") if path.parent.parent.name[13:] == site
+    ]
+    return min(found, key=lambda path: json.loads(path.read_text(encoding="utf-8"))["time"], default=None)

@@ -1,0 +1,90 @@
+"""What apply will be told: the variables of playbooks/site.yml, and the plan in words.
+
+Pure: manifest, inventory and digest in, values out (docs/architecture.md, "What roles get").
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from appliance.definition.inventory import node_values, site_values
+from appliance.node.transfer import STAGED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from appliance.bundle.manifest import Manifest
+    from appliance.definition.inventory import Inventory, NodeEntry
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Variables for all nodes and for each, and what will be done, one line each."""
+
+    variables: Mapping[str, Any]
+    nodes: Mapping[str, Mapping[str, Any]]
+    words: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return {"variables": self.variables, "nodes": self.nodes, "words": list(self.words)}
+
+
+def make_plan(manifest: Manifest, digest: str, inventory: Inventory, nodes: Sequence[NodeEntry]) -> Plan:
+    """The plan of one run."""
+    return Plan(
+        variables={
+            "appliance_bundle": bundle_values(manifest, digest),
+            "appliance_site": site_values(inventory),
+        },
+        nodes={node.name: {"appliance_node": node_values(node)} for node in nodes},
+        words=_words(manifest, inventory, nodes),
+    )
+
+
+def bundle_values(manifest: Manifest, digest: str) -> dict[str, object]:
+    """``appliance_bundle``, as roles receive it; paths are those on the node."""
+    staged = f"{STAGED}/{digest}"
+    return {
+        "digest": digest,
+        "product": manifest.product,
+        "version": manifest.version,
+        "sequence": manifest.sequence,
+        "staged": staged,
+        "components": {
+            name: {
+                "kind": component.kind,
+                "path": f"{staged}/payload/{name}",
+                "files": [
+                    {"name": file.name, "version": file.version, "path": f"{staged}/{file.path}"}
+                    for file in component.files
+                ],
+            }
+            for name, component in manifest.components.items()
+        },
+        "inference": asdict(manifest.inference),
+        "target": asdict(manifest.target),
+    }
+
+
+def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry]) -> tuple[str, ...]:
+    debs = sum(len(part.files) for part in manifest.components.values() if part.kind == "debian")
+    wheels = sum(len(part.files) for part in manifest.components.values() if part.kind == "python")
+    networks = ", ".join(str(network) for network in inventory.management.networks)
+    addresses = "; ".join(f"{node.name} {' '.join(_addresses(node))}" for node in nodes)
+    inference = manifest.inference
+    served = f"{inference.engine} serves {inference.name} on loopback port {inventory.inference_port}"
+    names = [node.name for node in nodes]
+    order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
+    return (
+        f"nodes: {order}",
+        f"base: packages from {debs} staged .deb files; folders of the node",
+        f"inference_server: {served}, from {wheels} staged wheels",
+        f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
+        f"firewall: deny everything in and out; SSH in from {networks}",
+        f"an unconfirmed network change undoes itself after {inventory.revert_after} s",
+    )
+
+
+def _addresses(node: NodeEntry) -> list[str]:
+    return [str(address) for interface in node.interfaces for address in interface.addresses]
