@@ -43,9 +43,13 @@ class Artefact(Frozen):
 
 
 class LockedComponent(Frozen):
-    """A component's artefacts, sorted by path."""
+    """A component's artefacts, sorted by path.
+
+    ``packages`` are those of a debian component that its definition names; the rest are what they need.
+    """
 
     kind: Literal["tiny-gguf", "python", "debian", "files", "toolkit"]
+    packages: tuple[Text, ...] = ()
     artefacts: tuple[Artefact, ...]
 
     @model_validator(mode="after")
@@ -85,7 +89,8 @@ class Lock(Frozen):
 
 def lock_text(lock: Lock) -> str:
     """The lock as JSON text: keys in RFC 8785 order, indented so that a change can be reviewed."""
-    return json.dumps(lock.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    values = lock.model_dump(mode="json", exclude_defaults=True)
+    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def parse_lock(text: str) -> Lock:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from appliance.definition.bundle_definition import read_definition
+from appliance.definition.bundle_definition import Debian, read_definition
 from appliance.definition.lock import Lock, LockedComponent, lock_text
 from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
 from appliance.sources.fetching import bring
@@ -15,10 +15,10 @@ from appliance.sources.kinds import source
 from appliance.sources.store import full_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from appliance.definition.bundle_definition import ReadDefinition
+    from appliance.definition.bundle_definition import Component, ReadDefinition
     from appliance.definition.document import Loc
     from appliance.definition.lock import Artefact
     from appliance.errors import Location
@@ -117,9 +117,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
     bring({name: (sources[name], resolved[name]) for name in sources}, station)
 
     components = {
-        name: LockedComponent(
-            kind=definition.components[name].kind, artefacts=tuple(sources[name].describe(resolved[name]))
-        )
+        name: _locked(definition.components[name], sources[name].describe(resolved[name]))
         for name in sources
     }
     return Lock(
@@ -133,6 +131,11 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         inference=definition.inference,
         components=components,
     )
+
+
+def _locked(component: Component, artefacts: Sequence[Artefact]) -> LockedComponent:
+    packages = component.packages if isinstance(component, Debian) else ()
+    return LockedComponent(kind=component.kind, packages=packages, artefacts=tuple(artefacts))
 
 
 def _where(read: ReadDefinition, name: str) -> Callable[[Loc], Location]:
