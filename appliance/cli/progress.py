@@ -1,4 +1,4 @@
-"""How progress looks: bars on a terminal, one line per phase and finished item elsewhere.
+"""How progress looks: bars on a terminal, now and then a line elsewhere.
 
 rich is imported only for bars: a command whose progress goes to a log starts faster without it.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+SECONDS_BETWEEN_LINES: Final = 2.0
 
 
 class Bars:
@@ -71,30 +76,50 @@ class Bars:
 
 
 class Lines:
-    """Plain lines for logs and pipes: no escape codes, at most one line per item."""
+    """Plain lines for logs and pipes: no escape codes, at most one line every two seconds.
 
-    def __init__(self) -> None:
+    A phase that is over sooner says so in one line, however many items it had.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._phase, self._total, self._done = "", 0, 0
+        self._phase: str | None = None
 
     def begin(self, phase: str, items: int, size: int | None = None) -> None:
-        self._phase, self._total, self._done = phase, items, 0
-        extent = f"{items} items" + (f", {size / 1e6:,.1f} MB" if size else "")
-        self._print(f"{phase}: {extent}")
+        self.end()
+        self._phase, self._items, self._size = phase, items, size
+        self._items_done = self._bytes_done = 0
+        self._started = self._told = self._clock()
 
     def advance(self, count: int) -> None:
-        """Bytes alone are not worth a line in a log."""
+        with self._lock:
+            self._bytes_done += count
+            self._tell_sometimes("")
 
     def item(self, name: str) -> None:
         with self._lock:
-            self._done += 1
-            self._print(f"{self._phase}: {self._done} of {self._total}: {name}")
+            self._items_done += 1
+            self._tell_sometimes(f": {name}")
 
     def end(self) -> None:
-        """The last item's line already said so."""
+        if self._phase is None:
+            return
+        seconds = self._clock() - self._started
+        self._print(f"{self._where()} in {seconds:.1f} s")
+        self._phase = None
 
     def note(self, text: str) -> None:
         self._print(text)
+
+    def _tell_sometimes(self, detail: str) -> None:
+        if self._phase is not None and self._clock() - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = self._clock()
+            self._print(self._where() + detail)
+
+    def _where(self) -> str:
+        sizes = f", {self._bytes_done / 1e6:,.1f} of {self._size / 1e6:,.1f} MB" if self._size else ""
+        return f"{self._phase}: {self._items_done} of {self._items}{sizes}"
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
