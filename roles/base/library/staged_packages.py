@@ -104,7 +104,8 @@ def wanted_roots(repositories):
     """
     wanted = {}
     for repository in repositories:
-        staged = {entry["name"]: entry["version"] for entry in repository["files"]}
+        debs = (entry for entry in repository["files"] if entry["path"].endswith(".deb"))
+        staged = {entry["name"]: entry["version"] for entry in debs}
         for name in repository["packages"] or sorted(staged):
             if name not in staged:
                 raise Refused(

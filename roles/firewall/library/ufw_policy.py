@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -141,6 +142,8 @@ def families():
 def build(files, admitted, port):
     """Let ufw make the filter in a namespace of its own.
 
+    ufw tells of some failures to load with exit status 0, so what the kernel then holds is judged too.
+
     Returns:
         ``(files, live)``: text by path, user rules included, and normalised rules by family.
 
@@ -152,30 +155,21 @@ def build(files, admitted, port):
             write(folder + path, text)
         for path in USER_RULES.values():
             shutil.copy(f"{STOCK_RULES}/{os.path.basename(path)}", folder + path)
-        os.makedirs(f"{folder}/lib/ufw")
-        commands = [*[argv(pair, port) for pair in admitted], ["enable"]]
-        script = json.dumps([["ufw", "--rootdir=/", f"--datadir={folder}", "--force", *each] for each in commands])
-        answer = run("unshare", "--net", "--", "python3", "-c", _INSIDE, script, json.dumps(families()))
-        live = {family: normalise(dump) for family, dump in json.loads(answer).items()}
+        for name in ("lib/ufw", "etc/ufw/applications.d"):  # ufw's lock and profiles; it insists on the folders
+            os.makedirs(f"{folder}/{name}")
+        ufw = ["ufw", "--rootdir=/", f"--datadir={folder}"]
+        commands = [[*ufw, "--force", "enable"], *[[*ufw, *argv(pair, port)] for pair in admitted]]
+        saves = [f"{FAMILIES[family]}-save -t filter >{folder}/{family}" for family in families()]
+        try:
+            run("unshare", "--net", "--", "sh", "-e", stdin="\n".join([*map(shlex.join, commands), *saves]))
+        except Refused as refusal:
+            raise Refused(f"ufw cannot load the declared filter: {refusal}") from refusal
+        live = {family: normalise(read(f"{folder}/{family}")) for family in families()}
         made = {**files, **{path: read(folder + path) for path in USER_RULES.values()}}
     for family, rules in live.items():
         if open_policies(rules):
             raise Refused(f"ufw built a filter ({family}) that leaves {', '.join(open_policies(rules))} open")
     return made, live
-
-
-#: Runs inside the namespace: ufw's commands, then the dumps as JSON.  ufw reports some load failures with
-#: exit status 0; the dumps are what is judged.
-_INSIDE = """
-import json, subprocess, sys
-for command in json.loads(sys.argv[1]):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(" ".join(command) + ": " + (done.stderr or done.stdout).strip())
-programs = {"v4": "iptables-save", "v6": "ip6tables-save"}
-dump = lambda family: subprocess.run([programs[family], "-t", "filter"], capture_output=True, text=True, check=True)
-print(json.dumps({family: dump(family).stdout for family in json.loads(sys.argv[2])}))
-"""
 
 
 # --- comparing ---------------------------------------------------------------------------------

@@ -1,0 +1,217 @@
+"""The roles on a booted node: the playbook run by the installer's own driver, with packages staged by hand.
+
+The bundle is thin on purpose: the packages of the roles' definition and nothing else.  The whole way, from a
+definition to a serving node, is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from appliance.content import content_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STAGED = "/var/lib/appliance/staged/" + "0" * 64
+
+#: Named by a definition; everything else in the component is what these need.
+ROOTS = ["ufw", "nftables", "netplan.io", "openssh-server", "python3"]
+
+NETWORK_ROLES = ("base", "revert", "network_isolation", "firewall")
+
+_RUN = """
+import json, sys
+from pathlib import Path
+from appliance.node.ansible.driver import Playbook, run_playbook
+from appliance.progress import Silent
+spec = json.load(sys.stdin)
+events = []
+playbook = Playbook(Path(spec["file"]), Path(spec["roles"]), spec["hosts"], spec["variables"], spec["check"])
+run_playbook(playbook, folder=Path(spec["folder"]), log=Path(spec["log"]), progress=Silent(), on_event=events.append)
+json.dump(events, sys.stdout)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the callback's events, and Ansible's own output for when a test fails."""
+
+    events: list[dict[str, Any]]
+    log: str
+
+    def results(self, *statuses: str) -> dict[str, dict[str, Any]]:
+        """Results with one of the statuses, by task."""
+        return {
+            event["task"]: event
+            for event in self.events
+            if event["event"] == "result" and event["status"] in statuses
+        }
+
+    @property
+    def changed(self) -> list[str]:
+        return sorted(self.results("changed"))
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Messages of failed and unreachable tasks."""
+        return {task: event["message"] for task, event in self.results("failed", "unreachable").items()}
+
+
+@dataclass
+class Site:
+    """One node and what the installer would pass to the roles; a test may change ``site`` and ``node``."""
+
+    lab: Any
+    folder: Path
+    components: dict[str, Any]
+    site: dict[str, Any] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict)
+
+    def play(self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES) -> Run:
+        """Run the site's playbook, roles of the network only."""
+        from appliance.node.connection import open_connections
+
+        inventory = read_inventory(self.lab)
+        connections = open_connections(inventory, inventory.nodes, self.folder)
+        hosts = {
+            name: {**connection.ansible(), "appliance_node": self.node}
+            for name, connection in connections.items()
+        }
+        spec = {
+            "file": str(self._playbook(tags)),
+            "roles": str(content_root() / "roles"),
+            "hosts": hosts,
+            "variables": {"appliance_bundle": self._bundle(), "appliance_site": self.site},
+            "check": check,
+            "folder": str(self.folder),
+            "log": str(self.folder / "ansible.log"),
+        }
+        log = self.folder / "ansible.log"
+        log.unlink(missing_ok=True)
+        try:
+            done = self.lab.node.operator_side.run(
+                [sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=180
+            )
+        finally:
+            for connection in connections.values():
+                self.lab.node.operator_side.run(["ssh", "-F", str(self.folder / "ssh_config"), "-O", "exit",
+                                                 connection.node.name], check=False)  # fmt: skip
+        return Run(json.loads(done.stdout), log.read_text())
+
+    def _playbook(self, tags: tuple[str, ...]) -> Path:
+        """The real playbook with the tasks that carry one of the tags; the driver has no option for tags."""
+        import yaml
+
+        (play,) = yaml.safe_load((content_root() / "playbooks/site.yml").read_text())
+        play["tasks"] = [task for task in play["tasks"] if set(task["tags"]) & set(tags)]
+        path = self.folder / "site.yml"
+        path.write_text(yaml.safe_dump([play], sort_keys=False))
+        return path
+
+    def _bundle(self) -> dict[str, Any]:
+        return {
+            "digest": "0" * 64,
+            "components": self.components,
+            "inference": {"engine": "engine", "model": "model", "file": "tiny.gguf", "name": "demo"},
+        }
+
+
+@pytest.fixture(scope="session")
+def debian_component(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
+    """A folder with the packages and their index, and the manifest's list of them."""
+    from appliance.definition.bundle_definition import Debian
+    from appliance.definition.names import Target
+    from appliance.progress import Silent
+    from appliance.sources.debian_packages import DebianPackages
+    from appliance.sources.station import Station, read_settings
+    from appliance.sources.store import Store
+
+    folder = tmp_path_factory.mktemp("system")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appliance/store"
+    station = Station(Store(cache), read_settings(os.environ), Silent(), folder)
+    target = Target(distribution="debian", suite="trixie", architecture="amd64", python="3.13")
+    source = DebianPackages(target, station)
+    found = source.resolve(
+        Debian(kind="debian", packages=tuple(ROOTS)), lambda _: pytest.fail("no such package")
+    )
+    source.fetch(found)
+    artefacts = source.describe(found)
+    for artefact in artefacts:
+        (folder / artefact.path).hardlink_to(station.store.path(artefact.sha256))
+    files = [
+        {"name": each.name, "version": each.version, "path": f"payload/system/{each.path}"}
+        for each in artefacts
+    ]
+    return folder, files
+
+
+@pytest.fixture(scope="session")
+def stage(debian_component: tuple[Path, list[dict[str, str]]]) -> Callable[[Any], None]:
+    """Puts the packages where the installer would."""
+
+    def put(node: Any) -> None:
+        node.run(f"mkdir -p {STAGED}/payload/system")
+        packed = subprocess.run(
+            ["tar", "-cC", str(debian_component[0]), "."], capture_output=True, check=True
+        )
+        unpack = ["tar", "-xC", f"{STAGED}/payload/system", "--no-same-owner"]
+        shell = ["appliance", "lab", "shell", node.name, "--", *unpack]
+        command = node.operator_side.command(shell)
+        subprocess.run(
+            command, input=packed.stdout, check=True, timeout=60, env=node.operator_side.environment
+        )
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def new_site(
+    debian_component: tuple[Path, list[dict[str, str]]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Any], Site]:
+    """What the installer knows of a lab's node."""
+    from appliance.definition.inventory import node_values, site_values
+
+    def make(lab: Any) -> Site:
+        inventory = read_inventory(lab)
+        components = {
+            "system": {
+                "kind": "debian",
+                "path": f"{STAGED}/payload/system",
+                "files": debian_component[1],
+                "packages": ROOTS,
+            },
+            "toolkit": {"kind": "toolkit", "path": f"{STAGED}/payload/toolkit", "files": []},
+        }
+        return Site(
+            lab=lab,
+            folder=_short_folder(tmp_path_factory),
+            components=components,
+            site=site_values(inventory),
+            node=node_values(inventory.nodes[0]),
+        )
+
+    return make
+
+
+def read_inventory(lab: Any) -> Any:
+    """The lab's own inventory, as the program reads it."""
+    from appliance.definition.inventory_schema import parse_inventory
+
+    path = lab.inventory / "inventory.yml"
+    return parse_inventory(path.read_text(), path)[0]
+
+
+def _short_folder(factory: pytest.TempPathFactory) -> Path:
+    """A private folder with a path short enough for the sockets of shared connections."""
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="roles-", dir=factory.getbasetemp().anchor + "tmp"))
