@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from appliance.node.qualification.finding import Finding, lines
 
@@ -32,8 +32,6 @@ _HARMLESS: Final = {"DROP", "REJECT", "RETURN", "LOG", "NFLOG", ""}
 _NEIGHBOURS: Final = {"135", "136", "neighbour-solicitation", "neighbour-advertisement"}
 _NEIGHBOURS_IN: Final = _NEIGHBOURS | {"130"}
 _NEIGHBOURS_OUT: Final = _NEIGHBOURS | {"131", "132", "143"}
-
-Direction = Literal["in", "out", "through"]
 
 
 @dataclass(frozen=True)
@@ -141,42 +139,39 @@ def judge_policies(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
     )
 
 
-def judge_out(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
-    """Out: loopback, answers to who was let in, and neighbours on the wire."""
-    return _judge_simple(ruleset4, ruleset6, "OUTPUT", "-o", _NEIGHBOURS_OUT)
-
-
-def judge_through(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
-    """Through: nothing that does not belong to a connection, and no connection can begin."""
-    return _judge_simple(ruleset4, ruleset6, "FORWARD", "", set())
-
-
-def _judge_simple(
-    ruleset4: RuleSet, ruleset6: RuleSet, chain: str, interface: str, icmpv6: set[str]
-) -> Finding:
+def judge_out(ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], port: int) -> Finding:
+    """Out: loopback, replies of SSH to the management networks, and neighbours on the wire."""
+    wanted = {str(each) for each in networks}
     wrong = [
         f"{family} {grant}"
         for family, ruleset in (("IPv4", ruleset4), ("IPv6", ruleset6))
-        for grant in grants(ruleset, chain)
-        if not _confined(grant, interface, icmpv6)
+        for grant in grants(ruleset, "OUTPUT")
+        if not (
+            _loopback(grant, "-o") or _neighbours(grant, _NEIGHBOURS_OUT) or _ssh_reply(grant, port, wanted)
+        )
     ]
-    allowed = ["answers within established connections"]
-    if interface:
-        allowed = ["loopback", *allowed, "IPv6 neighbour messages"]
-    found = lines(wrong, otherwise="nothing but " + ", ".join(allowed))
-    return Finding(not wrong, found, "accepted at most: " + ", ".join(allowed))
+    allowed = "loopback, replies of SSH to the management networks, IPv6 neighbour messages"
+    return Finding(not wrong, lines(wrong, otherwise=f"nothing but {allowed}"), f"at most: {allowed}")
 
 
-def judge_in(
-    ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], port: int, loopback: str = "-i"
-) -> Finding:
-    """In: loopback, answers, neighbours, and SSH from exactly the management networks."""
+def judge_through(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
+    """Through: nothing at all."""
+    wrong = [
+        f"{family} {grant}"
+        for family, ruleset in (("IPv4", ruleset4), ("IPv6", ruleset6))
+        for grant in grants(ruleset, "FORWARD")
+    ]
+    return Finding(not wrong, lines(wrong, otherwise="nothing is accepted"), "nothing is accepted")
+
+
+def judge_in(ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], port: int) -> Finding:
+    """In: loopback, what belongs to a connection, neighbours, SSH from the management networks."""
     wrong, missing = [], []
     for version, family, ruleset in ((4, "IPv4", ruleset4), (6, "IPv6", ruleset6)):
         wanted = {str(each) for each in networks if each.version == version}
         seen: set[str] = set()
         for grant in grants(ruleset, "INPUT"):
-            if _confined(grant, loopback, _NEIGHBOURS_IN):
+            if _loopback(grant, "-i") or _established(grant) or _neighbours(grant, _NEIGHBOURS_IN):
                 continue
             source = _ssh_source(grant, port)
             if source in wanted:
@@ -184,39 +179,49 @@ def judge_in(
             else:
                 wrong.append(f"{family} {grant}")
         missing += [f"SSH from {each} is not let in" for each in sorted(wanted - seen)]
-    wanted_text = f"SSH (port {port}) from " + ", ".join(str(each) for each in networks)
-    found = lines(wrong + missing, otherwise=f"{wanted_text}; loopback, answers, IPv6 neighbour messages")
-    return Finding(
-        not wrong and not missing,
-        found,
-        f"{wanted_text}; loopback; answers within established connections; IPv6 neighbour messages",
-    )
+    ssh = f"SSH (port {port}) from " + ", ".join(str(each) for each in networks)
+    others = "loopback, packets of connections that were let in, IPv6 neighbour messages"
+    found = lines(wrong + missing, otherwise=f"{ssh}; {others}")
+    return Finding(not wrong and not missing, found, f"exactly {ssh}; at most {others}")
 
 
-def _confined(grant: Grant, interface: str, icmpv6: set[str]) -> bool:
-    """Whether the conditions alone keep a path within loopback, established connections or neighbours."""
-    if interface and grant.values(interface) == {"lo"}:
-        return True
+def _loopback(grant: Grant, interface: str) -> bool:
+    return grant.values(interface) == {"lo"}
+
+
+def _established(grant: Grant) -> bool:
+    """Packets that belong to a connection; nothing begins one but what another rule lets in."""
     states = grant.values("--ctstate", "--state")
-    if any(set(value.split(",")) <= {"RELATED", "ESTABLISHED"} for value in states):
-        return True
-    return bool(grant.values("--icmpv6-type") & icmpv6)
+    return any(set(value.split(",")) <= {"RELATED", "ESTABLISHED"} for value in states)
+
+
+def _neighbours(grant: Grant, kinds: set[str]) -> bool:
+    """Messages that no router passes on: sent with hop limit 255 or 1."""
+    return bool(grant.values("--icmpv6-type") & kinds) and bool(grant.values("--hl-eq") & {"255", "1"})
 
 
 def _ssh_source(grant: Grant, port: int) -> str | None:
     """The network a path lets SSH in from, if that is all it lets in."""
-    if (
-        grant.values("target", "policy")
-        or grant.values("-p") != {"tcp"}
-        or grant.values("--dport") != {str(port)}
-    ):
+    if grant.values("target", "policy") or grant.values("-p") != {"tcp"}:
         return None
     sources = grant.values("-s")
-    return _network(sources.pop()) if len(sources) == 1 else None
+    if grant.values("--dport") != {str(port)} or len(sources) != 1:
+        return None
+    return _network(sources.pop())
+
+
+def _ssh_reply(grant: Grant, port: int, networks: set[str]) -> bool:
+    """Segments from SSH's own port to a management network that cannot open a connection."""
+    if grant.values("target", "policy") or grant.values("-p") != {"tcp"}:
+        return False
+    targets = grant.values("-d")
+    opens_none = grant.values("! --tcp-flags") == {"FIN,SYN,RST,ACK SYN"}
+    inside = len(targets) == 1 and _network(targets.pop()) in networks
+    return opens_none and inside and grant.values("--sport") == {str(port)}
 
 
 def _network(text: str) -> str:
-    """A source as iptables-save writes it, spelt like the inventory's networks."""
+    """An address as iptables-save writes it, spelt like the inventory's networks."""
     return text if "/" in text else f"{text}/{128 if ':' in text else 32}"
 
 

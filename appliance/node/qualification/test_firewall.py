@@ -31,15 +31,16 @@ def test_policies(live: Both, judge: Judge) -> None:
     judge(rules.judge_policies(*live))
 
 
-@promise("firewall.out", "No rule lets anything out but loopback, answers and IPv6 neighbour messages")
-def test_out(live: Both, judge: Judge) -> None:
-    judge(rules.judge_out(*live))
+@promise(
+    "firewall.out", "No rule lets anything out but replies of SSH, loopback and IPv6 neighbour messages"
+)
+def test_out(subject: Subject, live: Both, judge: Judge) -> None:
+    judge(rules.judge_out(*live, subject.inventory.management.networks, subject.node.port))
 
 
 @promise("firewall.in", "No rule lets anything in but SSH from the management networks")
 def test_in(subject: Subject, live: Both, judge: Judge) -> None:
-    networks = subject.inventory.management.networks
-    judge(rules.judge_in(*live, networks, subject.node.port))
+    judge(rules.judge_in(*live, subject.inventory.management.networks, subject.node.port))
 
 
 @promise("firewall.through", "No rule lets anything through to others")
