@@ -14,7 +14,16 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, Field, StringConstraints
 
 from appliance.definition.document import Document, read_document, validate_document
-from appliance.definition.names import ComponentName, FilePath, Frozen, Inference, Product, Sha256, Target
+from appliance.definition.names import (
+    ComponentName,
+    FilePath,
+    Format,
+    Frozen,
+    Inference,
+    Product,
+    Sha256,
+    Target,
+)
 from appliance.errors import DefinitionInvalid
 
 if TYPE_CHECKING:
@@ -91,7 +100,7 @@ Component = Annotated[TinyGguf | Python | Debian | Files | Toolkit, Field(discri
 class BundleDefinition(Frozen):
     """What an operator writes to have a bundle made."""
 
-    format: Literal[1]
+    format: Format
     product: Product
     version: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+~-]*$", max_length=64)]
     sequence: Annotated[int, Field(ge=1, le=2**53 - 1)]  # JSON numbers are exact up to here (RFC 8785)

@@ -185,8 +185,11 @@ def validate_document(document: Document, model: type[M], error: type[ApplianceE
     try:
         return model.model_validate_json(json.dumps(document.values), strict=True)
     except ValidationError as fault:
+        entries = fault.errors(include_url=False)
+        inner = {details["loc"][:end] for details in entries for end in range(len(details["loc"]))}
         faults = sorted(
-            (explain(document, model, details) for details in fault.errors(include_url=False)),
+            # A list whose items are wrong is also found to be too short: that follows, and says nothing.
+            (explain(document, model, details) for details in entries if details["loc"] not in inner),
             key=lambda entry: (entry.where.line, entry.where.column),
         )
     first, *others = faults

@@ -60,16 +60,16 @@ def explain(  # noqa: PLR0911 - one return per kind of fault
 def _written_loc(values: object, loc: Loc) -> Loc:
     """``loc`` as written: without the tag that pydantic adds where a union was told apart by ``kind``."""
     written: list[str | int] = []
-    for index, part in enumerate(loc):
+    tag_may_follow = True
+    for part in loc:
         if isinstance(values, dict):
-            is_tag = (
-                values.get("kind") == part and index > 0 and loc[index - 1 : index] == tuple(written[-1:])
-            )
-            if is_tag and index + 1 < len(loc):
+            if tag_may_follow and values.get("kind") == part:
+                tag_may_follow = False
                 continue
             values = values.get(part)
-        elif isinstance(values, list) and isinstance(part, int):
-            values = values[part] if part < len(values) else None
+        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+            values = values[part]
+        tag_may_follow = True
         written.append(part)
     return tuple(written)
 

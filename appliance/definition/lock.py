@@ -7,13 +7,22 @@ always gives the same bundle bytes; ``created`` is the only time in it, and the 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
-from appliance.definition.names import ComponentName, FilePath, Frozen, Inference, Product, Sha256, Target
+from appliance.definition.names import (
+    ComponentName,
+    FilePath,
+    Format,
+    Frozen,
+    Inference,
+    Product,
+    Sha256,
+    Target,
+)
 from appliance.errors import LockInvalid
 
 if TYPE_CHECKING:
@@ -21,9 +30,35 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 
-_RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+# RFC 3339, UTC, to the second: one spelling for one moment.
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
+
+def _is_utc_second(text: str) -> str:
+    if datetime.strptime(text, TIME_FORMAT).strftime(TIME_FORMAT) != text:  # noqa: DTZ007 - Z is literal
+        raise ValueError("not in the one spelling of RFC 3339 that is used here")
+    return text
+
+
+Created = Annotated[str, AfterValidator(_is_utc_second)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+# Names only.  An address is not among them: where to look, each station's own configuration says.
+OriginKey = Literal[
+    "kind",
+    # debian
+    "suite",
+    "component",
+    "package",
+    "architecture",
+    # python
+    "project",
+    # generated, and what from
+    "generator",
+    "sentence",
+    "python",
+]
 
 
 class Artefact(Frozen):
@@ -39,7 +74,7 @@ class Artefact(Frozen):
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
     licence: Text
-    origin: Mapping[str, str]
+    origin: Mapping[OriginKey, str]
 
 
 class LockedComponent(Frozen):
@@ -63,21 +98,15 @@ class LockedComponent(Frozen):
 class Lock(Frozen):
     """Everything a build needs; ``definition`` is the SHA-256 of the definition file's bytes."""
 
-    format: Literal[1]
+    format: Format
     definition: Sha256
     product: Product
     version: Text
     sequence: Annotated[int, Field(ge=0)]
-    created: str
+    created: Created
     target: Target
     inference: Inference
     components: Mapping[ComponentName, LockedComponent]
-
-    @model_validator(mode="after")
-    def _created_is_utc(self) -> Self:
-        if not _RFC3339_UTC.fullmatch(self.created):
-            raise ValueError("created must be an RFC 3339 time in UTC, to the second")
-        return self
 
     @property
     def size(self) -> int:

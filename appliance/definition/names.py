@@ -19,6 +19,13 @@ def _is_plain_path(path: str) -> str:
     return path
 
 
+def _is_format_1(number: int) -> int:
+    if number != 1:
+        raise ValueError("this program reads format 1")
+    return number
+
+
+Format = Annotated[int, AfterValidator(_is_format_1)]
 ComponentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Product = ComponentName
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

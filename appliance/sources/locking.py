@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from appliance.definition.bundle_definition import Debian, read_definition
-from appliance.definition.lock import Lock, LockedComponent, lock_text
+from appliance.definition.lock import TIME_FORMAT, Lock, LockedComponent, lock_text
 from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
@@ -54,9 +54,9 @@ def time_of_lock(environment: Mapping[str, str]) -> str:
     """
     epoch = environment.get("SOURCE_DATE_EPOCH")
     if epoch is None:
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.now(UTC).strftime(TIME_FORMAT)
     try:
-        return datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(int(epoch), UTC).strftime(TIME_FORMAT)
     except (ValueError, OverflowError, OSError) as fault:
         raise SettingsInvalid(
             "SOURCE_DATE_EPOCH is not a time", found=epoch, wanted="seconds since 1970"
