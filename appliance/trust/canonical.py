@@ -26,7 +26,7 @@ def canonical_bytes(value: object) -> bytes:
     """The RFC 8785 spelling of a value made of dicts, lists, text, whole numbers, booleans and None.
 
     Raises:
-        NotCanonicalError: a value has no such spelling (a float, a huge number, a lone surrogate).
+        NotCanonicalError: a value has no such spelling (NaN, a huge number, a lone surrogate).
     """
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type] # its recursive type cannot be named here
