@@ -53,8 +53,9 @@ author:
   - The appliance developers
 """
 
+VARIABLE = "APPLIANCE_STAMP"
 JOURNAL_LINES = "25"
-PROPERTIES = "LoadState,ActiveState,UnitFileState,NeedDaemonReload,MainPID,InvocationID"
+PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,MainPID,Environment"
 
 
 class ServiceFailed(Exception):
@@ -70,7 +71,7 @@ def stamp_in(environ: bytes) -> str | None:
     """The stamp in a process environment as ``/proc/PID/environ`` gives it (proc_pid_environ(5))."""
     for entry in environ.split(b"\0"):
         name, _, value = entry.partition(b"=")
-        if name == b"APPLIANCE_STAMP":
+        if name == VARIABLE.encode():
             return value.decode("ascii", "replace")
     return None
 
@@ -85,7 +86,9 @@ def plan(state: dict[str, str], *, running: str | None, wanted: str, restart: bo
         restart: restart even if the stamps agree.
     """
     verbs = []
-    if state.get("LoadState") != "loaded" or state.get("NeedDaemonReload") == "yes":
+    # systemd notices only files newer than those it loaded; a clock set back would hide a change.
+    loaded = f"{VARIABLE}={wanted}" in state.get("Environment", "").split()
+    if not loaded or state.get("NeedDaemonReload") == "yes":
         verbs.append("daemon-reload")
     if state.get("UnitFileState") != "enabled":
         verbs.append("enable")

@@ -23,10 +23,10 @@ service = module_from_spec(spec)
 spec.loader.exec_module(service)
 
 RUNNING = {
-    "LoadState": "loaded",
     "ActiveState": "active",
     "UnitFileState": "enabled",
     "NeedDaemonReload": "no",
+    "Environment": "HOME=/var/cache APPLIANCE_STAMP=s DO_NOT_TRACK=1",
 }
 
 
@@ -38,12 +38,15 @@ RUNNING = {
         ({}, None, False, ["restart"]),
         ({}, "s", True, ["restart"]),
         ({"NeedDaemonReload": "yes"}, "old", False, ["daemon-reload", "restart"]),
+        ({"NeedDaemonReload": "yes"}, "s", False, ["daemon-reload"]),
+        # The unit file was replaced by one with an older time.
+        ({"Environment": "APPLIANCE_STAMP=old"}, "old", False, ["daemon-reload", "restart"]),
         ({"UnitFileState": "disabled"}, "s", False, ["enable"]),
         ({"ActiveState": "inactive"}, None, False, ["restart"]),
         ({"ActiveState": "activating"}, "s", False, ["restart"]),
         ({"ActiveState": "failed"}, None, False, ["reset-failed", "restart"]),
         (
-            {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""},
+            {"ActiveState": "inactive", "UnitFileState": "", "Environment": ""},
             None,
             False,
             ["daemon-reload", "enable", "restart"],
@@ -57,9 +60,9 @@ def test_does_exactly_what_is_missing(
 
 
 def test_reads_properties_whose_values_contain_equals_signs() -> None:
-    text = "LoadState=loaded\nEnvironment=A=1 B=2\n\nMainPID=0\n"
+    text = "ActiveState=active\nEnvironment=A=1 B=2\n\nMainPID=0\n"
     assert service.parse_properties(text) == {
-        "LoadState": "loaded",
+        "ActiveState": "active",
         "Environment": "A=1 B=2",
         "MainPID": "0",
     }

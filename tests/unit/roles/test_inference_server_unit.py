@@ -53,6 +53,7 @@ def unit(**changed: Any) -> dict[str, list[str]]:
         ("SocketBindDeny", ["any"]),
         ("SocketBindAllow", ["ipv4:tcp:8000"]),
         ("RestrictAddressFamilies", ["AF_UNIX AF_INET"]),
+        ("InaccessiblePaths", ["-/run/dbus -/run/systemd/resolve"]),
         ("ProtectSystem", ["strict"]),
         ("PrivateTmp", ["yes"]),
         ("NoNewPrivileges", ["yes"]),
