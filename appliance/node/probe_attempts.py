@@ -331,16 +331,18 @@ class OwnEcho:
                     self._answer(server)
 
     def _answer(self, server: socket.socket) -> None:
+        """Note what came before answering: the answer may be denied, and it came in all the same."""
         if server.type == socket.SOCK_DGRAM:
             data, peer = server.recvfrom(512)
+            self.heard.append(data.decode("ascii", "replace"))
             server.sendto(data, peer)
-        else:
-            link, _ = server.accept()
-            with link:
-                link.settimeout(0.2)
-                data = link.recv(512)
-                link.sendall(data)
-        self.heard.append(data.decode("ascii", "replace"))
+            return
+        link, _ = server.accept()
+        with link:
+            link.settimeout(0.2)
+            data = link.recv(512)
+            self.heard.append(data.decode("ascii", "replace"))
+            link.sendall(data)
 
 
 def main(request: dict[str, Any]) -> dict[str, Any]:

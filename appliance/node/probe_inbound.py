@@ -7,6 +7,7 @@ moment after the first knock.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -71,6 +72,7 @@ class _Knock:
                 raise OSError(code, "")
             if door.protocol == "udp":
                 link.send(door.nonce.encode())
+                self.again = time.monotonic() + _PAUSE
         except OSError as error:
             link.close()
             self.end(*judge_error(error, time.monotonic() - self.started))
@@ -82,6 +84,13 @@ class _Knock:
             self.link.close()
             self.link = None
         self.result = self.door.attempt(outcome, detail, self.started)
+
+    def once_more(self) -> None:
+        """Send the datagram again: the first ones may have come before anybody opened the door."""
+        if self.link and self.door.protocol == "udp" and time.monotonic() >= self.again:
+            self.again = time.monotonic() + _PAUSE
+            with contextlib.suppress(OSError):  # an error is news, and told by ready()
+                self.link.send(self.door.nonce.encode())
 
     def ready(self, *, again: bool) -> None:
         """The socket has news: a connection, an echo, or an error."""
@@ -142,6 +151,8 @@ def _wait(knocks: Sequence[_Knock], end: float, *, again: bool) -> None:
     for each in knocks:
         if each.result is None and each.link is None and time.monotonic() >= each.again:
             each.start()
+        elif again:
+            each.once_more()
     poll = select.poll()  # not select(): a station may hold more than 1024 descriptors
     waiting = {each.link.fileno(): each for each in knocks if each.link}
     for number, each in waiting.items():

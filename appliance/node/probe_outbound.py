@@ -77,7 +77,7 @@ def probe_outbound(
         endpoints = listener.try_out()
         over = threading.Event()
         knocks = [
-            Door("own", protocol, station, address, port, f"{token}-{protocol}")
+            Door("own", protocol, station, address, port, f"{token}-from-{station}-to-{address}")
             for station, address in _pairs(operator, own)
             for protocol in ("tcp", "udp")
         ]
@@ -108,7 +108,7 @@ def probe_outbound(
                 NameLookup(each["who"], each["name"], tuple(each["addresses"]), each["detail"])
                 for each in answer["names"]
             ),
-            inbound=(*inbound.result(), *doors.result()),
+            inbound=(*_with_witness(inbound.result(), knocks, answer["heard"]), *doors.result()),
             parties=answer["parties"],
         )
 
@@ -117,6 +117,19 @@ def _pairs(stations: Sequence[Address], own: Sequence[str]) -> list[tuple[str, s
     """Every address of the station with every address of the node of the same family."""
     names = [str(station) for station in stations]
     return [(name, each) for name in names for each in own if (":" in name) == (":" in each)]
+
+
+def _with_witness(
+    attempts: Sequence[Attempt], knocks: Sequence[Door], heard: Sequence[str]
+) -> list[Attempt]:
+    """Attempts to get in, with what the node's own servers saw: an answer may be lost on its way out.
+
+    Only datagrams carry their token in with the first packet.
+    """
+    return [
+        dataclasses.replace(attempt, arrived=knock.nonce in heard) if knock.protocol == "udp" else attempt
+        for attempt, knock in zip(attempts, knocks, strict=True)
+    ]
 
 
 def _knock_at_services(

@@ -97,6 +97,8 @@ def _worst(attempts: Iterable[Attempt], *, into: bool = False) -> str:
         return NOTHING
     if into:
         reached = next((each for each in found if each.outcome == "reached"), None)
+        if not reached and any(each.arrived for each in found):
+            return "GOT IN"
         return (
             "reached"
             if reached

@@ -53,8 +53,12 @@ def judge_witness(probe: OutboundProbe, *, local: bool) -> Finding:
         for each in needed
         if not each.alive
     ]
-    alive = [f"{each.protocol} {each.address}" for each in probe.endpoints if each.alive]
-    return Finding(bool(needed) and not dead, lines(dead, otherwise=", ".join(alive)), wanted)
+    alive = [
+        f"{each.target}: {each.protocol} {each.address}" + (f" port {each.port}" if each.port else "")
+        for each in probe.endpoints
+        if each.alive
+    ]
+    return Finding(bool(needed) and not dead, lines(dead, otherwise="\n".join(alive)), wanted)
 
 
 def judge_before(before: OutboundProbe | None, *, local: bool) -> Finding:
@@ -194,7 +198,7 @@ def judge_doors(probe: OutboundProbe, target: str, *, local: bool, wanted: str) 
         return not_run("nothing could be tried", wanted=wanted)
     if untried := [str(each) for each in tried if each.outcome in {"error", "no-route"}]:
         return not_run("the station could not try: " + "; ".join(untried), wanted=wanted)
-    opened = [str(each) for each in tried if each.outcome == "reached"]
+    opened = [str(each) for each in tried if each.outcome == "reached" or each.arrived]
     aims: dict[str, list[str]] = {}
     for each in tried:
         aims.setdefault(f"{each.protocol} {each.address}", []).append(str(each.port))
