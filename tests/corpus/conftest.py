@@ -1,0 +1,74 @@
+"""What every hostile case shares: a time limit, and signatures over whatever a case prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.listing import listing_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Holders
+
+_SECONDS = 30
+
+
+@pytest.fixture(autouse=True)
+def _bounded_time() -> Iterator[None]:
+    """A hostile input must not hang the verifier, as a named pipe would a careless one."""
+
+    def give_up(*_: object) -> None:
+        pytest.fail(f"still busy after {_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def sign_list(holders: Holders) -> Callable[..., None]:
+    """Let alice and bob sign a list as it lies there, good or bad: holders who were deceived."""
+
+    def sign(bundle: Path, listing: bytes | None = None, role: str = "release") -> None:
+        path = bundle / "trust" / "SHA256SUMS"
+        if listing is not None:
+            path.write_bytes(listing)
+        for name in ("alice", "bob"):
+            command = [
+                "ssh-keygen",
+                "-q",
+                "-Y",
+                "sign",
+                "-f",
+                str(holders.key(name)),
+                "-n",
+                f"{role}@appliance",
+            ]
+            done = subprocess.run(command, input=path.read_bytes(), stdout=subprocess.PIPE, check=True)
+            (bundle / "trust" / f"SHA256SUMS.{name}.sig").write_bytes(done.stdout)
+
+    return sign
+
+
+@pytest.fixture
+def sign_files(sign_list: Callable[..., None]) -> Callable[[Path], None]:
+    """List the files as they lie there now, and let alice and bob sign that."""
+
+    def sign(bundle: Path) -> None:
+        digests = {
+            str(path.relative_to(bundle)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in bundle.rglob("*")
+            if path.is_file() and not path.name.startswith("SHA256SUMS")
+        }
+        sign_list(bundle, listing_bytes(digests))
+
+    return sign

@@ -1,0 +1,203 @@
+"""Paths that every system can hold, and a list with one spelling."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.bundle import listing
+from appliance.bundle.listing import listing_bytes, parse_listing
+from appliance.bundle.paths import check_path, check_paths, folders_of, signature_holder
+from appliance.errors import BundleMalformed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+D = "0" * 64
+ALWAYS = {"VERIFY.txt": D, "blocks.bin": D, "manifest.json": D}
+
+GOOD_PATHS = [
+    "manifest.json",
+    "payload/engine/xllamacpp-0.2.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+    "payload/system/libstdc++6_14.2.0-19_amd64.deb",
+    "payload/system/login_1:4.16.0-2+really2.41-5_amd64.deb",
+    "payload/system/netplan.io_1.1.2-7~bpo1_amd64.deb",
+    "payload/model/model@main=q4",
+    "payload/x/.hidden",
+    "payload/x/console.txt",
+    "/".join(["a"] * 32),
+    "a" * 255,
+]
+
+BAD_PATHS = {
+    "empty": "",
+    "absolute": "/etc/passwd",
+    "parent": "../x",
+    "parent inside": "payload/../../x",
+    "parent at the end": "payload/..",
+    "dot": "./x",
+    "dot inside": "payload/./x",
+    "empty part": "payload//x",
+    "folder": "payload/",
+    "backslash": "payload\\x",
+    "drive": "C:\\x",
+    "NUL": "payload/x\0y",
+    "line feed": "payload/x\ny",
+    "carriage return": "payload/x\r",
+    "tab": "payload/x\ty",
+    "space": "payload/x y",
+    "percent": "payload/x%2e%2e",
+    "option": "payload/-rf",
+    "option first": "-rf",
+    "trailing dot": "payload/x.",
+    "three dots": "payload/...",
+    "device": "payload/aux",
+    "device with suffix": "payload/NUL.txt",
+    "device com": "payload/com1.gguf/x",
+    "short name": "payload/GIT~1/x",
+    "short name with suffix": "payload/longfi~1.txt",
+    "unicode": "payload/é",
+    "bidirectional": "payload/\u202etxt.exe",
+    "zero width": "payload/a\u200bb",
+    "full-width slash": "payload\uff0fx",
+    "escape": "payload/\x1b[2J",
+    "shell": "payload/$(reboot)",
+    "glob": "payload/*",
+    "quote": "payload/x'",
+    "part too long": "a" * 256,
+    "too long": "/".join(["a" * 100] * 6),
+    "too deep": "/".join(["a"] * 33),
+}
+
+
+@pytest.mark.parametrize("path", GOOD_PATHS)
+def test_paths_of_real_files_are_accepted(path: str) -> None:
+    check_path(path)
+
+
+@pytest.mark.parametrize("path", BAD_PATHS.values(), ids=BAD_PATHS)
+def test_other_paths_are_refused(path: str) -> None:
+    with pytest.raises(BundleMalformed) as caught:
+        check_path(path)
+    assert caught.value.message.isprintable()
+    assert caught.value.message.isascii()
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("payload/a", "payload/a/b"),
+        ("payload/a", "payload/a.b", "payload/a/b"),
+        ("payload/a/b/c", "payload/a"),
+        ("payload/Model", "payload/model"),
+        ("payload/M/x", "payload/m/y"),
+        ("payload/m/x", "payload/M"),
+        ("manifest.json", "MANIFEST.json"),
+    ],
+)
+def test_paths_that_collide_are_refused(paths: tuple[str, ...]) -> None:
+    with pytest.raises(BundleMalformed):
+        check_paths(paths)
+
+
+def test_the_folders_of_a_path() -> None:
+    assert list(folders_of("a/b/c")) == ["a", "a/b"]
+    assert list(folders_of("a")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SHA256SUMS", "SHA256SUMS.sig", "SHA256SUMS..sig", "SHA256SUMS.A.sig", "SHA256SUMS.-a.sig",
+     "SHA256SUMS.a-.sig", "SHA256SUMS.a.sig.bak", "xSHA256SUMS.a.sig", "SHA256SUMS.a.sig\n",
+     f"SHA256SUMS.{'a' * 64}.sig", "SHA256SUMS.é.sig", "SHA256SUMS.a b.sig", "SHA256SUMS.*.sig"],
+)  # fmt: skip
+def test_only_signatures_have_a_signature_s_name(name: str) -> None:
+    assert signature_holder("SHA256SUMS.alice-2.sig") == "alice-2"
+    assert signature_holder(name) is None
+
+
+def test_a_list_is_read_back_in_order() -> None:
+    digests = {**ALWAYS, "payload/a/x": "1" * 64, "payload/a-b/x": "2" * 64, "trust/root.1.json": "3" * 64}
+    data = listing_bytes(digests)
+    assert parse_listing(data) == digests
+    assert [line.split(b"  ")[1] for line in data.splitlines()] == sorted(path.encode() for path in digests)
+
+
+def test_sha256sum_reads_the_list(bundle: Path) -> None:
+    command = ["sha256sum", "--strict", "--quiet", "--check", "trust/SHA256SUMS"]
+    assert subprocess.run(command, cwd=bundle, check=False).returncode == 0
+
+
+BASE = listing_bytes({**ALWAYS, "payload/a/x": "a" * 64})
+LAST = BASE.splitlines(keepends=True)[-1]
+BAD_LISTS = {
+    "empty": b"",
+    "line feed": b"\n",
+    "no last line feed": BASE[:-1],
+    "blank line at the end": BASE + b"\n",
+    "blank line first": b"\n" + BASE,
+    "carriage returns": BASE.replace(b"\n", b"\r\n"),
+    "byte order mark": b"\xef\xbb\xbf" + BASE,
+    "UTF-16": BASE.decode().encode("utf-16"),
+    "capital digits": BASE.replace(b"a" * 64, b"A" * 64),
+    "63 digits": BASE.replace(b"a" * 64, b"a" * 63),
+    "65 digits": BASE.replace(b"a" * 64, b"a" * 65),
+    "binary mark": BASE.replace(b"  payload", b" *payload"),
+    "one space": BASE.replace(b"  payload", b" payload"),
+    "three spaces": BASE.replace(b"  payload", b"   payload"),
+    "tab": BASE.replace(b"  payload", b"\tpayload"),
+    "trailing space": BASE.replace(b"/x\n", b"/x \n"),
+    "escaped line": BASE.replace(LAST, b"\\" + LAST.replace(b"a/x", b"a\\n/x")),
+    "BSD style": BASE.replace(LAST, b"SHA256 (payload/a/x) = " + b"a" * 64 + b"\n"),
+    "comment": b"# list\n" + BASE,
+    "out of order": LAST + BASE.replace(LAST, b""),
+    "repeated": BASE + LAST,
+    "repeated with another digest": BASE + LAST.replace(b"a" * 64, b"b" * 64),
+    "parent": BASE.replace(b"payload/a/x", b"payload/../x"),
+    "absolute": BASE.replace(b"payload/a/x", b"/payload/a/x"),
+    "NUL": BASE.replace(b"payload/a/x", b"payload/a/x\0"),
+    "not ASCII": BASE.replace(b"payload/a/x", "payload/a/é".encode()),
+    "itself": listing_bytes({**ALWAYS, "trust/SHA256SUMS": D}),
+    "a signature": listing_bytes({**ALWAYS, "trust/SHA256SUMS.alice.sig": D}),
+    "two roots": listing_bytes({**ALWAYS, "trust/root.1.json": D, "trust/root.2.json": D}),
+    "root zero": listing_bytes({**ALWAYS, "trust/root.0.json": D}),
+    "root with zeros": listing_bytes({**ALWAYS, "trust/root.01.json": D}),
+    "another file at the top": listing_bytes({**ALWAYS, "autorun.inf": D}),
+    "another file in trust": listing_bytes({**ALWAYS, "trust/notes.txt": D}),
+    "payload a file": listing_bytes({**ALWAYS, "payload": D}),
+    "no manifest": listing_bytes({"VERIFY.txt": D, "blocks.bin": D}),
+    "no block index": listing_bytes({"VERIFY.txt": D, "manifest.json": D}),
+    "no review page": listing_bytes({"blocks.bin": D, "manifest.json": D}),
+    "case": listing_bytes({**ALWAYS, "payload/a/x": D, "payload/a/X": D}),
+    "file and folder": listing_bytes({**ALWAYS, "payload/a": D, "payload/a/x": D}),
+    "endless line": b"a" * 64 + b"  payload/" + b"x" * 1_000_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("data", BAD_LISTS.values(), ids=BAD_LISTS)
+def test_other_lists_are_refused(data: bytes) -> None:
+    assert parse_listing(BASE)
+    with pytest.raises(BundleMalformed):
+        parse_listing(data)
+
+
+def test_an_endless_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_BYTES", len(BASE) - 1)
+    with pytest.raises(BundleMalformed, match="too long"):
+        parse_listing(BASE)
+
+
+@given(
+    st.binary(max_size=400)
+    | st.lists(st.sampled_from([*BASE.splitlines(keepends=True), b"x"])).map(b"".join)
+)
+def test_any_bytes_are_read_in_one_spelling_or_refused(data: bytes) -> None:
+    try:
+        digests = parse_listing(data)
+    except BundleMalformed:
+        return
+    assert listing_bytes(digests) == data
