@@ -10,10 +10,12 @@ out=${DEMO_OUT:-out/demo}
 lab=demo
 operator=appliance-demo # the operator's side: a network namespace without any other interface
 bundle=$out/bundle
+PYTHON=${PYTHON:-python3}
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 show() { printf '$ %s\n' "$*" >&2; "$@"; }
-at_desk() { ip netns exec "$operator" "$@"; }
+at_desk() { ip netns exec "$operator" "$@"; } # beside the rack: nothing else can be reached from there
+show_at_desk() { printf 'desk$ %s\n' "$*" >&2; at_desk "$@"; }
 
 cleanup() {
     status=$?
@@ -52,24 +54,31 @@ appliance lab prepare
 ip netns delete "$operator" 2>/dev/null || true
 ip netns add "$operator"
 ip -netns "$operator" link set lo up
-show at_desk appliance lab up "$lab"
-inventory=$(at_desk appliance lab status "$lab" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["inventory"])')
+show_at_desk appliance lab up "$lab" --json > "$out/lab.json"
+inventory=/var/lib/appliance-lab/$lab/inventory
 
 step "Gapped side: install from the bundle alone"
-show at_desk appliance install "$bundle" --inventory "$inventory" --trust "$out/trust/root.1.json" --state "$out/state"
+show_at_desk appliance install "$bundle" --inventory "$inventory" --trust "$out/trust/root.1.json" --state "$out/state"
 
 step "Again: nothing is left to change"
-show at_desk appliance install "$bundle" --inventory "$inventory" --trust "$out/trust/root.1.json" --state "$out/state"
+show_at_desk appliance install "$bundle" --inventory "$inventory" --trust "$out/trust/root.1.json" \
+    --state "$out/state" --json > "$out/second.json"
+"$PYTHON" - "$out/second.json" <<'SCRIPT'
+import json, sys
+for name, node in json.load(open(sys.argv[1]))["nodes"].items():
+    print(f"{name}: {node['apply']['changed']} changed, {node['apply']['ok']} ok")
+SCRIPT
 
-step "The way out, tried from the node by hand"
-at_desk appliance lab shell "$lab" -- sh -c '
-    ping -c 1 -W 2 "$(ip -4 -o addr show scope global | sed "s/.*inet \([0-9.]*\)\.[0-9]*\/.*/\1/").1" || true
-    ip route; ip -6 route' || true
+report=$(ls "$out"/state/runs/*/*/report/report.txt)
+step "Every way out, tried before the installation and now (from the report)"
+sed -n '/^THE WAY OUT/,/^THE WAY IN/p' "$report" | sed '$d'
 
 step "The model, asked on the node"
-at_desk appliance lab shell "$lab" -- python3 -c '
+at_desk appliance lab shell "$lab-01" -- python3 -c '
 import json, urllib.request
 question = {"model": "demo", "messages": [{"role": "user", "content": "Where was this computed?"}]}
 request = urllib.request.Request("http://127.0.0.1:8000/v1/chat/completions", json.dumps(question).encode(),
                                  {"Content-Type": "application/json"})
 print(json.load(urllib.request.urlopen(request, timeout=30))["choices"][0]["message"]["content"])'
+
+printf '\nreport: %s\n' "$report"
