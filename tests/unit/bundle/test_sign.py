@@ -1,0 +1,194 @@
+"""Signing with a key file, with ssh-agent, with a passphrase; and what is not signed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.sign import sign_bundle
+from appliance.bundle.verify import verify_bundle
+from appliance.errors import (
+    BundleUntrusted,
+    FileMissing,
+    FileUnexpected,
+    KeyRefused,
+    SignatureInvalid,
+    SignerUnknown,
+    SigningFailed,
+    ToolMissing,
+    Usage,
+)
+from appliance.progress import Silent
+from appliance.trust.root import root_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from appliance.trust.root import Root
+    from tests.conftest import BundleMaker, Holders
+
+
+@pytest.fixture
+def unsigned(maker: BundleMaker, two_of_three: Root) -> Path:
+    return maker.write("unsigned", two_of_three)
+
+
+@pytest.fixture
+def agent(holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An ssh-agent of this test that holds bob's key; gives bob's public key file, alone in a folder."""
+    started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
+    for name, value in re.findall(r"(SSH_\w+)=([^;]+);", started):
+        monkeypatch.setenv(name, value)
+    subprocess.run(["ssh-add", "-q", str(holders.key("bob"))], check=True)
+    (tmp_path / "only-public").mkdir()
+    yield Path(shutil.copy(holders.folder / "bob.pub", tmp_path / "only-public"))
+    subprocess.run(["ssh-agent", "-k"], capture_output=True, check=True)
+
+
+def signatures(bundle: Path) -> list[str]:
+    return sorted(path.name for path in (bundle / "trust").iterdir() if path.suffix == ".sig")
+
+
+def test_the_holder_is_found_by_the_key(unsigned: Path, holders: Holders, two_of_three: Root) -> None:
+    one = sign_bundle(unsigned, holders.key("alice"))
+    assert (one.signer.holder, len(one.signers), one.threshold) == ("alice", 1, 2)
+    two = sign_bundle(unsigned, holders.key("carol"), holder="carol")
+    assert [signer.holder for signer in two.signers] == ["alice", "carol"]
+    assert signatures(unsigned) == ["SHA256SUMS.alice.sig", "SHA256SUMS.carol.sig"]
+    assert two.digest == verify_bundle(unsigned, root_bytes(two_of_three), progress=Silent()).digest
+
+
+def test_signing_again_replaces(unsigned: Path, holders: Holders) -> None:
+    first = sign_bundle(unsigned, holders.key("bob")).path.read_bytes()
+    second = sign_bundle(unsigned, holders.key("bob")).path.read_bytes()
+    assert first != second  # ECDSA signatures differ each time
+    assert signatures(unsigned) == ["SHA256SUMS.bob.sig"]
+
+
+def test_signing_with_an_agent(unsigned: Path, agent: Path) -> None:
+    assert sign_bundle(unsigned, agent).signer.holder == "bob"
+
+
+def test_an_agent_without_the_key(unsigned: Path, agent: Path, holders: Holders) -> None:
+    public = Path(shutil.copy(holders.folder / "alice.pub", agent.parent))
+    with pytest.raises(SigningFailed):
+        sign_bundle(unsigned, public)
+    assert signatures(unsigned) == []
+
+
+@pytest.fixture
+def locked_key(holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Alice's key under a passphrase, which ssh-keygen is told through its own askpass program."""
+
+    def lock(answer: str) -> Path:
+        key = shutil.copy(holders.key("alice"), tmp_path / "locked")
+        command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", str(key)]
+        subprocess.run(command, check=True, capture_output=True)
+        askpass = tmp_path / "askpass"
+        askpass.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        askpass.chmod(0o755)
+        monkeypatch.setenv("SSH_ASKPASS", str(askpass))
+        monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+        return key
+
+    return lock
+
+
+def test_signing_with_a_passphrase(unsigned: Path, locked_key: Callable[[str], Path]) -> None:
+    assert sign_bundle(unsigned, locked_key("correct horse")).signer.holder == "alice"
+
+
+def test_a_wrong_passphrase(unsigned: Path, locked_key: Callable[[str], Path]) -> None:
+    with pytest.raises(SigningFailed):
+        sign_bundle(unsigned, locked_key("wrong"))
+    assert signatures(unsigned) == []
+
+
+def test_a_stranger_s_key(unsigned: Path, holders: Holders) -> None:
+    with pytest.raises(SignerUnknown):
+        sign_bundle(unsigned, holders.key("mallory"))
+    assert signatures(unsigned) == []
+
+
+def test_another_holder_s_name(unsigned: Path, holders: Holders) -> None:
+    with pytest.raises(SignatureInvalid, match="another holder"):
+        sign_bundle(unsigned, holders.key("alice"), holder="bob")
+    assert signatures(unsigned) == []
+
+
+def test_a_role_the_root_does_not_have(unsigned: Path, holders: Holders) -> None:
+    with pytest.raises(SignerUnknown, match="nobody"):
+        sign_bundle(unsigned, holders.key("alice"), role="patch")
+    with pytest.raises(Usage, match="no such role"):
+        sign_bundle(unsigned, holders.key("alice"), role="admin")
+
+
+def test_a_key_of_a_kind_not_allowed(unsigned: Path, tmp_path: Path) -> None:
+    command = ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", str(tmp_path / "rsa")]
+    subprocess.run(command, check=True)
+    with pytest.raises(KeyRefused):
+        sign_bundle(unsigned, tmp_path / "rsa")
+    assert signatures(unsigned) == []
+
+
+def test_a_file_that_is_no_key(unsigned: Path, tmp_path: Path) -> None:
+    with pytest.raises(Usage, match="no key file"):
+        sign_bundle(unsigned, tmp_path / "nothing")
+    (tmp_path / "text").write_text("not a key\n")
+    (tmp_path / "text").chmod(0o600)
+    with pytest.raises(SigningFailed):
+        sign_bundle(unsigned, tmp_path / "text")
+
+
+def test_without_ssh_keygen(
+    unsigned: Path, holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(ToolMissing):
+        sign_bundle(unsigned, holders.key("alice"))
+
+
+def test_a_bundle_without_root_needs_the_holder_s_name(maker: BundleMaker, holders: Holders) -> None:
+    bundle = maker.write("rootless", None)
+    with pytest.raises(Usage, match="holder is not known"):
+        sign_bundle(bundle, holders.key("alice"))
+    done = sign_bundle(bundle, holders.key("alice"), holder="alice")
+    assert (done.threshold, done.path.name) == (None, "SHA256SUMS.alice.sig")
+
+
+@pytest.mark.parametrize("name", ["", "Alice", "../alice", "a b", "-a", "a" * 64])
+def test_a_holder_s_name_is_a_name(name: str, maker: BundleMaker, holders: Holders) -> None:
+    bundle = maker.write("rootless", None)
+    with pytest.raises(Usage, match="misspelled"):
+        sign_bundle(bundle, holders.key("alice"), holder=name)
+
+
+def test_an_incomplete_bundle_is_not_signed(unsigned: Path, holders: Holders) -> None:
+    (unsigned / "payload/extras/site/notice.txt").unlink()
+    with pytest.raises(FileMissing):
+        sign_bundle(unsigned, holders.key("alice"))
+    (unsigned / "payload/extras/site/notice.txt").symlink_to("/etc/hostname")
+    with pytest.raises(FileUnexpected):
+        sign_bundle(unsigned, holders.key("alice"))
+    assert signatures(unsigned) == []
+
+
+def test_a_malformed_bundle_is_not_signed(unsigned: Path, holders: Holders) -> None:
+    path = unsigned / "trust/SHA256SUMS"
+    path.write_bytes(path.read_bytes().replace(b"  ", b" *"))
+    with pytest.raises(BundleUntrusted):
+        sign_bundle(unsigned, holders.key("alice"))
+
+
+def test_what_is_not_a_bundle(tmp_path: Path, holders: Holders) -> None:
+    with pytest.raises(FileMissing, match="not a bundle"):
+        sign_bundle(tmp_path, holders.key("alice"))
+    with pytest.raises(Usage, match="not a folder"):
+        sign_bundle(tmp_path / "nothing", holders.key("alice"))
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing was made
