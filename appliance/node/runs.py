@@ -139,7 +139,8 @@ class Run:
     def event(self, values: Mapping[str, Any]) -> None:
         """Add one line to the run's events."""
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"time": now(), **values}, ensure_ascii=False, default=str) + "\n")
+            time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            stream.write(json.dumps({"time": time, **values}, ensure_ascii=False, default=str) + "\n")
 
     @contextlib.contextmanager
     def stage(

@@ -1,0 +1,183 @@
+"""Preflight: from facts that are fine, change one thing, and exactly one check stops the installation."""
+
+from __future__ import annotations
+
+import copy
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from appliance.bundle.manifest import Manifest, parse_manifest
+from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.errors import ApplianceError, HostKeyChanged, NodeUnreachable, PreflightFailed
+from appliance.node.checks import Check, Wanted, node_checks
+from appliance.node.preflight import NodeReport, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAC = "02:00:00:00:00:01"
+NODE = NodeEntry(
+    "gpu-01",
+    "ssh",
+    ip_address("10.20.0.11"),
+    22,
+    (Interface("mgmt", Match(mac=MAC), (ip_interface("10.20.0.11/24"),)),),
+)
+INVENTORY = Inventory(
+    Path("/site/inventory.yml"),
+    "example",
+    Management((ip_network("10.20.0.0/28"),), (ip_address("10.20.0.1"),)),
+    None,
+    (NODE,),
+)
+FACTS: dict[str, Any] = {
+    "uid": 0,
+    "user": "root",
+    "python": [3, 13, 5],
+    "executable": "/usr/bin/python3",
+    "distribution": "debian",
+    "suite": "trixie",
+    "architecture": "amd64",
+    "free": 10**10,
+    "staged": 0,
+    "systemd": "running",
+    "time": 1_000_000.0,
+    "interfaces": [{"name": "lo", "mac": "00:00:00:00:00:00"}, {"name": "eno1", "mac": MAC}],
+    "connection": ["10.20.0.1", "50000", "10.20.0.11", "22"],
+    "locks": [],
+    "installed": None,
+    "reverted": None,
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(pristine_bundle: Path) -> Manifest:
+    return parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+
+
+@pytest.fixture
+def stops(manifest: Manifest) -> Callable[..., list[str]]:
+    """Names of the checks that stop, for facts with some things changed."""
+
+    def run(node: NodeEntry = NODE, **changed: Any) -> list[str]:
+        facts = copy.deepcopy(FACTS) | changed
+        wanted = Wanted(manifest, "d" * 64, 1000, INVENTORY, 1_000_000.0)
+        return [check.name for check in node_checks(node, facts, wanted) if check.stops]
+
+    return run
+
+
+def test_a_fit_node_passes(stops: Callable[..., list[str]]) -> None:
+    assert stops() == []
+
+
+CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "Python too old for Ansible": ({"python": [3, 9, 2]}, ["python3", "python-of-bundle"]),
+    "Python too new for Ansible": ({"python": [3, 15, 0]}, ["python3", "python-of-bundle"]),
+    "another Python than the wheels'": ({"python": [3, 12, 1]}, ["python-of-bundle"]),
+    "another distribution": ({"distribution": "ubuntu"}, ["distribution"]),
+    "another suite": ({"suite": "bookworm"}, ["distribution"]),
+    "another architecture": ({"architecture": "arm64"}, ["architecture"]),
+    "no systemd": ({"systemd": ""}, ["systemd"]),
+    "systemd going down": ({"systemd": "stopping"}, ["systemd"]),
+    "no root and no sudo": ({"uid": 1000, "user": "alice"}, ["root"]),
+    "disk full": ({"free": 1000}, ["disk-space"]),
+    "no such card": ({"interfaces": [{"name": "eno1", "mac": "02:00:00:00:00:99"}]}, ["interface-mgmt"]),
+    "the address twice": (
+        {"interfaces": [{"name": "eno1", "mac": MAC}, {"name": "br0", "mac": MAC}]},
+        ["interface-mgmt"],
+    ),
+    "station seen from elsewhere": (
+        {"connection": ["10.20.0.2", "1", "10.20.0.11", "22"]},
+        ["operator-address"],
+    ),
+    "station seen from outside": (
+        {"connection": ["192.0.2.1", "1", "10.20.0.11", "22"]},
+        ["operator-address"],
+    ),
+    "station not seen": ({"connection": []}, ["operator-address"]),
+    "packages being installed": ({"locks": ["/var/lib/dpkg/lock"]}, ["package-locks"]),
+    "newer installed": ({"installed": {"product": "demo", "sequence": 8}}, ["not-older"]),
+}
+
+
+@pytest.mark.parametrize("case", CATALOGUE)
+def test_an_unfit_node_is_stopped_by_name(stops: Callable[..., list[str]], case: str) -> None:
+    changed, names = CATALOGUE[case]
+    assert stops(**changed) == names
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"systemd": "degraded"},
+        {"connection": ["::ffff:10.20.0.1", "1", "::ffff:10.20.0.11", "22"]},
+        {"installed": {"product": "demo", "sequence": 7}},
+        {"installed": {"product": "other", "sequence": 99}},
+        {"time": 0.0},
+        {"reverted": {"fired": "2026-01-01T00:00:00Z"}},
+    ],
+)
+def test_what_is_only_information_or_fine_stops_nothing(
+    stops: Callable[..., list[str]], changed: dict[str, Any]
+) -> None:
+    assert stops(**changed) == []
+
+
+def test_a_node_on_its_own_needs_no_operator_address(stops: Callable[..., list[str]]) -> None:
+    local = NodeEntry("gpu-01", "local", NODE.address, 22, NODE.interfaces)
+    assert stops(local, connection=[]) == []
+
+
+def test_what_is_staged_already_is_not_asked_for_again(manifest: Manifest) -> None:
+    size = 10**12
+    wanted = Wanted(manifest, "d" * 64, size, INVENTORY, 0.0)
+    checks = {check.name: check for check in node_checks(NODE, FACTS | {"staged": size}, wanted)}
+    assert checks["disk-space"].passed
+    checks = {check.name: check for check in node_checks(NODE, FACTS, wanted)}
+    assert not checks["disk-space"].passed
+
+
+def test_a_node_without_the_name_is_found_by_name_too(stops: Callable[..., list[str]]) -> None:
+    named = NodeEntry(
+        "gpu-01",
+        "ssh",
+        NODE.address,
+        22,
+        (Interface("mgmt", Match(name="eno2"), NODE.interfaces[0].addresses),),
+    )
+    assert stops(named) == ["interface-mgmt"]
+    assert stops(named, interfaces=[{"name": "eno2", "mac": MAC}]) == []
+
+
+def failed(name: str, passed: bool | None = False) -> Check:
+    return Check(name, passed, f"found {name}", f"wanted {name}", f"do {name}")
+
+
+@pytest.mark.parametrize(
+    ("checks", "error"),
+    [
+        ([failed("reachable")], NodeUnreachable),
+        ([failed("host-key")], HostKeyChanged),
+        ([failed("host-key"), failed("reachable")], PreflightFailed),
+        ([failed("disk-space")], PreflightFailed),
+        ([failed("python3"), failed("system", None)], PreflightFailed),
+    ],
+)
+def test_the_error_is_named_by_what_failed(checks: list[Check], error: type[ApplianceError]) -> None:
+    reports = [NodeReport(NODE, (check,)) for check in checks]
+    with pytest.raises(error) as caught:
+        refuse(reports)
+    assert type(caught.value) is error
+    for check in checks:
+        assert check.name in (caught.value.found or "")
+        if check.passed is False:
+            assert check.wanted in (caught.value.wanted or "")
+            assert check.hint in (caught.value.hint or "")
+
+
+def test_passed_checks_refuse_nothing() -> None:
+    refuse([NodeReport(NODE, (Check("x", True, "", ""), Check("y", False, "", "", level="information")))])
