@@ -257,9 +257,11 @@ def become(who: str, running: dict[str, str]) -> None:
         with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
             fields = dict(line.split(":", 1) for line in status)
         user, group_id = int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])
-    else:
-        entry = pwd.getpwnam(running.get("User") or "")
+    elif running.get("User"):
+        entry = pwd.getpwnam(running["User"])
         user, group_id = entry.pw_uid, entry.pw_gid
+    else:
+        raise OSError(errno.ESRCH, "there is no such service")
     if user == 0:
         raise OSError(errno.EPERM, "the service runs as root")
     os.setgroups([])
@@ -278,7 +280,7 @@ def start_party(who: str, running: dict[str, str], request: dict[str, Any]) -> i
         try:
             become(who, running)
         except (OSError, KeyError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error.args[0])
             os.write(writer, json.dumps({"trouble": reason}).encode())
         else:
             take_part(who, request, writer)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from appliance import __version__
+from appliance.errors import NodeUnreachable
 from appliance.node import qualification
 from appliance.node.probe import OutboundProbe, now, store_probe
 from appliance.node.qualification.rules import LISTING
@@ -91,10 +92,12 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
         The report; ``report.failed`` holds the broken promises.
 
     Raises:
+        NodeUnreachable: there is no connection; nothing was tested.
         OSError: the report cannot be written.
     """
     folder = record_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
+    _reach(node, connection)
     started, clock = now(), time.monotonic()
     bundle = Bundle(digest, _model_path(manifest, digest), manifest.inference.name)
     with tempfile.TemporaryDirectory(prefix="appliance-qualify-") as private:
@@ -125,6 +128,20 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
     )
     write_report(report, folder)
     return report
+
+
+def _reach(node: NodeEntry, connection: Connection) -> None:
+    """Connect once before all the rest: one clear error instead of one per promise."""
+    try:
+        done = connection.run("true", timeout=30)
+    except subprocess.TimeoutExpired as error:
+        raise NodeUnreachable(f"{node.name} does not answer", wanted="an answer within 30 s") from error
+    if done.returncode != 0:
+        raise NodeUnreachable(
+            f"{node.name} cannot be reached to be qualified",
+            found=done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}",
+            wanted=f"a login at {node.address} port {node.port}",
+        )
 
 
 def write_report(report: QualificationReport, folder: Path) -> None:

@@ -1,0 +1,151 @@
+"""The running service and the staged copy, judged; recorded on a practice node, one thing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from appliance.node.qualification import installed, service
+from appliance.node.qualification.ask import Answers
+from appliance.node.qualification.subject import UNIT, Bundle
+
+HERE = Path(__file__).parent
+LIVE = (HERE / "recorded" / "service.txt").read_text(encoding="utf-8")
+DIGEST = "ddaadf14f00b1321b553f5b8bdc6fab0aea4e4cfe31f4493676fee6c4458ec0d"
+MODEL = f"/var/lib/appliance/staged/{DIGEST}/payload/model/tiny.gguf"
+BUNDLE = Bundle(DIGEST, MODEL, "demo")
+
+
+def broken(live: service.Service, *, skipped: bool = False) -> set[str]:
+    findings = {
+        "active": service.judge_active(live),
+        "user": service.judge_user(live),
+        "model": service.judge_model_path(live, MODEL),
+        "switches": service.judge_switches(live),
+        "confined": service.judge_confined(live),
+    }
+    return {name for name, each in findings.items() if not each.kept and bool(each.reason) is skipped}
+
+
+def test_the_recorded_service_keeps_every_promise() -> None:
+    assert not broken(service.parse_live(LIVE))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "promise"),
+    [
+        ("ActiveState=active", "ActiveState=failed", "active"),
+        ("SubState=running", "SubState=auto-restart", "active"),
+        ("UnitFileState=enabled", "UnitFileState=disabled", "active"),
+        ("Uid:\t990\t990\t990\t990", "Uid:\t990\t990\t0\t990", "user"),
+        ("User=appliance-inference", "User=nobody", "user"),
+        ("/usr/sbin/nologin", "/bin/bash", "user"),
+        (f"--model\n{MODEL}", "--model\ntiny.gguf", "model"),
+        (f"--model\n{MODEL}", f"--model\n{MODEL}\n--model=other/model", "model"),
+        ("HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=0", "switches"),
+        ("DO_NOT_TRACK=1\n", "", "switches"),
+        ("=== command", "HTTPS_PROXY=http://10.0.0.1\n=== command", "switches"),
+        ("=== command", "all_proxy=socks5://10.0.0.1\n=== command", "switches"),
+        ("=== command", "VLLM_SERVER_DEV_MODE=1\n=== command", "switches"),
+        ("CapBnd:\t0000000000000000", "CapBnd:\t0000000000002000", "confined"),
+        ("CapEff:\t0000000000000000", "CapEff:\t0000000000002000", "confined"),
+        ("NoNewPrivs:\t1", "NoNewPrivs:\t0", "confined"),
+        ("Seccomp:\t2", "Seccomp:\t0", "confined"),
+        ("IPAddressDeny=0.0.0.0/0 ::/0", "IPAddressDeny=0.0.0.0/0", "confined"),
+        ("IPAddressAllow=::1/128 127.0.0.0/8", "IPAddressAllow=::1/128 10.0.0.0/8", "confined"),
+    ],
+)
+def test_one_change_breaks_one_promise(before: str, after: str, promise: str) -> None:
+    assert before in LIVE
+    assert broken(service.parse_live(LIVE.replace(before, after))) == {promise}
+
+
+def test_a_service_as_root_has_no_user_of_its_own() -> None:
+    text = LIVE.replace("Uid:\t990\t990\t990\t990", "Uid:\t0\t0\t0\t0").replace(
+        "User=appliance-inference", "User="
+    )
+    line = next(each for each in text.splitlines() if each.startswith("appliance-inference:x"))
+    assert broken(service.parse_live(text.replace(line, "root:x:0:0:root:/root:/bin/bash"))) == {"user"}
+
+
+def test_what_is_promised_of_a_process_that_is_not_there_is_not_run() -> None:
+    stopped = LIVE.partition("=== status")[0].replace("MainPID=7272", "MainPID=0")
+    stopped = stopped.replace("ActiveState=active", "ActiveState=inactive")
+    live = service.parse_live(stopped)
+    assert broken(live) == {"active"}
+    assert broken(live, skipped=True) == {"user", "model", "switches", "confined"}
+    assert broken(service.parse_live("")) == {"active"}
+
+
+def test_the_role_sets_every_switch_that_is_wanted() -> None:
+    """Judged here and set there: the two lists must not drift apart."""
+    variables = yaml.safe_load((HERE.parents[2] / "roles/inference_server/vars/main.yml").read_text())
+    switches = {each["name"]: each["value"] for each in variables["inference_server_switches"]}
+    assert service.SWITCHES.items() <= switches.items()
+    assert {each["name"] for each in variables["inference_server_unset"]} == service.OPENINGS
+    assert variables["inference_server_unit"] == UNIT
+
+
+def answers(**changed: Any) -> Answers:
+    said = {"choices": [{"message": {"content": "This answer."}}]}
+    chat = {"status": 200, "body": said, "trouble": "", "seconds": 0.1}
+    return Answers({"status": 200, "body": {"data": [{"id": "demo"}]}}, chat | changed)
+
+
+def test_an_answer_is_words_from_the_signed_model() -> None:
+    assert service.judge_answer(answers(), "demo").kept
+    assert not service.judge_answer(answers(), "other").kept
+    assert not service.judge_answer(answers(body={"choices": [{"message": {"content": " "}}]}), "demo").kept
+    assert not service.judge_answer(answers(body={"choices": []}), "demo").kept
+    refused = service.judge_answer(answers(status=0, trouble="Connection refused"), "demo")
+    assert (refused.kept, refused.found) == (False, "status none: Connection refused")
+
+
+def test_a_second_model_on_offer_is_found() -> None:
+    two = dataclasses.replace(answers(), models={"body": {"data": [{"id": "demo"}, {"id": "x"}]}})
+    assert not service.judge_answer(two, "demo").kept
+
+
+STAGED = f"{BUNDLE.staged}.complete\n{DIGEST}  {BUNDLE.staged}/trust/SHA256SUMS\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (STAGED, "complete, with the verified digest"),
+        (STAGED.partition("\n")[2], "not marked complete"),
+        (STAGED.replace(f"{DIGEST}  ", f"{'0' * 64}  "), f"trust/SHA256SUMS is {'0' * 64}"),
+        (STAGED.partition("\n")[0], "trust/SHA256SUMS is not there"),
+    ],
+)
+def test_the_staged_copy_is_the_verified_one(text: str, found: str) -> None:
+    finding = installed.judge_staged(text, BUNDLE)
+    assert finding.found == found
+    assert finding.kept is (text == STAGED)
+
+
+def test_nobody_can_write_into_the_staged_copy() -> None:
+    assert installed.judge_read_only("FILES=166\n").kept
+    assert installed.judge_read_only("/x/manifest.json\nFILES=166\n").found == "/x/manifest.json"
+    assert not installed.judge_read_only("FILES=0\n").kept
+
+
+def test_everything_is_enabled() -> None:
+    text = (HERE / "recorded" / "enabled.txt").read_text(encoding="utf-8")
+    assert installed.judge_enabled(text).kept
+    for unit in (UNIT, "ufw.service", "systemd-networkd.service", "ssh.service"):
+        assert not installed.judge_enabled(text.replace(f"{unit} enabled", f"{unit} disabled")).kept, unit
+    by_socket = text.replace("ssh.service enabled", "ssh.service disabled").replace(
+        "ssh.socket disabled", "ssh.socket enabled"
+    )
+    assert installed.judge_enabled(by_socket).kept
+
+
+def test_a_change_that_waits_to_be_undone_is_found() -> None:
+    assert installed.judge_confirmed('{"pending": false, "fired": null}').kept
+    assert not installed.judge_confirmed('{"pending": true}').kept
+    assert not installed.judge_confirmed("").kept
