@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.node import probe_attempts
 from appliance.node.probe import (
     ATTEMPT_SECONDS,
+    MEANING,
     Attempt,
     Endpoint,
     NameLookup,
@@ -198,6 +199,8 @@ def _attempt(
 ) -> Attempt:
     """An attempt as the node tells it, with what the witness at the other end saw."""
     nonce = values.pop("nonce")
+    if values["outcome"] not in MEANING:  # the node may not be what it says it is
+        values |= {"outcome": "error", "detail": "an answer nobody asked for"}
     attempt = Attempt(**values)
     if attempt.target == "own":
         heard = nonce in answer["heard"]

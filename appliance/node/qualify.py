@@ -147,7 +147,7 @@ def _reach(node: NodeEntry, connection: Connection) -> None:
 def write_report(report: QualificationReport, folder: Path) -> None:
     """``report.txt`` for people, ``report.json`` with everything, ``report.xml`` as JUnit."""
     (folder / "report.txt").write_text(render_text(report), encoding="utf-8")
-    values = json.dumps(report.as_dict(), indent=2, sort_keys=True, ensure_ascii=False)
+    values = json.dumps(report.as_dict(), indent=2, sort_keys=True)
     (folder / "report.json").write_text(values + "\n", encoding="utf-8")
     (folder / "report.xml").write_text(render_junit(report), encoding="utf-8")
 

@@ -1,4 +1,8 @@
-"""The report as an auditor reads it: identity, result, what is broken, before and after, every item."""
+"""The report as an auditor reads it: identity, result, what is broken, before and after, every item.
+
+A node may have been taken over and answer anything: nothing of what it said reaches the reader's
+terminal as a control character.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ SECTIONS: Final[dict[str, str]] = {
     "qualification": "The qualification itself",
 }
 
+_UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 _MARK: Final = {"passed": "PASS", "failed": "FAIL", "not-run": "----"}
 
 
@@ -136,6 +141,7 @@ def _table(head: Sequence[str], second: Sequence[str] | None, rows: Sequence[Row
 def _wrapped(label: str, value: str) -> list[str]:
     """``label`` and then the value, its own lines kept, wrapped under itself."""
     indent = " " * len(label)
+    value = "".join(each if each.isprintable() or each == "\n" else _UNPRINTABLE for each in value)
     lines = [
         piece
         for line in (value.splitlines() or [""])

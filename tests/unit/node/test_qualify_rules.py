@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.node.qualification import rules
-from appliance.node.qualification.finding import Finding
+
+if TYPE_CHECKING:
+    from appliance.node.qualification.finding import Finding
 
 RECORDED = Path(__file__).with_name("recorded")
 NETWORKS = (ip_network("10.77.1.0/29"), ip_network("fd77:1::/124"))
