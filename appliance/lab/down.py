@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
+from appliance.errors import InProgress
 from appliance.lab import cgroup, namespaces, network
 from appliance.lab.places import locked, read_state
 from appliance.lab.plan import check_name
@@ -47,10 +48,9 @@ def take_down(places: Places, name: str) -> bool:
     require_tools(DOWN_TOOLS)
     try:
         with locked(folder, wait=_LOCK_WAIT):
-            remove_lab(folder)
+            _remove(folder)
     except FileNotFoundError:
         return False  # another run removed it while this one waited
-    _remove_if_empty(places.labs)
     return True
 
 
@@ -60,7 +60,7 @@ def take_all_down(places: Places) -> list[str]:
     return [name for name in places.names() if take_down(places, name)]
 
 
-def remove_lab(folder: Path) -> None:
+def _remove(folder: Path) -> None:
     """Remove all there is of the lab kept in ``folder``.  The caller holds its lock."""
     lab = read_state(folder)
     if lab is not None:
@@ -69,9 +69,6 @@ def remove_lab(folder: Path) -> None:
             with namespaces.joined(lab.netns):
                 network.remove_bridge(lab)
     shutil.rmtree(folder)
-
-
-def _remove_if_empty(labs: Path) -> None:
-    # Other labs in it, or another run that just removed it: both are fine.
-    with contextlib.suppress(OSError):
-        labs.rmdir()
+    # Other labs are in there, or another run has just removed it: both are fine.
+    with contextlib.suppress(OSError, InProgress), locked(folder.parent, wait=_LOCK_WAIT):
+        folder.parent.rmdir()

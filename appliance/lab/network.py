@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from appliance.lab.plan import Lab
 
 _SYSCTL = Path("/proc/sys/net")
+_FAMILIES = ("-4", "-6")
+# After the rule for this machine's own addresses (0), before all other routing (32766).
+_PRIORITY = 77
 
 
 def used_networks() -> list[str]:
@@ -23,7 +26,7 @@ def used_networks() -> list[str]:
     addresses = json.loads(run_ip("-json", "address", "show"))
     routes = [
         route
-        for family in ("-4", "-6")
+        for family in _FAMILIES
         for route in json.loads(run_ip("-json", family, "route", "show", "table", "all") or "[]")
     ]
     return networks_in(addresses, routes)
@@ -56,8 +59,10 @@ def lay_bridge(lab: Lab) -> None:
         )
     # The address is given in the same call that makes the bridge: it marks the bridge as this lab's.
     run_ip("link", "add", "name", lab.bridge, "address", lab.bridge_mac, "type", "bridge")
-    for family in ("ipv4", "ipv6"):
-        (_SYSCTL / family / "conf" / lab.bridge / "forwarding").write_text("0", "ascii")
+    # What comes from the segment and is not for the operator ends here, also where this machine is a
+    # router: the forwarding switch of one interface is IPv4's only, and other programs turn it.
+    for family in _FAMILIES:
+        run_ip(family, "rule", "add", "priority", str(_PRIORITY), "iif", lab.bridge, "blackhole")
     (_SYSCTL / "ipv6/conf" / lab.bridge / "disable_ipv6").write_text("0", "ascii")
     (_SYSCTL / "ipv6/conf" / lab.bridge / "accept_ra").write_text("0", "ascii")
     lines = [f"address add {address}/24 dev {lab.bridge}" for address in (lab.operator[0], lab.foreign[0])]
@@ -69,12 +74,19 @@ def lay_bridge(lab: Lab) -> None:
 
 
 def remove_bridge(lab: Lab) -> None:
-    """Remove the lab's bridge and what is plugged into it; a stranger of the same name is left alone."""
-    for link in links_to_remove(json.loads(run_ip("-json", "link", "show")), lab):
+    """Remove the lab's bridge and all that goes with it; a stranger of the same name is left alone."""
+    links = json.loads(run_ip("-json", "link", "show"))
+    if is_strangers(links, lab):
+        return
+    for family in _FAMILIES:
+        for rule in json.loads(run_ip("-json", family, "rule", "show")):
+            if (rule["priority"], rule.get("iif")) == (_PRIORITY, lab.bridge):
+                run_ip(family, "rule", "delete", "priority", str(_PRIORITY), "iif", lab.bridge)
+    for link in links_of(links, lab):
         # The kernel takes a cable away by itself some time after its node's end is gone, so this one
         # may have gone in between; that it is gone is all that is wanted.
         subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-    left = links_to_remove(json.loads(run_ip("-json", "link", "show")), lab)
+    left = links_of(json.loads(run_ip("-json", "link", "show")), lab)
     if left:
         raise LabFailed(
             "interfaces of the lab could not be removed",
@@ -83,25 +95,19 @@ def remove_bridge(lab: Lab) -> None:
         )
 
 
-def links_to_remove(links: list[dict[str, Any]], lab: Lab) -> list[str]:
+def is_strangers(links: list[dict[str, Any]], lab: Lab) -> bool:
+    """Whether the bridge of the lab's name is another's, in the JSON output of ``ip link``.  Pure."""
+    return any(link["ifname"] == lab.bridge and link["address"] != lab.bridge_mac for link in links)
+
+
+def links_of(links: list[dict[str, Any]], lab: Lab) -> list[str]:
     """Names of the lab's interfaces in the JSON output of ``ip link``: cables, then the bridge.  Pure.
 
-    The bridge is recognised by name and address, cables by name and by the bridge they are in (or by
-    being in none: half-made).  Without the bridge, cables are recognised by their name alone if they
-    are in none.
+    A cable that somebody plugged into another bridge is not the lab's any more.
     """
-    by_name = {link["ifname"]: link for link in links}
-    cables = [
-        node.link
-        for node in lab.nodes
-        if node.link in by_name and by_name[node.link].get("master", lab.bridge) == lab.bridge
-    ]
-    bridge = by_name.get(lab.bridge)
-    if bridge is None:
-        return cables
-    if bridge["address"] != lab.bridge_mac:
-        return []
-    return [*cables, lab.bridge]
+    masters = {link["ifname"]: link.get("master", lab.bridge) for link in links}
+    names = [node.link for node in lab.nodes if masters.get(node.link) == lab.bridge]
+    return [*names, lab.bridge] if lab.bridge in masters else names
 
 
 def run_ip(*arguments: str, text: str | None = None) -> str:

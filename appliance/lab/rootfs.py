@@ -63,7 +63,7 @@ def _build(places: Places, recipe: Recipe) -> Path:
         partial = Path(name)
         sources = partial / "archive.list"
         sources.write_text(_archive_sources(recipe), "utf-8")
-        _run_build(build_command(recipe, str(partial / "root"), str(sources)))
+        run_build(build_command(recipe, str(partial / "root"), str(sources)))
         _finish(partial / "root", recipe)
         target = _root_path(places, recipe)
         target.parent.mkdir(exist_ok=True)
@@ -71,7 +71,12 @@ def _build(places: Places, recipe: Recipe) -> Path:
     return target
 
 
-def _run_build(command: list[str]) -> None:
+def run_build(command: list[str]) -> None:
+    """Run a build's command to its end.
+
+    Raises:
+        LabFailed: it fails; the message carries the end of what it printed.
+    """
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as build:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
+import signal
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 from appliance.lab import cgroup, machines, namespaces, network, site
-from appliance.lab.down import remove_lab
+from appliance.lab.down import take_down
 from appliance.lab.identity import new_key_pair
 from appliance.lab.places import claim_folder, locked, node_folder, read_state, write_state
 from appliance.lab.plan import Lab, check_count, check_name, choose_segment
@@ -70,21 +72,32 @@ def bring_up(places: Places, name: str, *, count: int, timeout: float, progress:
 @contextlib.contextmanager
 def _claimed(places: Places, name: str, count: int, root: Path) -> Iterator[tuple[Lab, Path, int]]:
     """A new lab's folder with its state written, locked; removed again if the block raises."""
-    with contextlib.ExitStack() as locks:
-        with locked(places.labs, wait=_LOCK_WAIT, create=True):
+    with contextlib.ExitStack() as stack:
+        with locked(places.labs, wait=_LOCK_WAIT, create=True), _interrupts_held():
             folder = claim_folder(places, name)
-            lock = locks.enter_context(locked(folder, wait=_LOCK_WAIT))
-            try:
-                lab = _new_lab(places, name, count, root)
-                write_state(folder, lab)
-            except BaseException:
-                remove_lab(folder)
-                raise
-        try:
-            yield lab, folder, lock
-        except BaseException:
-            remove_lab(folder)
-            raise
+            # Left in the opposite order: the lock here is given up first, and removing waits for it.
+            # A keeper just started holds it until it is where removing finds it.
+            stack.push(functools.partial(_remove_if_raised, places, name))
+            lock = stack.enter_context(locked(folder, wait=_LOCK_WAIT))
+        with locked(places.labs, wait=_LOCK_WAIT):
+            lab = _new_lab(places, name, count, root)
+            write_state(folder, lab)
+        yield lab, folder, lock
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C and polite ends wait for the end of the block, so that nothing in it is half-done."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _remove_if_raised(places: Places, name: str, raised: type[BaseException] | None, *_: object) -> None:
+    if raised is not None:
+        take_down(places, name)
 
 
 def _new_lab(places: Places, name: str, count: int, root: Path) -> Lab:
