@@ -124,6 +124,12 @@ def holders(tmp_path_factory: pytest.TempPathFactory) -> Holders:
     return Holders(folder)
 
 
+@pytest.fixture(scope="session")
+def maker_in(holders: Holders) -> Callable[[Path], BundleMaker]:
+    """Makes bundles under a folder of one's own choice."""
+    return lambda folder: BundleMaker(folder, holders)
+
+
 @pytest.fixture
 def maker(tmp_path: Path, holders: Holders) -> BundleMaker:
     """Makes bundles under this test's own folder."""
