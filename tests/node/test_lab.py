@@ -145,6 +145,35 @@ def test_nothing_is_forwarded_from_a_node_even_by_a_router(router: Operator) -> 
         router.run(["appliance", "lab", "down", "caged"])
 
 
+# A router advertisement (RFC 4861, section 4.2) to all nodes on the link, with the hop limit it needs.
+ADVERTISE = """
+import socket, struct
+link = socket.if_nametoindex("host0")
+sender = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+sender.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, link))
+"""
+
+
+def test_a_node_cannot_give_the_operator_a_route(operator: Operator, new_lab: NewLab) -> None:
+    with new_lab() as lab:
+
+        def routes_after_advertising() -> str:
+            # The answered ping tells that the packet sent before it has been received.
+            lab.node.run(f"python3 -c '{ADVERTISE}' && {PING} {lab.operator[1]}")
+            return operator.run(["ip", "-6", "route", "show", "default"]).stdout
+
+        assert routes_after_advertising() == ""
+        # The counterpart: an operator's side that believes advertisements gets its route.
+        (link,) = [
+            link["ifname"]
+            for link in json.loads(operator.run(["ip", "-json", "address"]).stdout)
+            if lab.operator[0] in {info["local"] for info in link["addr_info"]}
+        ]
+        operator.run(["sh", "-c", f"echo 1 > /proc/sys/net/ipv6/conf/{link}/accept_ra"])
+        assert f"dev {link}" in routes_after_advertising()
+
+
 def test_only_the_disk_survives_a_reboot(fresh_lab: PracticeLab) -> None:
     node = fresh_lab.node
     before = node.leader
