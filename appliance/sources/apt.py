@@ -116,7 +116,8 @@ class AptRoot:
         """Fetch the package lists and check the archive's signatures.
 
         Raises:
-            ArchiveUntrusted: the archive answers, but no signature verifies with the keyring.
+            ArchiveUntrusted: the archive answers, but its signature does not verify with the keyring, or
+                its lists are not the signed ones.
             SourceUnreachable: the archive does not answer.
         """
         try:
@@ -124,9 +125,9 @@ class AptRoot:
         except AptFailed as fault:
             if self._answers():
                 raise ArchiveUntrusted(
-                    f"the Debian archive's signature does not verify with {self._keyring}",
+                    f"what the Debian archive sends does not verify with {self._keyring}",
                     found=str(fault),
-                    hint="install the archive's current keyring, or find out who answers in its place",
+                    hint="install the archive's current keyring, try again later, or find out who answers",
                 ) from fault
             raise SourceUnreachable(
                 "the Debian archive does not answer",
@@ -236,7 +237,8 @@ class AptRoot:
                 )
             except AptFailed:
                 return False
-        return True
+            releases = list((root.folder / "state" / "lists").glob("*Release"))
+        return len(releases) == len(self._repositories)
 
     def _run(self, program: str, *arguments: str) -> str:
         run = subprocess.run(

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from io import BufferedRandom
 
     from appliance.definition.lock import Artefact
-    from appliance.sources.python_indexes import Indexes
     from appliance.sources.station import Station
 
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16  # bytes; what a broken connection loses at most
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
 _TRIES: Final = 4  # connections per file that may break before giving up
 
@@ -43,12 +42,12 @@ class Offer:
 class WheelFetcher:
     """The station's indexes, asked for wheels.  One per thread."""
 
-    def __init__(self, indexes: Indexes, station: Station) -> None:
-        self._indexes = indexes
+    def __init__(self, station: Station) -> None:
+        self._indexes = station.indexes
         self._station = station
         self._session = requests.Session()
-        if indexes.certificates:
-            self._session.verify = indexes.certificates
+        if self._indexes.certificates:
+            self._session.verify = self._indexes.certificates
 
     def fetch(self, wheel: Artefact) -> None:
         """Bring a locked wheel into the store, going on where an earlier try stopped.

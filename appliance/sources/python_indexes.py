@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Later sections override earlier ones; ":env:" is pip's name for PIP_* variables.
 _SECTIONS: Final = ("global", "install", "download", ":env:")
+# uv's variables that do not change where it looks or what it chooses.
+_HARMLESS: Final = ("UV_CACHE_DIR", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT")
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,13 @@ class Indexes:
             "SSL_CERT_FILE": self.certificates or os.environ.get("SSL_CERT_FILE", ""),
             "UV_INSECURE_HOST": " ".join(self.trusted_hosts),
         }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("UV_") or name in _HARMLESS
+        }
         kept.update({name: value for name, value in settings.items() if value})
-        cache = os.environ.get("UV_CACHE_DIR")
-        return {**kept, "UV_NO_CONFIG": "1", **({"UV_CACHE_DIR": cache} if cache else {})}
+        return {**kept, "UV_NO_CONFIG": "1"}
 
 
 def station_indexes() -> Indexes:

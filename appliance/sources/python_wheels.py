@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.kinds import UNKNOWN, Source, by_path
-from appliance.sources.python_indexes import local_path, station_indexes
+from appliance.sources.python_indexes import local_path
 from appliance.sources.python_resolver import Wheel, resolve_wheels
 from appliance.sources.together import together
 from appliance.sources.wheel_metadata import licence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from appliance.definition.bundle_definition import Python
     from appliance.sources.kinds import Where
-    from appliance.sources.python_indexes import Indexes
 
 REQUIREMENTS: Final = "requirements.txt"
 GENERATOR: Final = "requirements 1"
@@ -56,13 +55,13 @@ class PythonWheels(Source):
 
     def closure(self, demanded: Sequence[str]) -> list[Artefact]:
         """The wheels of a resolution.  Those on whose size the index is silent are fetched for it."""
-        indexes = station_indexes()
-        return [self._pin(wheel, indexes) for wheel in resolve_wheels(demanded, self.target, indexes)]
+        resolved = resolve_wheels(demanded, self.target, self.station.indexes)
+        return [self._pin(wheel) for wheel in resolved]
 
-    def _pin(self, wheel: Wheel, indexes: Indexes) -> Artefact:
+    def _pin(self, wheel: Wheel) -> Artefact:
         size, sha256 = wheel.size, wheel.sha256
         if size is None or sha256 is None:
-            sha256, size = self._measure(wheel, indexes)
+            sha256, size = self._measure(wheel)
         return Artefact(
             path=wheel.file,
             name=wheel.project,
@@ -73,7 +72,7 @@ class PythonWheels(Source):
             origin={"kind": "python", "project": wheel.project},
         )
 
-    def _measure(self, wheel: Wheel, indexes: Indexes) -> tuple[str, int]:
+    def _measure(self, wheel: Wheel) -> tuple[str, int]:
         """SHA-256 and size in bytes of a wheel, which is in the store afterwards."""
         if (path := local_path(wheel.url)) is not None:
             sha256, size = self.station.store.add_file(path)
@@ -82,7 +81,7 @@ class PythonWheels(Source):
 
             with self.station.store.scratch() as scratch:
                 with scratch.open("w+b") as file:
-                    WheelFetcher(indexes, self.station).download(wheel.url, file)
+                    WheelFetcher(self.station).download(wheel.url, file)
                 sha256, size = self.station.store.add_file(scratch)
         if wheel.sha256 not in {None, sha256}:
             raise DigestMismatch(
@@ -98,10 +97,9 @@ class PythonWheels(Source):
             return
         from appliance.sources.python_download import WheelFetcher
 
-        indexes = station_indexes()
         # Longest first, so that no connection ends alone with the biggest file.
         queue = sorted(absent, key=lambda wheel: -wheel.size)
-        tasks = [partial(WheelFetcher(indexes, self.station).fetch, wheel) for wheel in queue]
+        tasks = [partial(WheelFetcher(self.station).fetch, wheel) for wheel in queue]
         together(tasks, _CONNECTIONS, self.station.stop)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,12 +25,14 @@ from pydantic import StringConstraints
 from appliance.definition.document import read_document, validate_document
 from appliance.definition.names import Frozen
 from appliance.errors import SettingsInvalid
+from appliance.sources.python_indexes import station_indexes
 from appliance.sources.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from appliance.progress import Progress
+    from appliance.sources.python_indexes import Indexes
 
 Address = Annotated[str, StringConstraints(pattern=r"^[a-z+]+:[^\s\[\]]+$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s\[\]]+$")]
@@ -67,6 +70,11 @@ class Station:
     progress: Progress
     folder: Path
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        """Where this station's pip looks; it is asked once."""
+        return station_indexes()
 
 
 def read_settings(environment: Mapping[str, str], *, mirror: str | None = None) -> Settings:
