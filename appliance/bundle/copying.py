@@ -19,7 +19,7 @@ from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.durable import create_file, finish_file
 from appliance.bundle.manifest import ListedFile
 from appliance.bundle.paths import slice_path
-from appliance.errors import DigestMismatch, FileMissing
+from appliance.errors import DigestMismatch, FileMissing, SettingsInvalid
 
 if TYPE_CHECKING:
     import threading
@@ -66,6 +66,7 @@ def copy_artefact(
     Raises:
         DigestMismatch: the bytes are not those that were locked.
         FileMissing: the store lacks the file.
+        SettingsInvalid: the store cannot be read.
         Stopped: ``stop`` was set.
     """
     whole = hashlib.sha256()
@@ -109,6 +110,12 @@ def _open(source: Path, wanted: ListedFile) -> Iterator[int]:
             f"the store has no file {wanted.sha256}",
             found=f"nothing at {source}",
             hint="run the build again: it fetches what is missing",
+        ) from fault
+    except PermissionError as fault:
+        raise SettingsInvalid(
+            f"the store cannot be read: {source}",
+            found=fault.strerror,
+            hint="correct its permissions, or name another store with --store",
         ) from fault
     try:
         size = os.fstat(fd).st_size

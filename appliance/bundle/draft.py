@@ -86,6 +86,6 @@ def _payload_file(component: str, artefact: Artefact, slice_size: int) -> Payloa
         name=artefact.name,
         version=artefact.version,
         licence=artefact.licence,
-        origin=artefact.origin,
+        origin={str(key): value for key, value in artefact.origin.items()},
         slices=tuple(slices) if count > 1 else (),
     )

@@ -8,7 +8,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import SpaceExhausted
+from appliance.errors import PreflightFailed, SpaceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FILE_MODE: Final = 0o644
 FOLDER_MODE: Final = 0o755
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def create_file(path: Path) -> int:
@@ -42,16 +43,16 @@ def replace_file(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one step: the old file or the new one is there, never a part.
 
     Raises:
-        SpaceExhausted: the disk is full; nothing has changed.
+        SpaceExhausted, PreflightFailed: the disk is full or write-protected; nothing has changed.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with full_disk(path.parent):
+    with writing_under(path.parent):
+        try:
             write_file(partial, data)
             partial.replace(path)
-            sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -64,25 +65,34 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def full_disk(folder: Path) -> Iterator[None]:
-    """Turn the system's "no space left" into an error a person can act on.
+def writing_under(folder: Path) -> Iterator[None]:
+    """Turn what a system says of a full or write-protected disk into errors a person can act on.
 
     Raises:
         SpaceExhausted: writing under ``folder`` met a full disk or quota.
+        PreflightFailed: writing there is not allowed.
     """
     try:
         yield
     except OSError as fault:
-        if fault.errno not in _FULL:
-            raise
-        raise SpaceExhausted(
-            f"the disk under {folder} is full",
-            found=f"{free_bytes(folder):,} bytes free",
-            hint="free some space or write elsewhere, then run the same command again; nothing was kept",
-        ) from fault
+        if fault.errno in _FULL:
+            raise SpaceExhausted(
+                f"the disk under {folder} is full",
+                found=f"{free_bytes(folder):,} bytes free",
+                hint="free some space or write elsewhere, then run the command again; nothing was kept",
+            ) from fault
+        if fault.errno in _FORBIDDEN:
+            raise PreflightFailed(
+                f"nothing can be written under {folder}",
+                found=fault.strerror,
+                hint="copy the bundle to a writable disk, or correct the folder's permissions",
+            ) from fault
+        raise
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes an ordinary user may still write where ``folder`` lies."""
+    """Bytes an ordinary user may still write where ``folder`` lies, or will lie."""
+    while not folder.exists():
+        folder = folder.parent
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.durable import write_file
+from appliance.bundle.durable import replace_file, writing_under
 from appliance.errors import KeyRefused, RootInvalid, Usage
 from appliance.trust.allowed_signers import allowed_signers
 from appliance.trust.keys import PublicKey, parse_public_file
@@ -85,9 +85,10 @@ def found_root(out: Path, holders: Iterable[str], thresholds: Iterable[str], *, 
             raise Usage(
                 f"{file} exists already", hint="a root is founded once: name another folder with --out"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(path, root_bytes(root))
-    write_file(signers_path, allowed_signers(root).encode())
+    with writing_under(out):
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, root_bytes(root))
+        replace_file(signers_path, allowed_signers(root).encode())
     return Founded(root, path, signers_path, signers_digest(root))
 
 

@@ -15,7 +15,7 @@ from appliance.bundle.durable import replace_file
 from appliance.bundle.paths import MANIFEST_PATH, signature_path
 from appliance.bundle.reader import read_contents, read_signed, require_file
 from appliance.bundle.tree import Tree
-from appliance.errors import SignerUnknown, SigningFailed, ToolMissing, Usage
+from appliance.errors import SignerUnknown, SigningFailed, ThresholdNotMet, ToolMissing, Usage
 from appliance.trust.policy import Signer, decide, judge_signature
 from appliance.trust.root import HOLDER, ROLES, namespace, parse_root
 from appliance.trust.sshsig import parse_signature, verify_signature
@@ -31,6 +31,7 @@ class SignedBundle:
     """What signing did: the new signature, and how far the bundle is by its own root.
 
     ``threshold`` is None and ``signers`` holds only this one if the bundle carries no root.
+    ``spoilt`` says what is wrong with other signatures there: with them the bundle never verifies.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class SignedBundle:
     signer: Signer
     signers: tuple[Signer, ...]
     threshold: int | None
+    spoilt: tuple[str, ...] = ()
 
 
 def sign_bundle(
@@ -78,7 +80,8 @@ def sign_bundle(
     if root is None:
         return SignedBundle(path, signed.digest, role, signer, (signer,), None)
     verdict = decide(signed.listing, {**signed.signatures, signer.holder: armoured}, root, role)
-    return SignedBundle(path, signed.digest, role, signer, verdict.signers, verdict.threshold)
+    spoilt = tuple(each.message for each in verdict.refusals if not isinstance(each, ThresholdNotMet))
+    return SignedBundle(path, signed.digest, role, signer, verdict.signers, verdict.threshold, spoilt)
 
 
 def _ssh_sign(key: Path, message: bytes, space: str) -> bytes:

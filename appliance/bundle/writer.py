@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.copying import Copied, Stopped, copy_artefact
 from appliance.bundle.draft import draft_manifest
-from appliance.bundle.durable import FOLDER_MODE, free_bytes, full_disk, sync_folder, write_file
+from appliance.bundle.durable import FOLDER_MODE, free_bytes, sync_folder, write_file, writing_under
 from appliance.bundle.listing import listing_bytes
 from appliance.bundle.manifest import (
     SLICE_SIZE,
@@ -90,6 +90,7 @@ def write_bundle(
         FileMissing: the store lacks an artefact.
         DigestMismatch: an artefact in the store differs from the lock.
         SpaceExhausted: not enough room; nothing is left behind.
+        PreflightFailed: the folder ``out`` lies in cannot be written to.
     """
     if slice_size <= 0 or slice_size % BLOCK_SIZE:
         raise ValueError("slice_size is a multiple of the block size")
@@ -98,7 +99,7 @@ def write_bundle(
         small[root_path(parse_root(root).version)] = root
     draft = draft_manifest(lock, small, slice_size)
     _check_space(out.parent, draft)
-    with _partial(out) as folder, full_disk(out.parent):
+    with writing_under(out.parent), _partial(out) as folder:
         copied = _copy_payload(folder, draft, store, slice_size, progress)
         _write_rest(folder, draft, copied, small)
         for inner, _, _ in os.walk(folder, topdown=False):

@@ -46,6 +46,7 @@ def sign(
     if done.threshold is not None:
         enough = "enough" if len(names) >= done.threshold else "not enough yet"
         lines.append(f"so far  {len(names)} of {done.threshold} needed ({enough}): {', '.join(names)}")
+    lines += [f"spoilt  {problem}" for problem in done.spoilt]
     print_result(
         "\n".join(lines),
         {
@@ -56,6 +57,7 @@ def sign(
             "key": done.signer.fingerprint,
             "signers": names,
             "threshold": done.threshold,
+            "spoilt": list(done.spoilt),
         },
         as_json=as_json,
     )

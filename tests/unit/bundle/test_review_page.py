@@ -54,6 +54,7 @@ class Reviewer:
     signers: str
     threshold: str = "2"
     fingerprint: str | None = None
+    shell: str = "sh"
 
     def review(self, bundle: Path) -> list[str]:
         """Type every step as printed; returns the last line each of them said."""
@@ -73,13 +74,13 @@ class Reviewer:
             lines.append(f"{typed}echo 'end of step {number}'\n")
         path = self.folder / "stock"
         path.mkdir(exist_ok=True)
-        for tool in TOOLS:
+        for tool in (*TOOLS, self.shell):
             where = shutil.which(tool)
             assert where, tool
             if not (path / tool).exists():
                 (path / tool).symlink_to(where)
         done = subprocess.run(
-            [str(path / "sh")],
+            [str(path / self.shell)],
             input="".join(lines),
             text=True,
             capture_output=True,
@@ -115,7 +116,11 @@ def test_the_documentation_prints_the_same_page() -> None:
     assert review_bytes().decode("ascii") in documented
 
 
-def test_a_good_bundle_passes(reviewer: Reviewer, bundle: Path, snapshot: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_good_bundle_passes(
+    shell: str, reviewer: Reviewer, bundle: Path, snapshot: Callable[[Path], object]
+) -> None:
+    reviewer.shell = shell
     before = snapshot(bundle)
     said = reviewer.review(bundle)
     assert said[:6] == PASSED

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,28 @@ def test_signing_again_replaces(unsigned: Path, holders: Holders) -> None:
     second = sign_bundle(unsigned, holders.key("bob")).path.read_bytes()
     assert first != second  # ECDSA signatures differ each time
     assert signatures(unsigned) == ["SHA256SUMS.bob.sig"]
+
+
+def test_a_spoilt_signature_beside_the_new_one_is_said(unsigned: Path, holders: Holders) -> None:
+    """Left over from another build, say: the bundle would never verify with it."""
+    sign_bundle(unsigned, holders.key("bob")).path.write_bytes(b"old\n")
+    done = sign_bundle(unsigned, holders.key("alice"))
+    assert [signer.holder for signer in done.signers] == ["alice"]
+    assert len(done.spoilt) == 1
+    assert done.spoilt[0].startswith("signature of bob: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_bundle_on_a_read_only_medium(unsigned: Path, holders: Holders) -> None:
+    script = """
+        mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 99
+        exec "$2" -c "from appliance.cli.app import main; main()" sign "$1" --key "$3" --json
+    """
+    key = str(holders.key("alice"))
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(unsigned), sys.executable, key]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert '"PreflightFailed"' in done.stdout
 
 
 def test_signing_with_an_agent(unsigned: Path, agent: Path) -> None:
