@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -38,14 +39,14 @@ folders:
 """
 
 
-def as_found(path):
+def as_found(path: Path) -> str:
     """Owner, group and mode as ``"0:0 0755"``; empty when nothing is there.
 
     Raises:
         NotADirectoryError: something else is there; a link counts as something else.
     """
     try:
-        status = os.lstat(path)
+        status = path.lstat()
     except FileNotFoundError:
         return ""
     if not stat.S_ISDIR(status.st_mode):
@@ -53,12 +54,13 @@ def as_found(path):
     return f"{status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}"
 
 
-def main():
+def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={"folders": {"type": "dict", "required": True}}, supports_check_mode=True
     )
-    wanted = {path: f"0:0 {int(mode, 8):04o}" for path, mode in module.params["folders"].items()}
+    modes = {Path(path): int(mode, 8) for path, mode in module.params["folders"].items()}
+    wanted = {path: f"0:0 {mode:04o}" for path, mode in modes.items()}
     try:
         found = {path: as_found(path) for path in wanted}
     except OSError as fault:
@@ -67,14 +69,14 @@ def main():
     if not module.check_mode:
         for path in wrong:
             if not found[path]:
-                os.mkdir(path)
+                path.mkdir()
             os.chown(path, 0, 0)
-            os.chmod(path, int(module.params["folders"][path], 8))
+            path.chmod(modes[path])
     diff = {
         "before": "".join(f"{path} {found[path] or 'absent'}\n" for path in wrong),
         "after": "".join(f"{path} {wanted[path]}\n" for path in wrong),
     }
-    module.exit_json(changed=bool(wrong), folders=wrong, diff=diff)
+    module.exit_json(changed=bool(wrong), folders=[str(path) for path in wrong], diff=diff)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,17 @@ import os
 import re
 import subprocess
 import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Repository = dict[str, Any]  # path, packages, files; as in DOCUMENTATION
+    Change = dict[str, str]  # name, before, after; as in RETURN
+    Present = dict[str, tuple[str, str]]  # name to dpkg's status and version
 
 DOCUMENTATION = r"""
 module: staged_packages
@@ -78,13 +87,14 @@ packages:
     before: {description: Version before, empty if it was not installed., type: str}
     after: {description: Version after., type: str}
 complete:
-  description: Whether C(packages) lists dependencies too. Before anything is staged only the roots are known.
+  description: Whether C(packages) lists dependencies too; before staging only the roots are known.
   returned: always
   type: bool
 """
 
-#: dpkg's state of a package that is there and configured (dpkg-query(1), Status).
-INSTALLED = "install ok installed"
+#: How dpkg's state of a package ends that is there and configured; the first word is what was asked for
+#: (install, hold), not what is (dpkg-query(1), Status).
+INSTALLED = " ok installed"
 
 #: apt-get --simulate: "Inst NAME [OLD] (NEW SOURCE [ARCH])"; OLD is absent for a new package.
 SIMULATED = re.compile(r"^Inst (?P<name>\S+)(?: \[(?P<before>[^]]+)\])? \((?P<after>\S+) ")
@@ -96,13 +106,13 @@ class Refused(Exception):
     """The packages cannot be installed; the text says why and what to do."""
 
 
-def wanted_roots(repositories):
+def wanted_roots(repositories: list[Repository]) -> dict[str, str]:
     """The roots with their staged versions, ``{name: version}``.
 
     Raises:
         Refused: a root is not in its repository, or two repositories stage different versions of it.
     """
-    wanted = {}
+    wanted: dict[str, str] = {}
     for repository in repositories:
         debs = (entry for entry in repository["files"] if entry["path"].endswith(".deb"))
         staged = {entry["name"]: entry["version"] for entry in debs}
@@ -117,20 +127,22 @@ def wanted_roots(repositories):
     return wanted
 
 
-def parse_status(listing):
+def parse_status(listing: str) -> Present:
     """``{name: (status, version)}`` from ``dpkg-query``'s tab-separated listing.
 
     A package installed for several architectures is listed several times; the one of the node's own
     architecture comes first and counts.
     """
-    packages = {}
+    packages: Present = {}
     for line in listing.splitlines():
         name, status, version = line.split("\t")
         packages.setdefault(name, (status, version))
     return packages
 
 
-def unsatisfied(wanted, present, is_older):
+def unsatisfied(
+    wanted: dict[str, str], present: Present, is_older: Callable[[str, str], bool]
+) -> list[Change]:
     """The roots to install, ``[{name, before, after}]``, sorted.
 
     Args:
@@ -141,29 +153,29 @@ def unsatisfied(wanted, present, is_older):
     missing = []
     for name, version in sorted(wanted.items()):
         status, installed = present.get(name, ("", ""))
-        if status != INSTALLED:
+        if not status.endswith(INSTALLED):
             missing.append({"name": name, "before": "", "after": version})
         elif installed != version and is_older(installed, version):
             missing.append({"name": name, "before": installed, "after": version})
     return missing
 
 
-def half_installed(present):
+def half_installed(present: Present) -> list[str]:
     """Packages an interrupted dpkg left behind, sorted; removed ones with configuration do not count."""
     settled = {"installed", "config-files", "not-installed"}
     return sorted(name for name, (status, _) in present.items() if status.split()[-1] not in settled)
 
 
-def parse_simulation(output):
+def parse_simulation(output: str) -> list[Change]:
     """``[{name, before, after}]`` from ``apt-get --simulate``, sorted."""
     found = (SIMULATED.match(line) for line in output.splitlines())
     rows = [{key: value or "" for key, value in match.groupdict().items()} for match in found if match]
     return sorted(rows, key=lambda row: row["name"])
 
 
-def apt_configuration(folder):
+def apt_configuration(folder: Path) -> str:
     """An apt.conf that knows ``folder`` and the node's dpkg database, and nothing else of the node."""
-    settings = {
+    settings: dict[str, str | list[str]] = {
         "Dir::Etc::main": "/dev/null",
         "Dir::Etc::parts": "/dev/null",
         "Dir::Etc::sourcelist": f"{folder}/sources.list",
@@ -188,12 +200,12 @@ def apt_configuration(folder):
     return "\n".join(lines) + "\n"
 
 
-def sources_list(repositories):
+def sources_list(repositories: list[Repository]) -> str:
     """One line per staged folder."""
     return "".join(f"deb [trusted=yes] file:{repository['path']} ./\n" for repository in repositories)
 
 
-def difference(changes, complete):
+def difference(changes: list[Change], complete: bool) -> dict[str, str]:
     """An Ansible diff: one line per package."""
     note = "" if complete else "(and what these depend on, known once the bundle is staged)\n"
     return {
@@ -207,23 +219,21 @@ def difference(changes, complete):
 class Apt:
     """apt-get over the staged repositories, in a private folder that is gone afterwards."""
 
-    def __init__(self, folder, repositories, lock_timeout):
+    def __init__(self, folder: Path, repositories: list[Repository], lock_timeout: int) -> None:
         self.lock_timeout = lock_timeout
         self.environment = {**os.environ, **ENVIRONMENT, "APT_CONFIG": f"{folder}/apt.conf"}
         for name in ("lists/partial", "cache/archives/partial"):
-            os.makedirs(f"{folder}/{name}")
-        with open(f"{folder}/apt.conf", "w", encoding="ascii") as file:
-            file.write(apt_configuration(folder))
-        with open(f"{folder}/sources.list", "w", encoding="ascii") as file:
-            file.write(sources_list(repositories))
+            (folder / name).mkdir(parents=True)
+        (folder / "apt.conf").write_text(apt_configuration(folder), "ascii")
+        (folder / "sources.list").write_text(sources_list(repositories), "ascii")
         self.run("update")
 
-    def run(self, *arguments):
-        command = ["apt-get", "--quiet", "--yes", "-o", f"DPkg::Lock::Timeout={self.lock_timeout}", *arguments]
-        return checked(command, self.environment)
+    def run(self, *arguments: str) -> str:
+        wait = f"DPkg::Lock::Timeout={self.lock_timeout}"
+        return checked(["apt-get", "--quiet", "--yes", "-o", wait, *arguments], self.environment)
 
 
-def checked(command, environment=None):
+def checked(command: list[str], environment: dict[str, str] | None = None) -> str:
     """Standard output of a command; Refused with what it wrote when it fails."""
     done = subprocess.run(
         command,
@@ -240,18 +250,21 @@ def checked(command, environment=None):
     return done.stdout
 
 
-def installed_packages():
+def installed_packages() -> Present:
     """``{name: (status, version)}`` of this node."""
-    return parse_status(checked(["dpkg-query", "--show", "--showformat", r"${Package}\t${Status}\t${Version}\n"]))
+    columns = r"${Package}\t${Status}\t${Version}\n"
+    return parse_status(checked(["dpkg-query", "--show", "--showformat", columns]))
 
 
-def is_older(installed, version):
+def is_older(installed: str, version: str) -> bool:
     """Whether ``installed`` comes before ``version`` in Debian's order, as dpkg says."""
     command = ["dpkg", "--compare-versions", installed, "lt", version]
     return subprocess.run(command, check=False).returncode == 0
 
 
-def bring_about(repositories, lock_timeout, check):
+def bring_about(
+    repositories: list[Repository], lock_timeout: int, check: bool
+) -> tuple[list[Change], bool]:
     """Install what is missing, or say what would be.
 
     Returns:
@@ -263,13 +276,13 @@ def bring_about(repositories, lock_timeout, check):
     broken = half_installed(present)
     if not missing and not broken:
         return [], True
-    staged = all(os.path.isfile(f"{repository['path']}/Packages") for repository in repositories)
+    staged = all(Path(repository["path"], "Packages").is_file() for repository in repositories)
     if check and not staged:
         return missing, False
     if not staged:
-        raise Refused("the bundle is not staged on this node: a Packages file is missing; run the stage before")
+        raise Refused("the bundle is not staged on this node: no Packages file; run the stage before")
     with tempfile.TemporaryDirectory(prefix="appliance-apt-", dir="/run") as folder:
-        apt = Apt(folder, repositories, lock_timeout)
+        apt = Apt(Path(folder), repositories, lock_timeout)
         if broken and not check:
             checked(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
         targets = [f"{row['name']}={row['after']}" for row in missing]
@@ -281,16 +294,19 @@ def bring_about(repositories, lock_timeout, check):
     if not check:
         left = unsatisfied(wanted, installed_packages(), is_older)
         if left:
-            raise Refused(f"apt finished, but these are still missing: {', '.join(row['name'] for row in left)}")
+            names = ", ".join(row["name"] for row in left)
+            raise Refused(f"apt finished, but these are still missing: {names}")
     repaired = [{"name": name, "before": "half-installed", "after": present[name][1]} for name in broken]
     return repaired + changes, True
 
 
-def main():
+def main() -> None:
     """Run as an Ansible module."""
-    entry = {"path": {"type": "path", "required": True}, "packages": {"type": "list", "elements": "str"}}
-    entry["packages"]["default"] = []
-    entry["files"] = {"type": "list", "elements": "dict", "required": True}
+    entry: dict[str, dict[str, Any]] = {
+        "path": {"type": "path", "required": True},
+        "packages": {"type": "list", "elements": "str", "default": []},
+        "files": {"type": "list", "elements": "dict", "required": True},
+    }
     module = AnsibleModule(
         argument_spec={
             "repositories": {"type": "list", "elements": "dict", "required": True, "options": entry},

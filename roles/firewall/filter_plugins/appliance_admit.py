@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def appliance_admit(interfaces, networks):
+
+def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> list[dict[str, Any]]:
     """Pair each management network with the interfaces that are on it.
 
     An isolated node has no gateway, so a network can be reached only over an interface with an address
@@ -23,13 +27,14 @@ def appliance_admit(interfaces, networks):
     Raises:
         AnsibleFilterError: no pair at all; with these rules nobody could reach the node.
     """
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for text in networks:
         network = ip_network(text)
         for interface in interfaces:
             subnets = [ip_interface(address).network for address in interface["addresses"]]
             if any(subnet.version == network.version and subnet.overlaps(network) for subnet in subnets):
-                pairs.append({"device": interface["device"], "network": str(network), "version": network.version})
+                pair = {"device": interface["device"], "network": str(network), "version": network.version}
+                pairs.append(pair)
     if not pairs:
         there = ", ".join(address for interface in interfaces for address in interface["addresses"])
         raise AnsibleFilterError(
@@ -42,5 +47,5 @@ def appliance_admit(interfaces, networks):
 class FilterModule:
     """Registers the filter with Ansible."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable[..., Any]]:
         return {"appliance_admit": appliance_admit}

@@ -25,6 +25,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.appliance_ruleset import argv, normalise, open_policies
 from ansible.module_utils.basic import AnsibleModule
@@ -36,7 +38,7 @@ description:
   - Declares the complete filter of the node, in both families. Rules and files of others do not survive.
 options:
   files:
-    description: ufw's files, text by path; C(/etc/default/ufw), C(/etc/ufw/ufw.conf), before and after rules.
+    description: ufw's files, text by path.
     type: dict
     required: true
   admitted:
@@ -102,44 +104,47 @@ class Refused(Exception):
     """The filter cannot be built, loaded or kept; the text says why."""
 
 
-def run(*command, stdin=""):
+def run(*command: str, stdin: str = "") -> str:
     """Standard output of a command; Refused with what it wrote when it fails."""
     done = subprocess.run(
         command, input=stdin, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise Refused(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        wrote = (done.stderr or done.stdout).strip()
+        raise Refused(f"{' '.join(command)} ended with {done.returncode}: {wrote}")
     return done.stdout
 
 
-def read(path):
+def read(path: str) -> str:
     """Text of a file, empty when there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return Path(path).read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return ""
 
 
-def write(path, text, mode=0o640):
+def write(path: str, text: str, mode: int = 0o640) -> None:
     """Replace a file whole; ufw insists that nobody else can write it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".appliance-")
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=folder, prefix=".appliance-")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    os.chmod(draft, mode)
-    os.replace(draft, path)
+    Path(draft).chmod(mode)
+    Path(draft).replace(path)
 
 
 # --- building ----------------------------------------------------------------------------------
 
 
-def families():
+def families() -> list[str]:
     """The families this kernel speaks; one booted with ipv6.disable=1 has no IPv6 to filter."""
-    return [family for family in FAMILIES if family == "v4" or os.path.exists("/proc/sys/net/ipv6")]
+    return [family for family in FAMILIES if family == "v4" or Path("/proc/sys/net/ipv6").exists()]
 
 
-def build(files, admitted, port):
+def build(
+    files: dict[str, str], admitted: list[dict[str, Any]], port: int
+) -> tuple[dict[str, str], dict[str, str]]:
     """Let ufw make the filter in a namespace of its own.
 
     ufw tells of some failures to load with exit status 0, so what the kernel then holds is judged too.
@@ -154,9 +159,9 @@ def build(files, admitted, port):
         for path, text in files.items():
             write(folder + path, text)
         for path in USER_RULES.values():
-            shutil.copy(f"{STOCK_RULES}/{os.path.basename(path)}", folder + path)
-        for name in ("lib/ufw", "etc/ufw/applications.d"):  # ufw's lock and profiles; it insists on the folders
-            os.makedirs(f"{folder}/{name}")
+            shutil.copy(f"{STOCK_RULES}/{Path(path).name}", folder + path)
+        for name in ("lib/ufw", "etc/ufw/applications.d"):  # for its lock and profiles; ufw insists
+            Path(folder, name).mkdir(parents=True)
         ufw = ["ufw", "--rootdir=/", f"--datadir={folder}"]
         commands = [[*ufw, "--force", "enable"], *[[*ufw, *argv(pair, port)] for pair in admitted]]
         saves = [f"{FAMILIES[family]}-save -t filter >{folder}/{family}" for family in families()]
@@ -168,39 +173,44 @@ def build(files, admitted, port):
         made = {**files, **{path: read(folder + path) for path in USER_RULES.values()}}
     for family, rules in live.items():
         if open_policies(rules):
-            raise Refused(f"ufw built a filter ({family}) that leaves {', '.join(open_policies(rules))} open")
+            chains = ", ".join(open_policies(rules))
+            raise Refused(f"ufw built a filter ({family}) that leaves {chains} open")
     return made, live
 
 
 # --- comparing ---------------------------------------------------------------------------------
 
 
-def declaration(parameters):
+def declaration(parameters: dict[str, Any]) -> str:
     """Digest of everything that shapes the filter."""
     shape = [parameters["files"], parameters["admitted"], parameters["port"], families()]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
-def live_filter():
+def live_filter() -> dict[str, str]:
     """Normalised rules by family; empty when nothing can be read, as before iptables is installed."""
     if not shutil.which("iptables-save", path=ENVIRONMENT["PATH"]):
         return dict.fromkeys(families(), "")
     return {family: normalise(run(f"{FAMILIES[family]}-save", "-t", "filter")) for family in families()}
 
 
-def unit_states(units):
+def unit_states(units: list[str]) -> dict[str, str]:
     """``{unit: "enabled active"}`` of units that are enabled or active."""
     listing = run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
     states = {}
     for block in listing.strip().split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        words = [word for word in (fields["UnitFileState"], fields["ActiveState"]) if word in {"enabled", "active"}]
+        words = [
+            fields[key] for key in ("UnitFileState", "ActiveState") if fields[key] in {"enabled", "active"}
+        ]
         if words:
             states[fields["Id"]] = " ".join(words)
     return states
 
 
-def compare(wanted_files, wanted_live, rivals):
+def compare(
+    wanted_files: dict[str, str], wanted_live: dict[str, str], rivals: list[str]
+) -> list[dict[str, str]]:
     """What differs from the wanted filter: ``[{kind, subject, before, after}]``."""
     found = [("file", path, read(path), text) for path, text in wanted_files.items()]
     live = live_filter()
@@ -209,10 +219,10 @@ def compare(wanted_files, wanted_live, rivals):
     found += [("unit", unit, states.get(unit, ""), "") for unit in rivals]
     found += [("unit", "ufw.service", states.get("ufw.service", ""), "enabled active")]
     keys = ("kind", "subject", "before", "after")
-    return [dict(zip(keys, each)) for each in found if each[2] != each[3]]
+    return [dict(zip(keys, each, strict=True)) for each in found if each[2] != each[3]]
 
 
-def recorded(path, digest):
+def recorded(path: str, digest: str) -> tuple[dict[str, str], dict[str, str]] | None:
     """``(files, live)`` of an earlier build of the same declaration, or None."""
     try:
         record = json.loads(read(path) or "{}")
@@ -224,7 +234,7 @@ def recorded(path, digest):
 # --- changing ----------------------------------------------------------------------------------
 
 
-def load(parameters, files, live):
+def load(parameters: dict[str, Any], files: dict[str, str], live: dict[str, str]) -> None:
     """Make the filter the node's own.  Rivals stop first: some of them flush every rule when they stop."""
     states = unit_states(parameters["rivals"])
     for unit in parameters["rivals"]:
@@ -240,7 +250,7 @@ def load(parameters, files, live):
         raise Refused("the filter is still not as declared: " + "; ".join(line(item) for item in left))
 
 
-def guard(command):
+def guard(command: list[str]) -> None:
     """Run ``before_change``."""
     if not command:
         return
@@ -249,9 +259,11 @@ def guard(command):
         raise Refused(f"nothing was changed, because {' '.join(command)} failed: {done.stderr.strip()}")
 
 
-def bring_about(parameters, check):
+def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Compare and change; the module's result."""
     digest = declaration(parameters)
+    files: dict[str, str]
+    live: dict[str, str]
     known = recorded(parameters["record"], digest)
     if known and not compare(*known, parameters["rivals"]):
         return {"changed": False, "changes": [], "diff": []}
@@ -268,24 +280,25 @@ def bring_about(parameters, check):
             load(parameters, files, live)
         text = json.dumps({"declaration": digest, "files": files, "live": live}, indent=1)
         write(parameters["record"], text, 0o600)
-    return {"changed": bool(found), "changes": [line(item) for item in found], "diff": [diff(item) for item in found]}
+    lines, diffs = [line(item) for item in found], [diff(item) for item in found]
+    return {"changed": bool(found), "changes": lines, "diff": diffs}
 
 
-def line(item):
+def line(item: dict[str, str]) -> str:
     """One difference in words."""
     if item["kind"] == "unit":
         return f"unit {item['subject']}: {item['before'] or 'off'} -> {item['after'] or 'off'}"
     return f"{item['kind']} {item['subject']}: {'differs' if item['before'] else 'absent'}"
 
 
-def diff(item):
+def diff(item: dict[str, str]) -> dict[str, str]:
     """One Ansible diff."""
     header = f"{item['kind']} {item['subject']}"
-    texts = {side: item[side] if item[side].endswith("\n") else item[side] + "\n" for side in ("before", "after")}
+    texts = {side: item[side].rstrip("\n") + "\n" for side in ("before", "after")}
     return {"before_header": header, "after_header": header, **texts}
 
 
-def main():
+def main() -> None:
     """Run as an Ansible module."""
     texts = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(

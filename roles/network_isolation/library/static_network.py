@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import appliance_network_node as node
-from ansible.module_utils.appliance_network_plan import Impossible, Wanted, differences, netplan_text, resolve
+from ansible.module_utils.appliance_network_plan import (
+    Impossible,
+    Wanted,
+    differences,
+    netplan_text,
+    resolve,
+)
 from ansible.module_utils.basic import AnsibleModule
+
+if TYPE_CHECKING:
+    from ansible.module_utils.appliance_network_plan import Difference, Link
 
 DOCUMENTATION = r"""
 module: static_network
@@ -74,7 +85,7 @@ options:
     elements: str
     default: []
   to_come:
-    description: Whether netplan will be installed by then. Lets check mode go on where it is not installed yet.
+    description: Whether netplan will be installed by then; lets check mode go on where it is not yet.
     type: bool
     default: false
   settle:
@@ -116,12 +127,12 @@ replaced:
 """
 
 
-def wanted_network(parameters, pairs):
+def wanted_network(parameters: dict[str, Any], pairs: list[tuple[dict[str, Any], Link]]) -> Wanted:
     """The declared network with kernel names."""
-    files = {parameters["netplan"]: netplan_text(pairs), **parameters["files"]}
-    for path, text in parameters["files_if_folder"].items():
-        if os.path.isdir(os.path.dirname(path)):
-            files[path] = text
+    placed = {
+        path: text for path, text in parameters["files_if_folder"].items() if Path(path).parent.is_dir()
+    }
+    files = {parameters["netplan"]: netplan_text(pairs), **parameters["files"], **placed}
     return Wanted(
         addresses={link.name: tuple(interface["addresses"]) for interface, link in pairs},
         files=files,
@@ -131,22 +142,22 @@ def wanted_network(parameters, pairs):
     )
 
 
-def change(parameters, wanted, found):
+def change(parameters: dict[str, Any], wanted: Wanted, found: list[Difference]) -> str:
     """Make the node as wanted.  Returns the folder that holds what was put aside.
 
     Foreign managers stop before networkd takes over, so that none of them undoes its work; leftovers are
     removed last, when the wanted addresses are there.
     """
     kept = f"{parameters['replaced']}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-network"
-    before = tuple(item for item in found if item.kind in {"file", "foreign"})
-    for item in before:
+    for item in found:
         if item.kind == "foreign":
             node.put_aside(item.subject, kept)
-        else:
+        elif item.kind == "file":
             node.keep_copy(item.subject, kept)
             node.write(item.subject, item.wanted, 0o600 if item.subject == parameters["netplan"] else 0o644)
     # Off before on: two managers at work at once undo each other.
-    for item in sorted((item for item in found if item.kind == "service"), key=lambda item: item.wanted == "on"):
+    services = [item for item in found if item.kind == "service"]
+    for item in sorted(services, key=lambda item: item.wanted == "on"):
         node.set_service(item.subject, on=item.wanted == "on")
     for item in found:
         if item.kind == "client":
@@ -156,10 +167,10 @@ def change(parameters, wanted, found):
     if any(item.kind in {"file", "foreign", "service", "client", "address"} for item in found):
         node.configure(sorted(wanted.addresses))
     remove_leftovers(parameters, wanted)
-    return kept if os.path.isdir(kept) else ""
+    return kept if Path(kept).is_dir() else ""
 
 
-def remove_leftovers(parameters, wanted):
+def remove_leftovers(parameters: dict[str, Any], wanted: Wanted) -> None:
     """Wait for the wanted addresses, then remove every other address and route.
 
     systemd-networkd is still at work meanwhile, so this looks again until nothing differs.
@@ -168,7 +179,7 @@ def remove_leftovers(parameters, wanted):
         Impossible: something is still not as wanted after the waiting time.
     """
 
-    def settled():
+    def settled() -> bool:
         left = differences(wanted, node.observe(wanted))
         if not any(item.kind == "address" for item in left):
             for item in left:
@@ -180,7 +191,7 @@ def remove_leftovers(parameters, wanted):
         raise Impossible("the network is still not as declared: " + "; ".join(line(item) for item in left))
 
 
-def line(item):
+def line(item: Difference) -> str:
     """One difference in words; of a file only that it differs."""
     if item.kind == "file":
         return f"file {item.subject}: {'differs' if item.found else 'absent'}"
@@ -189,12 +200,12 @@ def line(item):
     return f"{item.kind} {item.subject}: {item.found or 'absent'} -> {item.wanted or 'absent'}"
 
 
-def diff(found):
+def diff(found: list[Difference]) -> list[dict[str, str]]:
     """Ansible diffs: one per file, one for everything else."""
     files = [
-        {"before_header": item.subject, "after_header": item.subject, "before": item.found, "after": item.wanted}
-        for item in found
-        if item.kind in {"file", "foreign"}
+        {"before_header": path, "after_header": path, "before": before, "after": after}
+        for kind, path, before, after in map(astuple, found)
+        if kind in {"file", "foreign"}
     ]
     rest = [item for item in found if item.kind not in {"file", "foreign"}]
     live = {
@@ -206,7 +217,7 @@ def diff(found):
     return [*files, live] if rest else files
 
 
-def guard(command):
+def guard(command: list[str]) -> None:
     """Run ``before_change``."""
     if not command:
         return
@@ -215,7 +226,7 @@ def guard(command):
         raise Impossible(f"nothing was changed, because {' '.join(command)} failed: {done.stderr.strip()}")
 
 
-def bring_about(parameters, check):
+def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Compare and change; the module's result."""
     pairs = resolve(parameters["interfaces"], node.read_links())
     wanted = wanted_network(parameters, pairs)
@@ -242,7 +253,7 @@ def bring_about(parameters, check):
     }
 
 
-def main():
+def main() -> None:
     """Run as an Ansible module."""
     interface = {
         "name": {"type": "str", "required": True},

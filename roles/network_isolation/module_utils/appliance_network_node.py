@@ -5,7 +5,6 @@ Commands are the node's own; each failure is ``Impossible`` with what the comman
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -13,46 +12,54 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible.module_utils.appliance_network_plan import Impossible, Link, Observed, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ansible.module_utils.appliance_network_plan import Difference, Wanted
 
 #: Programs that ask for addresses on their own, whoever started them.
 DHCP_CLIENTS = frozenset({"dhclient", "dhcpcd", "udhcpc"})
 
 #: Where others configure the network.  What netplan generates (10-netplan-*) is its output, not input.
 FOREIGN = (
-    "/etc/netplan/*.yaml",
-    "/run/netplan/*.yaml",
-    "/etc/systemd/network/*.network",
-    "/etc/systemd/network/*.network.d",
-    "/etc/systemd/network/*.netdev",
-    "/etc/systemd/network/*.netdev.d",
-    "/run/systemd/network/*.network",
-    "/run/systemd/network/*.netdev",
-    "/etc/network/interfaces.d/*",
-    "/etc/NetworkManager/system-connections/*",
+    "etc/netplan/*.yaml",
+    "run/netplan/*.yaml",
+    "etc/systemd/network/*.network",
+    "etc/systemd/network/*.network.d",
+    "etc/systemd/network/*.netdev",
+    "etc/systemd/network/*.netdev.d",
+    "run/systemd/network/*.network",
+    "run/systemd/network/*.netdev",
+    "etc/network/interfaces.d/*",
+    "etc/NetworkManager/system-connections/*",
 )
 
-PROC = "/proc/sys/net"
+PROC = Path("/proc/sys/net")
 
 
-def run(*command):
+def run(*command: str) -> str:
     """Standard output of a command."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
     except FileNotFoundError as fault:
-        raise Impossible(f"{command[0]} is not installed on this node; the role base installs it") from fault
+        raise Impossible(f"{command[0]} is not installed; the role base installs it") from fault
     if done.returncode:
-        raise Impossible(f"{' '.join(command)} ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
+        wrote = (done.stderr or done.stdout).strip()
+        raise Impossible(f"{' '.join(command)} ended with {done.returncode}: {wrote}")
     return done.stdout
 
 
 # --- reading -----------------------------------------------------------------------------------
 
 
-def observe(wanted):
+def observe(wanted: Wanted) -> Observed:
     """The network as it is, as far as ``wanted`` speaks of it."""
     return Observed(
         links=read_links(),
@@ -65,12 +72,12 @@ def observe(wanted):
     )
 
 
-def read_links():
+def read_links() -> tuple[Link, ...]:
     """Every interface but ``lo``, with all its addresses."""
-    return parse_links(run("ip", "-json", "address", "show"), os.path.exists)
+    return parse_links(run("ip", "-json", "address", "show"), lambda path: Path(path).exists())
 
 
-def parse_links(listing, exists):
+def parse_links(listing: str, exists: Callable[[str], bool]) -> tuple[Link, ...]:
     """Links from ``ip -json address``; ``exists`` tells whether a path does."""
     return tuple(
         Link(
@@ -84,15 +91,16 @@ def parse_links(listing, exists):
     )
 
 
-def read_routes():
+def read_routes() -> tuple[str, ...]:
     """Routes that the kernel did not make by itself, as arguments of ``ip route del``."""
-    routes = []
+    routes: list[str] = []
     for family in ("-4", "-6"):
-        routes += parse_routes(family, run("ip", "-json", "-details", family, "route", "show", "table", "all"))
+        listing = run("ip", "-json", "-details", family, "route", "show", "table", "all")
+        routes += parse_routes(family, listing)
     return tuple(routes)
 
 
-def parse_routes(family, listing):
+def parse_routes(family: str, listing: str) -> list[str]:
     """``["-4 default via 10.0.0.1 dev eth0 table main", …]`` from ``ip -json -details route``."""
     routes = []
     for entry in json.loads(listing or "[]"):
@@ -106,31 +114,32 @@ def parse_routes(family, listing):
     return routes
 
 
-def read_text(path):
+def read_text(path: str) -> str | None:
     """A file's text; None when it is absent or a link (ours are plain files)."""
-    if os.path.islink(path):
+    if Path(path).is_symlink():
         return None
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return Path(path).read_text("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
 
 
-def find_foreign(own):
+def find_foreign(own: Iterable[str]) -> tuple[str, ...]:
     """Files of others that configure the network, sorted."""
-    found = {path for pattern in FOREIGN for path in glob.glob(pattern)}
-    return tuple(sorted(p for p in found if p not in own and not os.path.basename(p).startswith("10-netplan-")))
+    found = [path for pattern in FOREIGN for path in Path("/").glob(pattern)]
+    inputs = {str(path) for path in found if not path.name.startswith("10-netplan-")}
+    return tuple(sorted(inputs - set(own)))
 
 
-def read_services(units):
+def read_services(units: tuple[str, ...]) -> dict[str, Service]:
     """``{unit: Service}``; a pattern such as ``ifup@*.service`` stands for whatever is loaded of it."""
-    return parse_services(run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units), units)
+    listing = run("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
+    return parse_services(listing, units)
 
 
-def parse_services(listing, units):
+def parse_services(listing: str, units: tuple[str, ...]) -> dict[str, Service]:
     """Services from ``systemctl show``, which answers exact names always and patterns only when loaded."""
-    states = {}
+    states: dict[str, Service] = {}
     for block in listing.strip().split("\n\n"):
         fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if "Id" not in fields:
@@ -146,67 +155,64 @@ def parse_services(listing, units):
     return states
 
 
-def read_settings(patterns):
+def read_settings(patterns: Iterable[str]) -> dict[str, str]:
     """Values by path below /proc/sys/net, for every interface there is."""
-    files = [file for pattern in patterns for file in glob.glob(f"{PROC}/{pattern}")]
-    values = {}
-    for path in files:
-        with open(path, encoding="ascii") as file:
-            values[os.path.relpath(path, PROC)] = file.read().strip()
-    return values
+    files = [file for pattern in patterns for file in PROC.glob(pattern)]
+    return {str(file.relative_to(PROC)): file.read_text("ascii").strip() for file in files}
 
 
-def read_clients():
+def read_clients() -> dict[int, str]:
     """DHCP clients among the node's processes, ``{process id: name}``."""
     clients = {}
-    for path in glob.glob("/proc/[0-9]*/comm"):
+    for path in Path("/proc").glob("[0-9]*/comm"):
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                name = file.read().strip()
+            name = path.read_text("utf-8", "replace").strip()
         except OSError:  # the process ended meanwhile
             continue
         if name in DHCP_CLIENTS:
-            clients[int(path.split("/")[2])] = name
+            clients[int(path.parent.name)] = name
     return clients
 
 
 # --- changing ----------------------------------------------------------------------------------
 
 
-def validate_netplan(path, text):
+def validate_netplan(path: str, text: str) -> None:
     """Let the real netplan read the file in a root of its own; its complaint names line and column."""
     with tempfile.TemporaryDirectory(prefix="appliance-netplan-", dir="/run") as root:
-        os.makedirs(root + os.path.dirname(path))
         write(root + path, text, 0o600)
         run("netplan", "generate", "--root-dir", root)
 
 
-def write(path, text, mode):
+def write(path: str, text: str, mode: int) -> None:
     """Replace a file (or link) whole."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".appliance-")
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=folder, prefix=".appliance-")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    os.chmod(draft, mode)
-    os.replace(draft, path)
+    Path(draft).chmod(mode)
+    Path(draft).replace(path)
 
 
-def put_aside(path, folder):
+def put_aside(path: str, folder: str) -> None:
     """Move a file of others to the same path below ``folder``; a plain copy back restores it."""
-    kept = folder + path
-    os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
-    shutil.move(path, kept)
+    shutil.move(path, _kept(path, folder))
 
 
-def keep_copy(path, folder):
+def keep_copy(path: str, folder: str) -> None:
     """Copy what stands at a path we are about to write, links as links."""
     if os.path.lexists(path):
-        kept = folder + path
-        os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
-        shutil.copy2(path, kept, follow_symlinks=False)
+        shutil.copy2(path, _kept(path, folder), follow_symlinks=False)
 
 
-def set_service(unit, on):
+def _kept(path: str, folder: str) -> Path:
+    kept = Path(folder + path)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    return kept
+
+
+def set_service(unit: str, *, on: bool) -> None:
     """Enable and start, or disable and stop."""
     if "*" in unit:  # instances are started by others and cannot be enabled as a pattern
         run("systemctl", "stop", unit)
@@ -214,7 +220,7 @@ def set_service(unit, on):
         run("systemctl", "enable" if on else "disable", "--now", unit)
 
 
-def stop_client(pid):
+def stop_client(pid: int) -> None:
     """End a DHCP client; it may be gone already."""
     try:
         os.kill(pid, signal.SIGTERM)
@@ -222,20 +228,20 @@ def stop_client(pid):
         return
 
 
-def write_setting(name, value):
-    with open(f"{PROC}/{name}", "w", encoding="ascii") as file:
-        file.write(value)
+def write_setting(name: str, value: str) -> None:
+    """``name``: path below /proc/sys/net."""
+    (PROC / name).write_text(value, "ascii")
 
 
-def configure(devices):
+def configure(devices: list[str]) -> None:
     """Let netplan write networkd's files, and networkd follow them."""
     run("netplan", "generate")
     run("networkctl", "reload")
     run("networkctl", "reconfigure", *devices)
 
 
-def remove_leftover(item):
-    """Remove an address or route, correct a setting; it may have gone by itself, so nothing is judged here."""
+def remove_leftover(item: Difference) -> None:
+    """Remove an address or route, correct a setting; judges nothing, as it may have gone by itself."""
     if item.kind == "surplus":
         device, address = item.subject.split()
         _try("ip", "address", "del", address, "dev", device)
@@ -246,11 +252,11 @@ def remove_leftover(item):
         write_setting(item.subject, item.wanted)
 
 
-def _try(*command):
+def _try(*command: str) -> None:
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
-def wait_until(settled, seconds):
+def wait_until(settled: Callable[[], bool], seconds: int) -> bool:
     """Ask until ``settled()`` holds; whether it did in time."""
     deadline = time.monotonic() + seconds
     while not settled():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
+from typing import Any
 
 
 class Impossible(Exception):
@@ -29,7 +30,7 @@ class Link:
     name: str
     mac: str
     hardware: bool
-    addresses: tuple = ()  # "10.0.0.1/24"
+    addresses: tuple[str, ...] = ()  # "10.0.0.1/24"
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Wanted:
     /proc/sys/net to value, with ``*`` for every interface.
     """
 
-    addresses: dict
-    files: dict
-    settings: dict
-    services_on: tuple
-    services_off: tuple
+    addresses: dict[str, tuple[str, ...]]
+    files: dict[str, str]
+    settings: dict[str, str]
+    services_on: tuple[str, ...]
+    services_off: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Observed:
     ``clients``: ``{process id: name}`` of DHCP clients.  ``settings``: those of ``Wanted``, expanded.
     """
 
-    links: tuple = ()
-    routes: tuple = ()
-    files: dict = field(default_factory=dict)
-    foreign: tuple = ()
-    services: dict = field(default_factory=dict)
-    settings: dict = field(default_factory=dict)
-    clients: dict = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    routes: tuple[str, ...] = ()
+    files: dict[str, str | None] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
+    services: dict[str, Service] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    clients: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Difference:
     wanted: str
 
 
-def resolve(interfaces, links):
+def resolve(interfaces: list[dict[str, Any]], links: tuple[Link, ...]) -> list[tuple[dict[str, Any], Link]]:
     """Find each interface of the inventory among the node's links.
 
     Args:
@@ -95,7 +96,7 @@ def resolve(interfaces, links):
     Raises:
         Impossible: an interface matches no link, several links, or the link of another interface.
     """
-    pairs = []
+    pairs: list[tuple[dict[str, Any], Link]] = []
     for interface in interfaces:
         match = interface["match"]
         if match.get("mac"):
@@ -118,7 +119,7 @@ def resolve(interfaces, links):
     return pairs
 
 
-def netplan_text(pairs):
+def netplan_text(pairs: list[tuple[dict[str, Any], Link]]) -> str:
     """The netplan file, in netplan's reference's terms: static addresses and every automatism off.
 
     ``ignore-carrier`` gives a port its addresses with the cable out; ``optional`` lets the node boot then.
@@ -150,12 +151,12 @@ def netplan_text(pairs):
     return "\n".join(lines) + "\n"
 
 
-def canonical(address):
+def canonical(address: str) -> str:
     """An interface address in its one spelling: ``fd00::1/64``."""
     return str(ip_interface(address))
 
 
-def differences(wanted, observed):
+def differences(wanted: Wanted, observed: Observed) -> list[Difference]:
     """Everything that is not as wanted, in the order in which it is repaired."""
     found = []
     for path, text in wanted.files.items():
@@ -169,17 +170,18 @@ def differences(wanted, observed):
     for name, value in sorted(observed.settings.items()):
         if value != wanted_setting(wanted.settings, name):
             found.append(Difference("setting", name, value, wanted_setting(wanted.settings, name)))
-    return found + _addresses(wanted, observed) + [Difference("route", route, route, "") for route in observed.routes]
+    found += _addresses(wanted, observed)
+    return found + [Difference("route", route, route, "") for route in observed.routes]
 
 
-def wanted_setting(settings, name):
+def wanted_setting(settings: dict[str, str], name: str) -> str:
     """The value for one setting's path, from its own entry or the one with ``*``."""
     parts = name.split("/")
     pattern = "/".join([*parts[:2], "*", *parts[3:]])
     return str(settings[name] if name in settings else settings[pattern])
 
 
-def _services(wanted, observed):
+def _services(wanted: Wanted, observed: Observed) -> list[Difference]:
     found = []
     for unit in wanted.services_off:
         state = observed.services.get(unit, Service())
@@ -192,12 +194,12 @@ def _services(wanted, observed):
     return found
 
 
-def _words(state):
+def _words(state: Service) -> str:
     return f"{'enabled' if state.enabled else 'disabled'}, {'active' if state.active else 'inactive'}"
 
 
-def _addresses(wanted, observed):
-    found = []
+def _addresses(wanted: Wanted, observed: Observed) -> list[Difference]:
+    found: list[Difference] = []
     for link in observed.links:
         should = [canonical(address) for address in wanted.addresses.get(link.name, ())]
         found += [

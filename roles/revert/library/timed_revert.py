@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import tempfile
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -38,7 +40,7 @@ options:
     description: Seconds until an unconfirmed change is undone, for C(state=ready).
     type: int
   required:
-    description: For C(state=confirmed), whether this run changed the network, so that a change must be pending.
+    description: For C(state=confirmed), whether a change must be pending, because this run made it.
     type: bool
     default: false
 author:
@@ -59,7 +61,7 @@ pending:
   returned: always
   type: bool
 fired:
-  description: The record of a change that was undone and that no confirmed run has followed yet, or null.
+  description: The record of a change that was undone and not followed by a confirmed run yet, or null.
   returned: always
   type: dict
 """
@@ -69,47 +71,48 @@ class Fault(Exception):
     """The program is missing or failed; the text says what it wrote."""
 
 
-def ask(path, *arguments):
+def ask(path: str, *arguments: str) -> dict[str, Any]:
     """The program's JSON answer."""
     try:
         done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
     except OSError as fault:
         raise Fault(f"{path} cannot be run: {fault}") from fault
     try:
-        return json.loads(done.stdout)
+        return dict(json.loads(done.stdout))
     except ValueError as fault:
-        raise Fault(f"{path} {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}") from fault
+        words = " ".join([path, *arguments])
+        raise Fault(f"{words} ended with {done.returncode}: {done.stderr.strip()}") from fault
 
 
-def read(path):
+def read(path: str) -> str:
     """Text of a file, empty when there is none."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return Path(path).read_text("utf-8")
     except FileNotFoundError:
         return ""
 
 
-def install(path, text):
-    """Write the program whole, executable for root and readable for all."""
-    descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".appliance-")
+def install(path: str, text: str) -> None:
+    """Write the program whole, for root to run."""
+    descriptor, draft = tempfile.mkstemp(dir=Path(path).parent, prefix=".appliance-")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    os.chmod(draft, 0o755)
-    os.replace(draft, path)
+    Path(draft).chmod(0o700)
+    Path(draft).replace(path)
 
 
-def undone(fired):
+def undone(fired: dict[str, Any]) -> str:
     """The sentence that tells an operator about a change that was undone."""
     faults = fired.get("faults") or []
     trouble = f" with trouble ({'; '.join(faults)})" if faults else ""
     return (
-        f"a network change armed at {fired['armed']} was never confirmed and was undone at {fired['fired']} "
-        f"(the node's clock){trouble}; what it had saved is in /var/lib/appliance/revert/last"
+        f"a network change armed at {fired['armed']} was never confirmed and was undone at "
+        f"{fired['fired']} (the node's clock){trouble}; what had been saved is in "
+        "/var/lib/appliance/revert/last"
     )
 
 
-def ready(module, path):
+def ready(module: AnsibleModule, path: str) -> dict[str, Any]:
     """Install the program; renew what is pending; tell what fired."""
     program = module.params["program"]
     before = read(path)
@@ -121,11 +124,12 @@ def ready(module, path):
         ask(path, "arm", "--after", str(module.params["after"]))
     if state["fired"]:
         module.warn(undone(state["fired"]))
-    diff = {"before_header": path, "after_header": path, "before": before, "after": program}
-    return {"changed": wrong, "pending": state["pending"], "fired": state["fired"], "diff": diff if wrong else {}}
+    texts = {"before_header": path, "after_header": path, "before": before, "after": program}
+    diff = texts if wrong else {}
+    return {"changed": wrong, "pending": state["pending"], "fired": state["fired"], "diff": diff}
 
 
-def confirmed(module, path):
+def confirmed(module: AnsibleModule, path: str) -> dict[str, Any]:
     """Accept the pending change; a change that must be pending and is not was undone meanwhile."""
     if module.check_mode:
         return {"changed": False, "pending": False, "fired": None}
@@ -136,7 +140,7 @@ def confirmed(module, path):
     return {"changed": state["confirmed"], "pending": state["confirmed"], "fired": state["fired"]}
 
 
-def main():
+def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={

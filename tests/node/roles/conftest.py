@@ -1,7 +1,7 @@
 """The roles on a booted node: the playbook run by the installer's own driver, with packages staged by hand.
 
-The bundle is thin on purpose: the packages of the roles' definition and nothing else.  The whole way, from a
-definition to a serving node, is tested elsewhere.
+The bundle is thin on purpose: packages and nothing else.  The whole way, from a definition to a serving
+node, is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from appliance.node.ansible.driver import Playbook, run_playbook
 from appliance.progress import Silent
 spec = json.load(sys.stdin)
 events = []
-playbook = Playbook(Path(spec["file"]), Path(spec["roles"]), spec["hosts"], spec["variables"], spec["check"])
-run_playbook(playbook, folder=Path(spec["folder"]), log=Path(spec["log"]), progress=Silent(), on_event=events.append)
+places = [Path(spec[name]) for name in ("file", "roles")]
+playbook = Playbook(*places, spec["hosts"], spec["variables"], spec["check"])
+folder, log = (Path(spec[name]) for name in ("folder", "log"))
+run_playbook(playbook, folder=folder, log=log, progress=Silent(), on_event=events.append)
 json.dump(events, sys.stdout)
 """
 
@@ -76,43 +78,69 @@ class Site:
     site: dict[str, Any] = field(default_factory=dict)
     node: dict[str, Any] = field(default_factory=dict)
 
-    def play(self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES) -> Run:
-        """Run the site's playbook, roles of the network only."""
+    def play(
+        self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES, before_confirmation: str = ""
+    ) -> Run:
+        """Run the site's playbook, roles of the network only.
+
+        ``before_confirmation``: a command that happens on the node just before the change is confirmed.
+        """
+        spec = self._spec(check=check, tags=tags, before_confirmation=before_confirmation)
+        log = Path(spec["log"])
+        try:
+            done = self._operator.run([sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=180)
+        finally:
+            self._close_connections()
+        return Run(json.loads(done.stdout), log.read_text())
+
+    def start(self) -> subprocess.Popen[str]:
+        """Begin a play and return at once; the process leads a group of its own.  Its result is lost."""
+        spec = self.folder / "spec.json"
+        spec.write_text(json.dumps(self._spec()))
+        with spec.open() as stdin, (self.folder / "start.log").open("w") as output:
+            return self._operator.start(
+                [sys.executable, "-c", _RUN], stdin=stdin, stdout=output, start_new_session=True
+            )
+
+    @property
+    def _operator(self) -> Any:
+        return self.lab.node.operator_side
+
+    def _spec(
+        self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES, before_confirmation: str = ""
+    ) -> dict[str, Any]:
         from appliance.node.connection import open_connections
 
         inventory = read_inventory(self.lab)
         connections = open_connections(inventory, inventory.nodes, self.folder)
-        hosts = {
-            name: {**connection.ansible(), "appliance_node": self.node}
-            for name, connection in connections.items()
-        }
-        spec = {
-            "file": str(self._playbook(tags)),
+        log = self.folder / "ansible.log"
+        log.unlink(missing_ok=True)
+        return {
+            "file": str(self._playbook(tags, before_confirmation)),
             "roles": str(content_root() / "roles"),
-            "hosts": hosts,
+            "hosts": {
+                name: {**connection.ansible(), "appliance_node": self.node}
+                for name, connection in connections.items()
+            },
             "variables": {"appliance_bundle": self._bundle(), "appliance_site": self.site},
             "check": check,
             "folder": str(self.folder),
-            "log": str(self.folder / "ansible.log"),
+            "log": str(log),
         }
-        log = self.folder / "ansible.log"
-        log.unlink(missing_ok=True)
-        try:
-            done = self.lab.node.operator_side.run(
-                [sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=180
-            )
-        finally:
-            for connection in connections.values():
-                self.lab.node.operator_side.run(["ssh", "-F", str(self.folder / "ssh_config"), "-O", "exit",
-                                                 connection.node.name], check=False)  # fmt: skip
-        return Run(json.loads(done.stdout), log.read_text())
 
-    def _playbook(self, tags: tuple[str, ...]) -> Path:
-        """The real playbook with the tasks that carry one of the tags; the driver has no option for tags."""
+    def _close_connections(self) -> None:
+        """No shared connection outlives its play: a later one must be able to fail."""
+        leave = ["ssh", "-F", str(self.folder / "ssh_config"), "-O", "exit", self.lab.node.name]
+        self._operator.run(leave, check=False)
+
+    def _playbook(self, tags: tuple[str, ...], before_confirmation: str) -> Path:
+        """The real playbook, but only tasks that carry one of the tags; the driver has no such option."""
         import yaml
 
         (play,) = yaml.safe_load((content_root() / "playbooks/site.yml").read_text())
         play["tasks"] = [task for task in play["tasks"] if set(task["tags"]) & set(tags)]
+        if before_confirmation:
+            play["tasks"].insert(-1, {"name": "Meanwhile", "ansible.builtin.command": before_confirmation})
         path = self.folder / "site.yml"
         path.write_text(yaml.safe_dump([play], sort_keys=False))
         return path

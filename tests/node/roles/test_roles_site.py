@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.node
 
@@ -28,7 +28,7 @@ STATE = {
     "routes": "ip -4 route; ip -6 route",
     "filter": "nft list ruleset 2>/dev/null | grep -v counter; true",
     "settings": "sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf' | sort; true",
-    "units": "systemctl list-unit-files --no-legend; systemctl list-timers --all --no-legend | awk '{print $NF}'",
+    "units": "systemctl list-unit-files --no-legend; systemctl list-units --type=timer --all --no-legend",
 }
 
 #: Run on the node: tries to get a packet out, and prints what came of it.
@@ -110,9 +110,7 @@ class History:
 
 
 @pytest.fixture(scope="module")
-def history(
-    fresh_lab: Any, stage: Callable[[Any], None], new_site: Callable[[Any], Any]
-) -> Iterator[History]:
+def history(fresh_lab: Any, stage: Callable[[Any], None], new_site: Callable[[Any], Any]) -> History:
     lab, site = fresh_lab, new_site(fresh_lab)
     ways_before = ways_out(lab)
     before = state(lab.node)
@@ -121,7 +119,7 @@ def history(
     stage(lab.node)
     apply = site.play()
     again, check_again = site.play(), site.play(check=True)
-    yield History(lab, site, ways_before, before, check, after_check, apply, again, check_again)
+    return History(lab, site, ways_before, before, check, after_check, apply, again, check_again)
 
 
 def test_every_way_out_was_open_before(history: History) -> None:
@@ -254,7 +252,10 @@ def test_nothing_of_the_staged_repository_enters_the_nodes_apt(history: History)
             "Have static addresses only, with no way out",
         ),
         ("echo 1 > /proc/sys/net/ipv6/conf/host0/accept_ra", "Have static addresses only, with no way out"),
-        ("systemctl stop systemd-networkd.socket systemd-networkd", "Have static addresses only, with no way out"),
+        (
+            "systemctl stop systemd-networkd.socket systemd-networkd",
+            "Have static addresses only, with no way out",
+        ),
     ],
 )
 def test_what_drifted_is_found_by_check_and_repaired_by_the_next_run(
