@@ -95,6 +95,12 @@ def test_a_good_point_plus_a_small_one_is_refused() -> None:
         parse_blob(ed25519(mixed))
 
 
+@pytest.mark.parametrize("y", [y for y in range(19) if edwards._decode(y.to_bytes(32, "little"))])
+def test_a_coordinate_is_below_the_prime(y: int) -> None:
+    """Nineteen values have a second spelling that fits 255 bits."""
+    assert edwards._decode((y + P).to_bytes(32, "little")) is None
+
+
 def test_bytes_that_are_no_point_are_refused() -> None:
     assert not edwards.is_sound((2).to_bytes(32, "little"))
     assert not edwards.is_sound(fresh_point()[:31])
