@@ -66,8 +66,10 @@ def lay_bridge(lab: Lab) -> None:
     (_SYSCTL / "ipv6/conf" / lab.bridge / "disable_ipv6").write_text("0", "ascii")
     (_SYSCTL / "ipv6/conf" / lab.bridge / "accept_ra").write_text("0", "ascii")
     lines = [f"address add {address}/24 dev {lab.bridge}" for address in (lab.operator[0], lab.foreign[0])]
+    # The foreign address is deprecated: nothing leaves from it that does not ask to (RFC 6724, rule 3).
     lines += [
-        f"address add {address}/64 dev {lab.bridge} nodad" for address in (lab.operator[1], lab.foreign[1])
+        f"address add {lab.operator[1]}/64 dev {lab.bridge} nodad",
+        f"address add {lab.foreign[1]}/64 dev {lab.bridge} nodad preferred_lft 0",
     ]
     lines.append(f"link set {lab.bridge} up")
     run_ip("-batch", "-", text="\n".join(lines) + "\n")
