@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import TYPE_CHECKING, Final
 
@@ -76,18 +75,21 @@ def judge_enabled(text: str) -> Finding:
     return Finding(not wrong, found, f"{', '.join(_UNITS)} and SSH enabled")
 
 
-#: Asks the program that undoes network changes (role revert), if the node has it.
-PENDING: Final = "[ ! -x /usr/local/sbin/appliance-revert ] || /usr/local/sbin/appliance-revert status"
+#: Looks at what the role revert keeps while a change is unconfirmed; asking its program would take a lock.
+PENDING: Final = (
+    "[ -x /usr/local/sbin/appliance-revert ] && echo ready; "
+    "[ -e /var/lib/appliance/revert/pending ] && echo pending; true"
+)
 
 
 def judge_confirmed(text: str) -> Finding:
     """No change of the network is waiting to be undone."""
     wanted = "no pending change: the network as it is was confirmed over a fresh connection"
-    if not text.strip():
+    found = text.split()
+    if "pending" in found:
+        return Finding(kept=False, found="a change is pending and will be undone", wanted=wanted)
+    if "ready" not in found:
         return Finding(
             kept=False, found="the node has no appliance-revert: nothing was confirmed", wanted=wanted
         )
-    state = json.loads(text)
-    if state.get("pending"):
-        return Finding(kept=False, found="a change is pending and will be undone", wanted=wanted)
     return Finding(kept=True, found="nothing pending", wanted=wanted)

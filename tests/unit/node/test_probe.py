@@ -106,7 +106,7 @@ class Room:
 
     def probe(self) -> OutboundProbe:
         with inside(self.station):
-            return probe_outbound(self, self.inventory, self.entry)
+            return probe_outbound(self, self.inventory, self.entry, seconds=0.6)
 
 
 @pytest.fixture
@@ -215,10 +215,14 @@ def test_a_closed_node_reaches_nothing_and_only_ssh_from_the_management_network_
         ("ip6 daddr ff02::/16 accept", {"udp-v6"}),
     ],
 )
-def test_one_hole_in_the_firewall_is_the_one_that_is_found(room: Room, hole: str, escapes: set[str]) -> None:
+def test_one_hole_in_the_firewall_is_the_one_that_is_found(
+    room: Room, hole: str, escapes: set[str]
+) -> None:
     room.close(hole)
     probe = room.probe()
-    found = {f"{each.protocol}-{each.family}" for each in probe.attempts if each.target != "own" and each.escaped}
+    found = {
+        f"{each.protocol}-{each.family}" for each in probe.attempts if each.target != "own" and each.escaped
+    }
     assert found == escapes
 
 
@@ -245,7 +249,9 @@ def test_a_route_alone_lets_nothing_out_while_the_firewall_stands(room: Room) ->
 
 def test_a_route_without_a_firewall_is_found(room: Room) -> None:
     assert room.run("ip route add default via 10.213.0.1").returncode == 0
-    attempts = [each for each in room.probe().attempts if each.target == "elsewhere" and each.family == "v4"]
+    attempts = [
+        each for each in room.probe().attempts if each.target == "elsewhere" and each.family == "v4"
+    ]
     assert attempts
     assert all(each.escaped for each in attempts)
 
@@ -258,7 +264,9 @@ def test_a_dead_listener_is_said_to_be_dead(room: Room) -> None:
     probe = room.probe()
     assert {each.alive for each in probe.endpoints if each.protocol == "udp"} == {False}
     assert {each.alive for each in probe.endpoints if each.protocol == "tcp"} == {True}
-    assert all(each.arrived is None for each in probe.attempts if each.protocol == "udp" and each.target == "ntp")
+    assert all(
+        each.arrived is None for each in probe.attempts if each.protocol == "udp" and each.target == "ntp"
+    )
 
 
 def test_an_address_that_is_not_the_stations_own_has_no_listener() -> None:
@@ -327,7 +335,9 @@ def test_an_attempt_has_escaped_unless_it_is_proven_that_it_has_not(
 
 
 def test_a_stored_probe_comes_back_as_it_was(tmp_path: Path) -> None:
-    probe = OutboundProbe("2030-01-01T00:00:00Z", (), (attempt(),), (), (attempt(target="ssh"),), {"root": ""})
+    probe = OutboundProbe(
+        "2030-01-01T00:00:00Z", (), (attempt(),), (), (attempt(target="ssh"),), {"root": ""}
+    )
     store_probe(probe, tmp_path / "before.json")
     assert load_probe(tmp_path / "before.json") == probe
     (tmp_path / "before.json").write_text('{"time": 1}')

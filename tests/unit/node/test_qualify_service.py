@@ -146,6 +146,6 @@ def test_everything_is_enabled() -> None:
 
 
 def test_a_change_that_waits_to_be_undone_is_found() -> None:
-    assert installed.judge_confirmed('{"pending": false, "fired": null}').kept
-    assert not installed.judge_confirmed('{"pending": true}').kept
+    assert installed.judge_confirmed("ready\n").kept
+    assert not installed.judge_confirmed("ready\npending\n").kept
     assert not installed.judge_confirmed("").kept
