@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.errors import BundleUntrusted, KeyRefused, SignatureInvalid, SignerUnknown, ThresholdNotMet
-from appliance.trust.keys import encode_blob
-from appliance.trust.policy import decide
-from appliance.trust.root import Enrolled, Rule, parse_root, root_bytes
-from appliance.trust.sshsig import armour
+from appliance.trust import policy
+from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
+from appliance.trust.policy import Signer, decide
+from appliance.trust.root import Enrolled, Rule, first_root, parse_root, root_bytes
+from appliance.trust.sshsig import armour, parse_signature, verify_signature
 from appliance.trust.wire import string
 
 if TYPE_CHECKING:
@@ -123,3 +126,27 @@ def test_the_reasons_say_what_to_do(two_of_three: Root, ssh_sign: Callable[..., 
     reason = verdict.refusals[0]
     assert (reason.found, reason.wanted) == ("1: alice", "2 of alice, bob, carol")
     assert reason.hint == "have one of these sign: bob, carol"
+
+
+def test_distinct_keys_are_counted_whatever_the_names_say(
+    two_of_three: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second line of defence: even if one key passed for two holders, it would count once."""
+    monkeypatch.setattr(policy, "judge_signature", lambda _, holder, *__: Signer(holder, "one key", ""))
+    assert refused(two_of_three, alice=b"", bob=b"") == [ThresholdNotMet]
+
+
+def test_a_key_off_its_token_does_not_sign_for_the_token(
+    holders: Holders, ssh_sign: Callable[..., bytes]
+) -> None:
+    """The root enrols a key on a token; who has a copy of the bare key has not touched that token."""
+    bare = Ed25519PrivateKey.generate()
+    point = bare.public_key().public_bytes_raw()
+    token = parse_blob(encode_blob("sk-ssh-ed25519@openssh.com", point, b"ssh:"))
+    root = first_root({"alice": parse_public_file(holders.public("alice")), "bob": token})
+    fields = (b"release@appliance", b"", b"sha512", hashlib.sha512(LIST).digest())
+    value = encode_blob("ssh-ed25519", bare.sign(b"SSHSIG" + b"".join(map(string, fields))))
+    blob = b"".join(map(string, (encode_blob("ssh-ed25519", point), *fields[:3], value)))
+    forged = armour(b"SSHSIG\0\0\0\1" + blob)
+    verify_signature(parse_signature(forged), LIST, "release@appliance")  # a good signature, by itself
+    assert refused(root, alice=ssh_sign("alice"), bob=forged) == [SignerUnknown, ThresholdNotMet]
