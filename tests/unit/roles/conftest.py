@@ -24,7 +24,9 @@ def load(path: Path, name: str) -> ModuleType:
     assert spec is not None
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
+    sys.dont_write_bytecode, before = True, sys.dont_write_bytecode  # no __pycache__ beside what is shipped
     loader.exec_module(module)
+    sys.dont_write_bytecode = before
     return module
 
 

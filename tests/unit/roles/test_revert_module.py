@@ -1,0 +1,121 @@
+"""``timed_revert`` against the program's answers."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+FIRED = {"armed": "2026-01-01T00:00:00Z", "fired": "2026-01-01T00:02:00Z", "faults": []}
+
+
+@pytest.fixture(scope="module")
+def revert(role_module: Callable[[str], Any]) -> Any:
+    return role_module("revert/library/timed_revert.py")
+
+
+def program(answer: dict[str, Any]) -> str:
+    """A program that gives one answer and writes down how it was called."""
+    return f'#!/bin/sh\necho "$@" >> "$0.calls"\necho \'{json.dumps(answer)}\'\n'
+
+
+def module(text: str = "", *, check: bool = False, required: bool = False) -> Any:
+    told: list[str] = []
+    parameters = {"program": text, "after": 60, "required": required}
+    return SimpleNamespace(params=parameters, check_mode=check, warn=told.append, told=told)
+
+
+def calls(path: Path) -> list[str]:
+    record = path.with_name(f"{path.name}.calls")
+    return record.read_text().splitlines() if record.exists() else []
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "appliance-revert"
+
+
+IDLE = {"pending": False, "armed": None, "fired": None}
+
+
+def test_the_program_is_installed_once_for_root_alone(revert: Any, path: Path) -> None:
+    text = program(IDLE)
+    assert revert.ready(module(text), str(path))["changed"] is True
+    assert path.read_text() == text
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert revert.ready(module(text), str(path))["changed"] is False
+
+
+def test_check_mode_installs_nothing_and_runs_nothing(revert: Any, path: Path) -> None:
+    found = revert.ready(module(program(IDLE), check=True), str(path))
+    assert (found["changed"], found["pending"]) == (True, False)
+    assert not path.exists()
+
+
+def test_a_change_that_is_still_pending_gets_its_full_time_again(revert: Any, path: Path) -> None:
+    """Otherwise the timer of an interrupted run could fire in the middle of this one."""
+    found = revert.ready(module(program({**IDLE, "pending": True})), str(path))
+    assert found["pending"] is True
+    assert calls(path) == ["status", "arm --after 60"]
+
+
+def test_nothing_is_armed_without_need(revert: Any, path: Path) -> None:
+    revert.ready(module(program(IDLE)), str(path))
+    assert calls(path) == ["status"]
+
+
+def test_a_change_that_was_undone_is_told(revert: Any, path: Path) -> None:
+    asked = module(program({**IDLE, "fired": FIRED}))
+    revert.ready(asked, str(path))
+    assert asked.told == [
+        (
+            "a network change armed at 2026-01-01T00:00:00Z was never confirmed and was undone at "
+            "2026-01-01T00:02:00Z (the node's clock); what had been saved is in "
+            "/var/lib/appliance/revert/last"
+        )
+    ]
+
+
+def test_faults_while_undoing_are_told_too(revert: Any) -> None:
+    assert "with trouble (units: no)" in revert.undone({**FIRED, "faults": ["units: no"]})
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "required", "changed"), [(True, True, True), (True, False, True), (False, False, False)]
+)
+def test_confirming(revert: Any, path: Path, *, confirmed: bool, required: bool, changed: bool) -> None:
+    path.write_text(program({**IDLE, "confirmed": confirmed}))
+    path.chmod(0o755)
+    assert revert.confirmed(module(required=required), str(path))["changed"] is changed
+
+
+@pytest.mark.parametrize(
+    ("fired", "told"), [(FIRED, "was undone at 2026-01-01T00:02:00Z"), (None, "no change is")]
+)
+def test_a_confirmation_that_is_required_and_comes_too_late_fails(
+    revert: Any, path: Path, fired: Any, told: str
+) -> None:
+    path.write_text(program({**IDLE, "confirmed": False, "fired": fired}))
+    path.chmod(0o755)
+    with pytest.raises(revert.Fault, match=f"the change of this run cannot be confirmed: .*{told}"):
+        revert.confirmed(module(required=True), str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [(None, "cannot be run"), ("#!/bin/sh\necho broken >&2; exit 1\n", "ended with 1: broken")],
+)
+def test_a_program_that_cannot_answer_is_a_fault(
+    revert: Any, path: Path, text: str | None, told: str
+) -> None:
+    if text:
+        path.write_text(text)
+        path.chmod(0o755)
+    with pytest.raises(revert.Fault, match=told):
+        revert.confirmed(module(), str(path))
