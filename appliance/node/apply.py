@@ -1,4 +1,11 @@
-"""The stage ``apply``: run the site playbook, and judge it by its events."""
+"""The stage ``apply``: run the site playbook, and judge it by its events.
+
+The first node is done alone, in a run of its own; the others follow only if it ended well.  The playbook
+asks for the same with ``serial``, but Ansible goes on to the next batch when the only host of one was
+*unreachable* and ``any_errors_fatal`` is set: it counts that host twice and does not see that the whole
+batch is gone (``PlaybookExecutor.run``, up to 2.21).  That is the very case of a setting that locks
+operators out, so it is not left to Ansible.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +14,12 @@ from typing import TYPE_CHECKING
 from appliance.content import content_root
 from appliance.errors import ApplyFailed, NodeUnreachable
 from appliance.node.ansible.driver import Playbook, run_playbook
+from appliance.node.ansible.events import HostResult, PlaybookResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from appliance.node.ansible.events import PlaybookResult
     from appliance.node.connection import Connection
     from appliance.node.plan import Plan
     from appliance.node.runs import Run
@@ -28,7 +35,7 @@ def apply(
     progress: Progress,
     check: bool = False,
 ) -> PlaybookResult:
-    """Run playbooks/site.yml on these nodes.
+    """Run playbooks/site.yml on the first of these nodes, then on the others.
 
     Args:
         plan: variables for all nodes and for each.
@@ -39,15 +46,21 @@ def apply(
         check: change nothing.
     """
     content = content_root()
-    hosts = {name: {**connection.ansible(), **plan.nodes[name]} for name, connection in connections.items()}
-    playbook = Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check)
-    return run_playbook(
-        playbook,
-        folder=folder,
-        log=run.log,
-        progress=progress,
-        on_event=lambda event: run.event({"check": check, **event}),
-    )
+    names = list(connections)
+    total = PlaybookResult({name: HostResult() for name in names}, complete=True)
+    for batch in filter(None, (names[:1], names[1:])):
+        hosts = {name: {**connections[name].ansible(), **plan.nodes[name]} for name in batch}
+        result = run_playbook(
+            Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check),
+            folder=folder,
+            log=run.log,
+            progress=progress,
+            on_event=lambda event: run.event({"check": check, **event}),
+        )
+        total.add(result)
+        if node_result(result, batch[0]) != "done":
+            break
+    return total
 
 
 def node_result(result: PlaybookResult, name: str) -> str:

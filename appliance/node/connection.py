@@ -129,8 +129,11 @@ class SshConnection:
         )
 
     def ansible(self) -> dict[str, object]:
+        # Ansible's scratch folder; root's is in memory, so that a check leaves no trace on a disk.
+        scratch = "/run/appliance/ansible" if self.user == "root" else "~/.ansible/tmp"
         return {
             "ansible_connection": "ssh",
+            "ansible_remote_tmp": scratch,
             "ansible_host": self.node.name,  # resolved by the Host block
             "ansible_user": self.user,
             "ansible_ssh_common_args": f"-F {shlex.quote(str(self.config))}",

@@ -275,8 +275,8 @@ class cut_cable:  # noqa: N801 - reads as what it does: with cut_cable(desk)
     """The operator's cable is out; it is put back on the way out."""
 
     def __init__(self, desk: Desk) -> None:
-        links = desk.operator.run(["ip", "-json", "link", "show", "type", "bridge"]).stdout
-        self.names = [link["ifname"] for link in json.loads(links)]
+        links = desk.operator.run(["ip", "-json", "link", "show", "type", "veth"]).stdout
+        self.names = [link["ifname"] for link in json.loads(links) if link]
         self.operator = desk.operator
 
     def _set(self, state: str) -> None:

@@ -62,6 +62,16 @@ class PlaybookResult:
             if not (host.ok + host.changed + host.failed + host.unreachable + host.skipped)
         ]
 
+    def add(self, other: PlaybookResult) -> None:
+        """Take in a further run on some of the same hosts; what went wrong in one went wrong."""
+        self.hosts.update(other.hosts)
+        self.troubles += other.troubles
+        self.changes += other.changes
+        self.warnings += other.warnings
+        self.no_hosts = self.no_hosts or other.no_hosts
+        self.complete = self.complete and other.complete
+        self.status = self.status or other.status
+
 
 class Tally:
     """Adds up events as they come, and tells the progress."""

@@ -1,0 +1,245 @@
+"""The whole way on booted nodes, from the demonstration's own bundle: installed, proven, cut off, resumed.
+
+Tests of this module build on each other: one node is installed once and then looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Holders, NewLab, Operator, PracticeLab, PracticeNode
+
+pytestmark = [pytest.mark.node, pytest.mark.archive]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+APPLIANCE = str(Path(sys.executable).with_name("appliance"))
+#: Everything an installation could write to, but what services of the node write by themselves.
+EVERYTHING = (
+    "find /boot /etc /home /opt /root /srv /usr /var -xdev "
+    "\\( -path /var/log -o -path /var/lib/systemd -o -path /var/tmp \\) -prune "
+    "-o -printf '%p %s %m %u %T@\\n' | sort"
+)
+
+
+@pytest.fixture(scope="module")
+def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of one holder, and the folder for everything of this module."""
+    folder = tmp_path_factory.mktemp("install")
+    holder = f"alice={holders.key('alice')}.pub"
+    subprocess.run([APPLIANCE, "trust", "init", "--holder", holder, "--solo", "--out", folder], check=True)
+    return folder / "root.1.json"
+
+
+@pytest.fixture(scope="module")
+def demo(trusted: Path, holders: Holders) -> Path:
+    """The demonstration's bundle, locked, built and signed from what this station can fetch."""
+    lock, out = trusted.parent / "demo.lock.json", trusted.parent / "demo"
+    definition = str(REPOSITORY / "bundles/demo.yaml")
+    for command in (
+        ["lock", definition, "--out", str(lock)],
+        ["build", definition, "--lock", str(lock), "--root", str(trusted), "--out", str(out)],
+        ["sign", str(out), "--key", str(holders.key("alice"))],
+    ):
+        subprocess.run([APPLIANCE, *command], check=True)
+    return out
+
+
+class Installer:
+    """Installs the demonstration's bundle on one lab's nodes."""
+
+    def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
+        self.operator, self.lab, self.state = operator, lab, state
+        fixed = ["-i", str(lab.inventory), "--trust", str(root), "--state", str(state), "--json"]
+        self.command = ["appliance", "install", str(bundle), *fixed]
+
+    def __call__(self, *options: str) -> tuple[int, Any, str]:
+        """Exit code, the JSON result, and what was told on the way."""
+        done = self.operator.run([*self.command, *options], check=False, timeout=400)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    def record(self, node: PracticeNode, stage: str) -> Any:
+        (path,) = self.state.glob(f"runs/*/{node.name}/{stage}.json")
+        return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def installer(operator: Operator, fresh_lab: PracticeLab, demo: Path, trusted: Path) -> Installer:
+    return Installer(operator, fresh_lab, demo, trusted, trusted.parent / "state")
+
+
+def state_of(node: PracticeNode) -> set[str]:
+    """Files, packet filter and routes, one line each: what an installation changes."""
+    looks = (EVERYTHING, "nft list ruleset 2>&1 || true", "ip route; ip -6 route; ip -br address")
+    return {line for look in looks for line in node.inside(look).stdout.splitlines()}
+
+
+def test_a_check_on_a_clean_node_tells_the_changes_and_makes_none(installer: Installer) -> None:
+    node = installer.lab.node
+    before = state_of(node)
+    code, result, _ = installer("--check")
+    assert code == 0, result
+    assert result["check"]
+    told = " ".join(result["changes"])
+    for role in ("base", "inference_server", "network_isolation", "firewall"):
+        assert f" {role}: " in told, f"{role} would change a clean node"
+    assert sorted(state_of(node) ^ before) == []
+    assert not list(installer.state.glob("runs/*/*/stage.json"))
+
+
+def test_an_installation_ends_with_a_proof_and_a_record_on_the_node(installer: Installer) -> None:
+    node = installer.lab.node
+    code, result, _ = installer()
+    assert code == 0, result
+    values = result["nodes"][node.name]
+    assert values["apply"]["changed"] > 0
+    assert values["apply"]["failed"] == values["apply"]["unreachable"] == 0
+    assert values["qualify"]["verdict"] == "passed"
+    assert values["qualify"]["failed"] == 0
+    assert Path(values["qualify"]["report"]).exists()
+    installed = json.loads(node.run("cat /var/lib/appliance/installed.json").stdout)
+    assert {key: installed[key] for key in ("digest", "product", "version", "sequence")} == {
+        key: result[key] for key in ("digest", "product", "version", "sequence")
+    }
+    for stage in ("verify", "validate", "preflight", "stage", "plan", "apply", "qualify", "record"):
+        assert installer.record(node, stage)["result"] == "done"
+
+
+def test_the_way_out_was_open_before_and_is_kept_as_evidence(installer: Installer) -> None:
+    (kept,) = installer.state.glob(f"runs/*/{installer.lab.node.name}/before.json")
+    attempts = json.loads(kept.read_text())["attempts"]
+    aims = {(each["protocol"], ":" in each["address"]) for each in attempts if each["arrived"]}
+    assert {("tcp", False), ("tcp", True), ("udp", False), ("udp", True)} <= aims
+
+
+def test_a_second_run_copies_nothing_and_changes_nothing(installer: Installer) -> None:
+    code, result, told = installer()
+    assert code == 0, result
+    assert "installed before; proving it again" in told
+    values = result["nodes"][installer.lab.node.name]
+    assert values["stage"] == {"files": 0, "bytes": 0, "removed": []}
+    assert values["apply"]["changed"] == 0, result["changes"]
+    assert result["changes"] == []
+    assert values["qualify"]["verdict"] == "passed"
+
+
+def test_a_check_on_an_installed_node_finds_nothing_to_change(installer: Installer) -> None:
+    code, result, _ = installer("--check")
+    assert code == 0, result
+    assert result["changes"] == []
+
+
+def test_a_drifted_node_is_put_right(installer: Installer) -> None:
+    node = installer.lab.node
+    node.inside("systemctl disable --now ufw.service && nft flush ruleset")
+    code, result, _ = installer()
+    assert code == 0, result
+    assert [change for change in result["changes"] if "firewall" in change]
+
+
+def test_a_node_installs_itself_from_its_own_copy(installer: Installer, trusted: Path) -> None:
+    """The toolkit travels in the bundle: a node with python3 and nothing else runs it."""
+    node = installer.lab.node
+    digest = installer("--stage", "verify")[1]["digest"]
+    copy = f"/var/lib/appliance/staged/{digest}"
+    text = (installer.lab.inventory / "inventory.yml").read_text()
+    head, _, rest = text.partition("ssh:\n")
+    local = head + rest[rest.index("revert_after") :].replace("connection: ssh", "connection: local")
+    node.run("mkdir -p /root/site && cat > /root/site/inventory.yml", input=local)
+    node.run("cat > /root/site/root.json", input=trusted.read_text())
+    tool = f"""
+set -e
+python3 -m venv --without-pip /root/toolkit
+pip=$(ls {copy}/payload/toolkit/pip-*.whl)
+python3 $pip/pip --python /root/toolkit/bin/python install --quiet --no-index \\
+    --find-links {copy}/payload/toolkit appliance
+/root/toolkit/bin/appliance install {copy} -i /root/site --state /root/state --json
+"""
+    done = node.run(tool, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["nodes"][node.name]["apply"]["changed"] == 0, result["changes"]
+    assert result["nodes"][node.name]["stage"]["bytes"] == 0
+    assert result["nodes"][node.name]["qualify"]["verdict"] == "passed"
+
+
+# --- a connection that is lost in the middle of apply ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(
+    operator: Operator, new_lab: NewLab, demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installer]:
+    """Two nodes; a network change that nobody confirms is undone after 30 seconds."""
+    with new_lab(nodes=2) as lab:
+        inventory = lab.inventory / "inventory.yml"
+        inventory.write_text(inventory.read_text().replace("revert_after: 120", "revert_after: 30"))
+        yield Installer(operator, lab, demo, trusted, tmp_path_factory.mktemp("pair"))
+
+
+def test_limit_leaves_other_nodes_alone(pair: Installer) -> None:
+    first, second = pair.lab.nodes
+    code, result, _ = pair("--stage", "stage", "--limit", first.name)
+    assert code == 0, result
+    assert list(result["nodes"]) == [first.name]
+    assert first.inside("test -e /var/lib/appliance/staged", check=False).returncode == 0
+    assert second.inside("test -e /var/lib/appliance", check=False).returncode != 0
+
+
+def test_a_connection_lost_in_the_middle_undoes_itself_and_a_rerun_ends_well(pair: Installer) -> None:
+    first, second = pair.lab.nodes
+    before = first.inside("ip route show default").stdout
+    assert before
+    running = pair.operator.start([*pair.command], stderr=subprocess.DEVNULL)
+    wait_for(first, "test -e /var/lib/appliance/revert/pending && ! ip route show default | grep -q .")
+    with cut_cables(pair.operator):
+        output, _ = running.communicate(timeout=180)
+        result = json.loads(output)
+        assert (running.returncode, result["error"]) == (6, "NodeUnreachable"), result
+        assert first.name in result["message"]
+        assert "goes back to what it was by itself within 30 s" in result["hint"]
+        wait_for(first, "test -e /var/lib/appliance/revert/fired.json")
+    assert first.inside("ip route show default").stdout == before
+    assert pair.record(first, "apply")["result"] == "failed"
+    assert pair.record(second, "apply")["result"] == "interrupted"
+    assert second.inside("ip route show default").stdout, "the second node's network was never touched"
+    code, result, told = pair()
+    assert code == 0, result
+    assert "going on at apply" in told
+    for node in (first, second):
+        values = result["nodes"][node.name]
+        assert values["qualify"]["verdict"] == "passed"
+        assert values["apply"]["failed"] == values["apply"]["unreachable"] == 0
+
+
+@contextlib.contextmanager
+def cut_cables(operator: Operator) -> Iterator[None]:
+    """Nodes and operator cannot hear each other; the operator keeps the addresses."""
+    links = json.loads(operator.run(["ip", "-json", "link", "show", "type", "veth"]).stdout)
+
+    def switch(state: str) -> None:
+        for link in filter(None, links):
+            operator.run(["ip", "link", "set", "dev", link["ifname"], state])
+
+    switch("down")
+    try:
+        yield
+    finally:
+        switch("up")
+
+
+def wait_for(node: PracticeNode, condition: str) -> None:
+    until = time.monotonic() + 120
+    while node.inside(condition, check=False).returncode:
+        assert time.monotonic() < until, condition
+        time.sleep(0.05)
