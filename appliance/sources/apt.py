@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import ArchiveUntrusted, SourceUnreachable
+from appliance.errors import ArchiveUntrusted, SourceUnreachable, ToolMissing
 from appliance.sources.station import Stopped
 
 if TYPE_CHECKING:
@@ -258,7 +259,17 @@ class AptRoot:
 def private_root(
     parent: Path, architecture: str, repositories: Sequence[Repository], keyring: Path
 ) -> Iterator[AptRoot]:
-    """The root for these repositories and this keyring, kept between runs; waits for other users of it."""
+    """The root for these repositories and this keyring, kept between runs; waits for other users of it.
+
+    Raises:
+        ToolMissing: there is no apt on this station.
+    """
+    for program in ("apt-get", "apt-cache"):
+        if not shutil.which(program):
+            raise ToolMissing(
+                f"{program} is not on this station",
+                hint="Debian packages are resolved by apt: build on Debian or Ubuntu",
+            )
     identity = hashlib.sha256(keyring.read_bytes())
     for repository in repositories:
         identity.update(repository.line(keyring).encode())

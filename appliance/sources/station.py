@@ -17,14 +17,15 @@ import os
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import StringConstraints
 
 from appliance.definition.document import read_document, validate_document
 from appliance.definition.names import Frozen
-from appliance.errors import SettingsInvalid
+from appliance.errors import SettingsInvalid, ToolMissing
 from appliance.sources.python_indexes import station_indexes
 from appliance.sources.store import Store
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from appliance.progress import Progress
     from appliance.sources.python_indexes import Indexes
+
+# One module of each requirement of the extra "station" (pyproject.toml).
+_STATION_MODULES: Final = ("debian", "gguf", "pypi_simple", "requests", "uv")
 
 Address = Annotated[str, StringConstraints(pattern=r"^[a-z+]+:[^\s\[\]]+$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s\[\]]+$")]
@@ -112,9 +116,17 @@ def open_station(
     """This station, for work on ``definition``; ``store`` and ``mirror`` are the command's options.
 
     Raises:
+        ToolMissing: this is no build station: what only a station needs is not installed.
         SettingsInvalid: the settings are malformed.
         SpaceExhausted: the store cannot be made, its disk is full.
     """
+    absent = [name for name in _STATION_MODULES if not find_spec(name)]
+    if absent:
+        raise ToolMissing(
+            "this installation is not a build station's",
+            found=f"no Python module {', '.join(absent)}",
+            hint="install the program with its extra: pip install 'appliance[station]'",
+        )
     settings = read_settings(os.environ, mirror=mirror)
     return Station(
         store=Store(_store_folder(settings, store)),

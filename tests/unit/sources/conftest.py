@@ -44,6 +44,10 @@ class Web:
     """Paths whose next answer breaks off after so many bytes."""
     instead: dict[str, bytes] = field(default_factory=dict)
     """Paths answered with other bytes."""
+    hold: dict[str, threading.Event] = field(default_factory=dict)
+    """Paths whose answer, once cut, neither goes on nor ends until the event is set."""
+    held: threading.Event = field(default_factory=threading.Event)
+    """Set when such an answer has got that far."""
     ranges: bool = True
 
     def ranges_of(self, name: str) -> list[str | None]:
@@ -88,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True
+        if path in web.hold:
+            web.held.set()
+            web.hold.pop(path).wait(30)
 
     do_HEAD = do_GET  # noqa: N815 - the name http.server asks for
 

@@ -16,6 +16,7 @@ from appliance.errors import (
     PackageMissing,
     SettingsInvalid,
     SourceUnreachable,
+    ToolMissing,
 )
 from appliance.sources.apt import AptRoot
 from appliance.sources.debian_packages import DebianPackages
@@ -241,6 +242,12 @@ def test_a_keyring_that_is_not_there(target: Target, new_station: Callable[..., 
     with pytest.raises(SettingsInvalid) as caught:
         DebianPackages(target, new_station(settings=Settings(debian=debian))).resolve(spec("app"), where)
     assert caught.value.exit_code == 3
+
+
+def test_a_station_without_apt(source: DebianPackages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ToolMissing, match="apt-get is not on this station"):
+        source.resolve(spec("app"), where)
 
 
 # --- fetching what was locked -------------------------------------------------------------------

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import SettingsInvalid
+from appliance.errors import SettingsInvalid, ToolMissing
 from appliance.progress import Silent
+from appliance.sources import station
 from appliance.sources.station import open_station, read_settings
 
 FILE = "store: /srv/store\ndebian:\n  mirror: https://file.example/debian\n  keyring: /file.gpg\n"
@@ -61,14 +62,24 @@ def test_a_wrong_variable_is_refused(tmp_path: Path) -> None:
         read_settings(environment(tmp_path, APPLIANCE_DEBIAN_MIRROR="x y"))
 
 
+def test_an_installation_without_the_stations_part_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "find_spec", lambda name: None if name == "uv" else object())
+    with pytest.raises(ToolMissing, match="not a build station") as caught:
+        open_station(Path("demo.yaml"), store=tmp_path / "store", mirror=None, progress=Silent())
+    assert caught.value.found == "no Python module uv"
+    assert not (tmp_path / "store").exists()
+
+
 def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("APPLIANCE_STORE", raising=False)
 
     def store(option: Path | None = None) -> Path:
-        station = open_station(Path("demo.yaml"), store=option, mirror=None, progress=Silent())
-        return station.store.folder
+        opened = open_station(Path("demo.yaml"), store=option, mirror=None, progress=Silent())
+        return opened.store.folder
 
     assert store() == tmp_path / "cache" / "appliance" / "store"
     monkeypatch.setenv("APPLIANCE_STORE", str(tmp_path / "env"))
