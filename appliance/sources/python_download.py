@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,7 @@ from appliance.sources.python_indexes import local_path
 from appliance.sources.station import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedRandom
 
     from appliance.definition.lock import Artefact
@@ -95,10 +94,9 @@ class WheelFetcher:
     def download(self, url: str, partial: BufferedRandom) -> None:
         """Append what is missing of ``url`` to ``partial``, in as few connections as it takes."""
         if (path := local_path(url)) is not None:
-            partial.truncate(0)
-            partial.seek(0)
-            with path.open("rb") as file:
-                shutil.copyfileobj(file, partial, _CHUNK)
+            if not path.is_file():
+                raise PackageMissing(f"the package index offers {path} but does not have it")
+            self._station.store.replace(partial, path)
             self._station.progress.advance(partial.tell())
             return
         broken: requests.RequestException | None = None
@@ -141,35 +139,37 @@ class WheelFetcher:
         for place in self._indexes.find_links:
             folder = local_path(place)
             if folder is None:
-                answer = self._session.get(place, timeout=_TIMEOUT)
-                page = ProjectPage.from_html(project, answer.text, base_url=place)
-                yield from _named(page, file)
+                yield from _named(self._asked(place, lambda place: self._links(place, project)), file)
             elif (folder / file).is_file():
                 yield Offer((folder / file).absolute().as_uri(), None)
         if self._indexes.only_links:
             return
         for index in (*self._indexes.extra, self._indexes.index or PYPI_SIMPLE_ENDPOINT):
-            folder = local_path(index)
-            try:
-                page = self._local_page(index, project) if folder else self._page(index, project)
-            except (NoSuchProjectError, FileNotFoundError):
-                continue
-            except requests.RequestException as fault:
-                raise _unreachable(index, fault) from fault
-            yield from _named(page, file)
+            yield from _named(self._asked(index, lambda index: self._page(index, project)), file)
+
+    def _asked(self, place: str, ask: Callable[[str], ProjectPage]) -> ProjectPage | None:
+        """The page a place has for a project, or None if it has none."""
+        try:
+            return ask(place)
+        except (NoSuchProjectError, FileNotFoundError):
+            return None
+        except requests.RequestException as fault:
+            raise _unreachable(place, fault) from fault
+
+    def _links(self, place: str, project: str) -> ProjectPage:
+        answer = self._session.get(place, timeout=_TIMEOUT)
+        answer.raise_for_status()
+        return ProjectPage.from_html(project, answer.content, base_url=place)
 
     def _page(self, index: str, project: str) -> ProjectPage:
+        if (folder := local_path(index)) is not None:
+            file = folder / project / "index.html"
+            return ProjectPage.from_html(project, file.read_bytes(), base_url=file.absolute().as_uri())
         return PyPISimple(index, session=self._session).get_project_page(project, timeout=_TIMEOUT)
 
-    def _local_page(self, index: str, project: str) -> ProjectPage:
-        folder = local_path(index)
-        assert folder  # noqa: S101 - the caller asked
-        file = folder / project / "index.html"
-        return ProjectPage.from_html(project, file.read_bytes(), base_url=file.absolute().as_uri())
 
-
-def _named(page: ProjectPage, file: str) -> Iterator[Offer]:
-    packages: list[DistributionPackage] = page.packages
+def _named(page: ProjectPage | None, file: str) -> Iterator[Offer]:
+    packages: list[DistributionPackage] = page.packages if page else []
     for package in packages:
         if package.filename == file:
             yield Offer(package.url.partition("#")[0], package.digests.get("sha256"))

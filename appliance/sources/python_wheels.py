@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.kinds import UNKNOWN, Source, by_path
-from appliance.sources.python_indexes import local_path
 from appliance.sources.python_resolver import Wheel, resolve_wheels
 from appliance.sources.together import together
 from appliance.sources.wheel_metadata import licence
@@ -74,15 +73,12 @@ class PythonWheels(Source):
 
     def _measure(self, wheel: Wheel) -> tuple[str, int]:
         """SHA-256 and size in bytes of a wheel, which is in the store afterwards."""
-        if (path := local_path(wheel.url)) is not None:
-            sha256, size = self.station.store.add_file(path)
-        else:
-            from appliance.sources.python_download import WheelFetcher
+        from appliance.sources.python_download import WheelFetcher
 
-            with self.station.store.scratch() as scratch:
-                with scratch.open("w+b") as file:
-                    WheelFetcher(self.station).download(wheel.url, file)
-                sha256, size = self.station.store.add_file(scratch)
+        with self.station.store.scratch() as scratch:
+            with scratch.open("w+b") as file:
+                WheelFetcher(self.station).download(wheel.url, file)
+            sha256, size = self.station.store.add_file(scratch)
         if wheel.sha256 not in {None, sha256}:
             raise DigestMismatch(
                 f"{wheel.file} is not the file its index describes",

@@ -185,6 +185,37 @@ def test_loose_wheels_in_a_folder_count(
     assert paths(locked(source, "app"))[0] == "app-1.0-py3-none-any.whl"
 
 
+@pytest.fixture
+def local_index(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An index of plain pages in a folder, without sizes; its files lie in ``files``."""
+    file = index.add("app")
+    root = tmp_path / "local"
+    (root / "simple" / "app").mkdir(parents=True)
+    (root / "files").mkdir()
+    file.rename(root / "files" / file.name)
+    page = f'<a href="../../files/{file.name}">{file.name}</a>'
+    (root / "simple" / "app" / "index.html").write_text(page)
+    monkeypatch.setenv("PIP_INDEX_URL", f"file://{root}/simple")
+    return root
+
+
+@pytest.mark.usefixtures("local_index")
+def test_an_index_in_a_folder_counts(source: PythonWheels, new_station: Callable[..., Station]) -> None:
+    artefacts = locked(source, "app")
+    again = PythonWheels(source.target, new_station("cold"))
+    again.fetch(artefacts)
+    assert again.missing(artefacts) == []
+
+
+def test_an_index_in_a_folder_that_lacks_what_it_offers(
+    local_index: Path, source: PythonWheels, new_station: Callable[..., Station]
+) -> None:
+    artefacts = locked(source, "app")
+    (local_index / "files" / APP).unlink()
+    with pytest.raises(PackageMissing, match="does not have it"):
+        PythonWheels(source.target, new_station("cold")).fetch(artefacts)
+
+
 # --- fetching what was locked -------------------------------------------------------------------
 
 
