@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from appliance import __version__
 from appliance.errors import NodeUnreachable
 from appliance.node import qualification
-from appliance.node.probe import OutboundProbe, now, store_probe
+from appliance.node.probe import OutboundProbe, as_root, now, store_probe
 from appliance.node.qualification.rules import LISTING
 from appliance.node.qualification.subject import STAGED, Bundle, describe
 from appliance.node.report import Item, Provenance, QualificationReport
@@ -258,9 +258,8 @@ def _keep_ruleset(connection: Connection, path: Path) -> str:
     """Keep the live packet filter beside the report; returns its SHA-256, "" if it cannot be read."""
     import hashlib
 
-    as_root = f'[ "$(id -u)" = 0 ] || sudo="sudo -n"; $sudo {LISTING}'
     try:
-        done = connection.run(as_root, timeout=20)
+        done = connection.run(as_root(LISTING), timeout=20)
     except subprocess.TimeoutExpired:
         return ""
     if done.returncode != 0:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
-from appliance.node.probe import load_probe
+from appliance.node.probe import as_root, load_probe
 from appliance.node.probe_outbound import probe_outbound
 from appliance.node.qualification.ask import Answers, ask_model
 from appliance.node.qualification.sockets import LISTENING, parse_sockets
@@ -81,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _listening(subject: Subject) -> list[Socket]:
     """Taken before the probe opens servers of its own on the node."""
-    done = subject.run(LISTENING)
+    done = subject.run(as_root(LISTENING))
     if done.returncode != 0:
         raise RuntimeError(f"`{LISTENING}` ended with {done.returncode}: {done.stderr.decode().strip()}")
     return parse_sockets(done.stdout.decode())

@@ -25,8 +25,6 @@ from appliance.node.probe_outbound import probe_outbound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
-
 CLOSED = """
 table inet filter {
   chain in { type filter hook input priority 0; policy drop;
@@ -111,6 +109,8 @@ class Room:
 
 @pytest.fixture
 def room() -> Iterator[Room]:
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
     station, node = f"apq-st-{os.getpid()}", f"apq-nd-{os.getpid()}"
     server = None
     try:
@@ -170,6 +170,8 @@ def test_an_open_node_reaches_the_station_and_is_reached(room: Room) -> None:
         assert attempts[0].outcome == "reached"
         assert attempts[0].detail == "echo came back"
         assert attempts[0].arrived is True
+    for name in ("tcp-v4", "tcp-v6"):  # a whole connection, and a SYN of our own making
+        assert [each.detail for each in listener[name]] == ["echo came back", "answered"]
     for target in ("dns", "https", "quic", "ntp"):
         assert all(each.escaped for each in probe.attempts if each.target == target)
     own = [each for each in probe.inbound if each.target == "own"]
@@ -237,6 +239,28 @@ def test_a_packet_that_leaves_and_is_never_answered_counts_as_escaped(room: Room
         assert leak.outcome == "sent"
         assert leak.arrived is True
         assert leak.escaped
+
+
+def test_a_connection_that_knocks_outside_and_is_never_answered_counts_as_escaped(room: Room) -> None:
+    """The witness sees whole connections only; that a SYN left is told by the node's own kernel."""
+    room.close("tcp dport 443 accept")
+    assert room.run("nft insert rule inet filter in tcp sport 443 drop").returncode == 0
+    leaks = [each for each in room.probe().attempts if each.target == "https" and each.escaped]
+    assert [(each.family, each.outcome) for each in leaks] == [("v4", "sent"), ("v6", "sent")]
+
+
+def test_a_datagram_that_gets_in_is_noticed_though_its_answer_stays_in(room: Room) -> None:
+    room.close()
+    assert room.run("nft insert rule inet filter in udp dport 20000-60000 accept").returncode == 0
+    doors = {
+        (each.protocol, each.address): each.arrived for each in room.probe().inbound if each.target == "own"
+    }
+    assert doors == {
+        ("udp", "10.213.0.11"): True,
+        ("udp", "fd13::11"): True,
+        ("tcp", "10.213.0.11"): None,
+        ("tcp", "fd13::11"): None,
+    }
 
 
 def test_a_route_alone_lets_nothing_out_while_the_firewall_stands(room: Room) -> None:

@@ -155,6 +155,15 @@ def test_tests_that_do_not_run_are_a_broken_promise(tmp_path: Path) -> None:
     assert report.verdict == "failed"
 
 
+def test_tests_that_take_too_long_are_stopped_and_not_judged_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.node.qualify.LONGEST", 0.05)
+    report = qualify(INVENTORY, NODE, MANIFEST, Enclosed(NODE), tmp_path, Silent(), digest=DIGEST)
+    assert "qualification.complete" in {item.name for item in report.failed}
+    assert "pytest ended with -9" in report.failed[-1].found
+
+
 class Unreachable(Enclosed):
     """A node that nobody answers for."""
 
