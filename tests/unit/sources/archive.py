@@ -8,14 +8,15 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from debian.copyright import _CURRENT_FORMAT
 from debian.debfile import DebFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-DEP5 = """\
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+DEP5 = f"""\
+Format: {_CURRENT_FORMAT}
 
 Files: *
 Copyright: 2026 Somebody
