@@ -120,6 +120,7 @@ class Transfer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pipesize=CHUNK,
         )
         transfer = cls(connection, folder, digest, files, process)
         threading.Thread(target=transfer._listen, daemon=True).start()

@@ -33,10 +33,14 @@ import signal
 import stat
 import sys
 import time
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+if TYPE_CHECKING:
+    import io
 
 BLOCK = 4 << 20
 CHUNK = 1 << 20
+STATION = cast("io.BufferedReader", sys.stdin.buffer)
 IDLE_SECONDS = 30  # a station that is silent for longer is gone: SSH itself gives up after 15
 
 
@@ -54,13 +58,19 @@ def say(**line: object) -> None:
 
 
 def read_exactly(size: int) -> bytes:
-    """``size`` bytes of the station's; ends the program when it has gone silent or away."""
+    """``size`` bytes of the station's; the program ends when the station is silent or gone."""
+    data = bytearray(size)
+    read_into(memoryview(data))
+    return bytes(data)
+
+
+def read_into(data: memoryview) -> None:
+    """Fill ``data`` with what the station sends next."""
     signal.alarm(IDLE_SECONDS)
-    data = sys.stdin.buffer.read(size)
+    count = STATION.readinto(data)
     signal.alarm(0)
-    if len(data) != size:
+    if count != len(data):
         sys.exit(3)
-    return data
 
 
 def read_frame() -> dict[str, Any]:
@@ -187,11 +197,13 @@ class Copy:
         for folder in (self.incoming, os.path.dirname(self.place(file))):
             os.makedirs(folder, exist_ok=True)
         whole = hashlib.sha256()
+        room = memoryview(bytearray(CHUNK))
         with open_part(self.part(file), create=True) as stream:
             for start in range(0, offset, BLOCK):  # offsets lie between blocks
                 whole.update(stream.read(min(BLOCK, offset - start)))
             while size:
-                data = read_exactly(min(CHUNK, size))
+                data = room[: min(CHUNK, size)]
+                read_into(data)
                 whole.update(data)
                 stream.write(data)
                 size -= len(data)

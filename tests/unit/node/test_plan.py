@@ -1,0 +1,67 @@
+"""What roles get, and what people read before it is applied."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+from appliance.bundle.manifest import parse_manifest
+from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.node.plan import make_plan
+
+DIGEST = "ab" * 32
+
+
+def node(name: str, last: int) -> NodeEntry:
+    address = ip_interface(f"10.20.0.{last}/24")
+    return NodeEntry(name, "ssh", address.ip, 2222, (Interface("mgmt", Match(name="eno1"), (address,)),))
+
+
+INVENTORY = Inventory(
+    Path("/site/inventory.yml"),
+    "example",
+    Management((ip_network("10.20.0.0/28"),), (ip_address("10.20.0.1"),)),
+    None,
+    (node("gpu-01", 11), node("gpu-02", 12)),
+    revert_after=90,
+)
+
+
+def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    plan = make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes)
+    bundle = plan.variables["appliance_bundle"]
+    staged = f"/var/lib/appliance/staged/{DIGEST}"
+    assert bundle["staged"] == staged
+    assert (bundle["digest"], bundle["product"], bundle["version"], bundle["sequence"]) == (
+        DIGEST,
+        "demo",
+        "1.0.0",
+        7,
+    )
+    model = bundle["components"]["model"]
+    assert model["kind"] == "tiny-gguf"
+    assert model["path"] == f"{staged}/payload/model"
+    assert model["files"][0]["path"] == f"{staged}/payload/model/tiny.gguf"
+    assert bundle["inference"] == {
+        "engine": "engine",
+        "model": "model",
+        "file": "tiny.gguf",
+        "name": "demo",
+    }
+    assert bundle["target"]["python"] == "3.13"
+    assert plan.variables["appliance_site"]["revert_after"] == 90
+    assert plan.nodes["gpu-02"]["appliance_node"] == {
+        "name": "gpu-02",
+        "port": 2222,
+        "interfaces": [{"name": "mgmt", "match": {"name": "eno1"}, "addresses": ["10.20.0.12/24"]}],
+    }
+
+
+def test_the_words_name_order_addresses_and_the_undo(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    words = "\n".join(make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes).words)
+    assert "first gpu-01 alone, then gpu-02" in words
+    assert "gpu-02 10.20.0.12/24" in words
+    assert "SSH in from 10.20.0.0/28" in words
+    assert "undoes itself after 90 s" in words
