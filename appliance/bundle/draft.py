@@ -55,6 +55,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
                     tuple(
                         _payload_file(name, each, slice_size) for each in lock.components[name].artefacts
                     ),
+                    tuple(sorted(set(lock.components[name].packages))),
                 )
                 for name in sorted(lock.components)
             },

@@ -80,10 +80,15 @@ class PayloadFile:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A folder under ``payload/``: its kind, and its files sorted by path."""
+    """A folder under ``payload/``: its kind, and its files sorted by path.
+
+    ``packages`` are those its definition asked for by name, sorted; the rest of the files is what
+    these need.  Empty for kinds that are installed whole.
+    """
 
     kind: str
     files: tuple[PayloadFile, ...]
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +143,7 @@ def manifest_bytes(manifest: Manifest) -> bytes:
             },
             "requires": list(manifest.requires),
             "components": {
-                name: {"kind": component.kind, "files": [_file_values(file) for file in component.files]}
-                for name, component in manifest.components.items()
+                name: _component_values(component) for name, component in manifest.components.items()
             },
             "files": [
                 {"path": path, "size": file.size, "sha256": file.sha256}
@@ -158,6 +162,16 @@ def parse_manifest(data: bytes) -> Manifest:
     from appliance.bundle.manifest_reader import read_manifest
 
     return read_manifest(data)
+
+
+def _component_values(component: Component) -> dict[str, object]:
+    values: dict[str, object] = {
+        "kind": component.kind,
+        "files": [_file_values(file) for file in component.files],
+    }
+    if component.packages:
+        values["packages"] = list(component.packages)
+    return values
 
 
 def _file_values(file: PayloadFile) -> dict[str, object]:

@@ -3,6 +3,7 @@
 Beyond types and spelling, these hold of every manifest that is accepted:
 
 - components are in order of name, files in order of path, each once, each under its own component;
+- the packages asked for are in order, each once;
 - slices add up to their file, all but the last are of one size that is whole blocks;
 - no payload file has a name that only slices may have; all paths can lie in one folder;
 - the engine and the model that are served are components of this bundle, and the model's file is there;
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.manifest import (
@@ -55,6 +56,7 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
 _PYTHON = re.compile(r"3\.[1-9][0-9]")
 _SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODE = re.compile(FILE_MODE)
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}")  # Debian Policy, section 5.6.1
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MANIFEST_KEYS: Final = frozenset(
     {
@@ -145,13 +147,28 @@ def _components(record: Record) -> Mapping[str, Component]:
     for name in record.names():
         if not _NAME.fullmatch(name):
             record.refuse("a component's name is misspelled", found=name, wanted=_NAME.pattern)
-        part = record.record(name).exactly(frozenset({"kind", "files"}))
+        part = record.record(name).exactly(frozenset({"kind", "files"}), frozenset({"packages"}))
         files = tuple(_payload_file(file, f"{PAYLOAD_FOLDER}/{name}/") for file in part.records("files"))
         paths = [file.path for file in files]
         if any(one >= other for one, other in pairwise(paths)):
             part.refuse("files are not sorted by path, each once")
-        components[name] = Component(part.text("kind", _NAME), files)
+        packages = _packages(part) if part.has("packages") else ()
+        components[name] = Component(part.text("kind", _NAME), files, packages)
     return components
+
+
+def _packages(component: Record) -> tuple[str, ...]:
+    names = tuple(
+        value if isinstance(value, str) and _PACKAGE.fullmatch(value) else _misspelled(component, value)
+        for value in component.items("packages")
+    )
+    if not names or any(one >= other for one, other in pairwise(names)):
+        component.refuse("packages are not sorted, each once, at least one")
+    return names
+
+
+def _misspelled(component: Record, value: object) -> NoReturn:
+    component.refuse("a package's name is misspelled", found=str(value), wanted=_PACKAGE.pattern)
 
 
 def _payload_file(record: Record, folder: str) -> PayloadFile:

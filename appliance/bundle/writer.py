@@ -25,7 +25,6 @@ from appliance.bundle.durable import FOLDER_MODE, free_bytes, sync_folder, write
 from appliance.bundle.listing import listing_bytes
 from appliance.bundle.manifest import (
     SLICE_SIZE,
-    Component,
     ListedFile,
     Manifest,
     manifest_bytes,
@@ -155,9 +154,9 @@ def _write_rest(
 ) -> None:
     """Write the block index, the small files, the manifest and, last, the list."""
     components = {
-        name: Component(
-            component.kind,
-            tuple(replace(file, slices=copied[file.path].slices) for file in component.files),
+        name: replace(
+            component,
+            files=tuple(replace(file, slices=copied[file.path].slices) for file in component.files),
         )
         for name, component in draft.components.items()
     }

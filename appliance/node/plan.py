@@ -54,6 +54,7 @@ def bundle_values(manifest: Manifest, digest: str) -> dict[str, object]:
         "components": {
             name: {
                 "kind": component.kind,
+                "packages": list(component.packages),
                 "path": f"{staged}/payload/{name}",
                 "files": [
                     {"name": file.name, "version": file.version, "path": f"{staged}/{file.path}"}
@@ -69,6 +70,8 @@ def bundle_values(manifest: Manifest, digest: str) -> dict[str, object]:
 
 def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry]) -> tuple[str, ...]:
     debs = sum(len(part.files) for part in manifest.components.values() if part.kind == "debian")
+    asked = sorted({name for part in manifest.components.values() for name in part.packages})
+    wanted = ", ".join(asked) or "every package"
     wheels = sum(len(part.files) for part in manifest.components.values() if part.kind == "python")
     networks = ", ".join(str(network) for network in inventory.management.networks)
     addresses = "; ".join(f"{node.name} {' '.join(_addresses(node))}" for node in nodes)
@@ -78,7 +81,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
     return (
         f"nodes: {order}",
-        f"base: packages from {debs} staged .deb files; folders of the node",
+        f"base: {wanted} from {debs} staged .deb files; folders of the node",
         f"inference_server: {served}, from {wheels} staged wheels",
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"firewall: deny everything in and out; SSH in from {networks}",

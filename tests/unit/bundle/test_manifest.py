@@ -57,6 +57,15 @@ def test_what_others_read_in_it(values: dict[str, Any]) -> None:
     ]
 
 
+def test_what_was_asked_for_by_name_is_kept(values: dict[str, Any]) -> None:
+    values["components"]["engine"]["packages"] = ["iproute2", "libstdc++6", "ufw"]
+    data = canonical_bytes(values)
+    manifest = parse_manifest(data)
+    assert manifest.components["engine"].packages == ("iproute2", "libstdc++6", "ufw")
+    assert manifest.components["model"].packages == ()
+    assert manifest_bytes(manifest) == data
+
+
 def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:
     def spoil(values: dict[str, Any]) -> None:
         place: Any = values
@@ -137,6 +146,12 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "component with more": _set("components", "model", "script", to="x"),
     "component kind misspelled": _set("components", "model", "kind", to="Tiny GGUF"),
     "components as list": _set("components", to=[]),
+    "packages null": _set("components", "model", "packages", to=None),
+    "no packages": _set("components", "model", "packages", to=[]),
+    "packages out of order": _set("components", "model", "packages", to=["ufw", "iproute2"]),
+    "package twice": _set("components", "model", "packages", to=["ufw", "ufw"]),
+    "package an option": _set("components", "model", "packages", to=["--allow-downgrades"]),
+    "package a number": _set("components", "model", "packages", to=[1]),
     "files as object": _set("components", "model", "files", to={}),
     "file a text": _set(*FIRST, to="payload/engine/x"),
     "file without licence": _drop(*FIRST, "licence"),

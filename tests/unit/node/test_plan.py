@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None
         "port": 2222,
         "interfaces": [{"name": "mgmt", "match": {"name": "eno1"}, "addresses": ["10.20.0.12/24"]}],
     }
+
+
+def test_roles_get_the_packages_that_were_asked_for(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    system = replace(manifest.components["extras"], kind="debian", packages=("iproute2", "ufw"))
+    manifest = replace(manifest, components={**manifest.components, "extras": system})
+    plan = make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes)
+    components = plan.variables["appliance_bundle"]["components"]
+    assert components["extras"]["packages"] == ["iproute2", "ufw"]
+    assert components["model"]["packages"] == []
+    assert any(word.startswith("base: iproute2, ufw from") for word in plan.words)
 
 
 def test_the_words_name_order_addresses_and_the_undo(pristine_bundle: Path) -> None:
