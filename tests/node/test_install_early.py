@@ -131,6 +131,21 @@ def test_a_refused_login_is_told_from_a_silent_node(desk: Desk) -> None:
     assert "authorized_keys" in result["hint"]
 
 
+def test_a_user_who_cannot_become_root_is_refused(desk: Desk) -> None:
+    desk.node.inside(
+        "useradd --create-home --shell /bin/sh field && cp -r /root/.ssh /home/field/.ssh "
+        "&& chown -R field: /home/field/.ssh"
+    )
+    desk.edit("user: root", "user: field")
+    try:
+        code, result, _ = desk.install("--stage", "stage")
+    finally:
+        desk.node.inside("userdel --remove field")
+    assert (code, result["error"]) == (5, "PreflightFailed")
+    assert "root: user field, no password-less sudo" in result["found"]
+    assert untouched(desk.node)
+
+
 def test_a_node_without_python_is_told_so(desk: Desk) -> None:
     desk.node.inside("mv /usr/bin/python3 /usr/bin/python3.away")
     try:
