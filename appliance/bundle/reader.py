@@ -21,7 +21,7 @@ from appliance.bundle.paths import (
     signature_holder,
     signature_path,
 )
-from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected
+from appliance.errors import BundleMalformed, DigestMismatch, FileMissing
 from appliance.trust import root as roots
 from appliance.trust import sshsig
 
@@ -59,23 +59,15 @@ class Contents:
 def read_signed(tree: Tree) -> Signed:
     """Read the list and its signatures; parses neither.
 
+    Other names in ``trust`` are passed over: ``read_contents`` refuses them with all that is not listed.
+
     Raises:
         FileMissing: there is no list, or no ``trust`` folder.
-        FileUnexpected: ``trust`` holds something else.
+        FileUnexpected: ``trust`` holds more files than any bundle has, or no plain ones.
         BundleMalformed, DigestMismatch: a file there is too large or cannot be read.
     """
-    holders = []
-    for name in tree.names(TRUST_FOLDER, most=_MAX_NAMES):
-        path = f"{TRUST_FOLDER}/{name}"
-        if holder := signature_holder(name):
-            holders.append(holder)
-        elif path != LIST_PATH and root_version(path) is None:
-            raise FileUnexpected(
-                f"{TRUST_FOLDER} holds a strange file",
-                found=ascii(name)[1:-1][:200],
-                wanted="SHA256SUMS, SHA256SUMS.<holder>.sig, root.<N>.json",
-                hint="find out who put it there; obtain the bundle again",
-            )
+    names = tree.names(TRUST_FOLDER, most=_MAX_NAMES)
+    holders = [holder for name in names if (holder := signature_holder(name))]
     data = tree.read(LIST_PATH, limit=listing.MAX_BYTES)
     signatures = {holder: tree.read(signature_path(holder), limit=sshsig.MAX_BYTES) for holder in holders}
     return Signed(data, signatures)

@@ -76,21 +76,22 @@ def _cut_file(values: dict[str, Any]) -> None:
 
 ENGINE = ("components", "engine", "files", 0)
 MANIFESTS = {
-    "lacks a listed file": _drop_file,
-    "has an unlisted file": _add_file,
-    "has slices that are not there": _cut_file,
-    "another digest than the list": _edit(*ENGINE, "sha256", to=D),
-    "another digest of the block index": _edit("files", 1, "sha256", to=D),
-    "root of another version": _edit("files", 2, "path", to="trust/root.2.json"),
-    "a later format": _edit("format", to=2),
-    "depends on another bundle": _edit("requires", to=["x"]),
-    "unknown key": _edit("critical", to=True),
+    "lacks a listed file": (_drop_file, "lacks listed files"),
+    "has an unlisted file": (_add_file, "has unlisted files"),
+    "has slices that are not there": (_cut_file, "lacks listed files"),
+    "another digest than the list": (_edit(*ENGINE, "sha256", to=D), "disagree"),
+    "another digest of the block index": (_edit("files", 1, "sha256", to=D), "disagree"),
+    "root of another version": (_edit("files", 2, "path", to="trust/root.2.json"), "lacks listed files"),
+    "a later format": (_edit("format", to=2), "another format"),
+    "depends on another bundle": (_edit("requires", to=["x"]), "requires"),
+    "unknown key": (_edit("critical", to=True), "unknown keys"),
 }
 
 
-@pytest.mark.parametrize("spoil", MANIFESTS.values(), ids=MANIFESTS)
+@pytest.mark.parametrize(("spoil", "reason"), MANIFESTS.values(), ids=MANIFESTS)
 def test_a_signed_manifest_that_contradicts_the_folder(
     spoil: Callable[[dict[str, Any]], None],
+    reason: str,
     bundle: Path,
     two_of_three: Root,
     sign_files: Callable[[Path], None],
@@ -100,7 +101,9 @@ def test_a_signed_manifest_that_contradicts_the_folder(
     spoil(values)
     path.write_bytes(canonical_bytes(values))
     sign_files(bundle)
-    assert isinstance(refused(bundle, root_bytes(two_of_three)), BundleMalformed)
+    error = refused(bundle, root_bytes(two_of_three))
+    assert isinstance(error, BundleMalformed)
+    assert reason in error.message
 
 
 @pytest.mark.parametrize("place", [ENGINE, ("files", 0)], ids=["wheel", "review page"])

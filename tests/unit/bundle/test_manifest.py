@@ -108,6 +108,15 @@ def _root_files(*paths: str) -> Callable[[dict[str, Any]], None]:
     return _set("files", to=[{"path": path, "sha256": D, "size": 1} for path in sorted(paths)])
 
 
+def _beside_the_model(path: str) -> Callable[[dict[str, Any]], None]:
+    def spoil(values: dict[str, Any]) -> None:
+        files = values["components"]["model"]["files"]
+        whole = {key: value for key, value in files[0].items() if key != "slices"}
+        files.append({**whole, "path": path})
+
+    return spoil
+
+
 FIRST = ("components", "engine", "files", 0)
 MODEL = ("components", "model", "files", 0)
 SLICES = (*MODEL, "slices")
@@ -203,6 +212,8 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
         _set(*SLICES, to=[{"size": BLOCK_SIZE, "sha256": D}, {"size": 0, "sha256": D}]),
     ),
     "slice with a path": _set(*SLICES, 0, "path", to="x"),
+    "cut file a folder too": _beside_the_model("payload/model/tiny.gguf/x"),
+    "slice in other letters": _beside_the_model("payload/model/tiny.gguf.SLICE-0001"),
     "no block index": _root_files("VERIFY.txt", "trust/root.1.json"),
     "no review page": _root_files("blocks.bin"),
     "two roots": _root_files("VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.2.json"),

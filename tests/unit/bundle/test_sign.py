@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle import sign
 from appliance.bundle.sign import sign_bundle
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
@@ -183,6 +184,23 @@ def test_a_bundle_without_root_needs_the_holder_s_name(maker: BundleMaker, holde
         sign_bundle(bundle, holders.key("alice"))
     done = sign_bundle(bundle, holders.key("alice"), holder="alice")
     assert (done.threshold, done.path.name) == (None, "SHA256SUMS.alice.sig")
+
+
+@pytest.mark.parametrize("rootless", [True, False])
+def test_what_ssh_keygen_returns_is_judged_before_it_is_kept(
+    rootless: bool,
+    maker: BundleMaker,
+    holders: Holders,
+    two_of_three: Root,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broken token, or another program under that name: here a signature over other bytes."""
+    bundle = maker.write("bundle", None if rootless else two_of_three)
+    real = sign._ssh_sign
+    monkeypatch.setattr(sign, "_ssh_sign", lambda key, message, space: real(key, message + b"x", space))
+    with pytest.raises(SignatureInvalid):
+        sign_bundle(bundle, holders.key("alice"), holder="alice")
+    assert signatures(bundle) == []
 
 
 @pytest.mark.parametrize("name", ["", "Alice", "../alice", "a b", "-a", "a" * 64])

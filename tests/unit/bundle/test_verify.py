@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ from appliance.bundle import hashing, reader
 from appliance.bundle import verify as verifier
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.inspection import inspect_bundle
+from appliance.bundle.manifest import ListedFile
+from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleUntrusted,
@@ -174,6 +177,26 @@ def test_ctrl_c_stops_all_threads(bundle: Path, two_of_three: Root) -> None:
         verify_bundle(bundle, root_bytes(two_of_three), progress=recorder)
     assert threading.active_count() == before
     assert recorder.ended == 1
+
+
+def test_one_fault_ends_the_long_reads_of_the_others(tmp_path: Path) -> None:
+    """Half a minute of hashing that nobody waits for any more."""
+
+    class Broken(Recorder):
+        def item(self, name: str) -> None:
+            raise RuntimeError(name)
+
+    (tmp_path / "small").write_bytes(b"")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(64 << 30)
+    files = {
+        "small": ListedFile(hashlib.sha256(b"").hexdigest(), 0),
+        "large": ListedFile("0" * 64, 64 << 30),
+    }
+    started = time.process_time()
+    with Tree(tmp_path) as tree, pytest.raises(RuntimeError, match="small"):
+        hashing.check_bytes(tree, files, progress=Broken(), workers=2)
+    assert time.process_time() - started < 10
 
 
 def test_what_is_no_bundle(tmp_path: Path, two_of_three: Root) -> None:
