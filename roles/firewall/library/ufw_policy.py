@@ -4,8 +4,8 @@
 How a change is made:
 
 1. The real ufw builds the declared filter in a network namespace of its own, from the declared files and
-   rules, in a private folder.  What it cannot load there is refused before anything is touched.  What that
-   namespace then holds is exactly what the node must hold.
+   rules, in a private folder, and loads it there the way it does at boot.  What it cannot load is refused
+   before anything is touched.  What that namespace then holds is exactly what the node must hold.
 2. The files ufw wrote replace the node's, for the next boot and for ``ufw status``.
 3. The kernel gets the filter of that namespace whole, one transaction per family (``iptables-restore``):
    there is no moment with half of the rules, none without them, and SSH is admitted in the same step in
@@ -97,6 +97,13 @@ USER_RULES = {"v4": "/etc/ufw/user.rules", "v6": "/etc/ufw/user6.rules"}
 
 STOCK_RULES = "/usr/share/ufw/iptables"
 
+#: What ufw.service runs at boot, and the scripts it would run besides.
+INIT = "/lib/ufw/ufw-init"
+HOOKS = ("/etc/ufw/before.init", "/etc/ufw/after.init")
+
+#: A shell that stops at the first failure, in a network namespace of its own.
+_ALONE = ("unshare", "--net", "--", "sh", "-e")
+
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -163,10 +170,13 @@ def build(
         for name in ("lib/ufw", "etc/ufw/applications.d"):  # for its lock and profiles; ufw insists
             Path(folder, name).mkdir(parents=True)
         ufw = ["ufw", "--rootdir=/", f"--datadir={folder}"]
-        commands = [[*ufw, "--force", "enable"], *[[*ufw, *argv(pair, port)] for pair in admitted]]
+        rules = [[*ufw, "--force", "enable"], *[[*ufw, *argv(pair, port)] for pair in admitted]]
+        # Loaded anew the way the node boots: ufw's own commands leave slightly other rules behind.
+        boot = [[INIT, "--rootdir", "/", "--datadir", folder, "start"]]
         saves = [f"{FAMILIES[family]}-save -t filter >{folder}/{family}" for family in families()]
         try:
-            run("unshare", "--net", "--", "sh", "-e", stdin="\n".join([*map(shlex.join, commands), *saves]))
+            run(*_ALONE, stdin="\n".join(map(shlex.join, rules)))
+            run(*_ALONE, stdin="\n".join([*map(shlex.join, boot), *saves]))
         except Refused as refusal:
             raise Refused(f"ufw cannot load the declared filter: {refusal}") from refusal
         live = {family: normalise(read(f"{folder}/{family}")) for family in families()}
@@ -215,6 +225,7 @@ def compare(
     found = [("file", path, read(path), text) for path, text in wanted_files.items()]
     live = live_filter()
     found += [("live", family, live[family], rules) for family, rules in wanted_live.items()]
+    found += [("hook", path, "is run at boot", "") for path in HOOKS if os.access(path, os.X_OK)]
     states = unit_states(["ufw.service", *rivals])
     found += [("unit", unit, states.get(unit, ""), "") for unit in rivals]
     found += [("unit", "ufw.service", states.get("ufw.service", ""), "enabled active")]
@@ -240,6 +251,9 @@ def load(parameters: dict[str, Any], files: dict[str, str], live: dict[str, str]
     for unit in parameters["rivals"]:
         if unit in states:
             run("systemctl", "disable", "--now", unit)
+    for path in HOOKS:
+        if os.access(path, os.X_OK):
+            Path(path).chmod(0o640)
     for path, text in files.items():
         write(path, text, 0o644 if path in {"/etc/default/ufw", "/etc/ufw/ufw.conf"} else 0o640)
     for family, rules in live.items():
@@ -288,6 +302,8 @@ def line(item: dict[str, str]) -> str:
     """One difference in words."""
     if item["kind"] == "unit":
         return f"unit {item['subject']}: {item['before'] or 'off'} -> {item['after'] or 'off'}"
+    if item["kind"] == "hook":
+        return f"hook {item['subject']}: {item['before']}"
     return f"{item['kind']} {item['subject']}: {'differs' if item['before'] else 'absent'}"
 
 

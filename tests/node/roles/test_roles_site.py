@@ -235,40 +235,52 @@ def test_nothing_of_the_staged_repository_enters_the_nodes_apt(history: History)
     ]
 
 
-@pytest.mark.parametrize(
-    ("damage", "task"),
-    [
-        ("iptables -I OUTPUT -j ACCEPT", "Deny everything but management SSH"),
-        ("ip6tables -P OUTPUT ACCEPT", "Deny everything but management SSH"),
-        ("ufw allow 80/tcp", "Deny everything but management SSH"),
-        ("ufw disable", "Deny everything but management SSH"),
-        ("systemctl disable ufw", "Deny everything but management SSH"),
-        ("echo '# edited' >> /etc/ufw/before6.rules", "Deny everything but management SSH"),
-        ("ip route add default via $PEER", "Have static addresses only, with no way out"),
-        ("ip address add 192.0.2.7/24 dev host0", "Have static addresses only, with no way out"),
-        ("echo nameserver 192.0.2.1 > /etc/resolv.conf", "Have static addresses only, with no way out"),
-        (
-            "printf '[Match]\\nName=host0\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/00-own.network",
-            "Have static addresses only, with no way out",
-        ),
-        ("echo 1 > /proc/sys/net/ipv6/conf/host0/accept_ra", "Have static addresses only, with no way out"),
-        (
-            "systemctl stop systemd-networkd.socket systemd-networkd",
-            "Have static addresses only, with no way out",
-        ),
-    ],
-)
-def test_what_drifted_is_found_by_check_and_repaired_by_the_next_run(
-    history: History, damage: str, task: str
-) -> None:
+NETWORK, FIREWALL = "Have static addresses only, with no way out", "Deny everything but management SSH"
+
+#: Ways in which a node drifts away from what was declared, and the task that puts it right.
+DRIFT = {
+    "iptables -I OUTPUT -j ACCEPT": FIREWALL,
+    "ip6tables -P OUTPUT ACCEPT": FIREWALL,
+    "ufw allow 80/tcp": FIREWALL,
+    "ufw disable": FIREWALL,
+    "systemctl disable ufw": FIREWALL,
+    "echo '# edited' >> /etc/ufw/before6.rules": FIREWALL,
+    "chmod 755 /etc/ufw/before.init": FIREWALL,
+    "ip route add default via $PEER": NETWORK,
+    "ip address add 192.0.2.7/24 dev $DEVICE": NETWORK,
+    "echo nameserver 192.0.2.1 > /etc/resolv.conf": NETWORK,
+    "printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/00-own.network": NETWORK,
+    "echo 1 > /proc/sys/net/ipv6/conf/$DEVICE/accept_ra": NETWORK,
+    "systemctl stop systemd-networkd.socket systemd-networkd": NETWORK,
+}
+
+
+def break_something(history: History, damage: str) -> None:
     node = history.lab.node
     device = json.loads(node.inside("ip -json route").stdout)[0]["dev"]
-    node.inside(damage.replace("host0", device).replace("$PEER", history.lab.operator[0]))
-    found = history.site.play(check=True, tags=("revert", "network_isolation", "firewall"))
-    assert found.changed == [task], found.log
+    node.inside(f"DEVICE={device} PEER={history.lab.operator[0]}; {damage}")
+
+
+def test_check_tells_of_drift_and_leaves_it(history: History) -> None:
+    for damage in ("ufw allow 80/tcp", "ip route add default via $PEER"):
+        break_something(history, damage)
+    before = state(history.lab.node)
+    assert history.site.play(check=True).changed == [FIREWALL, NETWORK]
+    after = state(history.lab.node)
+    for name, text in before.items():
+        assert after[name] == text, name
+    assert history.site.play().failed == {}
+
+
+@pytest.mark.parametrize("damage", DRIFT)
+def test_what_drifted_is_put_right(history: History, damage: str) -> None:
+    """By the task it belongs to and no other, so nothing of an earlier damage was left either."""
+    break_something(history, damage)
     repaired = history.site.play(tags=("revert", "network_isolation", "firewall"))
     assert repaired.failed == {}, repaired.log
-    assert task in repaired.changed  # and nothing is left of it, or the next check would find that too
+    assert repaired.changed == sorted([DRIFT[damage], "Confirm the change over a fresh connection"]), (
+        repaired.log
+    )
 
 
 def test_isolation_outlives_a_power_cut(history: History) -> None:

@@ -219,6 +219,21 @@ def test_other_settings_are_not_taken_for_the_recorded_ones(
     assert policy.bring_about({**parameters, "port": 2222}, check=False)["changed"] is True
 
 
+def test_a_script_that_would_run_at_boot_is_found_and_made_harmless(
+    policy: Any,
+    node: MemoryNode,
+    parameters: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hook = node.folder / "before.init"
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    monkeypatch.setattr(policy, "HOOKS", (str(hook),))
+    assert f"hook {hook}: is run at boot" in policy.bring_about(parameters, check=False)["changes"]
+    assert hook.stat().st_mode & 0o777 == 0o640
+    assert policy.bring_about(parameters, check=False)["changed"] is False
+
+
 @pytest.mark.parametrize("text", ["", "not json", "{}", json.dumps({"declaration": "other"})])
 def test_a_record_that_cannot_be_used_is_made_again(
     policy: Any, node: MemoryNode, parameters: dict[str, Any], tmp_path: Path, text: str
