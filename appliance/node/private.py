@@ -15,16 +15,32 @@ if TYPE_CHECKING:
 #: Folders in memory, best first: what is written there never reaches a disk.
 _IN_MEMORY: Final = ("/dev/shm", f"/run/user/{os.getuid()}", "/run")  # noqa: S108 - made private below
 
+_PREFIX: Final = "appliance-run-"
+
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
     """A fresh folder, mode 0700, with a path short enough for sockets; removed on the way out."""
     base = next((place for place in _IN_MEMORY if os.access(place, os.W_OK | os.X_OK)), None)
-    folder = Path(tempfile.mkdtemp(prefix="appliance-", dir=base))
+    place = Path(base or tempfile.gettempdir())
+    _sweep(place)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove folders of runs that were killed: named by a process that is no more, and ours."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        process = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if (
+            process.isdigit()
+            and not Path("/proc", process).exists()
+            and folder.lstat().st_uid == os.getuid()
+        ):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:
