@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - Typer reads it at run time
-from typing import TYPE_CHECKING, Annotated
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Component, PayloadFile
 
 _NOT_VERIFIED = "NOT VERIFIED: this is what the bundle says of itself; give --trust ROOT to verify it"
+#: Licences and origins listed per component, and how much of each, unless every file is asked for.
+_SHOWN: Final = 6
+_WIDTH: Final = 76
 
 
 def inspect(
@@ -72,15 +76,25 @@ def _text(seen: Inspection, *, files: bool) -> str:
     for name, component in manifest.components.items():
         size = sum(file.size for file in component.files)
         lines += ["", f"{name} ({component.kind}): {len(component.files)} files, {size:,} bytes"]
-        lines += [
-            f"  licence    {licence}: {count}" for licence, count in _counts(component)["licences"].items()
-        ]
-        lines += [
-            f"  origin     {origin}: {count}" for origin, count in _counts(component)["origins"].items()
-        ]
+        counts = _counts(component)
+        lines += _most("licence", counts["licences"], everything=files)
+        lines += _most("origin", counts["origins"], everything=files)
         if files:
             lines += [_file_line(file) for file in component.files]
     return "\n".join(lines)
+
+
+def _most(label: str, counts: dict[str, int], *, everything: bool) -> list[str]:
+    """The most frequent texts, shortened to a line each, and how many others there are."""
+    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    shown = ranked if everything else ranked[:_SHOWN]
+    lines = [
+        f"  {label:10} {text if everything else shorten(text, _WIDTH, placeholder=' …')}: {count}"
+        for text, count in shown
+    ]
+    if others := len(ranked) - len(shown):
+        lines.append(f"  {label:10} … and {others} more; --files shows them all")
+    return lines
 
 
 def _values(seen: Inspection, *, files: bool) -> dict[str, object]:

@@ -154,6 +154,17 @@ def test_inspect_never_says_verified_by_itself(appliance: Run, bundle: Path, roo
     assert appliance("inspect", bundle, "--trust", root_file).code == 4
 
 
+def test_inspect_keeps_its_summary_short() -> None:
+    from appliance.cli.inspect import _most
+
+    counts = {f"Licence-{number}": 1 for number in range(8)} | {"MIT": 5, "long " * 40: 9}
+    lines = _most("licence", counts, everything=False)
+    assert [line.split()[1] for line in lines[1:3]] == ["MIT:", "Licence-0:"]
+    assert max(map(len, lines)) < 100
+    assert lines[-1] == "  licence    … and 4 more; --files shows them all"
+    assert len(_most("licence", counts, everything=True)) == len(counts)
+
+
 def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path) -> None:
     text = appliance("inspect", bundle, "--files").out
     for expected in (
