@@ -87,12 +87,25 @@ def _claimed(places: Places, name: str, count: int, root: Path) -> Iterator[tupl
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C and polite ends wait for the end of the block, so that nothing in it is half-done."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    """Ctrl-C and polite ends wait for the end of the block, so that nothing in it is half-done.
+
+    A signal mask would not do: it is one thread's own, and a progress display has another thread that
+    may take the signal in its place.
+    """
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {each: signal.signal(each, note) for each in signals}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in dict.fromkeys(received):
+            signal.raise_signal(number)
 
 
 def _remove_if_raised(places: Places, name: str, raised: type[BaseException] | None, *_: object) -> None:

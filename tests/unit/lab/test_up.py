@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,17 @@ def test_ctrl_c_while_the_folder_is_made_waits_until_it_can_be_removed(
     monkeypatch.setattr("appliance.lab.down.require_root", lambda: None)
     monkeypatch.setattr("appliance.lab.down.require_tools", lambda _: None)
     places = Places(tmp_path / "labs", tmp_path / "cache")
-    with pytest.raises(KeyboardInterrupt), up._claimed(places, "ward", 1, tmp_path):
-        pass
+    done = threading.Event()
+    # As a progress display has: the kernel may give the signal to any thread.
+    threads = [threading.Thread(target=done.wait) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), up._claimed(places, "ward", 1, tmp_path):
+            pass
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
