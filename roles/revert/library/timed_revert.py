@@ -33,9 +33,9 @@ options:
     description: Where the program lies on the node.
     type: path
     required: true
-  program:
-    description: The program's text, for C(state=ready).
-    type: str
+  files:
+    description: The program and what it is made of, text by path, for C(state=ready).
+    type: dict
   after:
     description: Seconds until an unconfirmed change is undone, for C(state=ready).
     type: int
@@ -93,8 +93,10 @@ def read(path: str) -> str:
 
 
 def install(path: str, text: str) -> None:
-    """Write the program whole, for root to run."""
-    descriptor, draft = tempfile.mkstemp(dir=Path(path).parent, prefix=".appliance-")
+    """Write a file of the program whole, for root to run."""
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=folder, prefix=".appliance-")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     Path(draft).chmod(0o700)
@@ -114,19 +116,22 @@ def undone(fired: dict[str, Any]) -> str:
 
 def ready(module: AnsibleModule, path: str) -> dict[str, Any]:
     """Install the program; renew what is pending; tell what fired."""
-    program = module.params["program"]
-    before = read(path)
-    wrong = before != program or not os.access(path, os.X_OK)
-    if wrong and not module.check_mode:
-        install(path, program)
+    wanted = module.params["files"]
+    before = {each: read(each) for each in wanted}
+    wrong = [each for each, text in wanted.items() if before[each] != text or not os.access(each, os.X_OK)]
+    if not module.check_mode:
+        for each in wrong:
+            install(each, wanted[each])
     state = ask(path, "status") if os.access(path, os.X_OK) else {"pending": False, "fired": None}
     if state["pending"] and not module.check_mode:
         ask(path, "arm", "--after", str(module.params["after"]))
     if state["fired"]:
         module.warn(undone(state["fired"]))
-    texts = {"before_header": path, "after_header": path, "before": before, "after": program}
-    diff = texts if wrong else {}
-    return {"changed": wrong, "pending": state["pending"], "fired": state["fired"], "diff": diff}
+    diff = [
+        {"before_header": each, "after_header": each, "before": before[each], "after": wanted[each]}
+        for each in wrong
+    ]
+    return {"changed": bool(wrong), "pending": state["pending"], "fired": state["fired"], "diff": diff}
 
 
 def confirmed(module: AnsibleModule, path: str) -> dict[str, Any]:
@@ -146,11 +151,11 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["ready", "confirmed"], "required": True},
             "path": {"type": "path", "required": True},
-            "program": {"type": "str"},
+            "files": {"type": "dict"},
             "after": {"type": "int"},
             "required": {"type": "bool", "default": False},
         },
-        required_if=[("state", "ready", ("program", "after"))],
+        required_if=[("state", "ready", ("files", "after"))],
         supports_check_mode=True,
     )
     bring_about = ready if module.params["state"] == "ready" else confirmed

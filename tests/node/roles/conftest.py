@@ -26,6 +26,9 @@ STAGED = "/var/lib/appliance/staged/" + "0" * 64
 #: Named by a definition; everything else in the component is what these need.
 ROOTS = ["ufw", "nftables", "netplan.io", "openssh-server", "python3"]
 
+#: Also staged, for the tests of a node that another program configures; not installed unless named.
+OTHERS = ["ifupdown"]
+
 NETWORK_ROLES = ("base", "revert", "network_isolation", "firewall")
 
 _RUN = """
@@ -169,7 +172,7 @@ def debian_component(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
     target = Target(distribution="debian", suite="trixie", architecture="amd64", python="3.13")
     source = DebianPackages(target, station)
     found = source.resolve(
-        Debian(kind="debian", packages=tuple(ROOTS)), lambda _: pytest.fail("no such package")
+        Debian(kind="debian", packages=(*ROOTS, *OTHERS)), lambda _: pytest.fail("no such package")
     )
     source.fetch(found)
     artefacts = source.describe(found)

@@ -25,9 +25,9 @@ def program(answer: dict[str, Any]) -> str:
     return f'#!/bin/sh\necho "$@" >> "$0.calls"\necho \'{json.dumps(answer)}\'\n'
 
 
-def module(text: str = "", *, check: bool = False, required: bool = False) -> Any:
+def module(files: dict[str, str] | None = None, *, check: bool = False, required: bool = False) -> Any:
     told: list[str] = []
-    parameters = {"program": text, "after": 60, "required": required}
+    parameters = {"files": files or {}, "after": 60, "required": required}
     return SimpleNamespace(params=parameters, check_mode=check, warn=told.append, told=told)
 
 
@@ -45,33 +45,34 @@ IDLE = {"pending": False, "armed": None, "fired": None}
 
 
 def test_the_program_is_installed_once_for_root_alone(revert: Any, path: Path) -> None:
-    text = program(IDLE)
-    assert revert.ready(module(text), str(path))["changed"] is True
-    assert path.read_text() == text
+    files = {str(path.parent / "lib/part.py"): "# part\n", str(path): program(IDLE)}
+    assert revert.ready(module(files), str(path))["changed"] is True
+    assert path.read_text() == program(IDLE)
+    assert (path.parent / "lib/part.py").read_text() == "# part\n"
     assert path.stat().st_mode & 0o777 == 0o700
-    assert revert.ready(module(text), str(path))["changed"] is False
+    assert revert.ready(module(files), str(path))["changed"] is False
 
 
 def test_check_mode_installs_nothing_and_runs_nothing(revert: Any, path: Path) -> None:
-    found = revert.ready(module(program(IDLE), check=True), str(path))
+    found = revert.ready(module({str(path): program(IDLE)}, check=True), str(path))
     assert (found["changed"], found["pending"]) == (True, False)
     assert not path.exists()
 
 
 def test_a_change_that_is_still_pending_gets_its_full_time_again(revert: Any, path: Path) -> None:
     """Otherwise the timer of an interrupted run could fire in the middle of this one."""
-    found = revert.ready(module(program({**IDLE, "pending": True})), str(path))
+    found = revert.ready(module({str(path): program({**IDLE, "pending": True})}), str(path))
     assert found["pending"] is True
     assert calls(path) == ["status", "arm --after 60"]
 
 
 def test_nothing_is_armed_without_need(revert: Any, path: Path) -> None:
-    revert.ready(module(program(IDLE)), str(path))
+    revert.ready(module({str(path): program(IDLE)}), str(path))
     assert calls(path) == ["status"]
 
 
 def test_a_change_that_was_undone_is_told(revert: Any, path: Path) -> None:
-    asked = module(program({**IDLE, "fired": FIRED}))
+    asked = module({str(path): program({**IDLE, "fired": FIRED})})
     revert.ready(asked, str(path))
     assert asked.told == [
         (

@@ -18,6 +18,11 @@ def program(role_module: Callable[[str], Any]) -> Any:
     return role_module("revert/files/usr/local/sbin/appliance-revert")
 
 
+@pytest.fixture(scope="module")
+def snapshot(program: Any) -> Any:
+    return program.network_snapshot
+
+
 ADDRESSES = [
     {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8, "scope": "host"}]},
     {
@@ -80,6 +85,11 @@ def node(program: Any, tmp_path: Path) -> Any:
     return make_node(program, tmp_path)
 
 
+@pytest.fixture
+def revert(program: Any, node: Any) -> Any:
+    return program.Revert(node)
+
+
 def change(root: Path) -> None:
     (root / "etc/netplan/50.yaml").unlink()
     (root / "etc/netplan/90-appliance.yaml").write_text("after\n")
@@ -91,11 +101,11 @@ def change(root: Path) -> None:
 
 
 def test_restoring_brings_back_files_links_and_settings_and_removes_what_was_not_there(
-    program: Any, node: Any, tmp_path: Path
+    revert: Any, tmp_path: Path
 ) -> None:
-    program.arm(node, 60)
+    revert.arm(60)
     change(tmp_path)
-    done = program.restore(node)
+    done = revert.restore()
     assert done["restored"] is True
     assert done["fired"]["faults"] == []
     assert (tmp_path / "etc/netplan/50.yaml").read_text() == "before\n"
@@ -107,89 +117,89 @@ def test_restoring_brings_back_files_links_and_settings_and_removes_what_was_not
 
 
 def test_arming_again_keeps_the_first_snapshot_and_renews_the_time(
-    program: Any, node: Any, tmp_path: Path
+    revert: Any, node: Any, tmp_path: Path
 ) -> None:
     """The second change of a run must not make the first one's result the state to go back to."""
-    program.arm(node, 60)
+    revert.arm(60)
     change(tmp_path)
-    program.arm(node, 90)
+    revert.arm(90)
     assert "OnActiveSec=90s" in (tmp_path / "etc/systemd/system/appliance-revert.timer").read_text()
     assert node.ran.count("systemctl restart appliance-revert.timer") == 2
-    program.restore(node)
+    revert.restore()
     assert (tmp_path / "etc/netplan/50.yaml").read_text() == "before\n"
 
 
-def test_the_timer_is_enabled_so_that_it_outlives_a_reboot(program: Any, node: Any, tmp_path: Path) -> None:
-    program.arm(node, 60)
+def test_the_timer_is_enabled_so_that_it_outlives_a_reboot(revert: Any, node: Any, tmp_path: Path) -> None:
+    revert.arm(60)
     assert "systemctl enable appliance-revert.timer" in node.ran
     timer = (tmp_path / "etc/systemd/system/appliance-revert.timer").read_text()
     assert "WantedBy=timers.target" in timer
 
 
-def test_nothing_is_armed_when_systemd_refuses(program: Any, node: Any) -> None:
+def test_nothing_is_armed_when_systemd_refuses(revert: Any, node: Any) -> None:
     node.broken.add("systemctl restart appliance-revert.timer")
     with pytest.raises(OSError, match=r"systemctl restart appliance-revert\.timer: broken"):
-        program.arm(node, 60)
+        revert.arm(60)
 
 
-def test_confirming_leaves_nothing_but_the_changed_network(program: Any, node: Any, tmp_path: Path) -> None:
-    program.arm(node, 60)
+def test_confirming_leaves_nothing_but_the_changed_network(revert: Any, tmp_path: Path) -> None:
+    revert.arm(60)
     change(tmp_path)
-    assert program.confirm(node)["confirmed"] is True
-    assert not node.pending.exists()
+    assert revert.confirm()["confirmed"] is True
+    assert not revert.pending.exists()
     assert list((tmp_path / "etc/systemd/system").iterdir()) == []
     assert (tmp_path / "etc/netplan/90-appliance.yaml").read_text() == "after\n"
-    assert program.restore(node)["restored"] is False  # too late for the timer
-    assert program.confirm(node)["confirmed"] is False
+    assert revert.restore()["restored"] is False  # too late for the timer
+    assert revert.confirm()["confirmed"] is False
 
 
-def test_after_it_fired_there_is_nothing_to_confirm(program: Any, node: Any) -> None:
-    program.arm(node, 60)
-    program.restore(node)
-    answer = program.confirm(node)
+def test_after_it_fired_there_is_nothing_to_confirm(revert: Any) -> None:
+    revert.arm(60)
+    revert.restore()
+    answer = revert.confirm()
     assert answer["confirmed"] is False
     assert answer["fired"]["armed"]
 
 
-def test_a_change_that_was_undone_is_told_until_a_later_one_is_confirmed(program: Any, node: Any) -> None:
-    program.arm(node, 60)
-    program.restore(node)
-    program.arm(node, 60)
-    assert program.status(node)["fired"]
-    program.confirm(node)
-    assert program.status(node)["fired"] is None
+def test_a_change_that_was_undone_is_told_until_a_later_one_is_confirmed(revert: Any) -> None:
+    revert.arm(60)
+    revert.restore()
+    revert.arm(60)
+    assert revert.status()["fired"]
+    revert.confirm()
+    assert revert.status()["fired"] is None
 
 
 def test_one_failing_step_is_written_down_and_the_next_is_taken(
-    program: Any, node: Any, tmp_path: Path
+    revert: Any, node: Any, tmp_path: Path
 ) -> None:
-    program.arm(node, 60)
+    revert.arm(60)
     change(tmp_path)
     node.broken.add("systemctl restart systemd-networkd.service")
-    done = program.restore(node)
+    done = revert.restore()
     assert done["fired"]["faults"] == ["units: systemctl restart systemd-networkd.service: broken"]
     assert "iptables-restore" in node.ran
     assert (tmp_path / "proc/sys/net/ipv6/conf/eno1/accept_ra").read_text() == "1"
 
 
-def test_addresses_are_those_of_before_and_no_others(program: Any, node: Any) -> None:
-    program.arm(node, 60)
+def test_addresses_are_those_of_before_and_no_others(revert: Any, node: Any) -> None:
+    revert.arm(60)
     node.addresses = [
         {"ifname": "eno1", "addr_info": [{"local": "10.9.9.9", "prefixlen": 8, "scope": "global"}]}
     ]
-    program.restore(node)
+    revert.restore()
     assert "ip address replace 10.0.0.2/24 dev eno1" in node.ran
     assert "ip address del 10.9.9.9/8 dev eno1" in node.ran
     assert "ip -4 route replace default via 10.0.0.1 dev eno1 proto static" in node.ran
 
 
-def test_nothing_blocks_while_the_rest_is_put_back(program: Any, node: Any, tmp_path: Path) -> None:
+def test_nothing_blocks_while_the_rest_is_put_back(revert: Any, node: Any, tmp_path: Path) -> None:
     """The rules of ufw go first and the filter of before comes last."""
     init = tmp_path / "usr/lib/ufw/ufw-init"
     init.parent.mkdir(parents=True)
     init.touch()
-    program.arm(node, 60)
-    program.restore(node)
+    revert.arm(60)
+    revert.restore()
     order = [
         node.ran.index(f"{init} force-stop"),
         node.ran.index("systemctl restart systemd-networkd.service"),
@@ -198,21 +208,21 @@ def test_nothing_blocks_while_the_rest_is_put_back(program: Any, node: Any, tmp_
     assert order == sorted(order)
 
 
-def test_services_are_on_or_off_as_before(program: Any, node: Any) -> None:
-    program.arm(node, 60)
+def test_services_are_on_or_off_as_before(revert: Any, node: Any) -> None:
+    revert.arm(60)
     node.ran.clear()
-    program.restore(node)
+    revert.restore()
     assert "systemctl enable systemd-networkd.service" in node.ran
     assert not [words for words in node.ran if "networking.service" in words]  # this node has none
 
 
-def test_an_interrupted_save_is_not_taken_for_a_snapshot(program: Any, node: Any) -> None:
-    (node.state / "pending.new/files").mkdir(parents=True)
-    assert program.status(node)["pending"] is False
-    assert program.arm(node, 60)["pending"] is True
+def test_an_interrupted_save_is_not_taken_for_a_snapshot(revert: Any) -> None:
+    (revert.state / "pending.new/files").mkdir(parents=True)
+    assert revert.status()["pending"] is False
+    assert revert.arm(60)["pending"] is True
 
 
-def test_the_firewall_and_network_roles_change_nothing_that_is_not_saved(program: Any) -> None:
+def test_the_firewall_and_network_roles_change_nothing_that_is_not_saved(snapshot: Any) -> None:
     """Whoever adds a unit or a kernel setting to a role adds it here too."""
     from pathlib import Path
 
@@ -221,7 +231,15 @@ def test_the_firewall_and_network_roles_change_nothing_that_is_not_saved(program
     roles = Path(__file__).parents[3] / "roles"
     network = yaml.safe_load((roles / "network_isolation/defaults/main.yml").read_text())
     firewall = yaml.safe_load((roles / "firewall/defaults/main.yml").read_text())
-    assert set(network["network_isolation_settings"]) == set(program.SETTINGS)
+    assert set(network["network_isolation_settings"]) == set(snapshot.SETTINGS)
     changed = {*network["network_isolation_services_off"], *firewall["firewall_rivals"]}
-    # Sockets and instances come and go with the services they belong to.
-    assert {unit for unit in changed if unit.endswith(".service") and "@" not in unit} <= set(program.UNITS)
+    changed.remove("ifup@*.service")  # instances are started by networking.service and udev
+    assert changed <= set(snapshot.UNITS)
+
+
+def test_a_socket_is_off_before_the_service_that_it_would_start_again(snapshot: Any) -> None:
+    order = list(snapshot.UNITS)
+    for name in ("systemd-networkd", "systemd-resolved"):
+        sockets = [unit for unit in order if unit.startswith(name) and unit.endswith(".socket")]
+        assert sockets
+        assert all(order.index(socket) < order.index(f"{name}.service") for socket in sockets)

@@ -117,7 +117,7 @@ def test_both_roles_that_can_cut_ssh_arm_the_revert() -> None:
     given = {task["ansible.builtin.import_role"]["name"]: task.get("vars", {}) for task in play["tasks"]}
     for name in ("network_isolation", "firewall"):
         assert given[name][f"{name}_before_change"] == "{{ arm_revert }}"
-    program = read(REPOSITORY / "roles/revert/defaults/main.yml")["revert_program"]
+    program = read(REPOSITORY / "roles/revert/vars/main.yml")["revert_program"]
     assert play["vars"]["arm_revert"][:3] == [program, "arm", "--after"]
 
 
