@@ -224,7 +224,7 @@ def new_site(
         }
         return Site(
             lab=lab,
-            folder=_short_folder(tmp_path_factory),
+            folder=tmp_path_factory.mktemp("s"),  # short: a socket's path has at most 107 bytes
             components=components,
             site=site_values(inventory),
             node=node_values(inventory.nodes[0]),
@@ -239,10 +239,3 @@ def read_inventory(lab: Any) -> Any:
 
     path = lab.inventory / "inventory.yml"
     return parse_inventory(path.read_text(), path)[0]
-
-
-def _short_folder(factory: pytest.TempPathFactory) -> Path:
-    """A private folder with a path short enough for the sockets of shared connections."""
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="roles-", dir=factory.getbasetemp().anchor + "tmp"))

@@ -24,7 +24,7 @@ STATE = {
     ),
     "packages": "cat /var/lib/dpkg/status",
     "apt": "find /var/lib/apt /var/cache/apt -printf '%p %s %T@\\n' | sort",
-    "addresses": "ip -o address | sed 's/valid_lft.*//'",
+    "addresses": "ip -o address | sed 's/ tentative//; s/valid_lft.*//'",
     "routes": "ip -4 route; ip -6 route",
     "filter": "nft list ruleset 2>/dev/null | grep -v counter; true",
     "settings": "sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf' | sort; true",
