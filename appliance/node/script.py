@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Final
 
 REMOTE: Final = Path(__file__).resolve().parent / "remote"
+PACKAGE: Final = "appliance.node.remote"
 
 #: Exit status of the shell when the node has no python3; what a shell itself says of a missing program.
 NO_PYTHON: Final = 127
 
 
-def load_script(name: str) -> bytes:
-    """The text of ``remote/<name>.py``."""
-    return (REMOTE / f"{name}.py").read_bytes()
+def load_script(name: str, *modules: str) -> bytes:
+    """The text of ``remote/<name>.py``; with ``modules``, one that brings those of remote/ it imports."""
+    script = (REMOTE / f"{name}.py").read_bytes()
+    if not modules:
+        return script
+    texts = {f"{PACKAGE}.{module}": (REMOTE / f"{module}.py").read_bytes() for module in modules}
+    return (
+        "import sys, types\n"
+        f"for name, text in {texts!r}.items():\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "    exec(compile(text, name, 'exec'), sys.modules[name].__dict__)\n"
+        f"exec(compile({script!r}, {name!r}, 'exec'))\n"
+    ).encode()
 
 
 def start_command(script: bytes, name: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.errors import ApplianceError
-from appliance.node.transfer import Transfer, files_to_send
+from appliance.node.sent import files_to_send
+from appliance.node.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,17 @@ import json
 import queue
 import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from appliance.bundle.blocks import split_blocks
-from appliance.errors import DigestMismatch, InProgress, NodeUnreachable, PreflightFailed, SpaceExhausted
+from appliance.errors import (
+    BundleMalformed,
+    DigestMismatch,
+    InProgress,
+    NodeUnreachable,
+    PreflightFailed,
+    SpaceExhausted,
+)
 from appliance.node.connection import SSH_FAILED
 from appliance.node.script import NO_PYTHON, load_script, start_command
 
@@ -24,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from appliance.bundle.verify import VerifiedBundle
     from appliance.node.connection import Connection
+    from appliance.node.sent import SentFile, SentSlice
     from appliance.progress import Progress
 
 #: Where copies lie on a node.
@@ -33,41 +39,6 @@ STAGED: Final = "/var/lib/appliance/staged"
 CHUNK: Final = 1 << 20
 #: Longer than a receiver waits for a station that has gone silent (``IDLE_SECONDS`` there).
 PATIENCE_SECONDS: Final = 35.0
-LIST: Final = "trust/SHA256SUMS"
-
-
-@dataclass(frozen=True)
-class SentFile:
-    """One file of the bundle as the receiver is told of it.  ``blocks``: SHA-256 of each 4 MiB, hex."""
-
-    path: str
-    size: int
-    sha256: str
-    blocks: tuple[str, ...] = ()
-
-
-def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
-    """Every file of a bundle: the list itself and its signatures first, then what it lists."""
-    index = (bundle.folder / "blocks.bin").read_bytes()
-    blocks = {
-        path: tuple(digest.hex() for digest in digests)
-        for path, digests in split_blocks(bundle.manifest, index)
-    }
-    files = [_unlisted(bundle.folder, LIST)]
-    files += [
-        _unlisted(bundle.folder, f"trust/{signature.name}")
-        for signature in sorted((bundle.folder / "trust").glob("SHA256SUMS.*.sig"))
-    ]
-    files += [
-        SentFile(path, listed.size, listed.sha256, blocks.get(path, ()))
-        for path, listed in bundle.files.items()
-    ]
-    return files
-
-
-def _unlisted(folder: Path, path: str) -> SentFile:
-    data = (folder / path).read_bytes()
-    return SentFile(path, len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass
@@ -114,7 +85,7 @@ class Transfer:
             InProgress: another station is copying to this node.
             NodeUnreachable: the connection could not be made, or broke.
         """
-        script = load_script("receive")
+        script = load_script("receive", "staged_copy")
         process = subprocess.Popen(
             connection.argv(start_command(script, "receive")),
             stdin=subprocess.PIPE,
@@ -124,7 +95,7 @@ class Transfer:
         )
         transfer = cls(connection, folder, digest, files, process)
         threading.Thread(target=transfer._listen, daemon=True).start()
-        listing = json.dumps([vars(file) for file in files]).encode()
+        listing = json.dumps([asdict(file) for file in files]).encode()
         try:
             transfer._write(script)
             begin = {"home": home, "digest": digest, "recheck": recheck, "patience": patience}
@@ -142,6 +113,7 @@ class Transfer:
 
         Raises:
             DigestMismatch: the bundle changed since it was verified, or the node wrote something else.
+            BundleMalformed: slices that are all right do not join to the file that was signed.
             SpaceExhausted: the node's disk is full.
             NodeUnreachable: the connection broke; what arrived is kept.
         """
@@ -172,11 +144,19 @@ class Transfer:
     def _send_file(self, index: int, offset: int, progress: Progress) -> None:
         file = self.files[index]
         self._frame({"do": "file", "index": index, "offset": offset, "size": file.size - offset})
+        start = 0
+        for piece in file.slices or (file,):
+            if start + piece.size > offset:  # what ends before has arrived, and is hashed where it lies
+                self._send_piece(piece, max(0, offset - start), progress)
+            start += piece.size
+
+    def _send_piece(self, piece: SentFile | SentSlice, offset: int, progress: Progress) -> None:
+        """Hash a file of the bundle and send it from ``offset`` on."""
         whole = hashlib.sha256()
         position = 0
-        with (self.folder / file.path).open("rb") as source:
-            while position < file.size:
-                limit = offset if position < offset else file.size
+        with (self.folder / piece.path).open("rb") as source:
+            while position < piece.size:
+                limit = offset if position < offset else piece.size
                 data = source.read(min(CHUNK, limit - position))
                 if not data:
                     break
@@ -185,11 +165,11 @@ class Transfer:
                     self._write(data)
                     progress.advance(len(data))
                 position += len(data)
-        if whole.hexdigest() != file.sha256:
+        if whole.hexdigest() != piece.sha256:
             raise DigestMismatch(
-                f"{file.path} changed on this station after it was verified",
+                f"{piece.path} changed on this station after it was verified",
                 found=whole.hexdigest(),
-                wanted=file.sha256,
+                wanted=piece.sha256,
                 hint="check the medium and run the same command again; the node keeps nothing of it",
             )
 
@@ -258,6 +238,13 @@ class Transfer:
                     found=line["found"],
                     wanted="the digest that was signed",
                     hint="suspect the node's memory or disk; run again to send the damaged blocks",
+                )
+            case "unjoined":
+                raise BundleMalformed(
+                    f"the slices of {line['path']} do not join to the file that was signed",
+                    found=line["found"],
+                    wanted=line["wanted"],
+                    hint="obtain the bundle again; its builder made a mistake",
                 )
         raise PreflightFailed(
             f"{name} could not store the copy", found=str(line.get("text")), wanted="a writable disk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -223,6 +224,31 @@ def test_a_byte_that_flips_on_the_node_is_found_and_repaired(desk: Desk) -> None
     assert code == 0
     assert result["nodes"][desk.node.name]["stage"]["files"] == 1
     assert desk.node.run(f"cd {desk.copy} && sha256sum --quiet --strict -c trust/SHA256SUMS").stdout == ""
+
+
+def test_a_model_that_is_cut_in_the_bundle_is_whole_on_the_node(
+    desk: Desk, maker: BundleMaker, two_of_three: Root
+) -> None:
+    """Roles look for it under its own name."""
+    data = bytes(range(251)) * (11 << 12)  # no two of its blocks are the same
+    contents = {"engine": ("python", {"engine.whl": b"wheel"}), "model": ("tiny-gguf", {"tiny.gguf": data})}
+    desk.bundle = maker.write("cut", two_of_three, maker.lock(contents), slice_size=4 << 20)
+    maker.sign(desk.bundle, "alice", "bob")
+    assert len(list(desk.bundle.glob("payload/model/tiny.gguf.slice-*"))) == 3
+    assert desk.install("--stage", "stage")[0] == 0
+    folder = f"{desk.copy}/payload/model"
+    assert desk.node.run(f"ls -A {folder}").stdout.split() == ["tiny.gguf"]
+    found = desk.node.run(f"sha256sum < {folder}/tiny.gguf").stdout.split()[0]
+    assert found == hashlib.sha256(data).hexdigest()
+    code, result, _ = desk.install("--stage", "stage")
+    assert code == 0
+    assert result["nodes"][desk.node.name]["stage"] == {"files": 0, "bytes": 0, "removed": []}
+    desk.node.run(f"printf X | dd of={folder}/tiny.gguf bs=1 seek=5000000 conv=notrunc status=none")
+    code, result, _ = desk.install("--stage", "stage")
+    assert code == 0
+    assert result["nodes"][desk.node.name]["stage"]["files"] == 1
+    found = desk.node.run(f"sha256sum < {folder}/tiny.gguf").stdout.split()[0]
+    assert found == hashlib.sha256(data).hexdigest()
 
 
 @pytest.fixture

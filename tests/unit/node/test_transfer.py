@@ -18,7 +18,8 @@ import pytest
 from appliance.definition.inventory import NodeEntry
 from appliance.errors import DigestMismatch, InProgress, NodeUnreachable, PreflightFailed, SpaceExhausted
 from appliance.node.connection import LocalConnection
-from appliance.node.transfer import SentFile, Transfer
+from appliance.node.sent import SentFile
+from appliance.node.transfer import Transfer
 from appliance.progress import Silent
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 BLOCK = 4 << 20
 NODE = NodeEntry("here", "local", IPv4Address("10.20.0.11"), 22, ())
 CONTENT = {
-    "manifest.json": b"{}",
+    "manifest.json": b'{"components":{}}',
     "payload/model/weights.gguf": random.Random(7).randbytes(3 * BLOCK + 12345),  # noqa: S311 - the same bytes each time
     "payload/model/empty": b"",
     "payload/system/one.deb": b"same",

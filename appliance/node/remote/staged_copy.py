@@ -1,0 +1,270 @@
+"""The copy of one bundle on the disk of its node: what of it is missing, taking that in, and the mark.
+
+Runs on the node's own Python (3.10 or later, standard library only), as a part of ``receive``.
+
+Under ``home``: ``<digest>/`` the copy, files 0444 and folders 0555; ``<index>.part`` in
+``<digest>.incoming/`` the file being received, its blocks of 4 MiB checked against ``blocks`` before
+anything is added; ``<digest>.complete`` the mark, written last, with size, times and inode of every file.
+While the mark stands and these agree, the copy is taken as it is; a file that disagrees, or all with
+``recheck``, is hashed again.  Times of change cannot be set by a program, so an edit does not hide.
+
+A file that is cut into slices in the bundle is one file here, and never anything else: its part grows by
+one slice after another, each compared with its signed digest as its last byte arrives.  Blocks are
+counted over the whole file; slices end between blocks (docs/format.md, Slices).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+BLOCK = 4 << 20
+CHUNK = 1 << 20
+
+
+class Refused(Exception):
+    """Ends the program with one last line that says why."""
+
+    def __init__(self, error: str, **details: object) -> None:
+        super().__init__(error)
+        self.line = {"error": error, **details}
+
+
+class Copy:
+    """The copy of one bundle on this node."""
+
+    def __init__(self, home: str, digest: str, files: list[dict[str, Any]]) -> None:
+        self.files = [{**file, "index": index} for index, file in enumerate(files)]
+        self.digest = digest
+        self.folder = os.path.join(home, digest)
+        self.incoming = os.path.join(home, digest + ".incoming")
+        self.mark = os.path.join(home, digest + ".complete")
+        self.by_path = {file["path"]: file for file in self.files}
+
+    def place(self, file: dict[str, Any]) -> str:
+        return os.path.join(self.folder, file["path"])
+
+    def part(self, file: dict[str, Any]) -> str:
+        return os.path.join(self.incoming, f"{file['index']}.part")
+
+    def check_list(self) -> None:
+        """The files asked for are exactly those of the list whose digest names the bundle."""
+        for file in self.files:
+            parts = file["path"].split("/")
+            if "" in parts or "." in parts or ".." in parts:
+                raise Refused("failed", text="a path leaves the bundle: " + file["path"])
+        if self.by_path.get("trust/SHA256SUMS", {}).get("sha256") != self.digest:
+            raise Refused("failed", text="the list does not belong to the digest")
+
+    def check_against_list(self) -> None:
+        """What was received is what list and manifest say, path for path; read from the copy itself."""
+        with open(os.path.join(self.folder, "trust/SHA256SUMS"), encoding="ascii") as stream:
+            listed = {line[66:].rstrip("\n"): line[:64] for line in stream}
+        outside = {
+            path
+            for path in self.by_path
+            if path == "trust/SHA256SUMS"
+            or (path.startswith("trust/SHA256SUMS.") and path.endswith(".sig"))
+        }
+        sent = [file for file in self.files if file["path"] not in outside]
+        parts = [part for file in sent for part in file["slices"] or [file]]
+        if {part["path"]: part["sha256"] for part in parts} != listed:
+            raise Refused("failed", text="the files sent are not those of the signed list")
+        with open(os.path.join(self.folder, "manifest.json"), encoding="utf-8") as stream:
+            components = json.load(stream)["components"].values()
+        cut = [file for part in components for file in part["files"] if "slices" in file]
+        if joins(cut) != joins(file for file in sent if file["slices"]):
+            raise Refused("failed", text="the slices sent are not joined as the signed manifest says")
+
+    def known(self) -> dict[str, list[int]]:
+        """What the mark remembers of each file; nothing without a mark."""
+        try:
+            with open(self.mark, encoding="utf-8") as stream:
+                files: dict[str, list[int]] = json.load(stream)["files"]
+                return files
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def foreign(self) -> list[str]:
+        """What lies in the copy that the list does not name; a copy holds the bundle and nothing else."""
+        folders = {""}
+        for path in self.by_path:
+            while path := os.path.dirname(path):
+                folders.add(path)
+        found = []
+        for folder, names, leaves in os.walk(self.folder):
+            for name in names + leaves:
+                full = os.path.join(folder, name)
+                path = os.path.relpath(full, self.folder)
+                is_folder = name in names and not os.path.islink(full)
+                if path not in (folders if is_folder else self.by_path):
+                    found.append(path)
+            names[:] = [
+                name
+                for name in names
+                if os.path.relpath(os.path.join(folder, name), self.folder) in folders
+            ]
+        return found
+
+    def loosen(self) -> None:
+        """Let folders take changes while the copy is incomplete."""
+        for folder, _, _ in os.walk(self.folder):
+            os.chmod(folder, 0o755)  # noqa: S103 - services of the node read the copy
+
+    def missing(self, recheck: bool, note: Callable[[str], None]) -> tuple[list[list[int]], list[str]]:
+        """What is wanted, as [index, offset], and what was removed; ``note`` hears what takes time."""
+        known = self.known()
+        foreign = self.foreign()
+        suspect = [
+            (index, file)
+            for index, file in enumerate(self.files)
+            if recheck or not (mark := known.get(file["path"])) or fingerprint(self.place(file)) != mark
+        ]
+        if suspect or foreign:
+            unlink(self.mark)
+            self.loosen()
+        for path in foreign:
+            unlink(os.path.join(self.folder, path))
+        present = sum(os.path.lexists(self.place(file)) for _, file in suspect)
+        if present:
+            note(f"hashing {present} files that the node already has")
+        want = []
+        for index, file in suspect:
+            if digest_of(self.place(file), file["size"]) != file["sha256"]:
+                unlink(self.place(file))
+                want.append([index, self.good_prefix(file)])
+        self.drop_parts({self.part(self.files[index]) for index, _ in want})
+        return want, foreign
+
+    def drop_parts(self, wanted: set[str]) -> None:
+        """Remove what was being received and is no longer wanted, before space is counted."""
+        for name in os.listdir(self.incoming) if os.path.isdir(self.incoming) else ():
+            if os.path.join(self.incoming, name) not in wanted:
+                unlink(os.path.join(self.incoming, name))
+
+    def good_prefix(self, file: dict[str, Any]) -> int:
+        """Bytes at the start of a part that are right, in whole blocks; the rest is cut off."""
+        good = 0
+        try:
+            with open_part(self.part(file)) as stream:
+                for wanted in file["blocks"]:
+                    block = stream.read(BLOCK)
+                    if hashlib.sha256(block).hexdigest() != wanted:
+                        break
+                    good += len(block)
+                stream.truncate(good)
+        except FileNotFoundError:
+            return 0
+        return good
+
+    def receive(self, file: dict[str, Any], offset: int, fill: Callable[[memoryview], None]) -> None:
+        """Add the bytes from ``offset`` on to a part, and put the whole in its place if it is right."""
+        for folder in (self.incoming, os.path.dirname(self.place(file))):
+            os.makedirs(folder, exist_ok=True)
+        whole = hashlib.sha256()
+        room = memoryview(bytearray(CHUNK))
+        position = end = 0
+        with open_part(self.part(file), create=True) as stream:
+            for piece in file["slices"] or [file]:
+                digest = hashlib.sha256() if file["slices"] else whole
+                end += piece["size"]
+                while position < end:
+                    count = min(CHUNK, end - position)
+                    if position < offset:  # never reads across it: offset and slices end blocks
+                        data = memoryview(stream.read(count))
+                    else:
+                        fill(data := room[:count])
+                        stream.write(data)
+                    position += count
+                    digest.update(data)
+                    if digest is not whole:
+                        whole.update(data)
+                if digest.hexdigest() != piece["sha256"]:
+                    raise Refused("altered", path=piece["path"], found=digest.hexdigest())
+            stream.truncate()
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o444)
+            os.fsync(stream.fileno())
+        if whole.hexdigest() != file["sha256"]:  # of right slices: no later run could make it right
+            unlink(self.part(file))
+            raise Refused("unjoined", path=file["path"], found=whole.hexdigest(), wanted=file["sha256"])
+        os.rename(self.part(file), self.place(file))
+
+    def finish(self) -> None:
+        """Make the copy read-only and lasting, and write the mark."""
+        self.check_against_list()
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        for folder, _, _ in os.walk(self.folder, topdown=False):
+            os.chmod(folder, 0o555)  # noqa: S103 - as above
+            sync_folder(folder)
+        marked = {file["path"]: fingerprint(self.place(file)) for file in self.files}
+        beside = self.mark + ".new"
+        with open(beside, "w", encoding="utf-8") as stream:
+            json.dump({"digest": self.digest, "files": marked}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(beside, self.mark)
+        sync_folder(os.path.dirname(self.mark))
+
+
+def joins(files: Iterable[dict[str, Any]]) -> dict[str, tuple[object, ...]]:
+    """Of files that are cut, by path: size and digest, and those of the slices in their order."""
+    return {
+        file["path"]: (
+            file["size"],
+            file["sha256"],
+            *((part["size"], part["sha256"]) for part in file["slices"]),
+        )
+        for file in files
+    }
+
+
+def fingerprint(path: str) -> list[int] | None:
+    """What changes when a file does, without reading it; None for what is no plain file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222 or status.st_nlink != 1:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def digest_of(path: str, size: int) -> str | None:
+    """SHA-256 of a plain, read-only file of that size; None for anything else."""
+    known = fingerprint(path)
+    if known is None or known[0] != size:
+        return None
+    whole = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while data := stream.read(CHUNK):
+            whole.update(data)
+    return whole.hexdigest()
+
+
+def open_part(path: str, create: bool = False) -> BinaryIO:
+    """A part, for reading and writing from its start; never through a link."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    return os.fdopen(os.open(path, flags, 0o600), "r+b")
+
+
+def unlink(path: str) -> None:
+    """Remove a file or folder that may not be there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder lasting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(descriptor)
+    os.close(descriptor)
