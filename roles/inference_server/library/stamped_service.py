@@ -1,10 +1,12 @@
 #!/usr/bin/python
-"""A systemd service that runs by its present unit file, and serves.
+"""A systemd service with its unit file, which runs by that file, and serves.
 
 ``systemctl start`` asks only whether *some* process runs.  A run that was cut off between writing the
 unit and restarting it would leave the old process serving by old settings, and no later run would
 notice.  So the unit carries a stamp of all it depends on in its environment, and this module compares
 the stamp that is wanted with that of the running process.
+
+A unit file is replaced only by one that systemd itself finds no fault with.
 
 The unit must be of ``Type=notify``: starting it ends when it is ready, or at its own deadline.
 """
@@ -16,17 +18,23 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.appliance_root_file import RootFile
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: stamped_service
-short_description: A service that runs by its present unit file, and serves
+short_description: A service with its unit file, which runs by that file, and serves
 description:
+  - Writes the unit file, once C(systemd-analyze verify) accepts it.
   - Enables the service, starts it, and restarts it when it does not run by the present unit file.
   - Then asks for its health on loopback.
 options:
   unit:
     description: Name of the unit.
+    type: str
+    required: true
+  text:
+    description: The unit file. It sets C(APPLIANCE_STAMP) in the environment.
     type: str
     required: true
   stamp:
@@ -53,6 +61,7 @@ author:
   - The appliance developers
 """
 
+UNITS = Path("/etc/systemd/system")
 VARIABLE = "APPLIANCE_STAMP"
 JOURNAL_LINES = "25"
 PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,MainPID,Environment"
@@ -60,6 +69,10 @@ PROPERTIES = "ActiveState,UnitFileState,NeedDaemonReload,MainPID,Environment"
 
 class ServiceFailed(Exception):
     """The service does not run as wanted; the arguments are message, found, wanted."""
+
+
+class UnitRefused(Exception):
+    """systemd finds fault with the unit file; the arguments are message, found, wanted."""
 
 
 def parse_properties(text: str) -> dict[str, str]:
@@ -76,28 +89,46 @@ def stamp_in(environ: bytes) -> str | None:
     return None
 
 
-def plan(state: dict[str, str], *, running: str | None, wanted: str, restart: bool) -> list[str]:
+def plan(
+    state: dict[str, str], *, running: str | None, wanted: str, rewritten: bool, restart: bool
+) -> list[str]:
     """The systemctl verbs that lead from ``state`` to an enabled service running by ``wanted``.
 
     Args:
         state: properties of the unit as systemd knows it.
         running: stamp of the running process, None when there is none.
         wanted: stamp of the unit file.
+        rewritten: the unit file was another.  Then what runs was perhaps started by that one, whose
+            stamp an edit on the node may have left as it was.
         restart: restart even if the stamps agree.
     """
     verbs = []
     # systemd notices only files newer than those it loaded; a clock set back would hide a change.
     loaded = f"{VARIABLE}={wanted}" in state.get("Environment", "").split()
-    if not loaded or state.get("NeedDaemonReload") == "yes":
+    if rewritten or not loaded or state.get("NeedDaemonReload") == "yes":
         verbs.append("daemon-reload")
     if state.get("UnitFileState") != "enabled":
         verbs.append("enable")
-    if state.get("ActiveState") == "failed":
-        # A service that failed too often would refuse the very repair that is made now.
-        verbs.append("reset-failed")
-    if restart or state.get("ActiveState") != "active" or running != wanted:
+    if restart or rewritten or state.get("ActiveState") != "active" or running != wanted:
+        if state.get("ActiveState", "inactive") != "inactive":
+            # A service that started too often of late, failing or not, would refuse the very repair that
+            # is made now; one that is inactive may not be loaded, and has nothing to forget.
+            verbs.append("reset-failed")
         verbs.append("restart")
     return verbs
+
+
+def check_unit(unit: str, draft: Path) -> None:
+    """Ask systemd what it thinks of a unit file, under the name it will have.
+
+    Raises:
+        UnitRefused: it finds a fault.
+    """
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"{draft}:{unit}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        wanted = f"success of: {' '.join(command)}"
+        raise UnitRefused("systemd finds fault with the unit", done.stderr.strip(), wanted)
 
 
 def systemctl(*arguments: str) -> str:
@@ -143,20 +174,26 @@ def check_health(port: int, path: str, seconds: int) -> None:
 
 
 def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Bring the service to its wanted state, or in check mode say what would be done.
+    """Bring unit file and service to their wanted state, or in check mode say what would be done.
 
     Raises:
+        UnitRefused: systemd finds fault with the unit file.
         ServiceFailed: it does not start, stay or answer.
     """
     unit, wanted = options["unit"], options["stamp"]
+    file = RootFile(UNITS / unit, options["text"])
+    rewritten = not file.is_as_wanted
     state, running = read_state(unit)
-    verbs = plan(state, running=running, wanted=wanted, restart=options["restart"])
-    before = f"{state.get('ActiveState')}, {state.get('UnitFileState') or 'unknown'}, stamp {running}\n"
-    result: dict[str, Any] = {"changed": bool(verbs), "verbs": verbs}
+    verbs = plan(state, running=running, wanted=wanted, rewritten=rewritten, restart=options["restart"])
+    diff = [file.difference()] if rewritten else []
     if verbs:
-        result["diff"] = {"before": before, "after": f"active, enabled, stamp {wanted}\n"}
+        before = f"{state.get('ActiveState')}, {state.get('UnitFileState') or 'unknown'}, stamp {running}\n"
+        diff.append({"before": before, "after": f"active, enabled, stamp {wanted}\n"})
+    result = {"changed": bool(verbs), "verbs": verbs, "diff": diff}
     if check_mode:
         return result
+    if rewritten:
+        file.replace(lambda draft: check_unit(unit, draft))
     for verb in verbs:
         systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
     _state, running = read_state(unit)
@@ -178,6 +215,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},
+            "text": {"type": "str", "required": True},
             "stamp": {"type": "str", "required": True},
             "restart": {"type": "bool", "default": False},
             "health_port": {"type": "int", "required": True},
@@ -188,6 +226,9 @@ def main() -> None:
     )
     try:
         module.exit_json(**ensure(module.params, check_mode=module.check_mode))
+    except UnitRefused as problem:
+        message, found, wanted = problem.args
+        module.fail_json(msg=f"{message}: {found}", found=found, wanted=wanted)
     except ServiceFailed as problem:
         message, found, wanted = problem.args
         lines = journal(module.params["unit"])

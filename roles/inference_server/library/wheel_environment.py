@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""A virtual environment from a folder of wheels, offline and with required hashes.
+"""A virtual environment from a folder of wheels, offline and with required hashes, and what runs in it.
 
 Works on a node whose Python has neither pip nor ensurepip: the environment is created without pip,
 and a pip wheel is run from its archive.  Nothing is looked up in any index.
@@ -20,14 +20,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.appliance_root_file import RootFile
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: wheel_environment
-short_description: A virtual environment from staged wheels
+short_description: A virtual environment from staged wheels, and the program that runs in it
 description:
   - Installs the wheels that C(requirements.txt) names with their hashes.
   - Rebuilds an environment that is damaged, or that was made for other inputs.
+  - Then puts the launcher in its place.
 options:
   path:
     description: Folder of the environment. Its parents are created.
@@ -50,6 +52,19 @@ options:
     description: Interpreter to build with.
     type: path
     default: /usr/bin/python3
+  launcher:
+    description: The program that runs in the environment.
+    type: dict
+    required: true
+    suboptions:
+      path:
+        description: Where it lies. Its folder is created.
+        type: path
+        required: true
+      text:
+        description: What it says.
+        type: str
+        required: true
 author:
   - The appliance developers
 """
@@ -170,10 +185,27 @@ def read_requirements(wheels: Path) -> bytes | None:
 
 
 def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Make the environment as wanted, or in check mode say what would be done.
+    """Make environment and launcher as wanted, or in check mode say what would be done.
 
     Returns:
-        The module's result: changed, reasons, diff.
+        The module's result: changed, reasons (each why the environment is built), diff.
+
+    Raises:
+        CannotBuild: an input is missing or a program failed.
+    """
+    reasons, diff = ensure_environment(options, check_mode=check_mode)
+    launcher = RootFile(Path(options["launcher"]["path"]), options["launcher"]["text"])
+    if not launcher.is_as_wanted:
+        diff.append(launcher.difference())
+        if not check_mode:
+            launcher.replace()
+    return {"changed": bool(diff), "reasons": reasons, "diff": diff}
+
+
+def ensure_environment(
+    options: dict[str, Any], *, check_mode: bool
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Make the environment as wanted; returns why it is built, and the change as Ansible shows it.
 
     Raises:
         CannotBuild: an input is missing or a program failed.
@@ -183,20 +215,20 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if requirements is None:
         # A rehearsal on a node that holds nothing yet: whatever comes will have to be built.
         if check_mode:
-            return {"changed": True, "reasons": ["absent"], "diff": difference(["absent"], None)}
+            return ["absent"], [difference(["absent"], None)]
         raise CannotBuild("there are no wheels to install", "no such file", f"{wheels}/requirements.txt")
     print_version = "import sys; print('%d.%d' % sys.version_info[:2])"
     version = run([options["python"], "-I", "-c", print_version], "the node's Python does not run").strip()
     wanted = wanted_record(requirements, version)
     reasons = reasons_to_build(environment, wanted)
     if not reasons:
-        return {"changed": False, "reasons": []}
+        return [], []
     if not check_mode:
         if not installer.is_file():
             raise CannotBuild("there is nothing to install wheels with", "no such file", str(installer))
         build(environment, wheels, installer, options["python"], options["imports"])
         (environment / RECORD).write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
-    return {"changed": True, "reasons": reasons, "diff": difference(reasons, requirements)}
+    return reasons, [difference(reasons, requirements)]
 
 
 def difference(reasons: list[str], requirements: bytes | None) -> dict[str, str]:
@@ -214,6 +246,14 @@ def main() -> None:
             "installer": {"type": "path", "required": True},
             "imports": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            "launcher": {
+                "type": "dict",
+                "required": True,
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "text": {"type": "str", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 import zipfile
 from base64 import urlsafe_b64encode
 from importlib.metadata import version
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "roles/inference_server/library/wheel_environment.py"
-spec = spec_from_file_location(PROGRAM.stem, PROGRAM)
-assert spec is not None
-assert spec.loader is not None
-environment = module_from_spec(spec)
-spec.loader.exec_module(environment)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Apply = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def environment(role_module: Callable[[str], Any]) -> Any:
+    return role_module("inference_server/library/wheel_environment.py")
 
 
 @pytest.fixture(scope="module")
@@ -71,50 +75,61 @@ def options(tmp_path: Path, pip_wheel: Path) -> dict[str, Any]:
         "installer": str(pip_wheel),
         "imports": ["engine"],
         "python": sys.executable,
+        "launcher": {"path": str(tmp_path / "opt/release/serve.py"), "text": "print('hello')\n"},
     }
 
 
-def apply(options: dict[str, Any], *, check_mode: bool = False) -> dict[str, Any]:
-    result: dict[str, Any] = environment.ensure(options, check_mode=check_mode)
-    return result
+@pytest.fixture
+def apply(environment: Any, options: dict[str, Any]) -> Apply:
+    """Runs the module with the test's options."""
+
+    def run(*, check_mode: bool = False) -> dict[str, Any]:
+        result: dict[str, Any] = environment.ensure(options, check_mode=check_mode)
+        return result
+
+    return run
 
 
 def installed(options: dict[str, Any]) -> Path:
     return next(Path(options["path"]).glob("lib/python3*/site-packages/engine.py"))
 
 
-def test_installs_once_then_finds_nothing_to_do_and_notices_every_damage(options: dict[str, Any]) -> None:
-    first = apply(options)
+def test_installs_once_then_finds_nothing_to_do_and_notices_every_damage(
+    environment: Any, options: dict[str, Any], apply: Apply
+) -> None:
+    first = apply()
     assert (first["changed"], first["reasons"]) == (True, ["absent"])
-    assert "engine==1.0" in first["diff"]["after"]
-    assert apply(options) == {"changed": False, "reasons": []}
-    assert apply(options, check_mode=True) == {"changed": False, "reasons": []}
+    assert "engine==1.0" in first["diff"][0]["after"]
+    assert apply() == {"changed": False, "reasons": [], "diff": []}
+    assert apply(check_mode=True) == {"changed": False, "reasons": [], "diff": []}
 
     installed(options).write_text("ANSWER = 421\n")
-    (reason,) = apply(options, check_mode=True)["reasons"]
+    (reason,) = apply(check_mode=True)["reasons"]
     assert reason.startswith("damaged: ")
     assert reason.endswith("engine.py")
 
     installed(options).unlink()
-    assert apply(options, check_mode=True)["changed"]
+    assert apply(check_mode=True)["changed"]
     assert not list(Path(options["path"]).glob("lib/python3*/site-packages/engine.py")), (
         "check mode repaired"
     )
-    assert apply(options)["changed"]
+    assert apply()["changed"]
     assert installed(options).read_text() == "ANSWER = 42\n"
 
     # A run cut off before its end leaves no record.
     (Path(options["path"]) / environment.RECORD).unlink()
-    assert apply(options, check_mode=True)["reasons"] == ["incomplete"]
+    assert apply(check_mode=True)["reasons"] == ["incomplete"]
 
     wheels = Path(options["wheels"])
     line = add_wheel(wheels, source="ANSWER = 43\n")
     (wheels / "requirements.txt").write_text(line)
-    assert apply(options)["changed"]
+    assert apply()["changed"]
     assert installed(options).read_text() == "ANSWER = 43\n"
 
 
-def test_other_requirements_or_another_python_are_reasons_to_build(tmp_path: Path) -> None:
+def test_other_requirements_or_another_python_are_reasons_to_build(
+    environment: Any, tmp_path: Path
+) -> None:
     wanted = environment.wanted_record(b"a==1 --hash=sha256:0\n", "3.13")
     (tmp_path / environment.RECORD).write_text(str(wanted).replace("'", '"'))
     assert environment.reasons_to_build(tmp_path, wanted) == []
@@ -126,16 +141,37 @@ def test_other_requirements_or_another_python_are_reasons_to_build(tmp_path: Pat
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b"[]", b"\xff"])
-def test_an_unreadable_record_counts_as_incomplete(tmp_path: Path, record: bytes) -> None:
+def test_an_unreadable_record_counts_as_incomplete(environment: Any, tmp_path: Path, record: bytes) -> None:
     (tmp_path / environment.RECORD).write_bytes(record)
     wanted = environment.wanted_record(b"", "3.13")
     assert environment.reasons_to_build(tmp_path, wanted) == ["incomplete"]
 
 
-def test_a_rehearsal_before_anything_is_staged_says_what_would_come(options: dict[str, Any]) -> None:
+def test_a_rehearsal_before_anything_is_staged_says_what_would_come(
+    options: dict[str, Any], apply: Apply
+) -> None:
     (Path(options["wheels"]) / "requirements.txt").unlink()
-    assert apply(options, check_mode=True)["changed"]
-    assert not Path(options["path"]).exists()
+    rehearsed = apply(check_mode=True)
+    assert rehearsed["changed"]
+    assert [entry["after"] for entry in rehearsed["diff"]] == ["not staged yet\n", "print('hello')\n"]
+    assert not Path(options["path"]).parent.exists()
+
+
+@pytest.mark.parametrize("touch", ["chmod 600", "rm", "echo other >", "ln -sf /dev/null"])
+def test_the_launcher_is_put_in_place_again_whatever_happened_to_it(
+    options: dict[str, Any], apply: Apply, touch: str
+) -> None:
+    apply()
+    launcher = Path(options["launcher"]["path"])
+    subprocess.run(f"{touch} {launcher}", shell=True, check=True)  # noqa: S602 - one of the words above
+
+    rehearsed = apply(check_mode=True)
+    assert (rehearsed["changed"], rehearsed["reasons"]) == (True, [])
+    assert apply()["diff"] == rehearsed["diff"]
+    assert (launcher.is_symlink(), launcher.read_text()) == (False, options["launcher"]["text"])
+    assert f"{launcher.stat().st_mode:o}" == "100644"
+    assert not apply()["changed"]
+    assert [path.name for path in launcher.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def spoil_hash(options: dict[str, Any]) -> None:
@@ -188,24 +224,25 @@ def spoil_python(options: dict[str, Any]) -> None:
         (spoil_python, "the node's Python does not run", ""),
     ],
 )
-def test_what_cannot_be_built_is_refused_and_never_counts_as_complete(
-    options: dict[str, Any], spoil: Any, message: str, found: str
+def test_what_cannot_be_built_is_refused_and_never_counts_as_complete(  # noqa: PLR0917 - fixtures and cases
+    environment: Any, options: dict[str, Any], apply: Apply, spoil: Any, message: str, found: str
 ) -> None:
     spoil(options)
     with pytest.raises(environment.CannotBuild) as refused:
-        apply(options)
+        apply()
     assert refused.value.args[0] == message
     assert found in refused.value.args[1]
     assert refused.value.args[2]
     assert environment.read_record(Path(options["path"])) is None
+    assert not Path(options["launcher"]["path"]).exists()
 
 
 def test_settings_of_the_nodes_own_pip_do_not_count(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], apply: Apply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index named by the environment would otherwise be asked."""
     monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "nonsense")
     monkeypatch.setenv("PIP_TARGET", "/nonexistent")
     monkeypatch.setenv("PYTHONPATH", "/nonexistent")
-    assert apply(options)["changed"]
+    assert apply()["changed"]
     assert installed(options).is_file()

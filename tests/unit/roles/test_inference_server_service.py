@@ -1,4 +1,4 @@
-"""When the module ``stamped_service`` acts, and what it asks of the service."""
+"""When the module ``stamped_service`` acts, what it writes, and what it asks of the service."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import http.server
 import socket
 import threading
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-PROGRAM = Path(__file__).parents[3] / "roles/inference_server/library/stamped_service.py"
-spec = spec_from_file_location(PROGRAM.stem, PROGRAM)
-assert spec is not None
-assert spec.loader is not None
-service = module_from_spec(spec)
-spec.loader.exec_module(service)
+
+@pytest.fixture(scope="module")
+def service(role_module: Callable[[str], Any]) -> Any:
+    return role_module("inference_server/library/stamped_service.py")
+
 
 RUNNING = {
     "ActiveState": "active",
@@ -34,16 +32,21 @@ RUNNING = {
     ("state", "running", "restart", "verbs"),
     [
         ({}, "s", False, []),
-        ({}, "old", False, ["restart"]),
-        ({}, None, False, ["restart"]),
-        ({}, "s", True, ["restart"]),
-        ({"NeedDaemonReload": "yes"}, "old", False, ["daemon-reload", "restart"]),
+        ({}, "old", False, ["reset-failed", "restart"]),
+        ({}, None, False, ["reset-failed", "restart"]),
+        ({}, "s", True, ["reset-failed", "restart"]),
+        ({"NeedDaemonReload": "yes"}, "old", False, ["daemon-reload", "reset-failed", "restart"]),
         ({"NeedDaemonReload": "yes"}, "s", False, ["daemon-reload"]),
         # The unit file was replaced by one with an older time.
-        ({"Environment": "APPLIANCE_STAMP=old"}, "old", False, ["daemon-reload", "restart"]),
+        (
+            {"Environment": "APPLIANCE_STAMP=old"},
+            "old",
+            False,
+            ["daemon-reload", "reset-failed", "restart"],
+        ),
         ({"UnitFileState": "disabled"}, "s", False, ["enable"]),
         ({"ActiveState": "inactive"}, None, False, ["restart"]),
-        ({"ActiveState": "activating"}, "s", False, ["restart"]),
+        ({"ActiveState": "activating"}, "s", False, ["reset-failed", "restart"]),
         ({"ActiveState": "failed"}, None, False, ["reset-failed", "restart"]),
         (
             {"ActiveState": "inactive", "UnitFileState": "", "Environment": ""},
@@ -54,12 +57,80 @@ RUNNING = {
     ],
 )
 def test_does_exactly_what_is_missing(
-    state: dict[str, str], running: str | None, restart: bool, verbs: list[str]
+    service: Any, state: dict[str, str], running: str | None, restart: bool, verbs: list[str]
 ) -> None:
-    assert service.plan({**RUNNING, **state}, running=running, wanted="s", restart=restart) == verbs
+    given = {"running": running, "wanted": "s", "rewritten": False, "restart": restart}
+    assert service.plan({**RUNNING, **state}, **given) == verbs
 
 
-def test_reads_properties_whose_values_contain_equals_signs() -> None:
+def test_what_was_perhaps_started_by_another_unit_file_is_restarted(service: Any) -> None:
+    """Who edits the file on the node, loads and restarts it, leaves the stamp as it was."""
+    given = {"running": "s", "wanted": "s", "rewritten": True, "restart": False}
+    assert service.plan(RUNNING, **given) == ["daemon-reload", "reset-failed", "restart"]
+
+
+class Systemd:
+    """A service that is well; keeps what it is told to do."""
+
+    def __init__(self, service: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file, self.told, self.fault = folder / "x.service", [], False
+        monkeypatch.setattr(service, "UNITS", folder)
+        monkeypatch.setattr(service, "read_state", lambda _unit: (RUNNING, "s"))
+        monkeypatch.setattr(service, "systemctl", lambda *words: self.told.append(" ".join(words)))
+        monkeypatch.setattr(service, "check_health", lambda *_: None)
+        monkeypatch.setattr(service, "check_unit", self.check_unit)
+        self.refused, self.ensure_ = service.UnitRefused, service.ensure
+        self.shown: list[tuple[str, str]] = []
+
+    def check_unit(self, unit: str, draft: Path) -> None:
+        self.shown.append((unit, draft.read_text()))
+        if self.fault:
+            raise self.refused("systemd finds fault with the unit", "a fault", "none")
+
+    def ensure(self, text: str, *, check_mode: bool = False) -> dict[str, Any]:
+        settled = {"restart": False, "health_port": 1, "health_path": "/", "health_seconds": 1}
+        options = {"unit": "x.service", "text": text, "stamp": "s", **settled}
+        result: dict[str, Any] = self.ensure_(options, check_mode=check_mode)
+        return result
+
+
+@pytest.fixture
+def systemd(service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    return Systemd(service, tmp_path, monkeypatch)
+
+
+def test_a_unit_file_is_checked_written_and_run_by(systemd: Systemd) -> None:
+    systemd.file.write_text("old\n")
+    rehearsed = systemd.ensure("new\n", check_mode=True)
+    assert (systemd.file.read_text(), systemd.told, systemd.shown) == ("old\n", [], [])
+    done = systemd.ensure("new\n")
+    assert done == rehearsed
+    assert done["changed"]
+    assert (done["diff"][0]["before"], done["diff"][0]["after"]) == ("old\n", "new\n")
+    assert systemd.shown == [("x.service", "new\n")]
+    assert systemd.file.read_text() == "new\n"
+    assert systemd.told == ["daemon-reload", "reset-failed x.service", "restart x.service"]
+
+
+def test_a_unit_file_that_is_right_is_neither_checked_nor_written(systemd: Systemd) -> None:
+    systemd.ensure("new\n")
+    before = systemd.file.stat()
+    systemd.told.clear()
+    assert systemd.ensure("new\n") == {"changed": False, "verbs": [], "diff": []}
+    assert (systemd.told, len(systemd.shown), systemd.file.stat()) == ([], 1, before)
+
+
+def test_a_unit_file_with_a_fault_never_replaces_the_good_one(systemd: Systemd, tmp_path: Path) -> None:
+    systemd.ensure("good\n")
+    systemd.told.clear()
+    systemd.fault = True
+    with pytest.raises(systemd.refused):
+        systemd.ensure("bad\n")
+    assert (systemd.file.read_text(), systemd.told) == ("good\n", [])
+    assert list(tmp_path.iterdir()) == [systemd.file], "no draft is left"
+
+
+def test_reads_properties_whose_values_contain_equals_signs(service: Any) -> None:
     text = "ActiveState=active\nEnvironment=A=1 B=2\n\nMainPID=0\n"
     assert service.parse_properties(text) == {
         "ActiveState": "active",
@@ -77,7 +148,7 @@ def test_reads_properties_whose_values_contain_equals_signs() -> None:
         (b"", None),
     ],
 )
-def test_finds_the_stamp_in_a_process_environment(environ: bytes, stamp: str | None) -> None:
+def test_finds_the_stamp_in_a_process_environment(service: Any, environ: bytes, stamp: str | None) -> None:
     assert service.stamp_in(environ) == stamp
 
 
@@ -103,25 +174,25 @@ def answering(status: int) -> Iterator[int]:
         server.server_close()
 
 
-def test_a_service_that_answers_200_is_well() -> None:
+def test_a_service_that_answers_200_is_well(service: Any) -> None:
     with answering(200) as port:
         service.check_health(port, "/health", 5)
 
 
-def test_another_status_is_a_failure_that_names_it() -> None:
+def test_another_status_is_a_failure_that_names_it(service: Any) -> None:
     with answering(503) as port, pytest.raises(service.ServiceFailed) as failed:
         service.check_health(port, "/health", 5)
     assert failed.value.args[1] == "status 503"
 
 
-def test_a_closed_port_is_a_failure() -> None:
+def test_a_closed_port_is_a_failure(service: Any) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         with pytest.raises(service.ServiceFailed, match="does not answer"):
             service.check_health(reserved.getsockname()[1], "/health", 5)
 
 
-def test_a_service_that_accepts_but_never_answers_fails_at_the_deadline() -> None:
+def test_a_service_that_accepts_but_never_answers_fails_at_the_deadline(service: Any) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         pytest.raises(service.ServiceFailed, match="does not answer"),
