@@ -112,6 +112,15 @@ def test_what_can_cut_ssh_comes_last_between_readiness_and_confirmation() -> Non
     assert confirm[0]["ansible.builtin.meta"] == "reset_connection"
 
 
+def test_every_change_that_can_cut_ssh_and_every_pending_one_must_be_confirmed() -> None:
+    (play,) = read(REPOSITORY / "playbooks/site.yml")
+    given = play["tasks"][-1]["vars"]["revert_required"]
+    for reason in ("network_isolation_found", "firewall_found", "revert_found.pending"):
+        assert reason in given
+    (_close, confirm) = read(REPOSITORY / "roles/revert/tasks/confirm.yml")
+    assert (confirm["when"], confirm["timed_revert"]["required"]) == ("revert_required | bool", True)
+
+
 def test_both_roles_that_can_cut_ssh_arm_the_revert() -> None:
     (play,) = read(REPOSITORY / "playbooks/site.yml")
     given = {task["ansible.builtin.import_role"]["name"]: task.get("vars", {}) for task in play["tasks"]}
