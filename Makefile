@@ -22,7 +22,7 @@ test-unit: $(READY) ## Only the tests that need no network, no root and no pract
 	$(PYTEST) -m "not bench and not node and not archive"
 
 test-node: $(READY) ## Only the tests on a booted practice node
-	$(PYTEST) -m node
+	$(PYTEST) -m "node and not bench"
 
 corpus: $(READY) ## Only the hostile inputs
 	$(PYTEST) tests/corpus

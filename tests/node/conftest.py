@@ -21,10 +21,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conftest import Holders
+
     NewLab = Callable[..., contextlib.AbstractContextManager["PracticeLab"]]
+    NewInstaller = Callable[["PracticeLab"], "Installer"]
 
 # The program under test: the one installed beside this Python.
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
+DEMO = Path(__file__).resolve().parents[2] / "bundles/demo.yaml"
 
 Done = subprocess.CompletedProcess[str]
 
@@ -194,3 +198,53 @@ def _lab(operator: Operator, name: str) -> PracticeLab:
         operator=tuple(values["operator"]),
         foreign=tuple(values["foreign"]),
     )
+
+
+@pytest.fixture(scope="session")
+def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a root of one holder, alice."""
+    folder = tmp_path_factory.mktemp("trust")
+    holder = f"alice={holders.key('alice')}.pub"
+    command = [APPLIANCE, "trust", "init", "--holder", holder, "--solo", "--out", str(folder)]
+    run(command, check=True, timeout=60)
+    return folder / "root.1.json"
+
+
+@pytest.fixture(scope="session")
+def demo(trusted: Path, holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration's bundle, locked, built and signed from what this station can fetch."""
+    folder = tmp_path_factory.mktemp("demo")
+    lock, out = folder / "demo.lock.json", folder / "bundle"
+    for command in (
+        ["lock", str(DEMO), "--out", str(lock)],
+        ["build", str(DEMO), "--lock", str(lock), "--root", str(trusted), "--out", str(out)],
+        ["sign", str(out), "--key", str(holders.key("alice"))],
+    ):
+        run([APPLIANCE, *command], check=True, timeout=600)
+    return out
+
+
+class Installer:
+    """Installs the demonstration's bundle on one lab's nodes."""
+
+    def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
+        self.operator, self.lab, self.state = operator, lab, state
+        fixed = ["-i", str(lab.inventory), "--trust", str(root), "--state", str(state), "--json"]
+        self.command = ["appliance", "install", str(bundle), *fixed]
+
+    def __call__(self, *options: str) -> tuple[int, Any, str]:
+        """Exit code, the JSON result, and what was told on the way."""
+        done = self.operator.run([*self.command, *options], check=False, timeout=400)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    def record(self, node: PracticeNode, stage: str) -> Any:
+        (path,) = self.state.glob(f"runs/*/{node.name}/{stage}.json")
+        return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def new_installer(
+    operator: Operator, demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory
+) -> NewInstaller:
+    """Makes the installer of a lab, with records of its own."""
+    return lambda lab: Installer(operator, lab, demo, trusted, tmp_path_factory.mktemp("state"))

@@ -8,22 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Holders, NewLab, Operator, PracticeLab, PracticeNode
+    from conftest import Installer, NewInstaller, NewLab, Operator, PracticeLab, PracticeNode
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 #: Everything an installation could write to, but what services of the node write by themselves.
 EVERYTHING = (
     "find /boot /etc /home /opt /root /srv /usr /var -xdev "
@@ -33,49 +30,8 @@ EVERYTHING = (
 
 
 @pytest.fixture(scope="module")
-def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root of one holder, and the folder for everything of this module."""
-    folder = tmp_path_factory.mktemp("install")
-    holder = f"alice={holders.key('alice')}.pub"
-    subprocess.run([APPLIANCE, "trust", "init", "--holder", holder, "--solo", "--out", folder], check=True)
-    return folder / "root.1.json"
-
-
-@pytest.fixture(scope="module")
-def demo(trusted: Path, holders: Holders) -> Path:
-    """The demonstration's bundle, locked, built and signed from what this station can fetch."""
-    lock, out = trusted.parent / "demo.lock.json", trusted.parent / "demo"
-    definition = str(REPOSITORY / "bundles/demo.yaml")
-    for command in (
-        ["lock", definition, "--out", str(lock)],
-        ["build", definition, "--lock", str(lock), "--root", str(trusted), "--out", str(out)],
-        ["sign", str(out), "--key", str(holders.key("alice"))],
-    ):
-        subprocess.run([APPLIANCE, *command], check=True)
-    return out
-
-
-class Installer:
-    """Installs the demonstration's bundle on one lab's nodes."""
-
-    def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
-        self.operator, self.lab, self.state = operator, lab, state
-        fixed = ["-i", str(lab.inventory), "--trust", str(root), "--state", str(state), "--json"]
-        self.command = ["appliance", "install", str(bundle), *fixed]
-
-    def __call__(self, *options: str) -> tuple[int, Any, str]:
-        """Exit code, the JSON result, and what was told on the way."""
-        done = self.operator.run([*self.command, *options], check=False, timeout=400)
-        return done.returncode, json.loads(done.stdout), done.stderr
-
-    def record(self, node: PracticeNode, stage: str) -> Any:
-        (path,) = self.state.glob(f"runs/*/{node.name}/{stage}.json")
-        return json.loads(path.read_text())
-
-
-@pytest.fixture(scope="module")
-def installer(operator: Operator, fresh_lab: PracticeLab, demo: Path, trusted: Path) -> Installer:
-    return Installer(operator, fresh_lab, demo, trusted, trusted.parent / "state")
+def installer(fresh_lab: PracticeLab, new_installer: NewInstaller) -> Installer:
+    return new_installer(fresh_lab)
 
 
 def state_of(node: PracticeNode) -> set[str]:
@@ -177,14 +133,12 @@ python3 $pip/pip --python /root/toolkit/bin/python install --quiet --no-index \\
 
 
 @pytest.fixture(scope="module")
-def pair(
-    operator: Operator, new_lab: NewLab, demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installer]:
+def pair(new_lab: NewLab, new_installer: NewInstaller) -> Iterator[Installer]:
     """Two nodes; a network change that nobody confirms is undone after 30 seconds."""
     with new_lab(nodes=2) as lab:
         inventory = lab.inventory / "inventory.yml"
         inventory.write_text(inventory.read_text().replace("revert_after: 120", "revert_after: 30"))
-        yield Installer(operator, lab, demo, trusted, tmp_path_factory.mktemp("pair"))
+        yield new_installer(lab)
 
 
 def test_limit_leaves_other_nodes_alone(pair: Installer) -> None:
