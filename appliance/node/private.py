@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -20,27 +21,54 @@ _PREFIX: Final = "appliance-run-"
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A fresh folder, mode 0700, with a path short enough for sockets; removed on the way out."""
+    """A fresh folder, mode 0700, with a path short enough for sockets; removed on the way out.
+
+    A lock on the folder says that its run is alive.  It ends with the process, and unlike a process id
+    it means the same to a run in another container that shares the memory file system.
+    """
     base = next((place for place in _IN_MEMORY if os.access(place, os.W_OK | os.X_OK)), None)
     place = Path(base or tempfile.gettempdir())
-    _sweep(place)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+    for left in place.glob(f"{_PREFIX}*"):
+        _remove_abandoned(left)
+    folder, lock = _claim(place)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
-def _sweep(place: Path) -> None:
-    """Remove folders of runs that were killed: named by a process that is no more, and ours."""
-    for folder in place.glob(f"{_PREFIX}*-*"):
-        process = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if (
-            process.isdigit()
-            and not Path("/proc", process).exists()
-            and folder.lstat().st_uid == os.getuid()
-        ):
+def _claim(place: Path) -> tuple[Path, int]:
+    """A new folder and the descriptor that locks it."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        if (lock := _lock(folder)) is not None:
+            if folder.exists():
+                return folder, lock
+            os.close(lock)  # another run took it for abandoned just before it was locked
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None if another holds it or the folder is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the folder of a run that was killed, if it is ours."""
+    lock = _lock(folder)
+    if lock is not None:
+        if os.fstat(lock).st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -33,3 +33,11 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_live_ones_are_kept() 
     with private_folder() as first, private_folder():
         assert first.exists()
     assert not left.exists()
+
+
+def test_a_run_that_cannot_see_our_processes_leaves_our_folder_alone() -> None:
+    look = "from appliance.node.private import private_folder\nwith private_folder(): pass"
+    apart = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", look]
+    with private_folder() as folder:
+        subprocess.run(apart, check=True)
+        assert folder.exists()
