@@ -155,8 +155,13 @@ sender.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1"
 """
 
 
+# An advertisement counts only from a link-local address, and a new one is looked for twice on the link first.
+DETECTED = 'until [ -z "$(ip -6 address show dev host0 tentative)" ]; do :; done'
+
+
 def test_a_node_cannot_give_the_operator_a_route(operator: Operator, new_lab: NewLab) -> None:
     with new_lab() as lab:
+        lab.node.run(f"timeout 30 sh -c '{DETECTED}'")
 
         def routes_after_advertising() -> str:
             # The answered ping tells that the packet sent before it has been received.
