@@ -155,7 +155,7 @@ sender.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1"
 """
 
 
-# An advertisement counts only from a link-local address, and a new one is looked for twice on the link first.
+# An advertisement counts only from a link-local address, and a new one is first looked for on the link.
 DETECTED = 'until [ -z "$(ip -6 address show dev host0 tentative)" ]; do :; done'
 
 
