@@ -7,6 +7,7 @@ node's.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import queue
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from appliance.errors import (
     BundleMalformed,
     DigestMismatch,
+    FileMissing,
     InProgress,
     NodeUnreachable,
     PreflightFailed,
@@ -27,7 +29,7 @@ from appliance.node.connection import SSH_FAILED
 from appliance.node.script import NO_PYTHON, load_script, start_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from appliance.node.connection import Connection
@@ -154,10 +156,13 @@ class Transfer:
         """Hash a file of the bundle and send it from ``offset`` on."""
         whole = hashlib.sha256()
         position = 0
-        with (self.folder / piece.path).open("rb") as source:
+        with _medium(piece.path):
+            source = (self.folder / piece.path).open("rb")
+        with source:
             while position < piece.size:
                 limit = offset if position < offset else piece.size
-                data = source.read(min(CHUNK, limit - position))
+                with _medium(piece.path):
+                    data = source.read(min(CHUNK, limit - position))
                 if not data:
                     break
                 whole.update(data)
@@ -267,3 +272,17 @@ class Transfer:
             wanted="an unbroken connection",
             hint="run the same command again: it goes on behind the last 4 MiB block that arrived",
         )
+
+
+@contextlib.contextmanager
+def _medium(path: str) -> Iterator[None]:
+    """Say of a file that can no longer be read that the medium went, not that the program failed."""
+    try:
+        yield
+    except OSError as fault:
+        raise FileMissing(
+            f"{path} can no longer be read, although it was verified",
+            found=fault.strerror or str(fault),
+            wanted="the medium, in its place until the copy is complete",
+            hint="put the medium back and run the same command again: it goes on where it stopped",
+        ) from fault

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.definition.inventory import NodeEntry
-from appliance.errors import DigestMismatch, InProgress, NodeUnreachable, PreflightFailed, SpaceExhausted
+from appliance.errors import (
+    DigestMismatch,
+    FileMissing,
+    InProgress,
+    NodeUnreachable,
+    PreflightFailed,
+    SpaceExhausted,
+)
 from appliance.node.connection import LocalConnection
 from appliance.node.sent import SentFile
 from appliance.node.transfer import Transfer
@@ -253,6 +260,18 @@ def test_a_source_that_was_cut_is_named(case: Case) -> None:
         stream.truncate(BLOCK)
     with pytest.raises(DigestMismatch, match="changed on this station"):
         case.run()
+
+
+def test_a_medium_that_was_pulled_is_named_and_the_next_run_goes_on(case: Case) -> None:
+    weights = case.source / "payload/model/weights.gguf"
+    away = weights.rename(weights.with_suffix(".away"))
+    with pytest.raises(FileMissing, match="can no longer be read") as caught:
+        case.run()
+    assert caught.value.exit_code == 4
+    assert not case.mark.exists()
+    away.rename(weights)
+    case.run()
+    assert case.mark.exists()
 
 
 def test_a_copy_that_would_not_fit_is_refused_before_anything_is_sent(case: Case) -> None:
