@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import Holders
 
     NewLab = Callable[..., contextlib.AbstractContextManager["PracticeLab"]]
-    NewInstaller = Callable[["PracticeLab"], "Installer"]
+    NewBundle = Callable[..., Path]
+    NewInstaller = Callable[..., "Installer"]
 
 # The program under test: the one installed beside this Python.
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
@@ -211,21 +212,40 @@ def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(trusted: Path, holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstration's bundle, locked, built and signed from what this station can fetch."""
-    folder = tmp_path_factory.mktemp("demo")
-    lock, out = folder / "demo.lock.json", folder / "bundle"
-    for command in (
-        ["lock", str(DEMO), "--out", str(lock)],
-        ["build", str(DEMO), "--lock", str(lock), "--root", str(trusted), "--out", str(out)],
-        ["sign", str(out), "--key", str(holders.key("alice"))],
-    ):
-        run([APPLIANCE, *command], check=True, timeout=600)
-    return out
+def new_bundle(trusted: Path, holders: Holders) -> NewBundle:
+    """Makes the bundle of a definition in a folder, signed by alice, from what this station can fetch."""
+
+    def make(definition: Path, folder: Path, *store: str) -> Path:
+        lock, out = folder / "lock.json", folder / "bundle"
+        for command in (
+            ["lock", str(definition), "--out", str(lock), *store],
+            [
+                "build",
+                str(definition),
+                "--lock",
+                str(lock),
+                "--root",
+                str(trusted),
+                "--out",
+                str(out),
+                *store,
+            ],
+            ["sign", str(out), "--key", str(holders.key("alice"))],
+        ):
+            run([APPLIANCE, *command], check=True, timeout=600)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def demo(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration's bundle."""
+    return new_bundle(DEMO, tmp_path_factory.mktemp("demo"))
 
 
 class Installer:
-    """Installs the demonstration's bundle on one lab's nodes."""
+    """Installs a bundle on one lab's nodes."""
 
     def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
         self.operator, self.lab, self.state = operator, lab, state
@@ -246,5 +266,9 @@ class Installer:
 def new_installer(
     operator: Operator, demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> NewInstaller:
-    """Makes the installer of a lab, with records of its own."""
-    return lambda lab: Installer(operator, lab, demo, trusted, tmp_path_factory.mktemp("state"))
+    """Makes the installer of a lab, with records of its own; of the demonstration if not told otherwise."""
+
+    def make(lab: PracticeLab, bundle: Path = demo) -> Installer:
+        return Installer(operator, lab, bundle, trusted, tmp_path_factory.mktemp("state"))
+
+    return make
