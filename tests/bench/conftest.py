@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,20 +43,8 @@ def measure() -> Callable[[Sequence[str]], Cost]:
     """Run a command that must succeed, and say what it cost."""
 
     def run(command: Sequence[str]) -> Cost:
-        started, busy = time.perf_counter(), _busy_seconds()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0, command
-        cpu = usage.ru_utime + usage.ru_stime
-        others = (_busy_seconds() - busy - cpu) / wall
-        return Cost(cpu, wall, usage.ru_maxrss * 1024, others)
+        launcher = [sys.executable, "-I", str(Path(__file__).with_name("cost_of.py"))]
+        done = subprocess.run([*launcher, *command], stdout=subprocess.PIPE, text=True, check=True)
+        return Cost(**json.loads(done.stdout))
 
     return run
-
-
-def _busy_seconds() -> float:
-    """CPU seconds that were not idle, of all cores since boot (proc_stat(5)), stolen time included."""
-    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
-    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
