@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,8 @@ def shown_host_key(node: NodeEntry, known_hosts: Path) -> PKey:
     """
     import paramiko
 
+    # Its thread logs the traceback of what is raised here as well; nobody needs it twice on the terminal.
+    logging.getLogger("paramiko.transport").addHandler(logging.NullHandler())
     pinned = list(pinned_keys(known_hosts).lookup(host_key_name(node)) or {})
     with socket.create_connection((str(node.address), node.port), timeout=CONNECT_SECONDS) as stream:
         transport = paramiko.Transport(stream)
