@@ -137,7 +137,7 @@ def _interface_address(value: object) -> InterfaceAddress:
     if network.num_addresses > 2:  # noqa: PLR2004 - /31 and /127 are point to point: RFC 3021, RFC 6164
         if interface.ip == network.network_address:
             raise ValueError(f"{interface.ip} is the address of the network {network}, not of a node")
-        if network.version == 4 and interface.ip == network.broadcast_address:  # noqa: PLR2004
+        if network.version == 4 and interface.ip == network.broadcast_address:  # noqa: PLR2004 - IPv4
             raise ValueError(f"{interface.ip} is the broadcast address of {network}")
     return interface
 
@@ -148,7 +148,7 @@ def _usable(address: Address) -> Address:
         (address.is_loopback, "a loopback address"),
         (address.is_multicast, "a multicast address"),
         (address.is_link_local, "a link-local address; it needs no configuration and names no node"),
-        (address.version == 4 and address.is_reserved, "a reserved address"),  # noqa: PLR2004
+        (address.version == 4 and address.is_reserved, "a reserved address"),  # noqa: PLR2004 - IPv4
         (isinstance(address, IPv6Address) and address.ipv4_mapped, "an IPv4 address in IPv6 clothes"),
     ):
         if bad:

@@ -251,10 +251,10 @@ def become(who: str, running: dict[str, str]) -> None:
         with open(f"{group}/cgroup.procs", "w") as members:  # noqa: PTH123 - an interface, not a file
             members.write("0")
         if hasattr(os, "setns"):  # Python 3.12; an older one tests the node's own namespace
-            with open(f"/proc/{pid}/ns/net") as namespace:  # noqa: PTH123
+            with open(f"/proc/{pid}/ns/net") as namespace:  # noqa: PTH123 - its descriptor is used
                 os.setns(namespace.fileno(), getattr(os, "CLONE_NEWNET", 0))
     if pid:  # not the owner of /proc/PID, which is root for a process that may not be dumped
-        with open(f"/proc/{pid}/status") as status:  # noqa: PTH123
+        with open(f"/proc/{pid}/status") as status:  # noqa: PTH123 - an interface of the kernel
             fields = dict(line.split(":", 1) for line in status)
         user, group_id = int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])
     elif running.get("User"):

@@ -68,7 +68,7 @@ def pinned_keys(known_hosts: Path) -> HostKeys:
 
 def host_key_name(node: NodeEntry) -> str:
     """How known_hosts spells a node: its address, in brackets with the port unless that is 22 (sshd(8))."""
-    return str(node.address) if node.port == 22 else f"[{node.address}]:{node.port}"  # noqa: PLR2004
+    return str(node.address) if node.port == 22 else f"[{node.address}]:{node.port}"  # noqa: PLR2004 - SSH's own
 
 
 def _check_key(inventory: Inventory, document: Document) -> None:

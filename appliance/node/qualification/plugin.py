@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from concurrent.futures import Future
 
-    from testinfra.host import Host  # type: ignore[import-untyped]
+    from testinfra.host import Host  # type: ignore[import-untyped]  # testinfra has no types
 
     from appliance.node.probe import OutboundProbe
     from appliance.node.qualification.finding import Finding

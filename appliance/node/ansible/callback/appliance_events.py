@@ -16,7 +16,7 @@ import json
 import os
 from typing import Any
 
-from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
+from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]  # Ansible has no types
 
 DOCUMENTATION = r"""
 name: appliance_events
@@ -29,7 +29,7 @@ author: The appliance developers
 LONGEST = 4000
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):  # type: ignore[misc]  # as above
     """One line per event; writes nothing unless the installer gave a descriptor."""
 
     CALLBACK_VERSION = 2.0
