@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson, Mirror, StoreFolder  # noqa: TC001 - Typer reads it at run time
 
 
 def build(
@@ -22,16 +23,9 @@ def build(
     root: Annotated[
         Path | None, typer.Option("--root", metavar="ROOT.json", help="The root this bundle is built for.")
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", metavar="DIR", help="The content store (APPLIANCE_STORE).")
-    ] = None,
-    mirror: Annotated[
-        str | None,
-        typer.Option(
-            "--mirror", metavar="URL", help="Debian mirror, in place of the station's apt sources."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    store: StoreFolder = None,
+    mirror: Mirror = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch exactly what the lock names and write a complete bundle, or none.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
     from appliance.bundle.inspection import Inspection
@@ -29,7 +30,7 @@ def inspect(
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
     files: Annotated[bool, typer.Option("--files", help="Also list every file with its origin.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a bundle's contents, origins, licences, sizes and signatures.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
     from appliance.node.runs import Stage
@@ -46,7 +47,7 @@ def install(
             "--state", metavar="DIR", help="Where records are kept.", show_default="XDG state folder"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Install a bundle on the nodes of an inventory, and prove that they are isolated.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson
 
 lab_app = typer.Typer(
     name="lab",
@@ -15,7 +16,6 @@ lab_app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 _LabName = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name.")]
 _NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]
 _Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds a node has to boot.")]
@@ -28,7 +28,7 @@ def up(
     name: _LabName = _DEFAULT_NAME,
     nodes: Annotated[int, typer.Option("--nodes", "-n", help="Number of nodes.")] = 1,
     timeout: _Timeout = 60.0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Boot a lab: plain Debian nodes on a network that leads to you alone.
 
@@ -65,7 +65,7 @@ def up(
 def down(
     name: _LabName = _DEFAULT_NAME,
     everything: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a lab and all that belongs to it, however it was left.
 
@@ -87,7 +87,7 @@ def down(
 
 
 @lab_app.command("status")
-def status(as_json: _Json = False) -> None:
+def status(as_json: AsJson = False) -> None:
     """List the labs on this machine and their nodes."""
     from appliance.lab.places import Places
     from appliance.lab.status import all_status
@@ -125,7 +125,7 @@ def reboot(
     name: _NodeName = _DEFAULT_NAME,
     power_cut: Annotated[bool, typer.Option("--power-cut", help="Pull the plug first.")] = False,
     timeout: _Timeout = 60.0,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Switch a node off and on; when this returns, it can be reached again.
 
@@ -144,7 +144,7 @@ def reboot(
 
 
 @lab_app.command("prepare")
-def prepare(as_json: _Json = False) -> None:
+def prepare(as_json: AsJson = False) -> None:
     """Build the nodes' root file system: all that needs a package archive.
 
     After this, `appliance lab up` works without any network.

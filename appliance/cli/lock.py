@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson, Mirror, StoreFolder  # noqa: TC001 - Typer reads it at run time
 
 
 def lock(
@@ -16,16 +17,9 @@ def lock(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the definition.")
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", metavar="DIR", help="The content store (APPLIANCE_STORE).")
-    ] = None,
-    mirror: Annotated[
-        str | None,
-        typer.Option(
-            "--mirror", metavar="URL", help="Debian mirror, in place of the station's apt sources."
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    store: StoreFolder = None,
+    mirror: Mirror = None,
+    as_json: AsJson = False,
 ) -> None:
     """Pin every artefact: name, version, size, digest, licence, origin.
 

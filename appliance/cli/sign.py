@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 
 def sign(
@@ -21,7 +22,7 @@ def sign(
         str | None,
         typer.Option("--holder", help="The key's holder; found in the bundle's root if left out."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add one holder's signature to a bundle.
 

@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result
+from appliance.cli.options import AsJson
 
 trust_app = typer.Typer(
     name="trust",
     help="Say whose keys count: found a root, look into one.",
     no_args_is_help=True,
 )
-
-_Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @trust_app.command("init")
@@ -31,7 +30,7 @@ def init(
     solo: Annotated[
         bool, typer.Option("--solo", help="Let one person alone release. Every report says so.")
     ] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Found a root: version 1, in which every holder counts for the roles root and release.
 
@@ -79,7 +78,7 @@ def inspect(
     signers: Annotated[
         bool, typer.Option("--allowed-signers", help="Print only the file that ssh-keygen -Y verify reads.")
     ] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show whose keys a root enrols, for which roles, and its fingerprint.
 

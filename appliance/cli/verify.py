@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
     from appliance.bundle.verify import VerifiedBundle
@@ -28,7 +29,7 @@ def verify(
             "--workers", min=1, max=256, help="Threads; one per core if left out. 1 suits disks that seek."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify a bundle: signatures first, then every byte. Changes nothing, needs no network.
 

@@ -1,0 +1,17 @@
+"""Options that several commands take, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="The content store (APPLIANCE_STORE).")
+]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="URL", help="Debian mirror, in place of the station's apt sources."),
+]
