@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result
-from appliance.cli.options import AsJson
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 trust_app = typer.Typer(
     name="trust",
