@@ -146,6 +146,10 @@ class BundleMalformed(BundleUntrusted):
     """A file of the bundle breaks the format (spelling, order, JSON, path)."""
 
 
+class LabelInvalid(BundleUntrusted):
+    """A volume's label is malformed, or contradicts the bundle it lies beside."""
+
+
 class DigestMismatch(BundleUntrusted):
     """Bytes differ from the digest that was signed or locked."""
 

@@ -18,6 +18,7 @@ from appliance.cli.inspect import inspect
 from appliance.cli.install import install
 from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
+from appliance.cli.media import media_app
 from appliance.cli.sign import sign
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
@@ -55,6 +56,7 @@ app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
+app.add_typer(media_app)
 app.add_typer(trust_app)
 app.add_typer(lab_app)
 

@@ -1,0 +1,1 @@
+"""A bundle on several media: planning, writing, reading, repairing (docs/media.md)."""
