@@ -16,10 +16,9 @@ from appliance.bundle.paths import (
     MANIFEST_PATH,
     PAYLOAD_FOLDER,
     REVIEW_PATH,
-    TRUST_FOLDER,
     check_path,
     check_paths,
-    root_version,
+    misplaced,
 )
 from appliance.errors import BundleMalformed
 
@@ -66,17 +65,9 @@ def parse_listing(data: bytes) -> dict[str, str]:
 
 
 def _check_places(digests: Mapping[str, str]) -> None:
-    for needed in (BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH):
-        if needed not in digests:
-            _refuse(f"does not list {needed}", wanted="a file every bundle has")
-    roots = 0
-    for path in digests:
-        roots += root_version(path) is not None
-        known = path in {BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH} or root_version(path) is not None
-        if not known and not path.startswith(f"{PAYLOAD_FOLDER}/"):
-            _refuse("lists a file that format 1 does not have", found=path)
-    if roots > 1:
-        _refuse(f"lists {roots} roots", wanted=f"at most one {TRUST_FOLDER}/root.N.json")
+    outside = [path for path in digests if not path.startswith(f"{PAYLOAD_FOLDER}/")]
+    if fault := misplaced(outside, required=frozenset({BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH})):
+        _refuse("does not list the files of format 1", found=fault[0], wanted=fault[1])
 
 
 def _refuse(message: str, *, found: str | None = None, wanted: str | None = None) -> NoReturn:

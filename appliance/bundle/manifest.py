@@ -44,6 +44,14 @@ class Inference:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What the bundle was built from: SHA-256 (hex) of the definition and of the lock's canonical JSON."""
+
+    definition: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
 class ListedFile:
     """A file as it lies in the bundle: digest (lower-case hex) and size in bytes."""
 
@@ -96,7 +104,8 @@ class Manifest:
     """Everything a bundle says about itself.
 
     ``components`` is sorted by name.  ``files`` are the files outside the payload, except the
-    manifest itself, the list and the signatures.  ``created`` is RFC 3339, UTC, to the second.
+    manifest itself, the list, the signatures and provenance.  ``created`` is RFC 3339, UTC, to the
+    second.  ``build`` is None where the builder did not say.
     """
 
     product: str
@@ -108,6 +117,7 @@ class Manifest:
     components: Mapping[str, Component]
     files: Mapping[str, ListedFile]
     requires: tuple[str, ...] = field(default=())
+    build: Build | None = None
 
     def payload(self) -> Iterator[PayloadFile]:
         """Every payload file, in manifest order: components by name, files by path."""
@@ -122,8 +132,12 @@ class Manifest:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest in its one spelling."""
+    build = (
+        {"definition": manifest.build.definition, "lock": manifest.build.lock} if manifest.build else None
+    )
     return canonical_bytes(
-        {
+        ({"build": build} if build else {})
+        | {
             "format": FORMAT,
             "product": manifest.product,
             "version": manifest.version,

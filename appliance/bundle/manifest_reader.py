@@ -7,7 +7,7 @@ Beyond types and spelling, these hold of every manifest that is accepted:
 - slices add up to their file, all but the last are of one size that is whole blocks;
 - no payload file has a name that only slices may have; all paths can lie in one folder;
 - the engine and the model that are served are components of this bundle, and the model's file is there;
-- outside the payload lie VERIFY.txt, blocks.bin and at most one root.
+- outside the payload lie VERIFY.txt, blocks.bin, and of the optional files of format 1 any.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.manifest import (
     FILE_MODE,
     FORMAT,
+    Build,
     Component,
     Inference,
     ListedFile,
@@ -36,7 +37,7 @@ from appliance.bundle.paths import (
     check_path,
     check_paths,
     is_slice,
-    root_version,
+    misplaced,
 )
 from appliance.errors import BundleMalformed
 from appliance.trust.canonical import NotCanonicalError, parse_canonical
@@ -72,6 +73,7 @@ _MANIFEST_KEYS: Final = frozenset(
         "files",
     }
 )
+_BUILD_KEYS: Final = frozenset({"definition", "lock"})
 _TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
 _INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
 _FILE_KEYS: Final = frozenset({"path", "size", "sha256", "mode", "name", "version", "licence", "origin"})
@@ -89,7 +91,7 @@ def read_manifest(data: bytes) -> Manifest:
             wanted="the RFC 8785 spelling, as the builder writes it",
             hint="obtain the bundle again",
         ) from fault
-    top = Record(value, MANIFEST_PATH, BundleMalformed).exactly(_MANIFEST_KEYS)
+    top = Record(value, MANIFEST_PATH, BundleMalformed).exactly(_MANIFEST_KEYS, frozenset({"build"}))
     if top.number("format") != FORMAT:
         top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
     if top.items("requires"):
@@ -103,6 +105,7 @@ def read_manifest(data: bytes) -> Manifest:
         inference=_inference(top.record("inference")),
         components=_components(top.record("components")),
         files=_root_files(top),
+        build=_build(top.record("build")) if top.has("build") else None,
     )
     _check_paths(manifest)
     _check_served(top, manifest)
@@ -118,6 +121,11 @@ def _time(top: Record) -> str:
     if right:
         return text
     return top.refuse("created is not a time", found=text, wanted="RFC 3339 in UTC: 2026-01-31T12:00:00Z")
+
+
+def _build(record: Record) -> Build:
+    record.exactly(_BUILD_KEYS)
+    return Build(definition=record.text("definition", _SHA256), lock=record.text("lock", _SHA256))
 
 
 def _target(record: Record) -> Target:
@@ -227,13 +235,8 @@ def _root_files(top: Record) -> Mapping[str, ListedFile]:
         if files and path <= next(reversed(files)):
             record.refuse("files are not sorted by path, each once", found=path)
         files[path] = ListedFile(record.text("sha256", _SHA256), record.number("size"))
-    roots = [path for path in files if root_version(path) is not None]
-    if len(roots) > 1 or files.keys() - roots != {BLOCKS_PATH, REVIEW_PATH}:
-        top.refuse(
-            "wrong files outside the payload",
-            found=", ".join(files),
-            wanted=f"{REVIEW_PATH}, {BLOCKS_PATH} and at most one trust/root.N.json",
-        )
+    if fault := misplaced(files, required=frozenset({BLOCKS_PATH, REVIEW_PATH})):
+        top.refuse("wrong files outside the payload", found=fault[0], wanted=fault[1])
     return files
 
 

@@ -9,6 +9,9 @@ sticks formatted with FAT or exFAT, a reviewer's terminal, scanners, the node.
   ``.`` (Windows drops it), is a Windows device name (``aux.gguf``) or has the shape of a FAT short
   name (``GIT~1``).
 - No file is at the same time a folder of another; no two files or folders differ only in case.
+
+Outside ``payload/`` lie the root files: few, small and known by name; and, under ``parity/``, what
+lost or damaged files can be mended with.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from typing import TYPE_CHECKING, Final
 from appliance.errors import BundleMalformed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 LIST_PATH: Final = "trust/SHA256SUMS"
 MANIFEST_PATH: Final = "manifest.json"
 BLOCKS_PATH: Final = "blocks.bin"
 REVIEW_PATH: Final = "VERIFY.txt"
+BOOTSTRAP_PATH: Final = "bootstrap.sh"
+SBOM_PATH: Final = "sbom/bundle.cdx.json"
 PAYLOAD_FOLDER: Final = "payload"
+PARITY_FOLDER: Final = "parity"
 TRUST_FOLDER: Final = "trust"
 
 MAX_PATH_BYTES: Final = 512
@@ -35,8 +41,11 @@ _PART = re.compile(r"(?!-)[A-Za-z0-9._+~:@=-]{1,255}(?<!\.)")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,2}(?:\.[^.]{0,3})?")
 _SLICE = re.compile(r".*\.slice-[0-9]{4}")
-_SIGNATURE = re.compile(r"SHA256SUMS\.([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\.sig")
+_HOLDER = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+_SIGNATURE = re.compile(rf"SHA256SUMS\.{_HOLDER}\.sig")
+_PROVENANCE = re.compile(rf"provenance\.{_HOLDER}\.dsse\.json")
 _ROOT = re.compile(r"trust/root\.([1-9][0-9]{0,8})\.json")
+_PARITY = re.compile(r"parity/set-([0-9]{4})\.par2")
 
 
 def check_path(path: str) -> None:
@@ -115,6 +124,50 @@ def root_version(path: str) -> int | None:
     """The version in a root's path; None if the path is not a root's."""
     match = _ROOT.fullmatch(path)
     return int(match[1]) if match else None
+
+
+def provenance_path(holder: str) -> str:
+    """Where a holder's statement about the build lies: beside the signature, outside the list."""
+    return f"{TRUST_FOLDER}/provenance.{holder}.dsse.json"
+
+
+def provenance_holder(name: str) -> str | None:
+    """The holder that a file name within ``trust/`` speaks of; None if it is no provenance's name."""
+    match = _PROVENANCE.fullmatch(name)
+    return match[1] if match else None
+
+
+def parity_path(number: int) -> str:
+    """Where one of the parity files lies; they are numbered from 0 without gaps."""
+    return f"{PARITY_FOLDER}/set-{number:04d}.par2"
+
+
+def parity_number(path: str) -> int | None:
+    """The number in a parity file's path; None if the path is not one."""
+    match = _PARITY.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def misplaced(paths: Iterable[str], *, required: frozenset[str]) -> tuple[str, str] | None:
+    """What is wrong with the files outside the payload: (found, wanted), or None if nothing is.
+
+    Args:
+        paths: all of them.
+        required: those that must be there; the optional ones of format 1 may be.
+    """
+    given = set(paths)
+    if absent := sorted(required - given):
+        return f"no {absent[0]}", "what every bundle has: " + ", ".join(sorted(required))
+    rest = given - required - {BOOTSTRAP_PATH, SBOM_PATH}
+    roots = {path for path in rest if root_version(path) is not None}
+    if len(roots) > 1:
+        return ", ".join(sorted(roots)), f"at most one {TRUST_FOLDER}/root.N.json"
+    parity = {path for path in rest if parity_number(path) is not None}
+    if unknown := sorted(rest - roots - parity):
+        return unknown[0], "files that format 1 has (docs/format.md, Folder)"
+    if parity != {parity_path(number) for number in range(len(parity))}:
+        return ", ".join(sorted(parity)[:10]), f"{parity_path(0)} and on, without gaps"
+    return None
 
 
 def _refused(path: str, why: str) -> BundleMalformed:

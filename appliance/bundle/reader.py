@@ -7,7 +7,7 @@ wrote it is for ``appliance.bundle.verify`` to judge.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing, manifest_reader
@@ -16,6 +16,8 @@ from appliance.bundle.paths import (
     LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
+    provenance_holder,
+    provenance_path,
     root_path,
     root_version,
     signature_holder,
@@ -30,16 +32,22 @@ if TYPE_CHECKING:
 
     from appliance.bundle.tree import Tree
 
-#: More signatures than any root has keys, and the list and a root beside them.
-_MAX_NAMES: Final = roots.MAX_KEYS + 2
+#: A signature and a provenance for each key that a root can have, the list and a root beside them.
+_MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
+#: A provenance names a handful of files by digest; a real one has a few thousand bytes.
+MAX_PROVENANCE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Signed:
-    """The bytes that are signed, and the bytes of each signature by the holder it is named for."""
+    """The bytes that are signed, and what lies beside them by the holder it is named for.
+
+    ``signatures`` are over ``listing``; ``provenance`` are DSSE envelopes that name it by digest.
+    """
 
     listing: bytes
     signatures: Mapping[str, bytes]
+    provenance: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -57,7 +65,7 @@ class Contents:
 
 
 def read_signed(tree: Tree) -> Signed:
-    """Read the list and its signatures; parses neither.
+    """Read the list, its signatures and what is said of its provenance; parses none of them.
 
     Other names in ``trust`` are passed over: ``read_contents`` refuses them with all that is not listed.
 
@@ -67,10 +75,14 @@ def read_signed(tree: Tree) -> Signed:
         BundleMalformed, DigestMismatch: a file there is too large or cannot be read.
     """
     names = tree.names(TRUST_FOLDER, most=_MAX_NAMES)
-    holders = [holder for name in names if (holder := signature_holder(name))]
+    signers = [holder for name in names if (holder := signature_holder(name))]
+    tellers = [holder for name in names if (holder := provenance_holder(name))]
     data = tree.read(LIST_PATH, limit=listing.MAX_BYTES)
-    signatures = {holder: tree.read(signature_path(holder), limit=sshsig.MAX_BYTES) for holder in holders}
-    return Signed(data, signatures)
+    signatures = {holder: tree.read(signature_path(holder), limit=sshsig.MAX_BYTES) for holder in signers}
+    provenance = {
+        holder: tree.read(provenance_path(holder), limit=MAX_PROVENANCE_BYTES) for holder in tellers
+    }
+    return Signed(data, signatures, provenance)
 
 
 def read_contents(tree: Tree, signed: Signed) -> Contents:
@@ -84,7 +96,8 @@ def read_contents(tree: Tree, signed: Signed) -> Contents:
         DigestMismatch: manifest or root differ from the list, or a file has another size than signed.
     """
     digests = listing.parse_listing(signed.listing)
-    sizes = tree.check_set([*digests, LIST_PATH, *map(signature_path, signed.signatures)])
+    beside = [*map(signature_path, signed.signatures), *map(provenance_path, signed.provenance)]
+    sizes = tree.check_set([*digests, LIST_PATH, *beside])
     data = read_listed(tree, MANIFEST_PATH, digests[MANIFEST_PATH], limit=manifest_reader.MAX_BYTES)
     manifest = parse_manifest(data)
     files = {**manifest.listed(), MANIFEST_PATH: ListedFile(digests[MANIFEST_PATH], len(data))}

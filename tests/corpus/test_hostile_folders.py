@@ -273,6 +273,10 @@ UNEXPECTED: dict[str, Callable[[Path], None]] = {
     "signature of nobody": _add("trust/SHA256SUMS.sig"),
     "signature's name in capitals": _add("trust/SHA256SUMS.Carol.sig"),
     "signature's backup": _add("trust/SHA256SUMS.alice.sig~"),
+    "provenance of nobody": _add("trust/provenance.dsse.json"),
+    "provenance's name in capitals": _add("trust/provenance.Alice.dsse.json"),
+    "parity that is not listed": _add("parity/set-0000.par2"),
+    "table of parts that is not listed": _add("sbom/bundle.cdx.json"),
     "a thousand signatures": lambda bundle: [
         (bundle / f"trust/SHA256SUMS.h{number}.sig").write_bytes(b"x") for number in range(1000)
     ],

@@ -66,6 +66,23 @@ def test_what_was_asked_for_by_name_is_kept(values: dict[str, Any]) -> None:
     assert manifest_bytes(manifest) == data
 
 
+def test_what_it_was_built_from_is_kept(values: dict[str, Any]) -> None:
+    assert parse_manifest(canonical_bytes(values)).build is None
+    values["build"] = {"definition": "1" * 64, "lock": "2" * 64}
+    data = canonical_bytes(values)
+    manifest = parse_manifest(data)
+    assert manifest.build
+    assert (manifest.build.definition, manifest.build.lock) == ("1" * 64, "2" * 64)
+    assert manifest_bytes(manifest) == data
+
+
+def test_the_optional_files_outside_the_payload(values: dict[str, Any]) -> None:
+    _root_files("VERIFY.txt", "blocks.bin", "bootstrap.sh", "parity/set-0000.par2", "sbom/bundle.cdx.json")(
+        values
+    )
+    assert "bootstrap.sh" in parse_manifest(canonical_bytes(values)).files
+
+
 def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:
     def spoil(values: dict[str, Any]) -> None:
         place: Any = values
@@ -219,6 +236,12 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "two roots": _root_files("VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.2.json"),
     "itself": _root_files("VERIFY.txt", "blocks.bin", "manifest.json"),
     "another file": _root_files("VERIFY.txt", "blocks.bin", "autorun.inf"),
+    "parity with a gap": _root_files("VERIFY.txt", "blocks.bin", "parity/set-0001.par2"),
+    "provenance": _root_files("VERIFY.txt", "blocks.bin", "trust/provenance.a.dsse.json"),
+    "build null": _set("build", to=None),
+    "build without the lock": _set("build", to={"definition": D}),
+    "build with more": _set("build", to={"definition": D, "lock": D, "host": D}),
+    "build with a short digest": _set("build", to={"definition": D, "lock": "0" * 63}),
     "root files out of order": _reverse("files"),
     "root file with more": _set("files", 0, "mode", to="0644"),
     "root file null": _set("files", 0, to=None),

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from appliance.bundle import listing
 from appliance.bundle.listing import listing_bytes, parse_listing
-from appliance.bundle.paths import check_path, check_paths, folders_of, signature_holder
+from appliance.bundle.paths import (
+    check_path,
+    check_paths,
+    folders_of,
+    parity_number,
+    parity_path,
+    provenance_holder,
+    provenance_path,
+    signature_holder,
+)
 from appliance.errors import BundleMalformed
 
 if TYPE_CHECKING:
@@ -120,6 +129,36 @@ def test_only_signatures_have_a_signature_s_name(name: str) -> None:
     assert signature_holder(name) is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["provenance.dsse.json", "provenance..dsse.json", "provenance.A.dsse.json", "provenance.a-.dsse.json",
+     "provenance.a.json", "xprovenance.a.dsse.json", "provenance.a.dsse.json~", "provenance.é.dsse.json"],
+)  # fmt: skip
+def test_only_provenance_has_its_name(name: str) -> None:
+    assert provenance_path("alice-2") == "trust/provenance.alice-2.dsse.json"
+    assert provenance_holder("provenance.alice-2.dsse.json") == "alice-2"
+    assert provenance_holder(name) is None
+
+
+@pytest.mark.parametrize("path", ["parity/set-1.par2", "parity/set-00001.par2", "parity/set-0001.par2\n"])
+def test_parity_files_have_four_digits(path: str) -> None:
+    assert parity_path(17) == "parity/set-0017.par2"
+    assert parity_number("parity/set-0017.par2") == 17
+    assert parity_number(path) is None
+
+
+OPTIONAL = ["bootstrap.sh", "sbom/bundle.cdx.json", "parity/set-0000.par2", "parity/set-0001.par2"]
+
+
+def test_a_list_may_name_the_optional_files() -> None:
+    digests = {**ALWAYS, **dict.fromkeys(OPTIONAL, D), "payload/a/x": D}
+    assert parse_listing(listing_bytes(digests)) == digests
+    for absent in OPTIONAL[:2]:
+        assert parse_listing(listing_bytes({path: D for path in digests if path != absent})), (
+            "each is optional by itself"
+        )
+
+
 def test_a_list_is_read_back_in_order() -> None:
     digests = {**ALWAYS, "payload/a/x": "1" * 64, "payload/a-b/x": "2" * 64, "trust/root.1.json": "3" * 64}
     data = listing_bytes(digests)
@@ -168,6 +207,13 @@ BAD_LISTS = {
     "root with zeros": listing_bytes({**ALWAYS, "trust/root.01.json": D}),
     "another file at the top": listing_bytes({**ALWAYS, "autorun.inf": D}),
     "another file in trust": listing_bytes({**ALWAYS, "trust/notes.txt": D}),
+    "provenance": listing_bytes({**ALWAYS, "trust/provenance.alice.dsse.json": D}),
+    "another table of parts": listing_bytes({**ALWAYS, "sbom/other.cdx.json": D}),
+    "another program": listing_bytes({**ALWAYS, "install.sh": D}),
+    "parity without its first": listing_bytes({**ALWAYS, parity_path(1): D}),
+    "parity with a gap": listing_bytes({**ALWAYS, parity_path(0): D, parity_path(2): D}),
+    "something else in parity": listing_bytes({**ALWAYS, "parity/set-0000.vol00+10.par2": D}),
+    "a label": listing_bytes({**ALWAYS, "volume.json": D}),
     "payload a file": listing_bytes({**ALWAYS, "payload": D}),
     "no manifest": listing_bytes({"VERIFY.txt": D, "blocks.bin": D}),
     "no block index": listing_bytes({"VERIFY.txt": D, "manifest.json": D}),
