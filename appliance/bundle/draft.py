@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.manifest import (
+    Build,
     Component,
     Inference,
     ListedFile,
@@ -16,6 +18,7 @@ from appliance.bundle.manifest import (
 )
 from appliance.bundle.manifest_reader import MAX_SLICES
 from appliance.bundle.paths import BLOCKS_PATH, PAYLOAD_FOLDER
+from appliance.definition.lock import lock_text
 from appliance.errors import BundleMalformed, LockInvalid
 from appliance.trust.canonical import NotCanonicalError
 
@@ -60,6 +63,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
                 for name in sorted(lock.components)
             },
             files={path: ListedFile(_UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
+            build=Build(lock.definition, hashlib.sha256(lock_text(lock).encode()).hexdigest()),
         )
         return parse_manifest(manifest_bytes(draft))
     except NotCanonicalError as fault:

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.copying import Copied, Stopped, copy_artefact
 from appliance.bundle.draft import draft_manifest
-from appliance.bundle.durable import FOLDER_MODE, free_bytes, sync_folder, write_file, writing_under
+from appliance.bundle.durable import (
+    FILE_MODE,
+    FOLDER_MODE,
+    free_bytes,
+    sync_folder,
+    write_file,
+    writing_under,
+)
 from appliance.bundle.listing import listing_bytes
 from appliance.bundle.manifest import (
     SLICE_SIZE,
@@ -43,7 +50,7 @@ from appliance.errors import InProgress, SpaceExhausted, Usage
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import PayloadFile
@@ -62,6 +69,20 @@ class Store(Protocol):
         """The file with this digest."""
 
 
+class Companion(Protocol):
+    """Makes files of the bundle from what is already written: SBOM, parity."""
+
+    def __call__(self, folder: Path, manifest: Manifest, progress: Progress) -> Mapping[str, ListedFile]:
+        """Write the files, and their folders, into ``folder``; returns them by path.
+
+        Args:
+            folder: the unfinished bundle.  The payload, the root files known before and what
+                earlier companions made lie there; the manifest and the list do not.
+            manifest: complete but for ``files``, which names what lies there outside the payload.
+            progress: told of the work, as a phase of its own.
+        """
+
+
 def write_bundle(
     out: Path,
     lock: Lock,
@@ -69,6 +90,8 @@ def write_bundle(
     *,
     root: bytes | None,
     progress: Progress,
+    companions: Sequence[Companion] = (),
+    companion_bytes: int = 0,
     slice_size: int = SLICE_SIZE,
 ) -> Path:
     """Write the bundle that ``lock`` describes to the new folder ``out``; returns ``out``.
@@ -79,6 +102,8 @@ def write_bundle(
         store: has every artefact of the lock.
         root: the root file the bundle is built for; None leaves it out.
         progress: told of every block and file.
+        companions: make what lies beside the payload, in this order (see ``Companion``).
+        companion_bytes: room to ask for on their behalf, before anything is written.
         slice_size: longer files are cut; a multiple of the block size.
 
     Raises:
@@ -90,17 +115,19 @@ def write_bundle(
         DigestMismatch: an artefact in the store differs from the lock.
         SpaceExhausted: not enough room; nothing is left behind.
         PreflightFailed: the folder ``out`` lies in cannot be written to.
+        and what the companions raise; nothing is left behind then either.
     """
     if slice_size <= 0 or slice_size % BLOCK_SIZE:
         raise ValueError("slice_size is a multiple of the block size")
-    small = {REVIEW_PATH: review_bytes()}
-    if root is not None:
-        small[root_path(parse_root(root).version)] = root
+    small = _small_files(root)
     draft = draft_manifest(lock, small, slice_size)
-    _check_space(out.parent, draft)
+    _check_space(out.parent, draft, companion_bytes)
     with writing_under(out.parent), _partial(out) as folder:
         copied = _copy_payload(folder, draft, store, slice_size, progress)
-        _write_rest(folder, draft, copied, small)
+        manifest = _write_root_files(folder, draft, copied, small)
+        for companion in companions:
+            manifest = _accompany(folder, manifest, companion, progress)
+        _write_list(folder, manifest)
         for inner, _, _ in os.walk(folder, topdown=False):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
             sync_folder(folder.__class__(inner))
@@ -110,6 +137,14 @@ def write_bundle(
             raise _exists(out) from fault
         sync_folder(out.parent)
     return out
+
+
+def _small_files(root: bytes | None) -> dict[str, bytes]:
+    """The root files that are known before anything is copied, by path."""
+    small = {REVIEW_PATH: review_bytes()}
+    if root is not None:
+        small[root_path(parse_root(root).version)] = root
+    return small
 
 
 def _copy_payload(
@@ -149,10 +184,10 @@ def _copy_payload(
     return dict(future.result() for future in futures)
 
 
-def _write_rest(
+def _write_root_files(
     folder: Path, draft: Manifest, copied: Mapping[str, Copied], small: Mapping[str, bytes]
-) -> None:
-    """Write the block index, the small files, the manifest and, last, the list."""
+) -> Manifest:
+    """Write the block index and the other root files; the manifest as far as it is known then."""
     components = {
         name: replace(
             component,
@@ -160,34 +195,43 @@ def _write_rest(
         )
         for name, component in draft.components.items()
     }
-    contents = {
-        **small,
-        BLOCKS_PATH: b"".join(copied[file.path].blocks for file in draft.payload()),
-    }
-    manifest = replace(
-        draft,
-        components=components,
-        files={path: _listed(contents[path]) for path in sorted(contents)},
-    )
-    contents[MANIFEST_PATH] = manifest_bytes(manifest)
-    parse_manifest(contents[MANIFEST_PATH])  # what we write, we accept
-    digests = {path: file.sha256 for path, file in manifest.listed().items()}
-    digests[MANIFEST_PATH] = _listed(contents[MANIFEST_PATH]).sha256
-    contents[LIST_PATH] = listing_bytes(digests)
+    contents = {**small, BLOCKS_PATH: b"".join(copied[file.path].blocks for file in draft.payload())}
     (folder / TRUST_FOLDER).mkdir()
     for path, data in contents.items():
         write_file(folder / path, data)
+    files = {path: _listed(contents[path]) for path in sorted(contents)}
+    return replace(draft, components=components, files=files)
+
+
+def _accompany(folder: Path, manifest: Manifest, companion: Companion, progress: Progress) -> Manifest:
+    """Let a companion write its files; the manifest with these."""
+    made = companion(folder, manifest, progress)
+    for path, file in made.items():
+        if path in manifest.files or (folder / path).stat().st_size != file.size:
+            raise RuntimeError(f"a companion says otherwise than it did: {path}")
+        (folder / path).chmod(FILE_MODE)
+    return replace(manifest, files=dict(sorted({**manifest.files, **made}.items())))
+
+
+def _write_list(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and, last, the list of everything that lies there."""
+    data = manifest_bytes(manifest)
+    parse_manifest(data)  # what we write, we accept
+    digests = {path: file.sha256 for path, file in manifest.listed().items()}
+    digests[MANIFEST_PATH] = _listed(data).sha256
+    write_file(folder / MANIFEST_PATH, data)
+    write_file(folder / LIST_PATH, listing_bytes(digests))
 
 
 def _listed(data: bytes) -> ListedFile:
     return ListedFile(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def _check_space(parent: Path, draft: Manifest) -> None:
+def _check_space(parent: Path, draft: Manifest, beside: int) -> None:
     if not parent.is_dir():
         raise Usage(f"{parent} is not a folder", wanted="an existing folder to write the bundle into")
     files = list(draft.payload())
-    wanted = sum(file.size + _PER_FILE for file in files) + _BESIDES
+    wanted = sum(file.size + _PER_FILE for file in files) + _BESIDES + beside
     if (free := free_bytes(parent)) < wanted:
         raise SpaceExhausted(
             f"too little room under {parent}",

@@ -247,7 +247,7 @@ def test_an_interrupted_build_leaves_nothing_behind(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "_write_rest", interrupt)
+    monkeypatch.setattr(writer, "_write_root_files", interrupt)
     with pytest.raises(KeyboardInterrupt):
         maker.write("bundle", two_of_three)
     assert left_over(maker) == []
