@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from appliance.bundle.manifest import ListedFile
-    from appliance.bundle.tree import Tree
+    from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
 
 _BUFFER: Final = 256 << 10  # stays in a core's cache between reading and hashing
@@ -29,7 +29,7 @@ _NAMES_SHOWN: Final = 10
 
 
 def check_bytes(
-    tree: Tree, files: Mapping[str, ListedFile], *, progress: Progress, workers: int | None = None
+    tree: BundleTree, files: Mapping[str, ListedFile], *, progress: Progress, workers: int | None = None
 ) -> None:
     """Hash every one of ``files`` and compare; all are read even if some are wrong.
 
@@ -67,7 +67,7 @@ def check_bytes(
 
 
 def _check(
-    tree: Tree, path: str, wanted: ListedFile, progress: Progress, stop: threading.Event
+    tree: BundleTree, path: str, wanted: ListedFile, progress: Progress, stop: threading.Event
 ) -> DigestMismatch | None:
     try:
         found = _digest(tree, path, progress, stop)
@@ -84,7 +84,7 @@ def _check(
     )
 
 
-def _digest(tree: Tree, path: str, progress: Progress, stop: threading.Event) -> tuple[str, int]:
+def _digest(tree: BundleTree, path: str, progress: Progress, stop: threading.Event) -> tuple[str, int]:
     """Digest (hex) and size of one file, which must not change while it is read."""
     buffer = memoryview(bytearray(_BUFFER))
     digest = hashlib.sha256()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import MANIFEST_PATH
 from appliance.bundle.reader import read_contents, read_signed, require_file
-from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import DigestMismatch
 from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import ListedFile, Manifest
@@ -36,7 +36,7 @@ class SeenSignature:
 class Inspection:
     """What a bundle says about itself: consistent, but true only if ``verified``."""
 
-    folder: Path
+    folders: tuple[Path, ...]
     digest: str
     manifest: Manifest
     files: Mapping[str, ListedFile]
@@ -44,24 +44,31 @@ class Inspection:
     root: Root | None
     verified: bool
 
+    @property
+    def folder(self) -> Path:
+        """The folder it lies in, or the first of several; for messages."""
+        return self.folders[0]
 
-def inspect_bundle(folder: Path, *, trusted: bytes | None, progress: Progress) -> Inspection:
+
+def inspect_bundle(
+    folders: Path | Sequence[Path], *, trusted: bytes | None, progress: Progress
+) -> Inspection:
     """Read everything but the payload's bytes; verify first if there is a root to do it by.
 
     Args:
-        folder: the bundle.
+        folders: where the bundle lies.
         trusted: the bytes of a root; None to verify nothing.
         progress: told of what verifying does.
 
     Raises:
         BundleUntrusted: malformed, or list, manifest and folder contradict each other, or not
             verified by the given root.
-        Usage: ``folder`` is not a folder that can be read.
+        Usage: one of ``folders`` is not a folder that can be read.
     """
     verified = None
     if trusted is not None:
-        verified = verify_bundle(folder, trusted, progress=progress)
-    with Tree(folder) as tree:
+        verified = verify_bundle(folders, trusted, progress=progress)
+    with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
@@ -78,7 +85,7 @@ def inspect_bundle(folder: Path, *, trusted: bytes | None, progress: Progress) -
         key = signature.key
         seen.append(SeenSignature(holder, signature.namespace, key.algorithm, key.fingerprint))
     return Inspection(
-        folder=folder,
+        folders=tree.folders,
         digest=signed.digest,
         manifest=contents.manifest,
         files=contents.files,

@@ -30,7 +30,7 @@ from appliance.trust import sshsig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from appliance.bundle.tree import Tree
+    from appliance.bundle.opening import BundleTree
 
 #: A signature and a provenance for each key that a root can have, the list and a root beside them.
 _MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
@@ -64,7 +64,7 @@ class Contents:
     root: bytes | None
 
 
-def read_signed(tree: Tree) -> Signed:
+def read_signed(tree: BundleTree) -> Signed:
     """Read the list, its signatures and what is said of its provenance; parses none of them.
 
     Other names in ``trust`` are passed over: ``read_contents`` refuses them with all that is not listed.
@@ -85,7 +85,7 @@ def read_signed(tree: Tree) -> Signed:
     return Signed(data, signatures, provenance)
 
 
-def read_contents(tree: Tree, signed: Signed) -> Contents:
+def read_contents(tree: BundleTree, signed: Signed) -> Contents:
     """Read list, manifest and carried root; check them and the set of files against each other.
 
     Everything is checked but the bytes of the payload, ``blocks.bin`` and the review page.
@@ -117,12 +117,12 @@ def read_contents(tree: Tree, signed: Signed) -> Contents:
     return Contents(manifest, files, root)
 
 
-def read_listed(tree: Tree, path: str, sha256: str, *, limit: int) -> bytes:
+def read_listed(tree: BundleTree, path: str, sha256: str, *, limit: int) -> bytes:
     """The bytes of a small file, which must have the digest that was signed.
 
     Raises:
         DigestMismatch: it has another.
-        BundleMalformed, FileMissing, FileUnexpected: as ``Tree.read``.
+        BundleMalformed, FileMissing, FileUnexpected: as ``BundleTree.read``.
     """
     data = tree.read(path, limit=limit)
     found = hashlib.sha256(data).hexdigest()
@@ -153,7 +153,7 @@ def _compare(files: Mapping[str, ListedFile], digests: Mapping[str, str]) -> Non
             )
 
 
-def require_file(tree: Tree, path: str) -> None:
+def require_file(tree: BundleTree, path: str) -> None:
     """Refuse a folder that lacks the file a bundle always has.
 
     Raises:

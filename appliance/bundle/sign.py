@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import replace_file
+from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import MANIFEST_PATH, signature_path
 from appliance.bundle.reader import read_contents, read_signed, require_file
-from appliance.bundle.tree import Tree
 from appliance.errors import SignerUnknown, SigningFailed, ThresholdNotMet, ToolMissing, Usage
 from appliance.trust.policy import Signer, decide, judge_signature
 from appliance.trust.root import HOLDER, ROLES, namespace, parse_root
@@ -68,7 +68,7 @@ def sign_bundle(
         raise Usage("no such role", found=role, wanted=", ".join(ROLES))
     if holder is not None and not HOLDER.fullmatch(holder):
         raise Usage("a holder's name is misspelled", found=ascii(holder), wanted=HOLDER.pattern)
-    with Tree(folder) as tree:
+    with open_tree(folder) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         carried = read_contents(tree, signed).root

@@ -24,7 +24,7 @@ from appliance.bundle.paths import folders_of
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,6 +61,11 @@ class Tree:
                 wanted="the folder of a bundle: the one that holds manifest.json",
             ) from fault
         self._device = os.fstat(self._fd).st_dev
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the bundle lies: here."""
+        return (self.folder,)
 
     def __enter__(self) -> Self:
         return self
@@ -123,20 +128,20 @@ class Tree:
         """
         parent, _, name = path.rpartition("/")
         with self._folder(parent) as folder:
-            try:
-                fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
-            except FileNotFoundError as fault:
-                raise _missing(path) from fault
-            except IsADirectoryError as fault:
-                raise _unexpected(path, "a folder") from fault
-            except OSError as fault:
-                refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
-                raise unreadable(path, fault) from fault
+            fd, _ = _open_file(folder, name, path)
         try:
-            refuse_special(path, os.fstat(fd))
             yield fd
         finally:
             os.close(fd)
+
+    @contextmanager
+    def cursor(self) -> Iterator[FolderCursor]:
+        """For opening many files in a row; for one thread."""
+        cursor = FolderCursor(self._open_folder)
+        try:
+            yield cursor
+        finally:
+            cursor.close()
 
     def read(self, path: str, *, limit: int) -> bytes:
         """The bytes of a small file.
@@ -158,6 +163,14 @@ class Tree:
 
     @contextmanager
     def _folder(self, path: str) -> Iterator[int]:
+        fd = self._open_folder(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _open_folder(self, path: str) -> int:
+        """A descriptor of a folder of the bundle, which the caller closes."""
         fd = os.dup(self._fd)
         try:
             for part in path.split("/") if path else ():
@@ -174,9 +187,10 @@ class Tree:
                 fd = inner
                 if os.fstat(fd).st_dev != self._device:
                     raise _unexpected(path, "another file system mounted there", wanted="a folder")
-            yield fd
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return fd
 
     def _check_folder(
         self, folder: str, wanted: dict[str, bool], sizes: dict[str, int], strange: list[str]
@@ -202,6 +216,54 @@ class Tree:
             pass  # the caller reports its files, each by name
         except OSError as fault:
             raise unreadable(folder or ".", fault) from fault
+
+
+class FolderCursor:
+    """Opens files one after another through the descriptor of the folder they lie in.
+
+    Args:
+        open_folder: gives a descriptor for a folder's path, reached without following a link.
+    """
+
+    def __init__(self, open_folder: Callable[[str], int]) -> None:
+        self._open_folder = open_folder
+        self._path: str | None = None
+        self._fd = -1
+
+    def open(self, path: str) -> tuple[int, os.stat_result]:
+        """A descriptor for reading, which the caller closes, and what is known of the file."""
+        parent, _, name = path.rpartition("/")
+        if parent != self._path:
+            self.close()
+            self._fd = self._open_folder(parent)
+            self._path = parent
+        return _open_file(self._fd, name, path)
+
+    def close(self) -> None:
+        """Close the folder that is open, if one is."""
+        if self._path is not None:
+            os.close(self._fd)
+            self._path = None
+
+
+def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
+    """Open a plain file by its name in an open folder; ``path`` is for messages."""
+    try:
+        fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    except FileNotFoundError as fault:
+        raise _missing(path) from fault
+    except IsADirectoryError as fault:
+        raise _unexpected(path, "a folder") from fault
+    except OSError as fault:
+        refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        raise unreadable(path, fault) from fault
+    try:
+        found = os.fstat(fd)
+        refuse_special(path, found)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, found
 
 
 def _children(files: Collection[str]) -> dict[str, dict[str, bool]]:

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
 from appliance.bundle.hashing import check_bytes
+from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
-from appliance.bundle.tree import Tree
 from appliance.errors import RootInvalid
 from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
     from appliance.trust.policy import Signer
     from appliance.trust.root import Root
@@ -41,10 +42,10 @@ class VerifiedBundle:
 
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
-    ``root_digest`` is the fingerprint of the root it was judged by.
+    ``root_digest`` is the fingerprint of the root it was judged by.  ``folders`` say where it lay.
     """
 
-    folder: Path
+    folders: tuple[Path, ...]
     digest: str
     manifest: Manifest
     files: Mapping[str, ListedFile]
@@ -54,23 +55,28 @@ class VerifiedBundle:
     role: str
 
     @property
+    def folder(self) -> Path:
+        """The folder it lay in, or the first of several; for messages."""
+        return self.folders[0]
+
+    @property
     def size(self) -> int:
         """Bytes of all listed files."""
         return sum(file.size for file in self.files.values())
 
 
 def verify_bundle(
-    folder: Path,
+    folders: Path | Sequence[Path],
     root: bytes,
     *,
     progress: Progress,
     workers: int | None = None,
     role: str = "release",
 ) -> VerifiedBundle:
-    """Check everything about the bundle in ``folder``; changes nothing.
+    """Check everything about the bundle in ``folders``; changes nothing.
 
     Args:
-        folder: the bundle.
+        folders: where the bundle lies.
         root: the bytes of the root that is trusted.
         progress: told of each file as it is done.
         workers: threads that hash; as many as there are cores if None.
@@ -78,10 +84,10 @@ def verify_bundle(
 
     Raises:
         BundleUntrusted: the bundle must not be used; the subclass says why.
-        Usage: ``folder`` is not a folder that can be read.
+        Usage: one of ``folders`` is not a folder that can be read.
     """
     trusted = parse_root(root)
-    with Tree(folder) as tree:
+    with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         verdict = decide(signed.listing, signed.signatures, trusted, role)
@@ -91,7 +97,7 @@ def verify_bundle(
         _check_blocks(tree, contents.manifest)
         check_bytes(tree, contents.files, progress=progress, workers=workers)
     return VerifiedBundle(
-        folder=folder,
+        folders=tree.folders,
         digest=signed.digest,
         manifest=contents.manifest,
         files=contents.files,
@@ -102,7 +108,7 @@ def verify_bundle(
     )
 
 
-def _check_blocks(tree: Tree, manifest: Manifest) -> None:
+def _check_blocks(tree: BundleTree, manifest: Manifest) -> None:
     data = read_listed(
         tree, BLOCKS_PATH, manifest.files[BLOCKS_PATH].sha256, limit=manifest.files[BLOCKS_PATH].size
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
-from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH
+from appliance.bundle.opening import open_tree
+from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, provenance_path, signature_path
+from appliance.bundle.reader import read_signed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from appliance.bundle.verify import VerifiedBundle
 
 
@@ -40,17 +40,18 @@ class SentFile:
 
 
 def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
-    """Every file of a bundle, joined: the list and its signatures first, then what it lists."""
-    index = (bundle.folder / BLOCKS_PATH).read_bytes()
+    """Every file of a bundle, joined: the list and what lies beside it first, then what it lists."""
+    with open_tree(bundle.folders) as tree:
+        index = tree.read(BLOCKS_PATH, limit=bundle.files[BLOCKS_PATH].size)
+        signed = read_signed(tree)
     blocks = {
         path: tuple(digest.hex() for digest in digests)
         for path, digests in split_blocks(bundle.manifest, index)
     }
-    files = [_unlisted(bundle.folder, LIST_PATH)]
-    files += [
-        _unlisted(bundle.folder, f"trust/{signature.name}")
-        for signature in sorted((bundle.folder / "trust").glob("SHA256SUMS.*.sig"))
-    ]
+    beside = {signature_path(holder): data for holder, data in signed.signatures.items()}
+    beside |= {provenance_path(holder): data for holder, data in signed.provenance.items()}
+    files = [_unlisted(LIST_PATH, signed.listing)]
+    files += [_unlisted(path, beside[path]) for path in sorted(beside)]
     files += [
         SentFile(path, listed.size, listed.sha256)
         for path, listed in bundle.files.items()
@@ -71,6 +72,5 @@ def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     return files
 
 
-def _unlisted(folder: Path, path: str) -> SentFile:
-    data = (folder / path).read_bytes()
+def _unlisted(path: str, data: bytes) -> SentFile:
     return SentFile(path, len(data), hashlib.sha256(data).hexdigest())

@@ -63,7 +63,7 @@ def stage_copies(
                 name: pool.submit(
                     Transfer.begin,
                     connection,
-                    bundle.folder,
+                    bundle.folders,
                     bundle.digest,
                     files,
                     progress=progress,

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import queue
 import subprocess
 import threading
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from appliance.bundle.opening import open_tree
 from appliance.errors import (
     BundleMalformed,
     DigestMismatch,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from appliance.bundle.opening import BundleTree
     from appliance.node.connection import Connection
     from appliance.node.sent import SentFile, SentSlice
     from appliance.progress import Progress
@@ -48,7 +51,7 @@ class Transfer:
     """A receiver running on a node.  ``want`` holds (index into ``files``, offset to go on from)."""
 
     connection: Connection
-    folder: Path
+    folders: Path | Sequence[Path]
     digest: str
     files: Sequence[SentFile]
     process: subprocess.Popen[bytes]
@@ -61,7 +64,7 @@ class Transfer:
     def begin(
         cls,
         connection: Connection,
-        folder: Path,
+        folders: Path | Sequence[Path],
         digest: str,
         files: Sequence[SentFile],
         *,
@@ -74,7 +77,7 @@ class Transfer:
 
         Args:
             connection: the node.
-            folder: the bundle.
+            folders: where the bundle lies.
             digest: its identity.
             files: all its files.
             progress: told of what takes time.
@@ -95,7 +98,7 @@ class Transfer:
             stderr=subprocess.PIPE,
             pipesize=CHUNK,
         )
-        transfer = cls(connection, folder, digest, files, process)
+        transfer = cls(connection, folders, digest, files, process)
         threading.Thread(target=transfer._listen, daemon=True).start()
         listing = json.dumps([asdict(file) for file in files]).encode()
         try:
@@ -120,10 +123,11 @@ class Transfer:
             NodeUnreachable: the connection broke; what arrived is kept.
         """
         try:
-            for index, offset in self.want:
-                self._send_file(index, offset, progress)
-                self._hear("done", progress)
-                progress.item(f"{self.connection.node.name}: {self.files[index].path}")
+            with open_tree(self.folders) as tree:
+                for index, offset in self.want:
+                    self._send_file(tree, index, offset, progress)
+                    self._hear("done", progress)
+                    progress.item(f"{self.connection.node.name}: {self.files[index].path}")
             self._frame({"do": "end"})
             self._hear("complete", progress)
             self._write(None)
@@ -143,26 +147,28 @@ class Transfer:
                 except BrokenPipeError:
                     continue  # what was still buffered has nowhere to go
 
-    def _send_file(self, index: int, offset: int, progress: Progress) -> None:
+    def _send_file(self, tree: BundleTree, index: int, offset: int, progress: Progress) -> None:
         file = self.files[index]
         self._frame({"do": "file", "index": index, "offset": offset, "size": file.size - offset})
         start = 0
         for piece in file.slices or (file,):
             if start + piece.size > offset:  # what ends before has arrived, and is hashed where it lies
-                self._send_piece(piece, max(0, offset - start), progress)
+                self._send_piece(tree, piece, max(0, offset - start), progress)
             start += piece.size
 
-    def _send_piece(self, piece: SentFile | SentSlice, offset: int, progress: Progress) -> None:
+    def _send_piece(
+        self, tree: BundleTree, piece: SentFile | SentSlice, offset: int, progress: Progress
+    ) -> None:
         """Hash a file of the bundle and send it from ``offset`` on."""
         whole = hashlib.sha256()
         position = 0
-        with _medium(piece.path):
-            source = (self.folder / piece.path).open("rb")
-        with source:
+        with contextlib.ExitStack() as stack:
+            with _medium(piece.path):
+                source = stack.enter_context(tree.open(piece.path))
             while position < piece.size:
                 limit = offset if position < offset else piece.size
                 with _medium(piece.path):
-                    data = source.read(min(CHUNK, limit - position))
+                    data = os.read(source, min(CHUNK, limit - position))
                 if not data:
                     break
                 whole.update(data)
@@ -279,10 +285,10 @@ def _medium(path: str) -> Iterator[None]:
     """Say of a file that can no longer be read that the medium went, not that the program failed."""
     try:
         yield
-    except OSError as fault:
+    except (OSError, FileMissing, DigestMismatch) as fault:
         raise FileMissing(
             f"{path} can no longer be read, although it was verified",
-            found=fault.strerror or str(fault),
+            found=(fault.strerror or str(fault)) if isinstance(fault, OSError) else fault.message,
             wanted="the medium, in its place until the copy is complete",
             hint="put the medium back and run the same command again: it goes on where it stopped",
         ) from fault

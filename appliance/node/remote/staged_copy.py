@@ -72,6 +72,7 @@ class Copy:
             for path in self.by_path
             if path == "trust/SHA256SUMS"
             or (path.startswith("trust/SHA256SUMS.") and path.endswith(".sig"))
+            or (path.startswith("trust/provenance.") and path.endswith(".dsse.json"))
         }
         sent = [file for file in self.files if file["path"] not in outside]
         parts = [part for file in sent for part in file["slices"] or [file]]

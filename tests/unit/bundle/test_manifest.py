@@ -67,6 +67,7 @@ def test_what_was_asked_for_by_name_is_kept(values: dict[str, Any]) -> None:
 
 
 def test_what_it_was_built_from_is_kept(values: dict[str, Any]) -> None:
+    values.pop("build", None)
     assert parse_manifest(canonical_bytes(values)).build is None
     values["build"] = {"definition": "1" * 64, "lock": "2" * 64}
     data = canonical_bytes(values)

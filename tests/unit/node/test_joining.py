@@ -133,6 +133,14 @@ def test_a_copy_holds_each_file_whole_and_nothing_else(cut: Cut) -> None:
     }
 
 
+def test_what_is_said_of_the_build_comes_along(cut: Cut) -> None:
+    (cut.source / "trust/provenance.alice.dsse.json").write_bytes(b"{}")
+    cut.verify()
+    cut.run()
+    assert (cut.copy / "trust/provenance.alice.dsse.json").read_bytes() == b"{}"
+    assert cut.mark.exists()
+
+
 def test_slices_are_never_stored_apart(cut: Cut) -> None:
     """A node's disk need not hold a model twice."""
     transfer = cut.begin()

@@ -1,0 +1,68 @@
+"""One bundle as one tree: how it is opened, and how many files in a row are read from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.opening import open_tree
+from appliance.errors import FileMissing, FileUnexpected, Usage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
+
+
+def test_one_folder_is_a_tree(bundle: Path) -> None:
+    for given in (bundle, [bundle], (bundle,)):
+        with open_tree(given) as tree:
+            assert (tree.folder, tree.folders) == (bundle, (bundle,))
+            assert tree.read(WHEEL, limit=100) == b"wheel"
+
+
+def test_no_folder_is_none() -> None:
+    with pytest.raises(Usage):
+        open_tree([])
+
+
+def test_a_cursor_opens_files_of_several_folders(bundle: Path) -> None:
+    with open_tree(bundle) as tree, tree.cursor() as cursor:
+        for path in (
+            WHEEL,
+            "payload/engine/requirements.txt",
+            "VERIFY.txt",
+            "payload/extras/site/notice.txt",
+        ):
+            fd, found = cursor.open(path)
+            assert os.read(fd, 1 << 20) == (bundle / path).read_bytes()
+            assert found.st_size == (bundle / path).stat().st_size
+            os.close(fd)
+
+
+def test_a_cursor_refuses_what_a_tree_refuses(bundle: Path) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counting names
+    (bundle / "payload/engine/link").symlink_to("requirements.txt")
+    os.mkfifo(bundle / "payload/engine/pipe")
+    (bundle / "payload/second").hardlink_to(bundle / WHEEL)
+    with open_tree(bundle) as tree, tree.cursor() as cursor:
+        for path in ("payload/engine/link", "payload/engine/pipe", WHEEL, "payload/extras/site"):
+            with pytest.raises(FileUnexpected):
+                cursor.open(path)
+        for path in ("payload/engine/absent", "payload/absent/file"):
+            with pytest.raises(FileMissing):
+                cursor.open(path)
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208 - counting names
+
+
+def test_a_cursor_looks_a_folder_up_when_it_comes_to_it(bundle: Path) -> None:
+    """Whatever lay there when the set of files was checked."""
+    with open_tree(bundle) as tree, tree.cursor() as cursor:
+        os.close(cursor.open("VERIFY.txt")[0])
+        shutil.move(bundle / "payload/engine", bundle.parent / "elsewhere")
+        (bundle / "payload/engine").symlink_to(bundle.parent / "elsewhere")
+        with pytest.raises(FileUnexpected, match="payload/engine"):
+            cursor.open(WHEEL)
