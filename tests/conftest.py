@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.media.label import VolumeLabel, VolumeShare, label_bytes
 from appliance.bundle.sign import sign_bundle
 from appliance.bundle.writer import write_bundle
 from appliance.definition.lock import Artefact, Lock, LockedComponent
@@ -167,6 +169,39 @@ def root_file(two_of_three: Root, tmp_path: Path) -> Path:
     path = tmp_path / "trusted-root.json"
     path.write_bytes(root_bytes(two_of_three))
     return path
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Lay a signed bundle out on several media, as docs/format.md says; its folder on each of them."""
+
+    def lay_out(bundle: Path, *ends: int, spare: bool = True) -> list[Path]:
+        """The share of each volume ends before one of ``ends`` in the bundle's order; the last is the rest."""
+        manifest = parse_manifest((bundle / "manifest.json").read_bytes())
+        order = [path for file in manifest.payload() for path, _ in file.parts()]
+        order += sorted(path for path in manifest.files if path.startswith("parity/"))
+        digest = hashlib.sha256((bundle / "trust/SHA256SUMS").read_bytes()).hexdigest()
+        parts = [order[start:end] for start, end in zip((0, *ends), (*ends, len(order)), strict=True)]
+        shares = tuple(
+            VolumeShare(sum((bundle / path).stat().st_size for path in part), len(part), part[0], part[-1])
+            for part in parts
+        )
+        folders = []
+        for number, part in enumerate(parts, 1):
+            label = VolumeLabel(digest, manifest.product, manifest.version, number, shares)
+            folder = tmp_path / f"medium-{number}" / label.folder_name
+            shutil.copytree(bundle, folder, ignore=lambda *_: ("payload", "parity"))
+            for path in part:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(bundle / path, folder / path)
+            if spare:
+                shutil.copytree(bundle / "trust", folder / "spare/trust")
+                shutil.copy(bundle / "manifest.json", folder / "spare/manifest.json")
+            (folder / "volume.json").write_bytes(label_bytes(label))
+            folders.append(folder)
+        return folders
+
+    return lay_out
 
 
 @pytest.fixture
