@@ -111,6 +111,10 @@ class PackageMissing(DefinitionInvalid):
     """A named package, wheel or version does not exist where the station looks."""
 
 
+class FormatRefused(DefinitionInvalid):
+    """A repository holds files that may carry code, or of no known kind, and nobody allowed them."""
+
+
 class LockInvalid(ApplianceError):
     """A lock file is malformed or does not belong to the definition."""
 
@@ -182,6 +186,10 @@ class KeyRefused(BundleUntrusted):
     """A public key is weak, malformed or of a kind not allowed."""
 
 
+class ImageRefused(BundleUntrusted):
+    """An image's index, manifest or configuration is malformed, too large or of a kind not carried."""
+
+
 class ArchiveUntrusted(BundleUntrusted):
     """A package archive's signature does not verify with the given keyring."""
 
@@ -230,6 +238,10 @@ class NodeUnreachable(Unreachable):
 
 class SourceUnreachable(Unreachable):
     """A package source did not answer while building."""
+
+
+class AccessDenied(Unreachable):
+    """A source wants a token, a consent or rights that this station does not have."""
 
 
 class ApplyFailed(ApplianceError):

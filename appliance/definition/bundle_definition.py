@@ -1,6 +1,6 @@
 """A bundle definition: the product, the system it is for, its components and what is served.
 
-Each kind of component is one class; ``kind`` tells them apart.  What a definition asks for is checked
+The kinds of components are in ``appliance.definition.components``.  What a definition asks for is checked
 here as far as the text alone can show it; whether packages exist, ``appliance lock`` finds out.
 """
 
@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
+from appliance.definition.components import (
+    MODEL_FILE,
+    Component,
+    Debian,
+    Files,
+    HuggingFace,
+    Oci,
+    Python,
+    TinyGguf,
+    Toolkit,
+)
 from appliance.definition.document import Document, read_document, validate_document
 from appliance.definition.names import (
     ComponentName,
-    FilePath,
     Format,
     Frozen,
     Inference,
     Product,
-    Sha256,
     Target,
 )
 from appliance.errors import DefinitionInvalid
@@ -29,72 +37,6 @@ from appliance.errors import DefinitionInvalid
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-MODEL_FILE = "tiny.gguf"
-"""The file a ``tiny-gguf`` component consists of."""
-
-
-def _is_plain_requirement(text: str) -> str:
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as fault:
-        raise ValueError(f"not a requirement: {str(fault).splitlines()[0]}") from fault
-    if requirement.url:
-        raise ValueError("a requirement names a project, not an address")
-    return text
-
-
-Licence = Annotated[str, StringConstraints(pattern=r"^[ -~]+$", max_length=200)]
-RequirementText = Annotated[str, StringConstraints(max_length=500), AfterValidator(_is_plain_requirement)]
-# Debian Policy, section 5.6.7.
-DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
-Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-
-
-class TinyGguf(Frozen):
-    """A model generated from the definition alone; it answers with ``sentence``."""
-
-    kind: Literal["tiny-gguf"]
-    sentence: Sentence
-    licence: Licence
-
-
-class Python(Frozen):
-    """Wheels: ``requirements`` and all they need, for the node's Python."""
-
-    kind: Literal["python"]
-    requirements: Annotated[tuple[RequirementText, ...], Field(min_length=1)]
-
-
-class Debian(Frozen):
-    """Debian packages: ``packages`` and all they depend on, from nothing."""
-
-    kind: Literal["debian"]
-    packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
-
-
-class PlainFile(Frozen):
-    """One file; ``path`` is relative to the definition, and to the component on the medium."""
-
-    path: FilePath
-    sha256: Sha256
-    licence: Licence
-
-
-class Files(Frozen):
-    """Plain files beside the definition."""
-
-    kind: Literal["files"]
-    files: Annotated[tuple[PlainFile, ...], Field(min_length=1)]
-
-
-class Toolkit(Frozen):
-    """This program, its playbooks and roles, and what they need on the node."""
-
-    kind: Literal["toolkit"]
-
-
-Component = Annotated[TinyGguf | Python | Debian | Files | Toolkit, Field(discriminator="kind")]
 
 
 class BundleDefinition(Frozen):
@@ -158,11 +100,13 @@ def _check_served(document: Document, definition: BundleDefinition) -> None:
         held = (MODEL_FILE,)
     elif isinstance(model, Files):
         held = tuple(file.path for file in model.files)
+    elif isinstance(model, HuggingFace):
+        return  # what the repository holds, the lock finds out
     else:
         raise DefinitionInvalid(
             "the model must be a component that holds weights",
             found=f"{served.model}, of kind {model.kind}",
-            wanted="kind tiny-gguf or files",
+            wanted="kind tiny-gguf, huggingface or files",
             where=document.where(("inference", "model")),
         )
     if served.file not in held:
@@ -185,6 +129,8 @@ def _check_once(document: Document, components: Mapping[str, Component]) -> None
                 listed, part = list(component.packages), "packages"
             case Python():
                 listed, part = list(component.requirements), "requirements"
+            case Oci():
+                listed, part = [f"{image.digest} {image.platform}" for image in component.images], "images"
             case Toolkit():
                 toolkits.append(name)
                 continue

@@ -54,6 +54,16 @@ OriginKey = Literal[
     "architecture",
     # python
     "project",
+    # huggingface; gated: whether the repository asks for consent, and who gives it
+    "repository",
+    "revision",
+    "gated",
+    # oci, beside the repository: the digest the definition names, and which part of it this is
+    "image",
+    "platform",
+    "part",
+    # the digest the origin itself publishes (docs/architecture.md)
+    "upstream",
     # generated, and what from
     "generator",
     "sentence",
@@ -83,7 +93,7 @@ class LockedComponent(Frozen):
     ``packages`` are those of a debian component that its definition names; the rest are what they need.
     """
 
-    kind: Literal["tiny-gguf", "python", "debian", "files", "toolkit"]
+    kind: Literal["tiny-gguf", "python", "debian", "files", "huggingface", "oci", "toolkit"]
     packages: tuple[Text, ...] = ()
     artefacts: tuple[Artefact, ...]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from appliance.definition.bundle_definition import Debian
+    from appliance.definition.components import Debian
     from appliance.sources.kinds import Where
 
 INDEX: Final = "Packages"

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from appliance.definition.bundle_definition import Debian, read_definition
+from appliance.definition.bundle_definition import read_definition
+from appliance.definition.components import Debian
 from appliance.definition.lock import TIME_FORMAT, Lock, LockedComponent, lock_text
 from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
 from appliance.sources.fetching import bring
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from appliance.definition.bundle_definition import Component, ReadDefinition
+    from appliance.definition.bundle_definition import ReadDefinition
+    from appliance.definition.components import Component
     from appliance.definition.document import Loc
     from appliance.definition.lock import Artefact
     from appliance.errors import Location

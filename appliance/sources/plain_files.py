@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.definition.bundle_definition import PlainFile
+from appliance.definition.components import PlainFile
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.kinds import Source, by_path
@@ -12,7 +12,7 @@ from appliance.sources.kinds import Source, by_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from appliance.definition.bundle_definition import Files
+    from appliance.definition.components import Files
     from appliance.sources.kinds import Where
 
 

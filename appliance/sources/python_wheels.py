@@ -15,7 +15,7 @@ from appliance.sources.wheel_metadata import licence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from appliance.definition.bundle_definition import Python
+    from appliance.definition.components import Python
     from appliance.sources.kinds import Where
 
 REQUIREMENTS: Final = "requirements.txt"

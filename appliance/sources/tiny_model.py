@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.definition.bundle_definition import MODEL_FILE
+from appliance.definition.components import MODEL_FILE
 from appliance.errors import DefinitionInvalid
 from appliance.sources.kinds import Source
 from appliance.sources.tiny_gguf import GENERATOR, generate
@@ -12,7 +12,7 @@ from appliance.sources.tiny_gguf import GENERATOR, generate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from appliance.definition.bundle_definition import TinyGguf
+    from appliance.definition.components import TinyGguf
     from appliance.definition.lock import Artefact
     from appliance.sources.kinds import Where
 

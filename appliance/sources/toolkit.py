@@ -13,7 +13,7 @@ from appliance.sources.toolkit_wheel import PROJECT, pack_toolkit, runtime_requi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from appliance.definition.bundle_definition import Toolkit
+    from appliance.definition.components import Toolkit
     from appliance.sources.kinds import Where
 
 BOOTSTRAP: Final = "bootstrap.sh"

@@ -159,7 +159,7 @@ class Site:
 @pytest.fixture(scope="session")
 def debian_component(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
     """A folder with the packages and their index, and the manifest's list of them."""
-    from appliance.definition.bundle_definition import Debian
+    from appliance.definition.components import Debian
     from appliance.definition.names import Target
     from appliance.progress import Silent
     from appliance.sources.debian_packages import DebianPackages

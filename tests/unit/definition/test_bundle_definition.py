@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.definition.bundle_definition import Debian, Python, ReadDefinition, TinyGguf, read_definition
+from appliance.definition.bundle_definition import ReadDefinition, read_definition
+from appliance.definition.components import Debian, Python, TinyGguf
 from appliance.errors import DefinitionInvalid
 
 BUNDLES = Path(__file__).parents[3] / "bundles"
@@ -150,4 +151,4 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 def test_unknown_kind_says_which_there_are() -> None:
     with pytest.raises(DefinitionInvalid) as caught:
         read(VALID.replace("kind: tiny-gguf", "kind: gguf"))
-    assert caught.value.wanted == "one of: tiny-gguf, python, debian, files, toolkit"
+    assert caught.value.wanted == "one of: tiny-gguf, python, debian, files, huggingface, oci, toolkit"

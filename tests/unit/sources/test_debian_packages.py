@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.definition.bundle_definition import Debian
+from appliance.definition.components import Debian
 from appliance.errors import (
     ArchiveUntrusted,
     DefinitionInvalid,

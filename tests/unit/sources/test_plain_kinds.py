@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.definition.bundle_definition import Files, PlainFile, TinyGguf
+from appliance.definition.components import Files, PlainFile, TinyGguf
 from appliance.errors import DefinitionInvalid, DigestMismatch, Location, LockInvalid, PackageMissing
 from appliance.sources.plain_files import PlainFiles
 from appliance.sources.tiny_gguf import generate

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.definition.bundle_definition import Python
+from appliance.definition.components import Python
 from appliance.errors import DigestMismatch, Location, PackageMissing, SourceUnreachable
 from appliance.sources.python_wheels import PythonWheels
 

@@ -17,7 +17,7 @@ import pytest
 
 import appliance
 from appliance.content import content_root
-from appliance.definition.bundle_definition import Toolkit
+from appliance.definition.components import Toolkit
 from appliance.errors import Location, LockInvalid
 from appliance.sources import toolkit, toolkit_wheel
 from appliance.sources.toolkit import ToolkitSource, bootstrap
