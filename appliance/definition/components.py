@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Final, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from appliance.definition.names import FilePath, Frozen, Sha256
 
@@ -65,10 +65,6 @@ def _is_image_digest(text: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", text):
         raise ValueError(f"{_NOT_A_TAG}; write sha256: and 64 hex digits")
     return text
-
-
-def _no_tag(_: str) -> str:
-    raise ValueError(f"{_NOT_A_TAG}; look the digest up and write it under the key digest")
 
 
 Licence = Annotated[str, StringConstraints(pattern=r"^[ -~]+$", max_length=200)]
@@ -151,11 +147,18 @@ class HuggingFace(Frozen):
 class Image(Frozen):
     """One image, by digest: of its manifest, or of an index that has one for ``platform``."""
 
-    tag: Annotated[str, AfterValidator(_no_tag)] | None = None  # first, so that its fault is told first
     repository: ImageRepository
     digest: ImageDigest
     platform: Platform | None = None
     licence: Licence | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tag(cls, values: object) -> object:
+        # Said before all else: "digest is missing" would not tell why.
+        if isinstance(values, dict) and "tag" in values:
+            raise ValueError(f"{_NOT_A_TAG}; look the digest up and write it under the key digest")
+        return values
 
 
 class Oci(Frozen):
