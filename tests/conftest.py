@@ -176,7 +176,7 @@ def volumes(tmp_path: Path) -> Callable[..., list[Path]]:
     """Lay a signed bundle out on several media, as docs/format.md says; its folder on each of them."""
 
     def lay_out(bundle: Path, *ends: int, spare: bool = True) -> list[Path]:
-        """The share of each volume ends before one of ``ends`` in the bundle's order; the last is the rest."""
+        """One volume up to each of ``ends`` in the bundle's order, and one for the rest."""
         manifest = parse_manifest((bundle / "manifest.json").read_bytes())
         order = [path for file in manifest.payload() for path, _ in file.parts()]
         order += sorted(path for path in manifest.files if path.startswith("parity/"))

@@ -77,7 +77,7 @@ def _check(
     if found == (wanted.sha256, wanted.size):
         return None
     return DigestMismatch(
-        f"{path} is not what was signed",
+        f"{tree.place(path)} is not what was signed",
         found=f"sha256 {found[0]}, {found[1]:,} bytes",
         wanted=f"sha256 {wanted.sha256}, {wanted.size:,} bytes",
         hint="copy the file again from its medium",
@@ -103,10 +103,11 @@ def _digest(tree: BundleTree, path: str, progress: Progress, stop: threading.Eve
                 if stop.is_set() or size > before.st_size:
                     break
         except OSError as fault:
-            raise unreadable(path, fault) from fault
+            raise unreadable(tree.place(path), fault) from fault
         if _version(os.fstat(fd)) != _version(before):
             raise DigestMismatch(
-                f"{path} was changed while it was read", hint="make the medium read-only and verify again"
+                f"{tree.place(path)} was changed while it was read",
+                hint="make the medium read-only and verify again",
             )
     progress.advance(size - reported)
     return digest.hexdigest(), size

@@ -67,6 +67,9 @@ class BundleTree(Protocol):
             FileMissing: a wanted file is not there.
         """
 
+    def place(self, path: str) -> str:
+        """How a file is called in messages: its path, and the volume it lies on if there are several."""
+
     def open(self, path: str) -> AbstractContextManager[int]:
         """A descriptor for reading one file of the bundle.
 

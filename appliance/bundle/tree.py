@@ -17,6 +17,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
@@ -24,14 +25,14 @@ from appliance.bundle.paths import folders_of
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_NAMES_SHOWN: Final = 10
+NAMES_SHOWN: Final = 10
 
 _KINDS: Final = {
     stat.S_IFLNK: "a symbolic link",
@@ -41,6 +42,14 @@ _KINDS: Final = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The files that were found, with their sizes in bytes, and the folders ("" is the bundle's)."""
+
+    sizes: dict[str, int]
+    folders: list[str]
 
 
 class Tree:
@@ -89,34 +98,49 @@ class Tree:
             raise _unexpected(folder, f"more than {most} files", wanted="what the format has there")
         return sorted(names)
 
-    def check_set(self, files: Collection[str]) -> dict[str, int]:
+    def check_set(self, files: Collection[str]) -> Mapping[str, int]:
         """Refuse any other set of files in the folder than ``files``; returns their sizes in bytes.
 
         Raises:
             FileUnexpected: a file, folder, link, device … that is not wanted.
             FileMissing: a wanted file is not there.
         """
-        wanted = _children(files)
-        sizes: dict[str, int] = {}
+        sizes = self.survey(children_of(files)).sizes
+        if missing := [path for path in files if path not in sizes]:
+            raise FileMissing(
+                f"{len(missing)} listed files are missing in {self.folder}",
+                found=shown(missing),
+                hint="copy the bundle again from its medium",
+            )
+        return sizes
+
+    def survey(self, wanted: Mapping[str, Mapping[str, bool]]) -> Survey:
+        """What lies in the folder of all that may.
+
+        Args:
+            wanted: by folder the names that may be there, as ``children_of`` gives them.
+
+        Raises:
+            FileUnexpected: a file, folder, link, device … that may not.
+        """
+        found = Survey({}, [])
         strange: list[str] = []
         for folder in sorted(wanted):
-            self._check_folder(folder, wanted[folder], sizes, strange)
-            if len(strange) > _NAMES_SHOWN:
+            self._check_folder(folder, wanted[folder], found, strange)
+            if len(strange) > NAMES_SHOWN:
                 break  # a hostile folder may hold millions of names
         if strange:
             raise FileUnexpected(
                 f"{self.folder} holds what is not of this bundle",
-                found=_shown(strange),
+                found=shown(strange),
                 wanted="only what trust/SHA256SUMS lists, and its signatures",
                 hint="find out who put it there; obtain the bundle again",
             )
-        if missing := [path for path in files if path not in sizes]:
-            raise FileMissing(
-                f"{len(missing)} listed files are missing in {self.folder}",
-                found=_shown(missing),
-                hint="copy the bundle again from its medium",
-            )
-        return sizes
+        return found
+
+    def place(self, path: str) -> str:
+        """How a file of the bundle is called in messages: by its path alone, in a single folder."""
+        return path
 
     @contextmanager
     def open(self, path: str) -> Iterator[int]:
@@ -193,23 +217,24 @@ class Tree:
         return fd
 
     def _check_folder(
-        self, folder: str, wanted: dict[str, bool], sizes: dict[str, int], strange: list[str]
+        self, folder: str, wanted: Mapping[str, bool], survey: Survey, strange: list[str]
     ) -> None:
-        """Compare one folder with what belongs in it; adds to ``sizes`` and ``strange``."""
+        """Compare one folder with what belongs in it; adds to ``survey`` and ``strange``."""
         prefix = f"{folder}/" if folder else ""
         try:
             with self._folder(folder) as fd, os.scandir(fd) as entries:
+                survey.folders.append(folder)
                 for entry in entries:
                     path = prefix + entry.name
                     if entry.name not in wanted:
                         strange.append(path)
-                        if len(strange) > _NAMES_SHOWN:
+                        if len(strange) > NAMES_SHOWN:
                             return
                         continue
                     found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
                     if not wanted[entry.name]:
                         refuse_special(path, found)
-                        sizes[path] = found.st_size
+                        survey.sizes[path] = found.st_size
                     elif not stat.S_ISDIR(found.st_mode):
                         raise _unexpected(path, _kind(found), wanted="a folder")
         except FileMissing:
@@ -266,7 +291,7 @@ def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
     return fd, found
 
 
-def _children(files: Collection[str]) -> dict[str, dict[str, bool]]:
+def children_of(files: Collection[str]) -> dict[str, dict[str, bool]]:
     """For each folder ("" is the bundle's) the names that belong in it: True for a folder."""
     children: dict[str, dict[str, bool]] = {"": {}}
     for path in files:
@@ -306,9 +331,9 @@ def _kind(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
 
 
-def _shown(names: list[str]) -> str:
-    shown = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:_NAMES_SHOWN])
-    return shown + (" …" if len(names) > _NAMES_SHOWN else "")
+def shown(names: list[str]) -> str:
+    shown = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:NAMES_SHOWN])
+    return shown + (" …" if len(names) > NAMES_SHOWN else "")
 
 
 def _missing(path: str) -> FileMissing:

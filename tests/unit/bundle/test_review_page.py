@@ -15,7 +15,6 @@ import pytest
 
 from appliance.bundle.review import review_bytes
 from appliance.trust.allowed_signers import allowed_signers
-
 from tests.conftest import CONTENTS
 
 if TYPE_CHECKING:
