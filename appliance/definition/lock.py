@@ -52,8 +52,11 @@ OriginKey = Literal[
     "component",
     "package",
     "architecture",
-    # python
+    "source",
+    "source_version",
+    # python; pythons: of a toolkit's wheel, those that need it
     "project",
+    "pythons",
     # huggingface; gated: whether the repository asks for consent, and who gives it
     "repository",
     "revision",

@@ -61,7 +61,11 @@ _SETTINGS: Final = {
 
 @dataclass(frozen=True)
 class Package:
-    """One version of a Debian package, as the signed index names it.  ``file`` is its name in the pool."""
+    """One version of a Debian package, as the signed index names it.
+
+    ``file`` is its name in the pool.  ``source`` is the source package it was built from, with
+    ``source_version``; each is empty where it is the package's own.
+    """
 
     name: str
     version: str
@@ -70,6 +74,8 @@ class Package:
     file: str
     size: int
     sha256: str
+    source: str = ""
+    source_version: str = ""
 
     @property
     def pinned(self) -> str:
@@ -157,6 +163,7 @@ class AptRoot:
         from debian.deb822 import Packages
 
         text = self._run("apt-cache", "show", "--no-all-versions", *packages)
+        # "Source: name" or "Source: name (version)" (Debian Policy, 5.6.1).
         entries = {
             entry["Package"]: Package(
                 name=entry["Package"],
@@ -166,6 +173,8 @@ class AptRoot:
                 file=entry["Filename"].rpartition("/")[2],
                 size=int(entry["Size"]),
                 sha256=entry["SHA256"],
+                source=entry.get("Source", "").partition(" ")[0],
+                source_version=entry.get("Source", "").partition(" ")[2].strip("()"),
             )
             for entry in Packages.iter_paragraphs(text, use_apt_pkg=False)
         }

@@ -71,6 +71,7 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
         SpaceExhausted: the store's disk or that of ``out`` is too small.
         and the errors of ``fetch_locked`` and ``write_bundle``.
     """
+    from appliance.bundle.sbom.document import add_sbom
     from appliance.bundle.writer import write_bundle
 
     if out.exists() or out.is_symlink():
@@ -80,7 +81,9 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
     _check_room(lock, out)
     fetch_locked(lock, station)
     try:
-        write_bundle(out, lock, station.store, root=root, progress=station.progress)
+        write_bundle(
+            out, lock, station.store, root=root, progress=station.progress, companions=[add_sbom]
+        )
     except DigestMismatch:
         _sweep(lock, station)
         raise

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from appliance.definition.components import Debian
+    from appliance.definition.lock import OriginKey
     from appliance.sources.kinds import Where
 
 INDEX: Final = "Packages"
@@ -122,6 +123,18 @@ class DebianPackages(Source):
 
 
 def _artefact(package: Package, suite: str) -> Artefact:
+    origin: dict[OriginKey, str] = {
+        "kind": "debian",
+        "suite": suite,
+        "component": package.component,
+        "package": package.name,
+        "architecture": package.architecture,
+        "upstream": "sha256",  # of the signed index; apt and the store compare it
+    }
+    if package.source:
+        origin["source"] = package.source
+    if package.source_version:
+        origin["source_version"] = package.source_version
     return Artefact(
         path=package.file,
         name=package.name,
@@ -129,13 +142,7 @@ def _artefact(package: Package, suite: str) -> Artefact:
         size=package.size,
         sha256=package.sha256,
         licence=UNKNOWN,
-        origin={
-            "kind": "debian",
-            "suite": suite,
-            "component": package.component,
-            "package": package.name,
-            "architecture": package.architecture,
-        },
+        origin=origin,
     )
 
 

@@ -86,7 +86,21 @@ def test_the_closure_from_nothing_without_what_is_only_recommended(
         "component": "main",
         "package": "app",
         "architecture": "amd64",
+        "upstream": "sha256",
     }
+
+
+def test_the_source_package_is_recorded_where_it_is_another(
+    archive: Archive, source: DebianPackages
+) -> None:
+    """Advisories name source packages; binary ones are looked up by it."""
+    archive.add("app", "2:1.5-1+b2", Source="app-suite (2:1.5-1)", Depends="library")
+    archive.add("library", Source="libraries")
+    archive.publish()
+    app, library = source.resolve(spec("app"), where)
+    assert (app.origin["source"], app.origin["source_version"]) == ("app-suite", "2:1.5-1")
+    assert library.origin["source"] == "libraries"
+    assert "source_version" not in library.origin
 
 
 @pytest.mark.usefixtures("filled")
