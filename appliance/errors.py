@@ -162,6 +162,18 @@ class FileMissing(BundleUntrusted):
     """A listed file is not there."""
 
 
+class VolumeMissing(FileMissing):
+    """A bundle lies on several volumes, and not all of them were given."""
+
+
+class VolumesMixed(BundleUntrusted):
+    """The folders given are not the volumes of one bundle, each once."""
+
+
+class DamageTooGreat(BundleUntrusted):
+    """More is damaged or missing than the parity at hand can mend."""
+
+
 class FileUnexpected(BundleUntrusted):
     """A file is there that is not listed, or is not a regular file (link, device, socket)."""
 
@@ -205,6 +217,30 @@ class PreflightFailed(ApplianceError):
 
 class SpaceExhausted(PreflightFailed):
     """A disk is full, or too small for what is to be written."""
+
+
+class MediaTooSmall(SpaceExhausted):
+    """Media of these sizes cannot hold the bundle: a file fits none, or there are too few of them."""
+
+
+class MediumUnsuitable(PreflightFailed):
+    """A target cannot take a volume: not a medium, write-protected, keeps no long names."""
+
+
+class MediumOccupied(PreflightFailed):
+    """A medium holds something that must not be overwritten: another volume or bundle, or data."""
+
+
+class MediumFailed(PreflightFailed):
+    """A medium was pulled, or does not give back what was written to it."""
+
+
+class MediaMissing(PreflightFailed):
+    """More media are wanted than were given, and nobody is there to insert them."""
+
+
+class ParityFailed(PreflightFailed):
+    """The program that computes recovery blocks failed, or did something else than it was asked for."""
 
 
 class ToolMissing(PreflightFailed):

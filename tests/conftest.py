@@ -175,7 +175,7 @@ def root_file(two_of_three: Root, tmp_path: Path) -> Path:
 def volumes(tmp_path: Path) -> Callable[..., list[Path]]:
     """Lay a signed bundle out on several media, as docs/format.md says; its folder on each of them."""
 
-    def lay_out(bundle: Path, *ends: int, spare: bool = True) -> list[Path]:
+    def lay_out(bundle: Path, *ends: int, spare: bool = True, medium: str = "medium") -> list[Path]:
         """One volume up to each of ``ends`` in the bundle's order, and one for the rest."""
         manifest = parse_manifest((bundle / "manifest.json").read_bytes())
         order = [path for file in manifest.payload() for path, _ in file.parts()]
@@ -189,7 +189,7 @@ def volumes(tmp_path: Path) -> Callable[..., list[Path]]:
         folders = []
         for number, part in enumerate(parts, 1):
             label = VolumeLabel(digest, manifest.product, manifest.version, number, shares)
-            folder = tmp_path / f"medium-{number}" / label.folder_name
+            folder = tmp_path / f"{medium}-{number}" / label.folder_name
             shutil.copytree(bundle, folder, ignore=lambda *_: ("payload", "parity"))
             for path in part:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """One bundle as one tree of files, wherever it lies.
 
 Whoever reads a bundle reads it through the interface below and does not ask how many media it came on.
-What one folder holds is read by ``appliance.bundle.tree``.
+What one folder holds is read by ``appliance.bundle.tree``, several volumes by ``appliance.bundle.volumes``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from appliance.bundle.locating import find_folder, is_volume
 from appliance.bundle.tree import Tree
+from appliance.bundle.volumes import VolumeTree
 from appliance.errors import Usage
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ class BundleTree(Protocol):
 
     @property
     def folders(self) -> tuple[Path, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd but hinders nothing: labels of volumes that are damaged or contradict each other."""
 
     def __enter__(self) -> Self: ...
 
@@ -91,17 +97,17 @@ class BundleTree(Protocol):
 
 
 def open_tree(folders: Path | Sequence[Path]) -> BundleTree:
-    """The bundle in these folders.
+    """The bundle in this folder, or on these volumes; each may be named by the medium it lies on.
 
     Raises:
-        Usage: a folder cannot be read, or several were given.
+        Usage: a folder cannot be read, is given twice, or is a medium that holds several bundles.
+        BundleUntrusted: the folders are not volumes of one bundle; the subclass says why.
     """
-    match [folders] if isinstance(folders, Path) else [*folders]:
-        case [folder]:
+    places = [find_folder(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
+    match places:
+        case []:
+            raise Usage("no bundle is named", wanted="its folder, or the folders of all its volumes")
+        case [folder] if not is_volume(folder):
             return Tree(folder)
-        case several:
-            raise Usage(
-                "a bundle lies in one folder",
-                found=", ".join(map(str, several)) or "none",
-                wanted="the folder that holds manifest.json",
-            )
+        case _:
+            return VolumeTree(places)

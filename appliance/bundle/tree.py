@@ -25,7 +25,7 @@ from appliance.bundle.paths import folders_of
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,6 +75,11 @@ class Tree:
     def folders(self) -> tuple[Path, ...]:
         """Where the bundle lies: here."""
         return (self.folder,)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd but hinders nothing: nothing, in a single folder."""
+        return ()
 
     def __enter__(self) -> Self:
         return self
@@ -331,9 +336,10 @@ def _kind(found: os.stat_result) -> str:
     return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
 
 
-def shown(names: list[str]) -> str:
-    shown = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:NAMES_SHOWN])
-    return shown + (" …" if len(names) > NAMES_SHOWN else "")
+def shown(names: Sequence[str]) -> str:
+    """The first of these names, safe to print."""
+    first = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:NAMES_SHOWN])
+    return first + (" …" if len(names) > NAMES_SHOWN else "")
 
 
 def _missing(path: str) -> FileMissing:

@@ -1,0 +1,165 @@
+"""What several folders must be to be the volumes of one bundle: each rule with what it says when broken."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from appliance.bundle import listing
+from appliance.bundle.media.layout import listed_numbers
+from appliance.bundle.paths import LIST_PATH, folders_of
+from appliance.bundle.tree import shown
+from appliance.errors import (
+    DigestMismatch,
+    FileMissing,
+    FileUnexpected,
+    Usage,
+    VolumeMissing,
+    VolumesMixed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from appliance.bundle.media.layout import Layout
+    from appliance.bundle.volume import Volume
+
+COPY_AGAIN: Final = "`appliance media repair` mends it from the others; or write this volume again"
+
+
+def refuse_same_folder(volumes: Sequence[Volume]) -> None:
+    """Refuse one folder that was given twice, by whatever name.
+
+    Raises:
+        Usage: naming both.
+    """
+    seen: dict[tuple[int, int], Volume] = {}
+    for volume in volumes:
+        status = volume.folder.stat()
+        other = seen.setdefault((status.st_dev, status.st_ino), volume)
+        if other is not volume:
+            raise Usage(
+                "a volume is given twice",
+                found=f"{other.folder} and {volume.folder} are one folder",
+                wanted="the folder of each volume, once",
+            )
+
+
+def common_digest(volumes: Sequence[Volume]) -> str:
+    """The digest of the bundle that all the volumes are of.
+
+    Raises:
+        VolumesMixed: they are of several; naming each digest with its volumes.
+        DigestMismatch: all labels speak of one bundle, but a volume has another list.
+        FileMissing, FileUnexpected: a volume has no list.
+    """
+    digests: dict[str, list[Volume]] = {}
+    for volume in volumes:
+        with volume.named():
+            data = volume.tree.read(LIST_PATH, limit=listing.MAX_BYTES)
+        digests.setdefault(hashlib.sha256(data).hexdigest(), []).append(volume)
+    if len(digests) == 1:
+        return next(iter(digests))
+    claimed = {volume.label.bundle for volume in volumes if volume.label}
+    if len(claimed) == 1 and (right := claimed.pop()) in digests:
+        raise DigestMismatch(
+            f"{LIST_PATH} is damaged",
+            found="; ".join(
+                f"{digest} in {volume.folder}"
+                for digest, those in digests.items()
+                for volume in those
+                if digest != right
+            ),
+            wanted=f"{right}, as on the other volumes",
+            hint=COPY_AGAIN,
+        )
+    raise VolumesMixed(
+        f"these are volumes of {len(digests)} bundles",
+        found="; ".join(
+            f"bundle {digest}: {', '.join(str(volume.folder) for volume in those)}"
+            for digest, those in digests.items()
+        ),
+        wanted="the volumes of one bundle",
+        hint="name the volumes of one of them",
+    )
+
+
+def refuse_lacking(volume: Volume, everywhere: Sequence[str], sizes: Mapping[str, int]) -> None:
+    """Refuse a volume without one of the files that lie on every volume.
+
+    Raises:
+        FileMissing: naming them.
+    """
+    if lacking := [path for path in everywhere if path not in sizes]:
+        raise FileMissing(
+            f"{volume.name} lacks files that lie on every volume",
+            found=shown(lacking),
+            hint="copy them from another volume; a new signature belongs on every volume",
+        )
+
+
+def refuse_empty(volume: Volume, folders: Iterable[str], sizes: Mapping[str, int]) -> None:
+    """Refuse folders that no file lies in.
+
+    Raises:
+        FileUnexpected: naming them.
+    """
+    holding = {folder for path in sizes for folder in folders_of(path)}
+    if empty := [folder for folder in folders if folder and folder not in holding]:
+        raise FileUnexpected(
+            f"{volume.name} holds empty folders",
+            found=shown(empty),
+            wanted="only folders in which a listed file lies",
+            hint="find out what lay in them; write this volume again",
+        )
+
+
+def refuse_twice(twice: Mapping[tuple[Volume, Volume], Sequence[str]]) -> None:
+    """Refuse files that lie on two volumes, given by those two.
+
+    Raises:
+        VolumesMixed: naming files and volumes.
+    """
+    for (one, other), paths in twice.items():
+        raise VolumesMixed(
+            f"{len(paths)} files lie on two volumes",
+            found=f"{shown(paths)} on {one.name} and on {other.name}",
+            wanted="each volume once, and each file on one of them",
+            hint="if one is a copy of the other, name only one of them",
+        )
+
+
+def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collection[int]) -> None:
+    """Refuse a bundle that is not all there.
+
+    Args:
+        layout: which volume holds what, if the labels tell it.
+        missing: the files that lie on none of the volumes.
+        given: the numbers of the volumes that are there.
+
+    Raises:
+        VolumeMissing: naming the volumes that are not there, and what they hold.
+        FileMissing: naming the files, if their volumes are there.
+    """
+    if not missing:
+        return
+    if not layout:
+        raise FileMissing(
+            f"{len(missing)} listed files are on none of the volumes given",
+            found=shown(missing),
+            hint="name the folders of all volumes; no label says which of them is missing",
+        )
+    wanted = layout.volumes_of(missing)
+    if absent := wanted.keys() - given:
+        raise VolumeMissing(
+            f"{listed_numbers(absent, len(layout))} {'are' if len(absent) > 1 else 'is'} missing",
+            found=f"not here: {layout.describe(absent)}",
+            wanted=f"all {len(layout)} volumes at once",
+            hint="name the missing folders too; with too few ports, `appliance media join` makes one "
+            "folder of volumes that are inserted one after the other",
+        )
+    raise FileMissing(
+        f"{len(missing)} listed files are missing",
+        found="; ".join(f"of volume {number}: {shown(paths)}" for number, paths in wanted.items()),
+        hint="`appliance media repair` mends what parity can; or write these volumes again",
+    )
