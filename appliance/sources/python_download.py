@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import requests
@@ -14,9 +15,9 @@ from pypi_simple import (
     PyPISimple,
 )
 
-from appliance.errors import DigestMismatch, PackageMissing, SourceUnreachable
+from appliance.errors import DigestMismatch, PackageMissing
+from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
 from appliance.sources.python_indexes import local_path
-from appliance.sources.station import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from appliance.definition.lock import Artefact
     from appliance.sources.station import Station
 
-_CHUNK: Final = 1 << 16  # bytes; what a broken connection loses at most
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
-_TRIES: Final = 4  # connections per file that may break before giving up
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class WheelFetcher:
     def __init__(self, station: Station) -> None:
         self._indexes = station.indexes
         self._station = station
-        self._session = requests.Session()
-        if self._indexes.certificates:
-            self._session.verify = self._indexes.certificates
+        self._http = HttpDownloader(
+            station, "the Python package index", certificates=self._indexes.certificates
+        )
 
     def fetch(self, wheel: Artefact) -> None:
         """Bring a locked wheel into the store, going on where an earlier try stopped.
@@ -57,20 +56,11 @@ class WheelFetcher:
             SourceUnreachable: the index does not answer; what came is kept.
         """
         offer = self.find(wheel)
-        resumed = self._station.store.fetched(wheel.sha256) > 0
-        try:
-            self._fetch(wheel, offer)
-        except DigestMismatch:
-            if not resumed:
-                raise
-            self._fetch(wheel, offer)  # what an earlier try left may have been the bad part
-        self._station.progress.item(wheel.path)
 
-    def _fetch(self, wheel: Artefact, offer: Offer) -> None:
-        with self._station.store.fetch(wheel.sha256, wheel.size, wheel.path) as partial:
-            if partial:
-                self._station.progress.advance(partial.tell())
-                self.download(offer.url, partial)
+        def append(partial: BufferedRandom) -> None:
+            self.download(offer.url, partial, name=wheel.path, size=wheel.size)
+
+        fetch_resuming(self._station, wheel, append)
 
     def find(self, wheel: Artefact) -> Offer:
         """Where the file with the locked name and digest is."""
@@ -91,49 +81,28 @@ class WheelFetcher:
             hint="it was withdrawn, or the lock was made with other indexes; lock again",
         )
 
-    def download(self, url: str, partial: BufferedRandom) -> None:
-        """Append what is missing of ``url`` to ``partial``, in as few connections as it takes."""
+    def published(self, project: str, file: str) -> set[str | None]:
+        """The digests that the indexes themselves give for a file."""
+        return {offer.sha256 for offer in self._offers(project, file)}
+
+    def download(self, url: str, partial: BufferedRandom, *, name: str, size: int | None = None) -> None:
+        """Append what is missing of ``url`` to ``partial``; ``name`` and ``size`` are the wheel's."""
         if (path := local_path(url)) is not None:
             if not path.is_file():
                 raise PackageMissing(f"the package index offers {path} but does not have it")
+            start = partial.tell()
             self._station.store.replace(partial, path)
-            self._station.progress.advance(partial.tell())
+            self._station.progress.advance(partial.tell() - start)
             return
-        broken: requests.RequestException | None = None
-        for _ in range(_TRIES):
-            try:
-                self._append(url, partial)
-                return
-            except (
-                requests.ConnectionError,
-                requests.Timeout,
-                requests.exceptions.ChunkedEncodingError,
-            ) as fault:
-                broken = fault
-        raise _unreachable(url, broken) from broken
-
-    def _append(self, url: str, partial: BufferedRandom) -> None:
-        start = partial.tell()
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-            if start and answer.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # nothing is missing; the digest decides
-            if answer.status_code in {requests.codes.not_found, requests.codes.gone}:
+        try:
+            self._http.append(url, partial, name=name, size=size)
+        except HttpRefused as fault:
+            if fault.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
                 raise PackageMissing(
-                    f"the package index offers {url.rpartition('/')[2]} but does not have it",
+                    f"the package index offers {name} but does not have it",
                     hint="try again later, or lock again",
-                )
-            if not answer.ok:
-                raise _unreachable(url, requests.HTTPError(f"HTTP status {answer.status_code}"))
-            if start and answer.status_code != requests.codes.partial_content:
-                partial.truncate(0)  # the server sends the whole file
-                partial.seek(0)
-                self._station.progress.advance(-start)
-            for piece in answer.iter_content(_CHUNK):
-                if self._station.stop.is_set():
-                    raise Stopped
-                partial.write(piece)
-                self._station.progress.advance(len(piece))
+                ) from fault
+            raise self._http.unreachable(url, str(fault)) from fault
 
     def _offers(self, project: str, file: str) -> Iterator[Offer]:
         for place in self._indexes.find_links:
@@ -154,10 +123,10 @@ class WheelFetcher:
         except (NoSuchProjectError, FileNotFoundError):
             return None
         except requests.RequestException as fault:
-            raise _unreachable(place, fault) from fault
+            raise self._http.unreachable(place, type(fault).__name__) from fault
 
     def _links(self, place: str, project: str) -> ProjectPage:
-        answer = self._session.get(place, timeout=_TIMEOUT)
+        answer = self._http.session.get(place, timeout=_TIMEOUT)
         answer.raise_for_status()
         return ProjectPage.from_html(project, answer.content, base_url=place)
 
@@ -165,7 +134,7 @@ class WheelFetcher:
         if (folder := local_path(index)) is not None:
             file = folder / project / "index.html"
             return ProjectPage.from_html(project, file.read_bytes(), base_url=file.absolute().as_uri())
-        return PyPISimple(index, session=self._session).get_project_page(project, timeout=_TIMEOUT)
+        return PyPISimple(index, session=self._http.session).get_project_page(project, timeout=_TIMEOUT)
 
 
 def _named(page: ProjectPage | None, file: str) -> Iterator[Offer]:
@@ -173,14 +142,3 @@ def _named(page: ProjectPage | None, file: str) -> Iterator[Offer]:
     for package in packages:
         if package.filename == file:
             yield Offer(package.url.partition("#")[0], package.digests.get("sha256"))
-
-
-def _unreachable(url: str, fault: requests.RequestException | None) -> SourceUnreachable:
-    from urllib.parse import urlsplit
-
-    # The address may hold credentials; the host is enough to act on.
-    return SourceUnreachable(
-        "the Python package index does not answer; what came is kept for the next try",
-        found=f"{urlsplit(url).hostname}: {type(fault).__name__}",
-        hint="check this station's network and pip configuration, then run the same command again",
-    )

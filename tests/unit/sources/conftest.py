@@ -235,6 +235,18 @@ def target() -> Target:
     return Target(distribution="debian", suite="trixie", architecture="amd64", python="3.13")
 
 
+class Unhurried(threading.Event):
+    """A stop signal on which nobody waits in vain: the pauses asked for are noted, not made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        return self.is_set()
+
+
 @pytest.fixture
 def new_station(tmp_path: Path) -> Callable[..., Station]:
     """Makes stations; all have the same definition folder, each its own store unless it is named."""
@@ -242,7 +254,7 @@ def new_station(tmp_path: Path) -> Callable[..., Station]:
     def make(store: str = "store", settings: Settings | None = None) -> Station:
         folder = tmp_path / "definition"
         folder.mkdir(exist_ok=True)
-        return Station(Store(tmp_path / store), settings or Settings(), Silent(), folder)
+        return Station(Store(tmp_path / store), settings or Settings(), Silent(), folder, Unhurried())
 
     return make
 
