@@ -29,6 +29,7 @@ from appliance.definition.names import (
     Format,
     Frozen,
     Inference,
+    Parity,
     Product,
     Target,
 )
@@ -49,6 +50,7 @@ class BundleDefinition(Frozen):
     target: Target
     components: Annotated[dict[ComponentName, Component], Field(min_length=1)]
     inference: Inference
+    parity: Parity = 5
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _check_once(document: Document, components: Mapping[str, Component]) -> None
                 listed, part = [f"{image.digest} {image.platform}" for image in component.images], "images"
             case Toolkit():
                 toolkits.append(name)
-                continue
+                listed, part = list(component.pythons), "pythons"
             case _:
                 continue
         for index, entry in enumerate(listed):

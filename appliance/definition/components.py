@@ -82,6 +82,9 @@ Platform = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9.]+)?$", max_length=64)
 ]
 
+# Those this program runs on (pyproject.toml, requires-python).
+ControllerPython = Literal["3.11", "3.12", "3.13", "3.14"]
+
 
 class TinyGguf(Frozen):
     """A model generated from the definition alone; it answers with ``sentence``."""
@@ -169,9 +172,10 @@ class Oci(Frozen):
 
 
 class Toolkit(Frozen):
-    """This program, its playbooks and roles, and what they need on the node."""
+    """This program, its playbooks and roles, and the wheels it needs on computers with these Pythons."""
 
     kind: Literal["toolkit"]
+    pythons: Annotated[tuple[ControllerPython, ...], Field(min_length=1)] = ("3.11", "3.12", "3.13")
 
 
 Component = Annotated[

@@ -19,6 +19,7 @@ from appliance.definition.names import (
     Format,
     Frozen,
     Inference,
+    Parity,
     Product,
     Sha256,
     Target,
@@ -109,7 +110,10 @@ class LockedComponent(Frozen):
 
 
 class Lock(Frozen):
-    """Everything a build needs; ``definition`` is the SHA-256 of the definition file's bytes."""
+    """Everything a build needs; ``definition`` is the SHA-256 of the definition file's bytes.
+
+    ``parity`` is recovery data in percent of the bundle; 0 for none.
+    """
 
     format: Format
     definition: Sha256
@@ -120,6 +124,7 @@ class Lock(Frozen):
     target: Target
     inference: Inference
     components: Mapping[ComponentName, LockedComponent]
+    parity: Parity = 0
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_PATH_BYTES: Final = 512
 # A bundle path is "payload/<component>/<path>", and a sliced file gains ".slice-0000".
@@ -29,6 +29,8 @@ Format = Annotated[int, AfterValidator(_is_format_1)]
 ComponentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Product = ComponentName
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Recovery data in percent; 0 for none.
+Parity = Annotated[int, Field(ge=0, le=10)]
 # The spelling of docs/architecture.md, "Bundle, format 1".
 FilePath = Annotated[
     str,

@@ -71,6 +71,7 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
         SpaceExhausted: the store's disk or that of ``out`` is too small.
         and the errors of ``fetch_locked`` and ``write_bundle``.
     """
+    from appliance.bundle.parity.creating import parity_companion, parity_room
     from appliance.bundle.sbom.document import add_sbom
     from appliance.bundle.writer import write_bundle
 
@@ -78,11 +79,18 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
         raise Usage(
             f"{out} exists already", wanted="a new folder", hint="remove it, or name another with --out"
         )
-    _check_room(lock, out)
+    room = parity_room(_sizes(lock), lock.parity)
+    _check_room(lock, out, room)
     fetch_locked(lock, station)
     try:
         write_bundle(
-            out, lock, station.store, root=root, progress=station.progress, companions=[add_sbom]
+            out,
+            lock,
+            station.store,
+            root=root,
+            progress=station.progress,
+            companions=[add_sbom, parity_companion(lock.parity)],
+            companion_bytes=room,
         )
     except DigestMismatch:
         _sweep(lock, station)
@@ -91,16 +99,21 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
     return Built(out, digest, lock)
 
 
-def _check_room(lock: Lock, out: Path) -> None:
+def _sizes(lock: Lock) -> list[int]:
+    """The sizes in bytes of all files that will lie in the bundle."""
+    return [artefact.size for component in lock.components.values() for artefact in component.artefacts]
+
+
+def _check_room(lock: Lock, out: Path, beside: int) -> None:
     """Refuse before fetching gigabytes what could not be written out afterwards."""
     if not out.parent.is_dir():
         raise Usage(f"{out.parent} is not a folder", wanted="an existing folder to build into")
     free = shutil.disk_usage(out.parent).free
-    if free < lock.size:
+    if free < lock.size + beside:
         raise SpaceExhausted(
             f"the bundle does not fit the disk of {out.parent}",
             found=f"{free:,} bytes free",
-            wanted=f"{lock.size:,} bytes",
+            wanted=f"{lock.size + beside:,} bytes",
             hint="free some space, or name another folder with --out",
         )
 

@@ -132,6 +132,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         target=definition.target,
         inference=definition.inference,
         components=components,
+        parity=definition.parity,
     )
 
 

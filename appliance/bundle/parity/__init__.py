@@ -1,0 +1,1 @@
+"""Recovery data in the bundle, and mending with it (docs/repair.md)."""
