@@ -21,14 +21,38 @@ if TYPE_CHECKING:
     from appliance.definition.names import Target
     from appliance.sources.python_indexes import Indexes
 
-# The C library of each suite, and the newest platform uv knows that runs on it.
 _GLIBC_MINOR: Final = {"bookworm": 36, "trixie": 41}
+# The newest C library that uv knows a platform for.
 _UV_NEWEST_MINOR: Final = 40
 # PEP 600: the names manylinux platforms had before they were named by glibc.
 _LEGACY: Final = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _MACHINE: Final = {"amd64": "x86_64"}
 
 _NO_SOLUTION: Final = 1  # uv's exit status when the requirements cannot be met; 2 is any other failure
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What wheels must run on.
+
+    ``name`` is what a person calls the system; ``python`` is "major.minor"; ``glibc`` the minor version
+    of its C library 2; ``machine`` as the kernel names it.
+    """
+
+    name: str
+    python: str
+    glibc: int
+    machine: str
+
+    @classmethod
+    def of(cls, target: Target) -> Platform:
+        """The node's."""
+        return cls(
+            name=f"Debian {target.suite}",
+            python=target.python,
+            glibc=_GLIBC_MINOR[target.suite],
+            machine=_MACHINE[target.architecture],
+        )
 
 
 @dataclass(frozen=True)
@@ -43,20 +67,20 @@ class Wheel:
     sha256: str | None
 
 
-def resolve_wheels(requirements: Sequence[str], target: Target, indexes: Indexes) -> list[Wheel]:
-    """Exactly one wheel for each project that ``requirements`` need on the target, sorted by project.
+def resolve_wheels(requirements: Sequence[str], platform: Platform, indexes: Indexes) -> list[Wheel]:
+    """Exactly one wheel for each project that ``requirements`` need there, sorted by project.
 
-    Markers are evaluated for the node's Python.  Source distributions are not considered: the node
-    has no compiler, and building is not reproducible.
+    Markers are evaluated for that platform's Python.  Source distributions are not considered: the
+    node has no compiler, and building is not reproducible.
 
     Raises:
-        PackageMissing: no set of wheels fits the target.
+        PackageMissing: no set of wheels fits the platform.
         SourceUnreachable: an index does not answer.
     """
-    machine = _MACHINE[target.architecture]
-    glibc = min(_GLIBC_MINOR[target.suite], _UV_NEWEST_MINOR)
+    glibc = min(platform.glibc, _UV_NEWEST_MINOR)
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--format", "pylock.toml", "--quiet"]
-    command += ["--python-version", target.python, "--python-platform", f"{machine}-manylinux_2_{glibc}"]
+    command += ["--python-version", platform.python]
+    command += ["--python-platform", f"{platform.machine}-manylinux_2_{glibc}"]
     command += ["--only-binary", ":all:", "--no-python-downloads", "--no-header", "--no-annotate"]
     # pip weighs all configured indexes alike, and it is pip's configuration that is in force.
     command += ["--index-strategy", "unsafe-best-match"]
@@ -72,10 +96,10 @@ def resolve_wheels(requirements: Sequence[str], target: Target, indexes: Indexes
     )
     if run.returncode == _NO_SOLUTION:
         raise PackageMissing(
-            f"no set of wheels for Python {target.python} on {target.suite} satisfies the requirements",
+            f"no set of wheels for Python {platform.python} on {platform.name} satisfies the requirements",
             found=_one_line(run.stderr),
             wanted=", ".join(requirements),
-            hint="check names and versions; every package needs a wheel for the node's Python",
+            hint=f"check names and versions; every package needs a wheel for Python {platform.python}",
         )
     if run.returncode != 0:
         raise SourceUnreachable(
@@ -84,27 +108,27 @@ def resolve_wheels(requirements: Sequence[str], target: Target, indexes: Indexes
             hint="check this station's network and pip configuration",
         )
     packages = tomllib.loads(run.stdout).get("packages", [])
-    tags = {tag: rank for rank, tag in enumerate(target_tags(target))}
-    return sorted((_choose(package, tags, target) for package in packages), key=lambda wheel: wheel.project)
+    tags = {tag: rank for rank, tag in enumerate(wheel_tags(platform))}
+    chosen = (_choose(package, tags, platform) for package in packages)
+    return sorted(chosen, key=lambda wheel: wheel.project)
 
 
-def target_tags(target: Target) -> Iterator[Tag]:
-    """The wheel tags the node can install, best first (PEP 425, PEP 600)."""
-    machine = _MACHINE[target.architecture]
+def wheel_tags(platform: Platform) -> Iterator[Tag]:
+    """The wheel tags that can be installed there, best first (PEP 425, PEP 600)."""
     platforms = []
-    for minor in range(_GLIBC_MINOR[target.suite], 4, -1):
-        platforms.append(f"manylinux_2_{minor}_{machine}")
+    for minor in range(platform.glibc, 4, -1):
+        platforms.append(f"manylinux_2_{minor}_{platform.machine}")
         if minor in _LEGACY:
-            platforms.append(f"{_LEGACY[minor]}_{machine}")
-    platforms.append(f"linux_{machine}")
-    major, minor_text = target.python.split(".")
+            platforms.append(f"{_LEGACY[minor]}_{platform.machine}")
+    platforms.append(f"linux_{platform.machine}")
+    major, minor_text = platform.python.split(".")
     version = (int(major), int(minor_text))
     yield from cpython_tags(version, platforms=platforms)
     yield from compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
 
 
-def _choose(package: dict[str, Any], tags: dict[Tag, int], target: Target) -> Wheel:
-    """The best of a package's wheels for the target (PEP 751, "packages.wheels")."""
+def _choose(package: dict[str, Any], tags: dict[Tag, int], platform: Platform) -> Wheel:
+    """The best of a package's wheels for the platform (PEP 751, "packages.wheels")."""
     ranked = []
     for entry in package.get("wheels", []):
         place = str(entry.get("url") or entry["path"])
@@ -114,8 +138,8 @@ def _choose(package: dict[str, Any], tags: dict[Tag, int], target: Target) -> Wh
             ranked.append((min(fitting), file, place, entry))
     if not ranked:
         raise PackageMissing(
-            f"{package['name']} {package['version']} has no wheel that Debian {target.suite} can use",
-            wanted=f"a wheel for Python {target.python}, {target.architecture}",
+            f"{package['name']} {package['version']} has no wheel that {platform.name} can use",
+            wanted=f"a wheel for Python {platform.python}, {platform.machine}",
         )
     _, file, place, entry = min(ranked, key=lambda candidate: candidate[:2])
     return Wheel(

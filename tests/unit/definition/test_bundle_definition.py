@@ -128,6 +128,30 @@ WRONG = {
     "a model that is missing": ("model: model", "model: weights", "25:10", "not defined"),
     "a model of another kind": ("model: model", "model: system", "25:10", "holds weights"),
     "a file the model lacks": ("file: tiny.gguf", "file: big.gguf", "26:9", "not in component model"),
+    "a Python twice": (
+        "kind: toolkit",
+        "kind: toolkit\n    pythons: ['3.12', '3.12']",
+        "23:23",
+        "listed twice",
+    ),
+    "a Python this program does not run on": (
+        "kind: toolkit",
+        "kind: toolkit\n    pythons: ['3.10']",
+        "23:15",
+        "pythons.0 is wrong",
+    ),
+    "no Python": (
+        "kind: toolkit",
+        "kind: toolkit\n    pythons: []",
+        "23:14",
+        "pythons is wrong",
+    ),
+    "a Python that is a number": (
+        "kind: toolkit",
+        "kind: toolkit\n    pythons: [3.12]",
+        "23:15",
+        "pythons.0 is wrong",
+    ),
     "the toolkit twice": ("inference:", "  again: {kind: toolkit}\ninference:", "23:3", "the toolkit once"),
 }
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,12 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import appliance
 from appliance.content import content_root
 from appliance.definition.components import Toolkit
-from appliance.errors import Location, LockInvalid
+from appliance.errors import Location, LockInvalid, PackageMissing
 from appliance.sources import toolkit, toolkit_wheel
-from appliance.sources.toolkit import ToolkitSource, bootstrap
+from appliance.sources.toolkit import ToolkitSource
 from appliance.sources.toolkit_wheel import pack_toolkit, runtime_requirements
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ def test_the_same_program_gives_the_same_bytes() -> None:
 def test_program_playbooks_and_roles_are_in_it(packed: zipfile.ZipFile) -> None:
     names = set(packed.namelist())
     assert "appliance/cli/app.py" in names
-    assert "appliance/sources/bootstrap.sh" in names
+    assert "appliance/bundle/bootstrap.sh" in names
     for folder in ("playbooks", "roles"):
         wanted = {
             f"appliance/content/{folder}/{path.relative_to(content_root() / folder)}"
@@ -128,29 +126,96 @@ def source(target: Target, station: Station) -> ToolkitSource:
     return ToolkitSource(target, station)
 
 
-def locked(source: ToolkitSource) -> list[Artefact]:
-    artefacts = source.resolve(Toolkit(kind="toolkit"), lambda _: Location("demo.yaml", 1, 1))
+def locked(source: ToolkitSource, *pythons: str) -> list[Artefact]:
+    spec = Toolkit.model_validate({"kind": "toolkit", **({"pythons": pythons} if pythons else {})})
+    artefacts = source.resolve(spec, lambda _: Location("demo.yaml", 1, 1))
     source.fetch(artefacts)
     return source.describe(artefacts)
 
 
+def text_of(source: ToolkitSource, artefact: Artefact) -> list[str]:
+    return source.station.store.path(artefact.sha256).read_text().splitlines()
+
+
 @pytest.mark.usefixtures("small")
-def test_program_pip_requirements_and_script_are_in_the_component(source: ToolkitSource) -> None:
+def test_program_pip_wheels_and_requirements_are_in_the_component(source: ToolkitSource) -> None:
     artefacts = {entry.path: entry for entry in locked(source)}
     version = metadata.version("appliance")
     program = f"appliance-{version}-py3-none-any.whl"
-    assert sorted(artefacts) == [
+    assert list(artefacts) == [
         program,
-        "bootstrap.sh",
         "dep-2.0-py3-none-any.whl",
         "pip-99.0-py3-none-any.whl",
-        "requirements.txt",
+        "requirements-3.11.txt",
+        "requirements-3.12.txt",
+        "requirements-3.13.txt",
     ]
     assert artefacts[program].origin == {"kind": "toolkit"}
     assert artefacts[program].licence == "Apache-2.0"
-    text = source.station.store.path(artefacts["requirements.txt"].sha256).read_text()
-    assert text.splitlines()[0] == f"appliance=={version} --hash=sha256:{artefacts[program].sha256}"
-    assert len(text.splitlines()) == 3
+    assert artefacts["dep-2.0-py3-none-any.whl"].origin["pythons"] == "3.11 3.12 3.13"
+    assert "pythons" not in artefacts["pip-99.0-py3-none-any.whl"].origin
+    for python in ("3.11", "3.12", "3.13"):
+        assert text_of(source, artefacts[f"requirements-{python}.txt"]) == [
+            f"appliance=={version} --hash=sha256:{artefacts[program].sha256}",
+            f"dep==2.0 --hash=sha256:{artefacts['dep-2.0-py3-none-any.whl'].sha256}",
+        ]
+
+
+@pytest.mark.usefixtures("small")
+def test_each_python_gets_what_is_made_for_it_and_what_is_the_same_lies_there_once(
+    index: Index, source: ToolkitSource
+) -> None:
+    index.add("dep", "3.0", metadata="Requires-Python: >=3.12\nRequires-Dist: native\n")
+    for python in ("311", "312", "313"):
+        index.add("native", tag=f"cp{python}-cp{python}-manylinux_2_17_x86_64")
+    index.add("native", tag="cp312-abi3-manylinux_2_99_x86_64")
+    artefacts = {entry.path: entry for entry in locked(source, "3.13", "3.11", "3.12")}
+    pythons = {
+        path: entry.origin["pythons"] for path, entry in artefacts.items() if "pythons" in entry.origin
+    }
+    assert pythons == {
+        "dep-2.0-py3-none-any.whl": "3.11",
+        "dep-3.0-py3-none-any.whl": "3.12 3.13",
+        "native-1.0-cp312-cp312-manylinux_2_17_x86_64.whl": "3.12",
+        "native-1.0-cp313-cp313-manylinux_2_17_x86_64.whl": "3.13",
+    }
+    assert len(text_of(source, artefacts["requirements-3.11.txt"])) == 2
+    assert text_of(source, artefacts["requirements-3.12.txt"])[1].startswith("dep==3.0 ")
+
+
+@pytest.mark.usefixtures("small")
+def test_only_the_pythons_asked_for_are_there(source: ToolkitSource) -> None:
+    paths = [entry.path for entry in locked(source, "3.14")]
+    assert [path for path in paths if path.startswith("requirements")] == ["requirements-3.14.txt"]
+
+
+@pytest.mark.usefixtures("small")
+def test_wheels_are_for_any_controller_and_not_for_the_nodes_c_library(
+    index: Index, source: ToolkitSource
+) -> None:
+    """The node is trixie, with glibc 2.41; Ubuntu 22.04 has 2.35."""
+    for minor in (39, 35, 17):
+        index.add("dep", "3.0", tag=f"py3-none-manylinux_2_{minor}_x86_64")
+    assert "dep-3.0-py3-none-manylinux_2_35_x86_64.whl" in [entry.path for entry in locked(source)]
+
+
+@pytest.mark.usefixtures("small")
+def test_pip_is_one_that_runs_on_the_oldest_node(index: Index, source: ToolkitSource) -> None:
+    """It installs the engine's wheels there."""
+    index.add("pip", "100.0", metadata="Requires-Python: >=3.11\n")
+    paths = [entry.path for entry in locked(source)]
+    assert [path for path in paths if path.startswith("pip-")] == ["pip-99.0-py3-none-any.whl"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_python_without_wheels_is_named_with_its_place(index: Index, source: ToolkitSource) -> None:
+    (index.web.root / "files" / "dep-2.0-py3-none-any.whl").unlink()
+    index.add("dep", "2.0", tag="cp311-cp311-manylinux_2_17_x86_64")
+    spec = Toolkit(kind="toolkit", pythons=("3.11", "3.12"))
+    with pytest.raises(PackageMissing) as caught:
+        source.resolve(spec, lambda loc: Location("demo.yaml", 1, len(loc)))
+    assert "Python 3.12" in caught.value.message
+    assert str(caught.value.where) == "demo.yaml:1:1"
 
 
 @pytest.mark.usefixtures("small")
@@ -172,86 +237,3 @@ def test_another_program_than_the_one_that_locked_says_so(
     with pytest.raises(LockInvalid) as caught:
         ToolkitSource(source.target, new_station("cold")).fetch(artefacts)
     assert "lock again" in caught.value.hint
-
-
-# --- the script ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def medium(tmp_path: Path) -> Path:
-    """A folder as on the medium: this program alone, without what it needs, and the pip of this system."""
-    folder = tmp_path / "medium with space"
-    folder.mkdir()
-    wheel = pack_toolkit()
-    (folder / wheel.file).write_bytes(wheel.data)
-    digest = hashlib.sha256(wheel.data).hexdigest()
-    (folder / "requirements.txt").write_text(f"appliance=={wheel.version} --hash=sha256:{digest}\n")
-    (folder / "bootstrap.sh").write_bytes(bootstrap(f"{sys.version_info[0]}.{sys.version_info[1]}"))
-    pip = metadata.distribution("pip")
-    with zipfile.ZipFile(folder / f"pip-{pip.version}-py3-none-any.whl", "w") as archive:
-        for file in pip.files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                archive.write(file.locate(), str(file))
-    return folder
-
-
-def run_script(medium: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The script in a network namespace without any interface, with python3 of this test."""
-    tools = medium.parent / "tools"
-    tools.mkdir(exist_ok=True)
-    if not (tools / "python3").exists():
-        (tools / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-        (tools / "python3").chmod(0o755)
-    return subprocess.run(
-        ["unshare", "--map-root-user", "--net", "sh", medium / "bootstrap.sh", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PIP_INDEX_URL": "http://127.0.0.1:9/"},
-    )
-
-
-def test_it_says_which_python_it_wants_and_changes_nothing(medium: Path, tmp_path: Path) -> None:
-    (medium / "bootstrap.sh").write_bytes(bootstrap("3.99"))
-    run = run_script(medium, tmp_path / "new")
-    assert run.returncode == 5
-    assert "these wheels are for Python 3.99" in run.stderr
-    assert not (tmp_path / "new").exists()
-
-
-def test_it_leaves_an_existing_folder_alone(medium: Path, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    assert run_script(medium, tmp_path / "old").returncode == 2
-    assert list((tmp_path / "old").iterdir()) == []
-
-
-def test_what_differs_from_its_digest_is_not_installed_and_nothing_is_left(
-    medium: Path, tmp_path: Path
-) -> None:
-    with next(medium.glob("appliance-*.whl")).open("ab") as wheel:
-        wheel.write(b"!")
-    run = run_script(medium, tmp_path / "new")
-    assert run.returncode != 0
-    assert "DO NOT MATCH" in run.stderr
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.archive
-def test_the_whole_component_sets_the_program_up_offline(
-    target: Target, station: Station, tmp_path: Path
-) -> None:
-    """With the real closure, for the Python of this test on this test's system."""
-    ours = target.model_copy(
-        update={"suite": "bookworm", "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
-    )
-    medium = tmp_path / "medium"
-    medium.mkdir()
-    for entry in locked(ToolkitSource(ours, station)):
-        shutil.copyfile(station.store.path(entry.sha256), medium / entry.path)
-    run = run_script(medium, tmp_path / "new")
-    assert run.returncode == 0, run.stderr
-    program = run.stdout.strip()
-    assert program == f"{tmp_path}/new/bin/appliance"
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    assert version == f"appliance {appliance.__version__}\n"
-    assert (tmp_path / "new" / "bin" / "ansible-playbook").exists()
