@@ -43,6 +43,7 @@ class Inspection:
     signatures: tuple[SeenSignature, ...]
     root: Root | None
     verified: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -92,4 +93,5 @@ def inspect_bundle(
         signatures=tuple(seen),
         root=parse_root(contents.root) if contents.root is not None else None,
         verified=verified is not None,
+        notes=tree.notes,
     )

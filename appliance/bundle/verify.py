@@ -42,7 +42,8 @@ class VerifiedBundle:
 
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
-    ``root_digest`` is the fingerprint of the root it was judged by.  ``folders`` say where it lay.
+    ``root_digest`` is the fingerprint of the root it was judged by.  ``folders`` say where it lay,
+    ``notes`` what was odd about volumes' labels.
     """
 
     folders: tuple[Path, ...]
@@ -53,6 +54,7 @@ class VerifiedBundle:
     root: Root
     root_digest: str
     role: str
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -105,6 +107,7 @@ def verify_bundle(
         root=trusted,
         root_digest=hashlib.sha256(root).hexdigest(),
         role=role,
+        notes=tree.notes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from appliance.bundle.inspection import Inspection
@@ -22,7 +22,7 @@ _WIDTH: Final = 76
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
+    folders: BundleFolders,
     trust: Annotated[
         Path | None, typer.Option("--trust", "-t", help="Verify the bundle by this root first.")
     ] = None,
@@ -40,6 +40,7 @@ def inspect(
     Examples:
       appliance inspect /media/usb/demo
       appliance inspect /media/usb/demo --files
+      appliance inspect /media/a /media/b
       appliance inspect /media/usb/demo --trust root.1.json --json
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.inspection import inspect_bundle
@@ -49,7 +50,7 @@ def inspect(
     if fingerprint is not None and trust is None:
         raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
     root = load_root(trust, fingerprint) if trust is not None else None
-    seen = inspect_bundle(folder, trusted=root, progress=progress())
+    seen = inspect_bundle(folders, trusted=root, progress=progress())
     print_result(_text(seen, files=files), _values(seen, files=files), as_json=as_json)
 
 
@@ -74,6 +75,7 @@ def _text(seen: Inspection, *, files: bool) -> str:
     ]
     if not seen.signatures:
         lines.append("signature    none")
+    lines += [f"note         {note}" for note in seen.notes]
     for name, component in manifest.components.items():
         size = sum(file.size for file in component.files)
         lines += ["", f"{name} ({component.kind}): {len(component.files)} files, {size:,} bytes"]
@@ -115,6 +117,7 @@ def _values(seen: Inspection, *, files: bool) -> dict[str, object]:
         components[name] = values
     return {
         "verified": seen.verified,
+        "notes": list(seen.notes),
         "product": manifest.product,
         "version": manifest.version,
         "sequence": manifest.sequence,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from appliance.node.runs import Stage
 
 
 def install(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
+    folders: BundleFolders,
     *,
     inventory: Annotated[
         Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
@@ -60,6 +60,7 @@ def install(
     Examples:
       appliance install /media/usb/demo -i my-site --trust root.json
       appliance install /media/usb/demo -i my-site --check
+      appliance install /media/a /media/b /media/c -i my-site
       appliance install /media/usb/demo -i my-site --stage preflight --limit gpu-01
 
     \b
@@ -76,7 +77,7 @@ def install(
 
     site = inventory if inventory.is_dir() else inventory.parent
     request = Request(
-        bundle=folder,
+        bundle=tuple(folders),
         root=load_root(trust or site / "root.json", fingerprint),
         inventory=inventory,
         state=state or default_state(),

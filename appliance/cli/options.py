@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+BundleFolders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR...", help="The bundle's folder; of several media each volume, in any order."
+    ),
+]
 StoreFolder = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="The content store (APPLIANCE_STORE).")
 ]

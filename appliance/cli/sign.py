@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
 
 
 def sign(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
+    folders: BundleFolders,
     key: Annotated[
         Path,
         typer.Option("--key", "-k", help="Private key file, or a .pub file whose key ssh-agent holds."),
@@ -28,6 +28,8 @@ def sign(
 
     ssh-keygen makes the signature: it asks for a passphrase on the terminal, and uses ssh-agent
     or a hardware token where the key is there. Signing again replaces the holder's old signature.
+    Sign before `appliance media write`; later, all volumes must be there and writable at once,
+    since every one of them carries every signature.
 
     \b
     Examples:
@@ -37,7 +39,7 @@ def sign(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.sign import sign_bundle
 
-    done = sign_bundle(folder, key, role=role, holder=holder)
+    done = sign_bundle(folders, key, role=role, holder=holder)
     names = [signer.holder for signer in done.signers]
     lines = [
         f"signed  {done.path}",

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from appliance.bundle.verify import VerifiedBundle
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The bundle's folder.")],
+    folders: BundleFolders,
     *,
     trust: Annotated[Path, typer.Option("--trust", "-t", help="The root file you trust.")],
     fingerprint: Annotated[
@@ -40,13 +40,14 @@ def verify(
     Examples:
       appliance verify /media/usb/demo --trust root.1.json
       appliance verify /media/usb/demo --trust root.1.json --fingerprint 3f1c…
+      appliance verify /media/a /media/b /media/c --trust root.1.json
       appliance verify out/demo --trust root.1.json --json
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.roots import load_root
     from appliance.bundle.verify import verify_bundle
 
     root = load_root(trust, fingerprint)
-    bundle = verify_bundle(folder, root, progress=progress(), workers=workers, role=role)
+    bundle = verify_bundle(folders, root, progress=progress(), workers=workers, role=role)
     print_result(verified_text(bundle), verified_values(bundle), as_json=as_json)
 
 
@@ -57,6 +58,7 @@ def verified_text(bundle: VerifiedBundle) -> str:
     holders = ", ".join(one.holder for one in bundle.signers)
     lines = [
         f"verified     {bundle.folder}",
+        *(f"             {folder}" for folder in bundle.folders[1:]),
         f"product      {manifest.product} {manifest.version} (sequence {manifest.sequence})",
         f"digest       {bundle.digest}",
         f"signed by    {holders} ({threshold} needed as {bundle.role})",
@@ -65,6 +67,7 @@ def verified_text(bundle: VerifiedBundle) -> str:
     ]
     if bundle.root.solo:
         lines.append("note         this root is solo: one person alone can release")
+    lines += [f"note         {note}" for note in bundle.notes]
     return "\n".join(lines)
 
 
@@ -73,7 +76,8 @@ def verified_values(bundle: VerifiedBundle) -> dict[str, object]:
     manifest = bundle.manifest
     return {
         "verified": True,
-        "folder": str(bundle.folder),
+        "folders": [str(folder) for folder in bundle.folders],
+        "notes": list(bundle.notes),
         "product": manifest.product,
         "version": manifest.version,
         "sequence": manifest.sequence,

@@ -37,7 +37,7 @@ class Request:
     """What the operator asked for.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: the bundle's folder, or those of all its volumes.
         root: bytes of the trusted root.
         inventory: an inventory's folder or file.
         state: where records are kept.
@@ -47,7 +47,7 @@ class Request:
         recheck: hash again what lies on the nodes.
     """
 
-    bundle: Path
+    bundle: tuple[Path, ...]
     root: bytes
     inventory: Path
     state: Path
@@ -87,6 +87,8 @@ def install(request: Request, *, progress: Progress) -> Outcome:
 
     with lock_state(request.state):
         bundle = verify_bundle(request.bundle, request.root, progress=progress)
+        for note in bundle.notes:
+            progress.note(note)
         outcome = Outcome(bundle, request.until, request.check)
         if request.until is Stage.VERIFY:
             return outcome

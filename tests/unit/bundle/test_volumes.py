@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from appliance.bundle.media.label import VolumeShare, label_bytes, parse_label
 from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order
 from appliance.bundle.opening import open_tree
 from appliance.bundle.reader import read_contents, read_signed
+from appliance.bundle.sign import sign_bundle
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleUntrusted,
     DigestMismatch,
     FileMissing,
     FileUnexpected,
+    PreflightFailed,
     SignatureInvalid,
     Usage,
     VolumeMissing,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     from appliance.bundle.verify import VerifiedBundle
     from appliance.trust.root import Root
-    from tests.conftest import BundleMaker
+    from tests.conftest import BundleMaker, Holders
 
 BLOCK = 4 << 20
 MODEL = "payload/model/tiny.gguf"
@@ -348,8 +351,6 @@ def test_second_copies_may_be_left_out(
 
 
 def test_reading_many_files_in_a_row(bundle: Path, three: list[Path]) -> None:
-    import os
-
     with open_tree(three) as tree, tree.cursor() as cursor:
         sizes = tree.check_set(
             [str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()]
@@ -362,8 +363,6 @@ def test_reading_many_files_in_a_row(bundle: Path, three: list[Path]) -> None:
 
 
 def test_no_descriptor_is_left_open(three: list[Path], verified: Callable[..., VerifiedBundle]) -> None:
-    import os
-
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counting names
 
@@ -379,6 +378,38 @@ def test_inspecting_reads_volumes_too(three: list[Path], two_of_three: Root, bun
     seen = inspect_bundle(three, trusted=root_bytes(two_of_three), progress=Silent())
     assert seen.verified
     assert seen.files == inspect_bundle(bundle, trusted=None, progress=Silent()).files
+
+
+def test_signing_volumes_signs_each_of_them(
+    three: list[Path], holders: Holders, verified: Callable[..., VerifiedBundle]
+) -> None:
+    shutil.rmtree(three[1] / "spare")
+    done = sign_bundle(three, holders.key("carol"))
+    assert [signer.holder for signer in done.signers] == ["alice", "bob", "carol"]
+    name = "trust/SHA256SUMS.carol.sig"
+    made = [folder / name for folder in three] + [three[0] / "spare" / name, three[2] / "spare" / name]
+    assert len({path.read_bytes() for path in made}) == 1
+    assert not (three[1] / "spare").exists()
+    assert [signer.holder for signer in verified(three).signers] == ["alice", "bob", "carol"]
+
+
+def test_some_volumes_are_not_signed(three: list[Path], holders: Holders) -> None:
+    refusal(VolumeMissing, lambda folders: sign_bundle(folders, holders.key("carol")), three[:2])
+    assert not list(three[0].rglob("*carol*"))
+
+
+def test_a_write_protected_volume_leaves_all_unsigned(
+    three: list[Path], holders: Holders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = os.access
+
+    def access(path: Path, mode: int) -> bool:
+        return three[2] not in path.parents and allowed(path, mode)  # as access(2) says of such a medium
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(PreflightFailed, match="medium-3"):
+        sign_bundle(three, holders.key("carol"))
+    assert not [path for folder in three for path in folder.rglob("*carol*")]
 
 
 def test_empty_folders_are_refused(three: list[Path], verified: Callable[..., VerifiedBundle]) -> None:

@@ -279,3 +279,23 @@ def test_help_shows_examples(command: tuple[str, ...], appliance: Run) -> None:
     done = appliance(*command, "--help")
     assert done.code == 0
     assert f"appliance {' '.join(command)} " in done.out
+
+
+def test_several_volumes_are_one_bundle(
+    appliance: Run, bundle: Path, root_file: Path, volumes: Callable[..., list[Path]]
+) -> None:
+    folders = volumes(bundle, 2, 3)
+    (folders[1] / "volume.json").unlink()
+    note = f"{folders[1]} has no label"
+    done = appliance("verify", *(folder.parent for folder in folders), "--trust", root_file)
+    assert done.code == 0
+    assert all(str(folder) in done.out for folder in folders)
+    assert f"note         {note}" in done.out
+    values = appliance("verify", *folders, "--trust", root_file, "--json").json
+    assert (values["folders"], values["notes"]) == ([str(folder) for folder in folders], [note])
+    assert f"note         {note}" in appliance("inspect", *folders).out
+    assert appliance("inspect", *folders, "--json").json["notes"] == [note]
+    done = appliance("verify", *folders[:2], "--trust", root_file, "--json")
+    assert (done.code, done.json["error"]) == (4, "VolumeMissing")
+    assert "volume 3 of 3 is missing" in done.json["message"]
+    assert "error: volume 3 of 3 is missing" in done.err

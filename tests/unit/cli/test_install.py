@@ -8,8 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 EXAMPLE = Path(__file__).resolve().parents[3] / "inventory.example"
@@ -19,12 +23,12 @@ class Desk:
     """A bundle, its root in the inventory's folder, and a state folder."""
 
     def __init__(self, bundle: Path, root: Path, folder: Path) -> None:
-        self.bundle, self.state = bundle, folder / "state"
+        self.bundle, self.folders, self.state = bundle, [bundle], folder / "state"
         self.inventory = shutil.copytree(EXAMPLE, folder / "inventory")
         shutil.copy(root, self.inventory / "root.json")
 
     def install(self, *options: str) -> tuple[int, dict[str, str]]:
-        command = [APPLIANCE, "install", str(self.bundle), "-i", str(self.inventory), "--json"]
+        command = [APPLIANCE, "install", *map(str, self.folders), "-i", str(self.inventory), "--json"]
         done = subprocess.run(
             [*command, "--state", str(self.state), *options], capture_output=True, text=True, check=False
         )
@@ -41,6 +45,15 @@ def test_verify_alone_needs_no_node_and_takes_the_root_beside_the_inventory(desk
     assert code == 0
     assert result["product"] == "demo"
     assert not (desk.state / "runs").exists()
+
+
+def test_several_volumes_are_one_bundle(desk: Desk, volumes: Callable[..., list[Path]]) -> None:
+    desk.folders = volumes(desk.bundle, 2, 3)
+    code, result = desk.install("--stage", "validate")
+    assert (code, result["product"]) == (0, "demo")
+    desk.folders.pop()
+    code, result = desk.install("--stage", "validate")
+    assert (code, result["error"]) == (4, "VolumeMissing")
 
 
 def test_the_example_inventory_validates(desk: Desk) -> None:
