@@ -182,6 +182,10 @@ class SignatureInvalid(BundleUntrusted):
     """A signature does not verify, or was made for another role."""
 
 
+class ProvenanceInvalid(BundleUntrusted):
+    """What is said of a bundle's origin is malformed, or is about something else."""
+
+
 class SignerUnknown(BundleUntrusted):
     """A signature is by a key that the root does not enrol for the role."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from appliance.cli.media_plan import plan
+from appliance.cli.media_write import write
+
 media_app = typer.Typer(
     name="media",
     help="Carry a bundle on several sticks or disks: plan, write, check, repair.",
@@ -14,3 +17,7 @@ media_app = typer.Typer(
 @media_app.callback()
 def _media() -> None:
     """Carry a bundle on several sticks or disks: plan, write, check, repair."""
+
+
+media_app.command("plan")(plan)
+media_app.command("write")(write)

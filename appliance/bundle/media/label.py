@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.paths import PAYLOAD_FOLDER, check_path
+from appliance.bundle.paths import PARITY_FOLDER, PAYLOAD_FOLDER, check_path
 from appliance.errors import BundleMalformed, LabelInvalid
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 from appliance.trust.record import Record
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LABEL_PATH: Final = "volume.json"
+#: The label of a volume that is being written, under the name it has until all was read back.
+UNFINISHED_PATH: Final = LABEL_PATH + ".partial"
+#: Files that have no final name yet.
+INCOMING_FOLDER: Final = "incoming"
 #: Holds second copies of what parity cannot mend, each under its own path.
 SPARE_FOLDER: Final = "spare"
-PARITY_FOLDER: Final = "parity"
 FORMAT: Final = 1
 MAX_VOLUMES: Final = 999
 #: Room for a label of so many volumes, each with two of the longest paths.

@@ -1,0 +1,129 @@
+"""What of a bundle goes onto media: root files onto each of them, the rest divided among them.
+
+The rest has an order, the bundle's order: the payload files as they lie there (slices), in manifest
+order, then the parity files.  Volumes are ranges of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.bundle.blocks import split_blocks
+from appliance.bundle.paths import (
+    BLOCKS_PATH,
+    LIST_PATH,
+    MANIFEST_PATH,
+    TRUST_FOLDER,
+    parity_number,
+    provenance_path,
+    signature_path,
+)
+from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
+from appliance.trust.policy import decide
+from appliance.trust.root import parse_root
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.bundle.opening import BundleTree
+    from appliance.bundle.reader import Signed
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file as it lies in the bundle; ``size`` in bytes, ``sha256`` as signed.
+
+    ``sha256`` is None for what the list cannot name: signatures and provenance.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """A bundle, seen as what is to be carried.
+
+    ``root`` repeats on every volume, ``shared`` is divided, in the bundle's order.  ``holders`` have
+    signature files there; ``trusted`` says whether these were judged by a root, and were enough.
+    """
+
+    digest: str
+    manifest: Manifest
+    root: tuple[Part, ...]
+    shared: tuple[Part, ...]
+    holders: tuple[str, ...]
+    trusted: bool
+    blocks: bytes
+
+    @property
+    def spare(self) -> tuple[Part, ...]:
+        """The root files of which every volume has a second copy: what parity cannot mend."""
+        return tuple(
+            part
+            for part in self.root
+            if part.path == MANIFEST_PATH or part.path.startswith(f"{TRUST_FOLDER}/")
+        )
+
+    def block_digests(self, paths: Collection[str]) -> dict[str, tuple[bytes, ...]]:
+        """The digests of the 4 MiB blocks of these files; parity and root files have none."""
+        return {path: found for path, found in split_blocks(self.manifest, self.blocks) if path in paths}
+
+
+def in_bundle_order(manifest: Manifest) -> Iterator[tuple[str, ListedFile]]:
+    """Everything that is divided among volumes, in the bundle's order."""
+    for file in manifest.payload():
+        yield from file.parts()
+    yield from sorted(
+        (path, file) for path, file in manifest.files.items() if parity_number(path) is not None
+    )
+
+
+def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "release") -> Cargo:
+    """Read everything about a bundle but its bytes.
+
+    With a root the signatures are judged before anything else is believed.  That costs no pass over
+    the bytes: whoever copies them compares each file with its signed digest anyway.
+
+    Args:
+        tree: the open bundle.
+        root: the bytes of the root that is trusted; None to believe the bundle about itself.
+        role: the role whose holders must have signed.
+
+    Raises:
+        BundleUntrusted: malformed, contradictory, or not signed as the root wants.
+    """
+    require_file(tree, MANIFEST_PATH)
+    signed = read_signed(tree)
+    if root is not None:
+        decide(signed.listing, signed.signatures, parse_root(root), role).require()
+    contents = read_contents(tree, signed)
+    manifest = contents.manifest
+    listed = manifest.files[BLOCKS_PATH]
+    blocks = read_listed(tree, BLOCKS_PATH, listed.sha256, limit=listed.size)
+    for _ in split_blocks(manifest, blocks):
+        pass  # each step checks one file
+    shared = tuple(Part(path, file.size, file.sha256) for path, file in in_bundle_order(manifest))
+    return Cargo(
+        digest=signed.digest,
+        manifest=manifest,
+        root=tuple(_root_parts(contents.files, signed, {part.path for part in shared})),
+        shared=shared,
+        holders=tuple(sorted(signed.signatures)),
+        trusted=root is not None,
+        blocks=blocks,
+    )
+
+
+def _root_parts(files: Mapping[str, ListedFile], signed: Signed, shared: Collection[str]) -> Iterator[Part]:
+    yield Part(LIST_PATH, len(signed.listing), signed.digest)
+    for path, file in sorted(files.items()):
+        if path not in shared:
+            yield Part(path, file.size, file.sha256)
+    for holder, data in sorted(signed.signatures.items()):
+        yield Part(signature_path(holder), len(data), None)
+    for holder, data in sorted(signed.provenance.items()):
+        yield Part(provenance_path(holder), len(data), None)

@@ -1,0 +1,171 @@
+"""Copying one file of a bundle to a medium, and proving what lies there by reading it back.
+
+The bundle is read once, and hashed while it is copied: what is wrong there is named.  A part that an
+earlier run left is compared with the signed block digests, and only blocks that are wrong or missing
+are read from the bundle and written.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from appliance.bundle.blocks import BLOCK_SIZE, block_count
+from appliance.bundle.durable import FILE_MODE, begin_writing_back
+from appliance.bundle.media.filesystem import set_mode
+from appliance.bundle.media.readback import BlockReader, open_uncached
+from appliance.bundle.tree import unreadable
+from appliance.errors import DigestMismatch, MediumFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.media.cargo import Part
+    from appliance.bundle.opening import Cursor
+    from appliance.progress import Progress
+
+
+class FileCopier:
+    """Copies files of one open bundle; for one thread.
+
+    Args:
+        cursor: opens the bundle's files.
+        reader: reads blocks of either side.
+        progress: told of every block: a byte counts by half when it is written, in full when it is read
+            back.
+    """
+
+    def __init__(self, cursor: Cursor, reader: BlockReader, progress: Progress) -> None:
+        self._cursor = cursor
+        self._reader = reader
+        self._progress = progress
+        self.written = 0
+
+    def write(self, part: Part, path: Path, expected: Sequence[bytes]) -> str:
+        """Write what of a file is missing at ``path``; returns the digest (hex) it must have then.
+
+        Args:
+            part: the file in the bundle.
+            path: where it lies until it is proved.
+            expected: the digests of its blocks, if something may be there to go on from.
+
+        Raises:
+            DigestMismatch: the bundle is damaged.
+            FileMissing, FileUnexpected: a file of the bundle is gone, or no plain file any more.
+            OSError: what the system said of the medium.
+        """
+        good = self._good_blocks(part, path, expected)
+        fd = create_part(path)
+        try:
+            digest = self._copy_blocks(part, fd, good, expected)
+            if part.size >= BLOCK_SIZE:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        if digest is None:
+            return str(part.sha256)
+        if part.sha256 not in {None, digest}:
+            raise _source_damaged(part, f"sha256 {digest}", f"sha256 {part.sha256}")
+        return digest
+
+    def _copy_blocks(self, part: Part, fd: int, good: set[int], expected: Sequence[bytes]) -> str | None:
+        """Copy all blocks but the good ones; returns the digest of the whole source if it was read."""
+        whole = hashlib.sha256()
+        lacking = [number for number in range(block_count(part.size)) if number not in good]
+        for number, block in self._source(part, lacking):
+            if good and hashlib.sha256(block).digest() != expected[number]:
+                raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
+            whole.update(block)
+            _write_all(fd, block, number * BLOCK_SIZE)
+            begin_writing_back(fd, number * BLOCK_SIZE, len(block))
+            self.written += len(block)
+            self._progress.advance(len(block) // 2)
+        kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
+        self._progress.advance(kept // 2)
+        return None if good else whole.hexdigest()
+
+    def _source(self, part: Part, numbers: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
+        fd, status = self._cursor.open(part.path)
+        try:
+            if status.st_size != part.size:
+                raise DigestMismatch(
+                    f"{part.path} was changed while it was copied",
+                    found=f"{status.st_size:,} bytes",
+                    wanted=f"{part.size:,} bytes",
+                    hint="nobody may write to the bundle; run the command again",
+                )
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            blocks = self._reader.blocks(fd, numbers)
+            while True:
+                try:
+                    block = next(blocks, None)
+                except OSError as fault:
+                    raise unreadable(part.path, fault) from fault
+                if block is None:
+                    return
+                yield block
+        finally:
+            os.close(fd)
+
+    def _good_blocks(self, part: Part, path: Path, expected: Sequence[bytes]) -> set[int]:
+        """The blocks of a part left by an earlier run that are as signed; removes a part of no use."""
+        try:
+            there = path.lstat().st_size
+        except FileNotFoundError:
+            return set()
+        if not expected or there > part.size:
+            path.unlink()
+            return set()
+        with open_uncached(path) as fd:
+            return {
+                number
+                for number, block in self._reader.blocks(fd, range(block_count(there)))
+                if hashlib.sha256(block).digest() == expected[number]
+            }
+
+    def prove(self, part: Part, path: Path, wanted: str) -> None:
+        """Read a file back from the medium and compare.
+
+        Raises:
+            MediumFailed: it is not what was written.
+        """
+        digest = hashlib.sha256()
+        with open_uncached(path) as fd:
+            for _, block in self._reader.blocks(fd, range(block_count(part.size))):
+                digest.update(block)
+                self._progress.advance(len(block) - len(block) // 2)
+        if digest.hexdigest() != wanted:
+            raise MediumFailed(
+                f"{path} does not read back as it was written: {part.path}",
+                found=f"sha256 {digest.hexdigest()}",
+                wanted=f"sha256 {wanted}",
+                hint="it is worn out, or smaller than it claims to be: take another one",
+            )
+
+
+def create_part(path: Path) -> int:
+    """A descriptor for writing a file that has no final name yet; what it holds stays."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    set_mode(fd, FILE_MODE)
+    return fd
+
+
+def _write_all(fd: int, block: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(block):
+        count = os.pwrite(fd, block[done:], offset + done)
+        if count == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done += count
+
+
+def _source_damaged(part: Part, found: str, wanted: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"{part.path} in the bundle is not what was signed",
+        found=found,
+        wanted=wanted,
+        hint="repair the bundle or obtain it again, then run the same command to go on",
+    )

@@ -1,0 +1,266 @@
+"""Writing a bundle onto media: which volume goes to which target, one after another.
+
+The division is decided once.  Where a target, or the volume named with ``like``, belongs to this bundle
+already, its label says how the bundle was divided, and that stands.  Otherwise it follows from the room
+the media have, in the order they are given.
+
+With fewer ports than volumes somebody changes the media: targets are taken in turn, and before one is
+used again ``ask`` is called until another medium lies there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Protocol
+
+from appliance.bundle.media.cargo import Cargo, read_cargo
+from appliance.bundle.media.division import Division, plan_division, told_division
+from appliance.bundle.media.filesystem import make_folder, writing_to
+from appliance.bundle.media.fill import fill_volume, volume_entries
+from appliance.bundle.media.label import volume_folder_name
+from appliance.bundle.media.medium import Medium, examine_medium, measure_room, read_volume_label
+from appliance.bundle.media.plan import Offer, Room
+from appliance.bundle.opening import open_tree
+from appliance.errors import (
+    ApplianceError,
+    LabelInvalid,
+    MediaMissing,
+    MediumOccupied,
+    MediumUnsuitable,
+    PreflightFailed,
+    SpaceExhausted,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.opening import BundleTree
+    from appliance.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The medium somebody shall insert: for which volume, where, and what to write on its shell.
+
+    ``problem`` says why the one that lies there now will not do.
+    """
+
+    number: int
+    count: int
+    size: int
+    target: Path
+    inscription: str
+    problem: ApplianceError | None
+
+
+class Ask(Protocol):
+    """Has somebody change the medium; returns when that was done."""
+
+    def __call__(self, wanted: Wanted) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenVolume:
+    """A volume that is complete: where it lies, its share and what this run wrote of it, in bytes."""
+
+    number: int
+    folder: Path
+    share: int
+    written: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class WrittenMedia:
+    """All volumes of a bundle that are complete after this run."""
+
+    cargo: Cargo
+    count: int
+    volumes: tuple[WrittenVolume, ...]
+
+
+def write_media(
+    bundle: Path,
+    targets: Sequence[Path],
+    *,
+    progress: Progress,
+    root: bytes | None = None,
+    sizes: Sequence[int] = (),
+    like: Path | None = None,
+    only: Sequence[int] = (),
+    ask: Ask | None = None,
+) -> WrittenMedia:
+    """Write a bundle onto the media mounted at ``targets``; never changes the bundle.
+
+    Args:
+        bundle: the bundle's folder.
+        targets: where media are mounted; one that is given again takes another medium later.
+        progress: told of each volume.
+        root: the bytes of a root by which the signatures are judged first; None to judge none.
+        sizes: the most to use of each medium, in bytes; the last holds for all others too.  Targets may
+            then be plain folders.
+        like: a volume of this bundle that says how it was divided.
+        only: the numbers of the volumes to write; all if empty.
+        ask: has somebody insert the next medium; None if nobody is there.
+
+    Raises:
+        BundleUntrusted: the bundle is malformed, damaged, or not signed as the root wants.
+        PreflightFailed: a medium is unsuitable, occupied, full, pulled or missing; the subclass says it.
+        Usage: the arguments contradict each other.
+    """
+    with open_tree(bundle) as tree:
+        cargo = read_cargo(tree, root=root)
+        run = _Run(bundle, tree, cargo, sizes, progress)
+        media = run.examine(targets)
+        division = run.divide(media, like, repeats=ask is not None)
+        there = {medium.label.number for medium in media.values() if medium.label}
+        queue = sorted(_wanted(only, division) - there)
+        fresh = sum(medium.label is None for medium in media.values())
+        if ask is None and len(queue) > fresh:
+            raise MediaMissing(
+                f"no medium for volumes {', '.join(map(str, queue[fresh:]))} of {division.count}",
+                found=f"{len(media)} targets",
+                wanted="a target for each volume, or a terminal to ask for the next medium on",
+                hint="name more targets, write some volumes with --only, or run this in a terminal",
+            )
+        return WrittenMedia(cargo, division.count, tuple(run.write(media, division, queue, ask)))
+
+
+class _Run:
+    """One run over one bundle; media are known by the target they are mounted at."""
+
+    def __init__(
+        self, bundle: Path, tree: BundleTree, cargo: Cargo, sizes: Sequence[int], progress: Progress
+    ) -> None:
+        self._cargo = cargo
+        self._bundle = bundle
+        self._tree = tree
+        self._sizes = sizes
+        self._progress = progress
+
+    def examine(self, targets: Sequence[Path]) -> dict[Path, Medium]:
+        """Look at all targets; each is there once, in the order they were given first."""
+        media = {}
+        for target in dict.fromkeys(target.resolve() for target in targets):
+            media[target] = self._examine(target)
+        devices: dict[int, Path] = {}
+        for target in media:
+            other = devices.setdefault(target.stat().st_dev, target)
+            if other != target and not self._sizes:
+                raise MediumUnsuitable(
+                    f"{other} and {target} are on one medium",
+                    wanted="one volume for each medium",
+                    hint="name each medium once; or give --size to fill plain folders",
+                )
+        numbers: dict[int, Path] = {}
+        for target, medium in media.items():
+            if medium.label and (other := numbers.setdefault(medium.label.number, target)) != target:
+                raise MediumOccupied(
+                    f"{other} and {target} hold the same volume",
+                    found=f"volume {medium.label.number} on both",
+                    hint="keep one of them, and remove the folder on the other yourself",
+                )
+        return media
+
+    def divide(self, media: Mapping[Path, Medium], like: Path | None, *, repeats: bool) -> Division:
+        """As labels say that are there, or by the room there is."""
+        labels = {str(target): medium.label for target, medium in media.items() if medium.label}
+        if like is not None:
+            labels[str(like)] = read_volume_label(like)
+        if told := told_division(self._cargo, labels):
+            return told
+        rooms = [measure_room(target, self._size(turn)) for turn, target in enumerate(media)]
+        if repeats:
+            cluster = rooms[-1].cluster
+            rooms += [Room("a further medium", size, cluster) for size in self._sizes[len(rooms) :]]
+        return plan_division(self._cargo, Offer(tuple(rooms), repeats))
+
+    def write(
+        self, media: Mapping[Path, Medium], division: Division, queue: list[int], ask: Ask | None
+    ) -> Iterator[WrittenVolume]:
+        """Write what the media that are there shall hold, then ask for others while any is wanted.
+
+        ``queue`` are the volumes that are wanted and lie on no medium that is there.
+        """
+        for turn, medium in enumerate(media.values()):
+            if medium.label is not None:
+                yield self._fill(medium, division, medium.label.number)
+            elif queue:
+                self._check_fits(medium, division, queue[0], turn)
+                yield self._fill(medium, division, queue.pop(0))
+            else:
+                self._progress.note(f"{medium.target} is not needed; nothing was written to it")
+        for turn, target in enumerate(cycle(media), len(media)):
+            if not queue or ask is None:
+                return
+            medium, number = self._change(target, division, queue, turn, ask)
+            queue.remove(number)
+            yield self._fill(medium, division, number)
+
+    def _change(
+        self, target: Path, division: Division, queue: Sequence[int], turn: int, ask: Ask
+    ) -> tuple[Medium, int]:
+        """Have the medium at a target changed until one lies there that can be written to."""
+        problem: ApplianceError | None = None
+        number = queue[0]
+        while True:
+            size = division.volume(number).used
+            ask(Wanted(number, division.count, size, target, division.inscription(number), problem))
+            try:
+                medium = self._examine(target)
+                if medium.label is None:
+                    self._check_fits(medium, division, number, turn)
+                    return medium, number
+                if medium.label.volumes == division.shares and medium.label.number in queue:
+                    return medium, medium.label.number
+                problem = MediumOccupied(
+                    f"{target} holds {division.name(medium.label.number)} already",
+                    wanted=division.name(number),
+                )
+            except (PreflightFailed, LabelInvalid) as fault:
+                problem = fault
+
+    def _fill(self, medium: Medium, division: Division, number: int) -> WrittenVolume:
+        volume = division.volume(number)
+        with writing_to(medium.target, division.name(number)):
+            if not medium.folder.is_dir():
+                make_folder(medium.folder)
+            filled = fill_volume(
+                self._tree,
+                self._cargo,
+                volume_entries(self._cargo, volume),
+                label=division.label(number),
+                folder=medium.folder,
+                progress=self._progress,
+            )
+        return WrittenVolume(number, medium.folder, volume.share.size, filled.written, filled.kept)
+
+    def _examine(self, target: Path) -> Medium:
+        manifest = self._cargo.manifest
+        name = volume_folder_name(manifest.product, manifest.version, self._cargo.digest)
+        return examine_medium(target, self._bundle, name, self._cargo.digest, stands_for=bool(self._sizes))
+
+    def _check_fits(self, medium: Medium, division: Division, number: int, turn: int) -> None:
+        """Refuse a fresh medium that has too little room for the volume it shall hold."""
+        room = measure_room(medium.target, self._size(turn))
+        volume = division.volume(number, room)
+        if volume.used > room.size:
+            raise SpaceExhausted(
+                f"{medium.target} is too small for {division.name(number)}",
+                found=f"{room.size:,} bytes free",
+                wanted=f"{volume.used:,} bytes",
+                hint="take a larger medium; nothing was written to this one",
+            )
+
+    def _size(self, turn: int) -> int | None:
+        return self._sizes[min(turn, len(self._sizes) - 1)] if self._sizes else None
+
+
+def _wanted(only: Sequence[int], division: Division) -> set[int]:
+    for number in only:
+        if not 1 <= number <= division.count:
+            raise Usage(f"there is no volume {number}", wanted=f"1 to {division.count}")
+    return set(only or range(1, division.count + 1))

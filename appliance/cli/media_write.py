@@ -1,0 +1,148 @@
+"""``appliance media write``: fill media with a bundle, and prove what lies there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.cli.console import print_error, print_result, progress
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+
+if TYPE_CHECKING:
+    from appliance.bundle.media.write import Wanted, WrittenMedia
+
+
+def write(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="TARGET...", help="Where the media are mounted."),
+    ],
+    *,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root first.")
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
+    ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--size",
+            help="The most to use of a medium; the last repeats. Targets may be folders then.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[int] | None, typer.Option("--only", help="Write only this volume; may be repeated.")
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", metavar="VOLUME", help="Divide as this volume says."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle onto mounted media, one volume on each, and read all of it back.
+
+    The bundle is read once and never changed; each file is compared with its
+    signed digest while it is copied, and again as it lies on the medium. A
+    volume gets its label last: one without is incomplete, and the same
+    command goes on with it, by blocks of 4 MiB.
+
+    With fewer targets than volumes, a terminal is asked for the next medium.
+
+    \b
+    Examples:
+      appliance media write out/demo /mnt/usb --trust root.1.json
+      appliance media write out/demo /mnt/a /mnt/b /mnt/c
+      appliance media write out/demo /mnt/new --like /mnt/a --only 3    # one was lost
+
+    \b
+    Exit codes:
+      2  the arguments contradict each other
+      4  the bundle is malformed, damaged, or not signed as the root wants
+      5  a medium is unsuitable, occupied, full, pulled or missing
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.media.plan import raw_room
+    from appliance.bundle.media.sizes import parse_size
+    from appliance.bundle.media.write import write_media
+    from appliance.bundle.roots import load_root
+    from appliance.errors import Usage
+
+    if fingerprint is not None and trust is None:
+        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
+    written = write_media(
+        bundle,
+        targets,
+        progress=progress(),
+        root=load_root(trust, fingerprint) if trust else None,
+        sizes=[raw_room(text, parse_size(text)).size for text in size or ()],
+        like=like,
+        only=only or (),
+        ask=_ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
+    )
+    print_result(_text(written), _values(written), as_json=as_json)
+
+
+def _ask(wanted: Wanted) -> None:
+    """Have the person at the terminal insert the next medium."""
+    from appliance.bundle.media.sizes import size_text
+
+    if wanted.problem is not None:
+        print_error(wanted.problem, as_json=False)
+    lines = [
+        "",
+        f"Volume {wanted.number} of {wanted.count} comes next: {size_text(wanted.size)}.",
+        f"Unmount the medium at {wanted.target} and take it out; mount the next one there.",
+        f"Write on it: {wanted.inscription}",
+        "Then press Enter. Ctrl-C ends here, and the same command goes on later.",
+    ]
+    typer.echo("\n".join(lines), err=True)
+    if not sys.stdin.readline():
+        raise KeyboardInterrupt
+
+
+def _text(written: WrittenMedia) -> str:
+    from appliance.bundle.media.sizes import size_text
+
+    cargo = written.cargo
+    lines = [f"{cargo.manifest.product} {cargo.manifest.version}, digest {cargo.digest}", _signed(written)]
+    for volume in written.volumes:
+        done = f"{size_text(volume.written)} written" if volume.written else "was complete"
+        kept = f", {size_text(volume.kept)} were there" if volume.written and volume.kept else ""
+        lines.append(f"volume {volume.number} of {written.count}: {volume.folder}: {done}{kept}")
+    lines.append("read back and right; unmount the media before you take them out")
+    return "\n".join(lines)
+
+
+def _signed(written: WrittenMedia) -> str:
+    holders = ", ".join(written.cargo.holders)
+    if not holders:
+        return "NOT SIGNED: nobody can verify these media"
+    if written.cargo.trusted:
+        return f"signed by {holders}: enough, by the root you trust"
+    return f"signed by {holders}: NOT JUDGED; give --trust ROOT to have it judged"
+
+
+def _values(written: WrittenMedia) -> dict[str, object]:
+    cargo = written.cargo
+    return {
+        "digest": cargo.digest,
+        "product": cargo.manifest.product,
+        "version": cargo.manifest.version,
+        "signers": list(cargo.holders),
+        "trusted": cargo.trusted,
+        "count": written.count,
+        "volumes": [
+            {
+                "number": volume.number,
+                "folder": str(volume.folder),
+                "bytes": volume.share,
+                "written": volume.written,
+                "kept": volume.kept,
+            }
+            for volume in written.volumes
+        ],
+    }
