@@ -1,9 +1,12 @@
-"""Copying one artefact from the store into a bundle, hashed and cut on the way.
+"""Copying artefacts from the store into a bundle, hashed and cut on the way.
 
 Each block is copied by the kernel (``copy_file_range``, which shares the blocks on file systems that
 can) and then read back from the *copy*: the digests are of what lies in the bundle.  Where the kernel
 cannot copy, the block is read, hashed and written from one buffer.  Never a hard link: whoever can
 write to the bundle must not be able to change the store.
+
+A ``Copier`` serves one thread.  It hashes what it has copied in threads of its own while it copies on
+(``appliance.bundle.streams``).
 """
 
 from __future__ import annotations
@@ -12,20 +15,22 @@ import errno
 import hashlib
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
-from appliance.bundle.durable import create_file, finish_file
-from appliance.bundle.manifest import ListedFile
+from appliance.bundle.durable import begin_writing_back, create_file, settle_file
 from appliance.bundle.paths import slice_path
+from appliance.bundle.streams import Digests, Streams
 from appliance.errors import DigestMismatch, FileMissing, SettingsInvalid
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import Self
 
+    from appliance.bundle.manifest import ListedFile
     from appliance.progress import Progress
 
 #: What kernels and file systems say when they will not copy between these two files.
@@ -36,69 +41,91 @@ class Stopped(Exception):
     """Another copy failed; this one was ended early."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """Slices (none: the file is whole) and the joined digests of all blocks."""
-
-    slices: tuple[ListedFile, ...]
-    blocks: bytes
-
-
-def copy_artefact(
-    source: Path,
-    target: Path,
-    wanted: ListedFile,
-    *,
-    slice_size: int,
-    progress: Progress,
-    stop: threading.Event,
-) -> Copied:
-    """Copy ``source`` to the new file ``target``, or to its slices if it is longer than ``slice_size``.
+class Copier:
+    """Copies one artefact after another; to be used in a ``with`` statement.
 
     Args:
-        source: a file of the store.
-        target: where the whole file would lie; its folder exists.
-        wanted: digest and size in bytes that the bytes must have.
-        slice_size: bytes; a multiple of the block size.
+        slice_size: bytes; longer files are cut.  A multiple of the block size.
+        buffers: how many blocks of a long file are kept in memory, at least one.
         progress: told of every block.
-        stop: set when the copy shall end early.
-
-    Raises:
-        DigestMismatch: the bytes are not those that were locked.
-        FileMissing: the store lacks the file.
-        SettingsInvalid: the store cannot be read.
-        Stopped: ``stop`` was set.
+        stop: set when a copy shall end early.
     """
-    whole = hashlib.sha256()
-    blocks: list[bytes] = []
-    slices: list[ListedFile] = []
-    sliced = wanted.size > slice_size
-    buffer = memoryview(bytearray(BLOCK_SIZE))
-    with _open(source, wanted) as origin:
-        for start in range(0, max(wanted.size, 1), slice_size):
-            size = min(slice_size, wanted.size - start)
-            path = target.with_name(slice_path(target.name, len(slices))) if sliced else target
-            part = hashlib.sha256() if sliced else whole
-            fd = create_file(path)
-            try:
-                for offset in range(0, size, BLOCK_SIZE):
-                    if stop.is_set():
-                        raise Stopped
-                    block = buffer[: min(BLOCK_SIZE, size - offset)]
-                    _copy_block(origin, fd, start + offset, offset, block)
-                    blocks.append(hashlib.sha256(block).digest())
-                    part.update(block)
-                    if sliced:
-                        whole.update(block)
-                    progress.advance(len(block))
-                finish_file(fd)
-            finally:
-                os.close(fd)
-            if sliced:
-                slices.append(ListedFile(part.hexdigest(), size))
-    if whole.hexdigest() != wanted.sha256:
-        raise _damaged(source, f"sha256 {whole.hexdigest()}", f"sha256 {wanted.sha256}")
-    return Copied(tuple(slices), b"".join(blocks))
+
+    def __init__(self, *, slice_size: int, buffers: int, progress: Progress, stop: threading.Event) -> None:
+        self._slice_size = slice_size
+        self._progress = progress
+        self._stop = stop
+        self._streams = Streams(buffers)
+        self._block = memoryview(bytearray(BLOCK_SIZE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._streams.close()
+
+    def copy(self, source: Path, target: str, wanted: ListedFile) -> Digests:
+        """Copy ``source`` to the new file ``target``, or to its slices if it is long.
+
+        The bytes are not on the disk yet: see ``durable.sync_file_system``.
+
+        Args:
+            source: a file of the store.
+            target: the path where the whole file would lie; its folder exists.
+            wanted: digest and size in bytes that the bytes must have.
+
+        Raises:
+            DigestMismatch: the bytes are not those that were locked.
+            FileMissing: the store lacks the file.
+            SettingsInvalid: the store cannot be read.
+            Stopped: ``stop`` was set.
+        """
+        with _open(source, wanted) as origin:
+            copy = self._copy_long if wanted.size > BLOCK_SIZE else self._copy_short
+            digests = copy(origin, target, wanted.size)
+        if digests.whole != wanted.sha256:
+            raise _damaged(source, f"sha256 {digests.whole}", f"sha256 {wanted.sha256}")
+        return digests
+
+    def _copy_short(self, origin: int, target: str, size: int) -> Digests:
+        """Copy a file of one block, or none: one digest serves as both."""
+        block = self._block[:size]
+        with _create(target) as fd:
+            _copy_block(origin, fd, 0, 0, block)
+        self._progress.advance(size)
+        digest = hashlib.sha256(block)
+        return Digests(digest.hexdigest(), (), digest.digest() if size else b"")
+
+    def _copy_long(self, origin: int, target: str, size: int) -> Digests:
+        sliced = size > self._slice_size
+        self._streams.begin()
+        for number, start in enumerate(range(0, size, self._slice_size)):
+            path = slice_path(target, number) if sliced else target
+            self._copy_slice(origin, start, path, min(self._slice_size, size - start))
+        digests = self._streams.finish()
+        return digests if sliced else replace(digests, slices=())
+
+    def _copy_slice(self, origin: int, start: int, path: str, size: int) -> None:
+        self._streams.begin_slice()
+        with _create(path) as fd:
+            for offset in range(0, size, BLOCK_SIZE):
+                if self._stop.is_set():
+                    raise Stopped
+                block = self._streams.buffer(min(BLOCK_SIZE, size - offset))
+                _copy_block(origin, fd, start + offset, offset, block)
+                begin_writing_back(fd, offset, len(block))
+                self._streams.add(block)
+                self._progress.advance(len(block))
+
+
+@contextmanager
+def _create(path: str) -> Iterator[int]:
+    fd = create_file(path)
+    try:
+        yield fd
+        settle_file(fd)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -12,19 +12,18 @@ import fcntl
 import hashlib
 import os
 import shutil
-import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE
-from appliance.bundle.copying import Copied, Stopped, copy_artefact
+from appliance.bundle.bootstrap import bootstrap_bytes
 from appliance.bundle.draft import draft_manifest
 from appliance.bundle.durable import (
     FILE_MODE,
     FOLDER_MODE,
     free_bytes,
+    sync_file_system,
     sync_folder,
     write_file,
     writing_under,
@@ -39,12 +38,14 @@ from appliance.bundle.manifest import (
 )
 from appliance.bundle.paths import (
     BLOCKS_PATH,
+    BOOTSTRAP_PATH,
     LIST_PATH,
     MANIFEST_PATH,
     REVIEW_PATH,
     TRUST_FOLDER,
     root_path,
 )
+from appliance.bundle.payload import copy_payload
 from appliance.bundle.review import review_bytes
 from appliance.errors import InProgress, SpaceExhausted, Usage
 from appliance.trust.root import parse_root
@@ -53,20 +54,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from appliance.bundle.manifest import PayloadFile
+    from appliance.bundle.payload import Store
     from appliance.definition.lock import Lock
     from appliance.progress import Progress
 
 #: What file systems take for themselves, per file and for everything that is not payload.
 _PER_FILE: Final = 8 << 10
 _BESIDES: Final = 16 << 20
-
-
-class Store(Protocol):
-    """Where the bytes of the artefacts are kept (``appliance.sources.store.Store``)."""
-
-    def path(self, sha256: str) -> Path:
-        """The file with this digest."""
 
 
 class Companion(Protocol):
@@ -119,18 +113,18 @@ def write_bundle(
     """
     if slice_size <= 0 or slice_size % BLOCK_SIZE:
         raise ValueError("slice_size is a multiple of the block size")
-    small = _small_files(root)
+    small = _small_files(root, lock)
     draft = draft_manifest(lock, small, slice_size)
     _check_space(out.parent, draft, companion_bytes)
-    with writing_under(out.parent), _partial(out) as folder:
-        copied = _copy_payload(folder, draft, store, slice_size, progress)
-        manifest = _write_root_files(folder, draft, copied, small)
+    with writing_under(out.parent), _partial(out) as (folder, fd):
+        manifest, blocks = copy_payload(folder, draft, store, slice_size, progress)
+        manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
         for companion in companions:
             manifest = _accompany(folder, manifest, companion, progress)
         _write_list(folder, manifest)
-        for inner, _, _ in os.walk(folder, topdown=False):
+        for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
-            sync_folder(folder.__class__(inner))
+        sync_file_system(fd)
         try:
             folder.rename(out)
         except OSError as fault:
@@ -139,68 +133,22 @@ def write_bundle(
     return out
 
 
-def _small_files(root: bytes | None) -> dict[str, bytes]:
+def _small_files(root: bytes | None, lock: Lock) -> dict[str, bytes]:
     """The root files that are known before anything is copied, by path."""
     small = {REVIEW_PATH: review_bytes()}
+    if any(component.kind == "toolkit" for component in lock.components.values()):
+        small[BOOTSTRAP_PATH] = bootstrap_bytes()
     if root is not None:
         small[root_path(parse_root(root).version)] = root
     return small
 
 
-def _copy_payload(
-    folder: Path, draft: Manifest, store: Store, slice_size: int, progress: Progress
-) -> Mapping[str, Copied]:
-    """Copy every payload file, several at a time; what was learnt of each, by path."""
-    files = sorted(draft.payload(), key=lambda file: (-file.size, file.path))
-    for parent in sorted({(folder / file.path).parent for file in files}):
-        parent.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
-
-    def copy(file: PayloadFile) -> tuple[str, Copied]:
-        result = copy_artefact(
-            store.path(file.sha256),
-            folder / file.path,
-            ListedFile(file.sha256, file.size),
-            slice_size=slice_size,
-            progress=progress,
-            stop=stop,
-        )
-        progress.item(file.path)
-        return file.path, result
-
-    progress.begin("write", len(files), sum(file.size for file in files))
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        try:
-            futures = [pool.submit(copy, file) for file in files]
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            progress.end()
-    faults = [fault for future in futures if not future.cancelled() and (fault := future.exception())]
-    for fault in faults:
-        if not isinstance(fault, Stopped):
-            raise fault
-    return dict(future.result() for future in futures)
-
-
-def _write_root_files(
-    folder: Path, draft: Manifest, copied: Mapping[str, Copied], small: Mapping[str, bytes]
-) -> Manifest:
-    """Write the block index and the other root files; the manifest as far as it is known then."""
-    components = {
-        name: replace(
-            component,
-            files=tuple(replace(file, slices=copied[file.path].slices) for file in component.files),
-        )
-        for name, component in draft.components.items()
-    }
-    contents = {**small, BLOCKS_PATH: b"".join(copied[file.path].blocks for file in draft.payload())}
+def _write_root_files(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
+    """Write these files, by path; the manifest that names them."""
     (folder / TRUST_FOLDER).mkdir()
     for path, data in contents.items():
         write_file(folder / path, data)
-    files = {path: _listed(contents[path]) for path in sorted(contents)}
-    return replace(draft, components=components, files=files)
+    return replace(manifest, files={path: _listed(contents[path]) for path in sorted(contents)})
 
 
 def _accompany(folder: Path, manifest: Manifest, companion: Companion, progress: Progress) -> Manifest:
@@ -242,8 +190,8 @@ def _check_space(parent: Path, draft: Manifest, beside: int) -> None:
 
 
 @contextmanager
-def _partial(out: Path) -> Iterator[Path]:
-    """The empty hidden folder to write to, locked; it is gone afterwards, renamed or removed."""
+def _partial(out: Path) -> Iterator[tuple[Path, int]]:
+    """The empty hidden folder to write to, open and locked; it is gone afterwards, renamed or removed."""
     if out.exists() or out.is_symlink():
         raise _exists(out)
     folder = out.with_name(f".{out.name}.partial")
@@ -261,7 +209,7 @@ def _partial(out: Path) -> Iterator[Path]:
     try:
         for left in folder.iterdir():  # by a build that was killed
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        yield folder
+        yield folder, fd
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(fd)

@@ -16,7 +16,7 @@ import pytest
 
 from appliance.bundle import copying, durable, writer
 from appliance.bundle.blocks import BLOCK_SIZE, split_blocks
-from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.manifest import ListedFile, parse_manifest
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     DigestMismatch,
@@ -253,6 +253,34 @@ def test_an_interrupted_build_leaves_nothing_behind(
     assert left_over(maker) == []
 
 
+def test_a_bundle_gets_its_name_when_all_of_it_is_on_the_disk(
+    maker: BundleMaker, two_of_three: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait comes after the last write and before the name; what fails then leaves nothing."""
+    partial = maker.folder / ".bundle.partial"
+    lay_there = []
+
+    def wait(fd: int) -> None:
+        assert os.path.samestat(os.fstat(fd), partial.stat())
+        lay_there.extend(str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file())
+        assert not (maker.folder / "bundle").exists()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(writer, "sync_file_system", wait)
+    with pytest.raises(OSError, match="Input/output error"):
+        maker.write("bundle", two_of_three)
+    assert left_over(maker) == []
+    monkeypatch.undo()
+    bundle = maker.write("bundle", two_of_three)
+    assert sorted(lay_there) == sorted(str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file())
+
+
+def test_waiting_for_a_file_system_is_real() -> None:
+    """What the kernel answers is not lost: here, that the descriptor is none."""
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable.sync_file_system(-1)
+
+
 def test_what_a_killed_build_left_is_replaced(maker: BundleMaker, two_of_three: Root) -> None:
     partial = maker.folder / ".bundle.partial"
     (partial / "payload/engine").mkdir(parents=True)
@@ -281,15 +309,12 @@ def test_a_failed_copy_ends_the_others(maker: BundleMaker, tmp_path: Path) -> No
     artefact = lock.components["model"].artefacts[0]
     stop = threading.Event()
     stop.set()
-    with pytest.raises(copying.Stopped):
-        copying.copy_artefact(
-            maker.store().path(artefact.sha256),
-            tmp_path / "copy",
-            writer.ListedFile(artefact.sha256, artefact.size),
-            slice_size=1 << 30,
-            progress=Silent(),
-            stop=stop,
-        )
+    wanted = ListedFile(artefact.sha256, artefact.size)
+    with (
+        copying.Copier(slice_size=1 << 30, buffers=1, progress=Silent(), stop=stop) as copier,
+        pytest.raises(copying.Stopped),
+    ):
+        copier.copy(maker.store().path(artefact.sha256), str(tmp_path / "copy"), wanted)
 
 
 WRONG_LOCKS = {
