@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.bundle.media.label import LABEL_PATH, MAX_BYTES, parse_label
+from appliance.bundle.media.label import LABEL_PATH, MAX_BYTES, UNFINISHED_PATH, parse_label
 from appliance.bundle.tree import Tree
 from appliance.errors import BundleUntrusted, FileMissing, FileUnexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.media.label import VolumeLabel
@@ -31,6 +31,7 @@ class Volume:
     label: VolumeLabel | None
     note: str | None = None
     name: str = ""
+    number: int | None = None
 
     def __post_init__(self) -> None:
         self.name = str(self.folder)
@@ -44,6 +45,7 @@ class Volume:
     def call(self, layout: Layout | None, number: int | None) -> None:
         """Name it by its number, where the labels agree on what the numbers mean."""
         if layout and number is not None:
+            self.number = number
             self.name = f"{layout.name(number)} ({self.folder})"
 
     def has(self, path: str) -> bool:
@@ -56,6 +58,11 @@ class Volume:
         except BundleUntrusted:
             return True
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is still being written, or writing it was given up."""
+        return self.has(UNFINISHED_PATH)
+
     @contextmanager
     def named(self) -> Iterator[None]:
         """Let an error say on which volume it was met."""
@@ -65,6 +72,39 @@ class Volume:
             if str(self.folder) not in fault.message:
                 fault.message = f"{self.name}: {fault.message}"
             raise
+
+
+def name_by_contents(
+    volumes: Sequence[Volume], layout: Layout | None, where: Mapping[str, Volume]
+) -> set[int]:
+    """Call each volume what it is by the files on it, whatever its label says.
+
+    Args:
+        volumes: all that were given.
+        layout: which volume holds what, if the labels tell it.
+        where: for each file of a share the volume it was found on.
+
+    Returns:
+        the numbers of the volumes that are here: one file of a share, or else a label, is enough.
+    """
+    if not layout:
+        return set()
+    here: dict[Volume, set[int]] = {volume: set() for volume in volumes}
+    for number, paths in layout.volumes_of(where).items():
+        for path in paths:
+            here[where[path]].add(number)
+    for volume, numbers in here.items():
+        if not numbers and volume.label:
+            numbers.add(volume.label.number)
+        if len(numbers) == 1:
+            [number] = numbers
+            if volume.label and volume.label.number != number:
+                volume.note = (
+                    f"the label in {volume.folder} says {layout.name(volume.label.number)}, "
+                    f"but the files of volume {number} lie there"
+                )
+            volume.call(layout, number)
+    return set().union(*here.values())
 
 
 @contextmanager

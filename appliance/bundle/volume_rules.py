@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing
+from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
 from appliance.bundle.media.layout import listed_numbers
 from appliance.bundle.paths import LIST_PATH, folders_of
 from appliance.bundle.tree import shown
@@ -42,6 +43,22 @@ def refuse_same_folder(volumes: Sequence[Volume]) -> None:
                 "a volume is given twice",
                 found=f"{other.folder} and {volume.folder} are one folder",
                 wanted="the folder of each volume, once",
+            )
+
+
+def refuse_unfinished(volumes: Sequence[Volume]) -> None:
+    """Refuse a volume that was never written to its end.
+
+    Raises:
+        FileMissing: naming it.
+    """
+    for volume in volumes:
+        if volume.unfinished:
+            raise FileMissing(
+                f"the volume in {volume.folder} was not written to its end",
+                found=UNFINISHED_PATH,
+                wanted=LABEL_PATH,
+                hint="run the same `appliance media write` again: it goes on where it stopped",
             )
 
 

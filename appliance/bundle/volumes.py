@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from appliance.bundle.copies import Copy, compare_copies
+from appliance.bundle.fileset import children_of
 from appliance.bundle.media.label import LABEL_PATH, MAX_VOLUMES, SPARE_FOLDER
 from appliance.bundle.media.layout import agreed_layout, is_shared_out
 from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER
-from appliance.bundle.tree import children_of
-from appliance.bundle.volume import Volume, open_volume
+from appliance.bundle.volume import Volume, name_by_contents, open_volume
 from appliance.bundle.volume_rules import (
     COPY_AGAIN,
     common_digest,
@@ -25,6 +25,7 @@ from appliance.bundle.volume_rules import (
     refuse_missing,
     refuse_same_folder,
     refuse_twice,
+    refuse_unfinished,
 )
 from appliance.errors import Usage
 
@@ -55,6 +56,7 @@ class VolumeTree:
         with ExitStack() as stack:
             self._volumes = [stack.enter_context(open_volume(folder)) for folder in folders]
             refuse_same_folder(self._volumes)
+            refuse_unfinished(self._volumes)
             digest = common_digest(self._volumes)
             for volume in self._volumes:
                 volume.believe(digest)
@@ -123,7 +125,7 @@ class VolumeTree:
                     twice.setdefault((other, volume), []).append(path)
             sizes = survey.sizes | sizes
         refuse_twice(twice)
-        given = self._call_by_contents()
+        given = name_by_contents(self._volumes, self._layout, self._where)
         refuse_missing(self._layout, [path for path in files if path not in sizes], given)
         self._compare(everywhere, spares)
         return {path: sizes[path] for path in files}
@@ -158,27 +160,6 @@ class VolumeTree:
         if volume := self._where.get(path):
             return volume
         return next((volume for volume in self._volumes if volume.has(path)), self._volumes[0])
-
-    def _call_by_contents(self) -> set[int]:
-        """Name each volume for what lies on it, whatever its label says; the numbers that are here."""
-        if not self._layout:
-            return set()
-        here: dict[Volume, set[int]] = {volume: set() for volume in self._volumes}
-        for number, paths in self._layout.volumes_of(self._where).items():
-            for path in paths:
-                here[self._where[path]].add(number)
-        for volume, numbers in here.items():
-            if not numbers and volume.label:
-                numbers.add(volume.label.number)
-            if len(numbers) == 1:
-                [number] = numbers
-                if volume.label and volume.label.number != number:
-                    volume.note = (
-                        f"the label in {volume.folder} says {self._layout.name(volume.label.number)}, "
-                        f"but the files of volume {number} lie there"
-                    )
-                volume.call(self._layout, number)
-        return set().union(*here.values())
 
     def _compare(self, everywhere: Sequence[str], spares: Sequence[tuple[Volume, str]]) -> None:
         """Refuse a further copy that differs from the first volume's."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.media.sizes import size_text
 from appliance.bundle.paths import PARITY_FOLDER, PAYLOAD_FOLDER, is_slice
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from appliance.bundle.media.label import VolumeLabel, VolumeShare
 
 _SLICE_SUFFIX: Final = len(".slice-0000")
-_GIGABYTE: Final = 10**9
 _VOLUMES_SHOWN: Final = 10
 
 
@@ -77,7 +77,7 @@ class Layout:
     def _describe(self, number: int) -> str:
         share = self.shares[number - 1]
         files = share.first if share.files == 1 else f"{share.first} to {share.last} ({share.files} files)"
-        return f"volume {number}: {files}, {amount(share.size)}"
+        return f"volume {number}: {files}, {size_text(share.size)}"
 
 
 def agreed_layout(labels: Iterable[VolumeLabel]) -> Layout | None:
@@ -96,8 +96,3 @@ def listed_numbers(numbers: Iterable[int], count: int) -> str:
     ordered = sorted(numbers)
     shown = ", ".join(map(str, ordered[:_VOLUMES_SHOWN])) + (" …" if len(ordered) > _VOLUMES_SHOWN else "")
     return f"volume{'s' if len(ordered) > 1 else ''} {shown} of {count}"
-
-
-def amount(size: int) -> str:
-    """Bytes as people read them on a medium: decimal GB or MB."""
-    return f"{size / _GIGABYTE:,.1f} GB" if size >= _GIGABYTE else f"{size / 10**6:,.1f} MB"

@@ -73,25 +73,32 @@ class BlockReader:
 @contextmanager
 def open_uncached(path: Path) -> Iterator[int]:
     """A descriptor whose reads come from the medium, not from memory."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        direct = _open_direct(path, flags)
-        if direct is not None:
-            os.close(fd)
-            fd = direct
-        yield fd
+        with uncached(fd) as direct:
+            yield direct
     finally:
         os.close(fd)
 
 
-def _open_direct(path: Path, flags: int) -> int | None:
+@contextmanager
+def uncached(fd: int) -> Iterator[int]:
+    """A descriptor of the same file whose reads come from the medium, if it was brought there before."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    direct = _open_direct(fd)
+    try:
+        yield fd if direct is None else direct
+    finally:
+        if direct is not None:
+            os.close(direct)
+
+
+def _open_direct(file: int) -> int | None:
     """The same file past the page cache; None where its file system cannot."""
     try:
-        fd = os.open(path, flags | os.O_DIRECT)
+        fd = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
     except OSError as fault:
-        if fault.errno == errno.EINVAL:
+        if fault.errno in {errno.EINVAL, errno.ENOENT}:
             return None
         raise
     try:

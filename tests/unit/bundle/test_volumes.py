@@ -116,12 +116,21 @@ def test_one_volume_that_is_all(
     assert verified(only).folders == (only,)
 
 
+def test_a_volume_that_was_not_written_to_its_end(
+    three: list[Path], verified: Callable[..., VerifiedBundle]
+) -> None:
+    (three[1] / "volume.json").rename(three[1] / "volume.json.partial")
+    said = refusal(FileMissing, verified, three)
+    assert f"{three[1]} was not written to its end" in said
+    assert "media write" in said
+
+
 def test_a_missing_volume_is_named_with_what_it_holds(
     three: list[Path], verified: Callable[..., VerifiedBundle]
 ) -> None:
     said = refusal(VolumeMissing, verified, [three[0], three[1]])
     assert "volume 3 of 3 is missing" in said
-    assert f"payload/extras/site/notice.txt to {MODEL} (2 files), 0.0 MB" in said
+    assert f"payload/extras/site/notice.txt to {MODEL} (2 files), 4,007 bytes" in said
     said = refusal(VolumeMissing, verified, three[1:2])
     assert "volumes 1, 3 of 3 are missing" in said
     assert "volume 1: payload/engine/engine-1.0-py3-none-any.whl to payload/engine/requirements.txt" in said
@@ -465,7 +474,7 @@ def test_a_layout_describes_what_volumes_hold() -> None:
     )
     assert layout.describe([2, 1]) == (
         "volume 1: payload/m/x.slice-0000 to payload/m/x.slice-0039 (40 files), 31.0 GB; "
-        "volume 2: payload/m/y, 0.0 MB"
+        "volume 2: payload/m/y, 5 bytes"
     )
     assert layout.volumes_of(["payload/m/y", "payload/m/x.slice-0002"]) == {
         1: ["payload/m/x.slice-0002"],
