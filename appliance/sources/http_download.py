@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
 _REDIRECTS: Final = 10
 
-_BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 _FIRST_SERVER_FAULT: Final = 500
 
 
@@ -156,8 +156,8 @@ class HttpDownloader:
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
             return answer
         answer.close()
-        if status in _BUSY or status >= _FIRST_SERVER_FAULT:
-            raise Broken(f"HTTP status {status}", _retry_after(answer.headers.get("Retry-After")))
+        if status in BUSY or status >= _FIRST_SERVER_FAULT:
+            raise Broken(f"HTTP status {status}", retry_after(answer.headers.get("Retry-After")))
         raise HttpRefused(answer)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
@@ -221,7 +221,7 @@ def _fetch_once(station: Station, artefact: Artefact, append: Callable[[Buffered
         raise
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds to wait (RFC 9110, section 10.2.3): a number, or a date."""
     if value is None:
         return None

@@ -31,6 +31,8 @@ UNKNOWN: Final = "not stated"
 _SOURCES: Final = {
     "debian": ("debian_packages", "DebianPackages"),
     "files": ("plain_files", "PlainFiles"),
+    "huggingface": ("huggingface", "HuggingFaceRepository"),
+    "oci": ("oci_images", "OciImages"),
     "python": ("python_wheels", "PythonWheels"),
     "tiny-gguf": ("tiny_model", "TinyModel"),
     "toolkit": ("toolkit", "ToolkitSource"),

@@ -9,6 +9,12 @@ is set, in this order of precedence, by an option of the command, by an environm
       mirror: https://mirror.example/debian            # APPLIANCE_DEBIAN_MIRROR
       security: https://mirror.example/debian-security # APPLIANCE_DEBIAN_SECURITY
       keyring: /usr/share/keyrings/example.gpg         # APPLIANCE_DEBIAN_KEYRING
+    huggingface:
+      endpoint: https://hub.example                    # APPLIANCE_HUGGINGFACE_ENDPOINT, HF_ENDPOINT
+    oci:
+      registry: https://registry.example               # APPLIANCE_OCI_REGISTRY
+
+Tokens and passwords are no settings: they stay where the tools of those registries keep them.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import StringConstraints
 
@@ -36,9 +42,19 @@ if TYPE_CHECKING:
     from appliance.sources.python_indexes import Indexes
 
 # One module of each requirement of the extra "station" (pyproject.toml).
-_STATION_MODULES: Final = ("debian", "gguf", "pypi_simple", "requests", "uv")
+_STATION_MODULES: Final = ("debian", "gguf", "huggingface_hub", "oras", "pypi_simple", "requests", "uv")
+
+# The settings in parts, and the variables that other programs read for the same.
+_PARTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "debian": {},
+    "huggingface": {"endpoint": "HF_ENDPOINT"},
+    "oci": {},
+}
 
 Address = Annotated[str, StringConstraints(pattern=r"^[a-z+]+:[^\s\[\]]+$")]
+# A server as such: no credentials, since settings are read by everybody; no query.
+ServerAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\[\]/?#@]+(?:/[^\s\[\]?#@]+)?$")]
+RegistryAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s\[\]/?#@]+$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\s\[\]]+$")]
 
 
@@ -50,11 +66,25 @@ class DebianSettings(Frozen):
     keyring: AbsolutePath | None = None
 
 
+class HuggingFaceSettings(Frozen):
+    """Where model repositories are, when not where huggingface_hub itself looks."""
+
+    endpoint: ServerAddress | None = None
+
+
+class OciSettings(Frozen):
+    """The registry that images come from; there is none by default."""
+
+    registry: RegistryAddress | None = None
+
+
 class Settings(Frozen):
     """Station settings; everything left out is the station's own configuration."""
 
     store: AbsolutePath | None = None
     debian: DebianSettings = DebianSettings()
+    huggingface: HuggingFaceSettings = HuggingFaceSettings()
+    oci: OciSettings = OciSettings()
 
 
 class Stopped(Exception):
@@ -93,13 +123,16 @@ def read_settings(environment: Mapping[str, str], *, mirror: str | None = None) 
     if path.exists():
         document = read_document(path.read_text(encoding="utf-8"), path, SettingsInvalid)
         settings = validate_document(document, Settings, SettingsInvalid)
-    debian = settings.debian.model_dump()
-    for name in debian:
-        debian[name] = environment.get(f"APPLIANCE_DEBIAN_{name.upper()}") or debian[name]
-    overridden = {
-        "store": environment.get("APPLIANCE_STORE") or settings.store,
-        "debian": {**debian, "mirror": mirror or debian["mirror"]},
-    }
+    overridden: dict[str, Any] = {"store": environment.get("APPLIANCE_STORE") or settings.store}
+    for part, own in _PARTS.items():
+        overridden[part] = {
+            name: environment.get(f"APPLIANCE_{part}_{name}".upper())
+            or environment.get(own.get(name, ""))
+            or value
+            for name, value in getattr(settings, part).model_dump().items()
+        }
+    if mirror:
+        overridden["debian"] = {**overridden["debian"], "mirror": mirror}
     from pydantic import ValidationError
 
     try:
