@@ -1,0 +1,71 @@
+"""On file systems that can, a bundle shares its blocks with the store: built at once, and in no room."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.blocks import BLOCK_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import BundleMaker
+
+pytestmark = pytest.mark.node  # mounting needs root
+
+SIZE = 16 * BLOCK_SIZE + 4321
+
+
+@pytest.fixture(params=["btrfs", "xfs"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A mounted file system of half a gigabyte, in a sparse file."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(512 << 20)
+    subprocess.run([f"mkfs.{request.param}", "-q", image], check=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+        image.unlink()
+
+
+def extents(path: Path) -> list[set[str]]:
+    """The flags of each extent of a file, as FIEMAP gives them."""
+    text = subprocess.run(["filefrag", "-v", path], capture_output=True, text=True, check=True).stdout
+    lines = re.findall(r"^ *\d+: +\d+\.\. *\d+: +\d+\.\. *\d+: +\d+:(.*)$", text, re.MULTILINE)
+    return [set(re.findall(r"[a-z]+", line)) for line in lines]
+
+
+@pytest.mark.parametrize("slice_size", [1 << 30, 4 * BLOCK_SIZE], ids=["whole", "cut"])
+def test_the_payload_shares_its_blocks_with_the_store(
+    slice_size: int, disk: Path, maker_in: Callable[[Path], BundleMaker]
+) -> None:
+    maker = maker_in(disk)
+    data = os.urandom(SIZE)
+    engine = ("python", {"engine-1.0-py3-none-any.whl": b"wheel"})
+    lock = maker.lock({"engine": engine, "model": ("tiny-gguf", {"tiny.gguf": data})})
+    os.sync()
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    bundle = maker.write("bundle", None, lock, slice_size=slice_size)
+    os.sync()
+    taken = free - os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+
+    parts = sorted((bundle / "payload/model").iterdir())
+    assert len(parts) == -(-SIZE // slice_size)
+    flags = [extent for part in parts for extent in extents(part)]
+    assert flags
+    assert all("shared" in extent for extent in flags)
+    assert taken < SIZE / 8
+    # Shared blocks are not one file: what is written to the bundle does not change the store.
+    with parts[0].open("r+b") as file:
+        file.write(b"changed")
+    assert maker.store().path(lock.components["model"].artefacts[0].sha256).read_bytes() == data
