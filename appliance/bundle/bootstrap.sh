@@ -31,11 +31,11 @@ This script came with the bundle, and whoever can forge a bundle can forge this 
 words. Before you run it, type steps 0, 1 and 3 of VERIFY.txt from your own paper, and compare the digest of
 bootstrap.sh with the one in trust/SHA256SUMS:
     grep '  bootstrap\.sh$' trust/SHA256SUMS | sha256sum --check
-Or run a copy of it that you had before: sh my/bootstrap.sh --signers … DIR
+Or run a copy of it that you had before: sh my/bootstrap.sh --signers ... DIR
 It checks the signatures, itself and the toolkit's files. Not the rest: `appliance verify` does that.
 
 Examples:
-  sh /media/usb/demo/bootstrap.sh --signers root.1.allowed_signers --fingerprint 3f1c… --threshold 2
+  sh /media/usb/demo/bootstrap.sh --signers root.1.allowed_signers --fingerprint 3f1c... --threshold 2
   sh /media/usb/demo/bootstrap.sh --unverified --to ~/appliance
 
 Exit codes:
@@ -110,35 +110,45 @@ lacking() {
 # --- the folder to set up: there whole or not at all ------------------------------------------------
 
 make_folder() {
-    while [ "$to" != / ] && [ "${to%/}" != "$to" ]; do to=${to%/}; done
-    case $to in
-        *[[:cntrl:]]* | *[:\"\`\$\\]*)
-            refuse 2 "programs cannot be set up under this name" "found: $(printf '%s' "$to" | cat -v)" \
-                "wanted: a path without : \" \` \$ \\ and control characters"
-            ;;
-    esac
-    if [ -e "$to/.unfinished" ]; then
-        refuse 2 "$to is unfinished" "found: another run that is at work there, or that was cut off" \
-            "do: if none is at work, remove the folder, and run this again: rm -r '$to'"
-    elif [ -e "$to" ] || [ -L "$to" ]; then
-        refuse 2 "$to exists already" "wanted: a new folder" "do: remove it, or name another with --to"
-    fi
+    while [ "${to%/}" != "$to" ]; do to=${to%/}; done
     parent=${to%/*}/
     trap clean_up EXIT
     trap 'interrupted 129' HUP
     trap 'interrupted 130' INT
     trap 'interrupted 141' PIPE
     trap 'interrupted 143' TERM
-    [ -d "$parent" ] || made_parent=yes
-    problem=$({ [ -d "$parent" ] || mkdir -- "$parent"; } 2>&1 && mkdir -- "$to" 2>&1) \
-        || refuse 5 "the folder cannot be made" "found: $problem" \
-            "do: name another with --to, under a folder that exists and is yours: --to ~/appliance"
+    if [ ! -d "$parent" ]; then
+        made_parent=yes
+        problem=$(mkdir -- "$parent" 2>&1) || cannot_make "$problem"
+    fi
+    place=$(cd -- "$parent" && pwd)
+    to=${place%/}/${to##*/}
+    work=$to/.unfinished
+    case $to in
+        *[[:cntrl:]:\"\`\$\\]*)
+            refuse 2 "programs cannot be set up under this name" "found: $(printf '%s' "$to" | cat -v)" \
+                "wanted: a path without : \" \` \$ \\ and control characters"
+            ;;
+    esac
+    if [ -e "$work" ]; then
+        refuse 2 "$to is unfinished" "found: another run that is at work there, or that was cut off" \
+            "do: if none is at work, remove the folder, and run this again: rm -r $(quoted "$to")"
+    elif [ -e "$to" ] || [ -L "$to" ]; then
+        refuse 2 "$to exists already" "wanted: a new folder" "do: remove it, or name another with --to"
+    fi
+    problem=$(mkdir -- "$to" 2>&1) || cannot_make "$problem"
     made_folder=yes
     mkdir -- "$work"
-    printf '#!/bin/sh\n' >"$work/probe" && chmod +x "$work/probe"
+    printf '#!/bin/sh\n' >"$work/probe"
+    chmod +x "$work/probe"
     "$work/probe" 2>/dev/null \
         || refuse 5 "no program may run under $to" "found: a disk mounted noexec" \
             "do: name a folder on another disk with --to"
+}
+
+cannot_make() {
+    refuse 5 "the folder cannot be made" "found: $1" \
+        "do: name another with --to, under a folder that exists and is yours: --to ~/appliance"
 }
 
 interrupted() {
@@ -179,13 +189,14 @@ take_list() {
             bundle=$volume
             # No list of format 1 is longer.
             head -c 67108864 -- "$bundle/trust/SHA256SUMS" >"$work/list" \
-                || refuse 4 "trust/SHA256SUMS cannot be read" "do: use another copy of the bundle"
+                || refuse 5 "trust/SHA256SUMS cannot be copied" \
+                    "do: if the medium cannot be read, use another copy; if the disk is full, another --to"
             return
         fi
     done
     refuse 4 "there is no bundle" "found: no trust/SHA256SUMS in $1" \
         "wanted: the folder that holds manifest.json; this script lies there" \
-        "do: sh bootstrap.sh … DIR"
+        "do: sh bootstrap.sh ... DIR"
 }
 
 check_signatures() {
@@ -223,7 +234,7 @@ find_toolkit() {
     sed -n "s|$program|\\1|p" "$work/list" >"$work/toolkits"
     [ "$(grep -c . "$work/toolkits")" -eq 1 ] \
         || refuse 4 "the list names no toolkit, or more than one" \
-            "wanted: one payload/…/appliance-…-py3-none-any.whl" "do: use a bundle with a toolkit"
+            "wanted: one payload/.../appliance-...-py3-none-any.whl" "do: use a bundle with a toolkit"
     toolkit=$(cat "$work/toolkits")
     grep -q '^[0-9a-f]\{64\}  bootstrap\.sh$' "$work/list" \
         || refuse 4 "the list does not name bootstrap.sh" "do: do not use what nobody signed"
@@ -269,7 +280,7 @@ missing_files() {
         number=$(sed -n 's/.*"number":\([0-9]\{1,3\}\),.*/\1/p' "$volume/volume.json" | head -n 1)
         refuse 4 "$toolkit is not on this volume, or not all of it" \
             "found: volume ${number:-?}, which lacks $lost of the $all files to set up" \
-            "do: run it from another volume, or name several: sh bootstrap.sh … DIR DIR"
+            "do: run it from another volume, or name several: sh bootstrap.sh ... DIR DIR"
     done
     refuse 4 "files of the toolkit are missing" "found: $(tame "$work/missing")" \
         "do: use another copy of the bundle, or mend this one elsewhere: appliance media repair"
@@ -281,8 +292,9 @@ check_python() {
     version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>"$work/said") \
         || refuse 5 "$python does not run" "found: $(tame "$work/said")"
     pythons=$(sed -n "s|.*  $toolkit/requirements-\\(3\\.[0-9]*\\)\\.txt\$|\\1|p" "$work/wanted" \
-        | sort -t . -k 2n | tr '\n' ' ')
-    case "$version/ $pythons" in
+        | sort -t . -k 2n)
+    pythons=$(printf '%s' "$pythons" | tr '\n' ' ')
+    case "$version/ $pythons " in
         *"/ "*"$version "*) ;;
         3.10/*)
             refuse 5 "this system can be a node but not a controller" "found: Python 3.10" \
@@ -307,10 +319,12 @@ set_up() {
     set -- "$work/$toolkit"/pip-*.whl
     # Nobody's pip configuration takes part; what pip unpacks stays on the disk that was measured.
     PIP_CONFIG_FILE=/dev/null TMPDIR=$work "$to/bin/python" -I "$1/pip" --isolated \
-        --disable-pip-version-check --no-cache-dir --no-input --quiet install --no-index --no-deps \
+        --disable-pip-version-check --no-cache-dir --no-input --quiet install --no-index --no-deps --no-compile \
         --require-hashes --find-links "$work/$toolkit" --requirement "$work/$toolkit/requirements-$version.txt" \
         >"$work/said" 2>&1 \
         || refuse 5 "the wheels cannot be installed" "found: $(tame "$work/said")"
+    # On all cores, as pip does not.  What is left out here is compiled at each start.
+    "$to/bin/python" -I -m compileall -q -j 0 "$to/lib" >/dev/null 2>&1 || true
     "$to/bin/appliance" --version >"$work/said" 2>&1 \
         || refuse 5 "the program was set up and does not start" "found: $(tame "$work/said")"
     rm -rf -- "$work"
@@ -346,7 +360,7 @@ main() {
     umask 022
     unset CDPATH
     export LC_ALL=C
-    NEEDED_KIB=204800
+    NEEDED_KIB=163840
     PROGRAM_WHEEL='appliance-[0-9A-Za-z.+_]*-py3-none-any\.whl'
     signers='' fingerprint='' threshold='' unverified='' to=/opt/appliance/toolkit python=python3
     ended='' made_folder='' made_parent=''
@@ -385,7 +399,6 @@ main() {
         shift
         set -- "$@" "$place"
     done
-    work=$to/.unfinished
     make_folder
     check_room
     take_list "$@"
