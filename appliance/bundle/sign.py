@@ -1,30 +1,25 @@
 """Adding one holder's signature to a bundle.
 
-The signature is made by ``ssh-keygen -Y sign``, so the key may be a file, with or without a
-passphrase, in ssh-agent, or on a token; the passphrase is asked for by ssh-keygen on the terminal and
-never seen here.  What comes back is judged by our own code before it is put in its place.
+The signature is one that ``ssh-keygen -Y verify`` accepts; the key may be a file, with or without a
+passphrase, in ssh-agent, or on a token (``appliance.bundle.signing_keys``).  Beside it goes what the
+holder says of the bundle's provenance.  Both are judged as any verifier would judge them before they
+are put in their places.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import replace_file
 from appliance.bundle.media.label import SPARE_FOLDER
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER, signature_path
+from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER, provenance_path, signature_path
+from appliance.bundle.provenance import judge_provenance, make_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_signed, require_file
-from appliance.errors import (
-    PreflightFailed,
-    SignerUnknown,
-    SigningFailed,
-    ThresholdNotMet,
-    ToolMissing,
-    Usage,
-)
+from appliance.bundle.signing_keys import open_key
+from appliance.errors import PreflightFailed, SignerUnknown, ThresholdNotMet, Usage
 from appliance.trust.policy import Signer, decide, judge_signature
 from appliance.trust.root import HOLDER, ROLES, namespace, parse_root
 from appliance.trust.sshsig import parse_signature, verify_signature
@@ -41,7 +36,8 @@ class SignedBundle:
     """What signing did: the new signature, and how far the bundle is by its own root.
 
     ``threshold`` is None and ``signers`` holds only this one if the bundle carries no root.
-    ``spoilt`` says what is wrong with other signatures there: with them the bundle never verifies.
+    ``spoilt`` says what is wrong with what others put there: with it the bundle never verifies.
+    ``provenance`` is where the holder's statement lies, None if there is none.
     """
 
     path: Path
@@ -51,10 +47,16 @@ class SignedBundle:
     signers: tuple[Signer, ...]
     threshold: int | None
     spoilt: tuple[str, ...] = ()
+    provenance: Path | None = None
 
 
 def sign_bundle(
-    folders: Path | Sequence[Path], key: Path, *, role: str = "release", holder: str | None = None
+    folders: Path | Sequence[Path],
+    key: Path,
+    *,
+    role: str = "release",
+    holder: str | None = None,
+    with_provenance: bool = True,
 ) -> SignedBundle:
     """Sign the list of the bundle in ``folders``; a former signature of the same holder is replaced.
 
@@ -66,11 +68,13 @@ def sign_bundle(
         key: a private key file, or a public one whose private half ssh-agent holds.
         role: the role to sign in.
         holder: the holder's name; found in the bundle's root by the key if None.
+        with_provenance: whether to say, too, what the bundle was built from; keys on tokens cannot.
+            A former statement of the same holder is replaced, or removed.
 
     Raises:
         Usage: no such key file or role, or the holder is not known.
-        ToolMissing: there is no ssh-keygen.
-        SigningFailed: ssh-keygen could not sign.
+        ToolMissing: the key is on a token, and there is no ssh-keygen.
+        SigningFailed: the key could not be opened, or would not sign.
         SignerUnknown, SignatureInvalid, KeyRefused: by the bundle's root this key does not count.
         BundleUntrusted: the bundle is incomplete or malformed; it is not signed.
         PreflightFailed, SpaceExhausted: a volume cannot be written to.
@@ -82,20 +86,41 @@ def sign_bundle(
     with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
-        carried = read_contents(tree, signed).root
-    root = parse_root(carried) if carried is not None else None
-    armoured = _ssh_sign(key, signed.listing, namespace(role))
+        contents = read_contents(tree, signed)
+    root = parse_root(contents.root) if contents.root is not None else None
+    opened = open_key(key)
+    armoured = opened.sign(signed.listing, namespace(role))
     signer = _judge(signed.listing, armoured, root, role, holder)
+    statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+    public = parse_signature(armoured).key
+    envelope = make_provenance(opened, public, statement) if with_provenance else None
+
     path = _write_everywhere(tree.folders, signature_path(signer.holder), armoured)
+    beside = _write_everywhere(tree.folders, provenance_path(signer.holder), envelope)
+    provenance = beside if envelope is not None else None
     if root is None:
-        return SignedBundle(path, signed.digest, role, signer, (signer,), None)
+        return SignedBundle(path, signed.digest, role, signer, (signer,), None, provenance=provenance)
     verdict = decide(signed.listing, {**signed.signatures, signer.holder: armoured}, root, role)
-    spoilt = tuple(each.message for each in verdict.refusals if not isinstance(each, ThresholdNotMet))
-    return SignedBundle(path, signed.digest, role, signer, verdict.signers, verdict.threshold, spoilt)
+    # What is wrong with a holder is said once: of a spoilt signature, not of the provenance beside it.
+    passed_over = {signer.holder} | signed.signatures.keys() - {one.holder for one in verdict.signers}
+    others = {name: data for name, data in signed.provenance.items() if name not in passed_over}
+    refusals = [*verdict.refusals, *judge_provenance(others, verdict.signers, root, statement)]
+    return SignedBundle(
+        path,
+        signed.digest,
+        role,
+        signer,
+        verdict.signers,
+        verdict.threshold,
+        spoilt=tuple(each.message for each in refusals if not isinstance(each, ThresholdNotMet)),
+        provenance=provenance,
+    )
 
 
-def _write_everywhere(folders: Sequence[Path], path: str, data: bytes) -> Path:
+def _write_everywhere(folders: Sequence[Path], path: str, data: bytes | None) -> Path:
     """Write a file beside the list into the bundle's folder, or onto all its volumes; the first place.
+
+    None removes it.
 
     Raises:
         PreflightFailed, SpaceExhausted: one of them cannot be written to.  As far as that can be
@@ -115,37 +140,15 @@ def _write_everywhere(folders: Sequence[Path], path: str, data: bytes) -> Path:
             hint="sign a writable copy, and before `appliance media write`",
         )
     for place in places:
-        replace_file(place, data)
+        if data is None:
+            place.unlink(missing_ok=True)
+        else:
+            replace_file(place, data)
     return places[0]
 
 
-def _ssh_sign(key: Path, message: bytes, space: str) -> bytes:
-    if not key.is_file():
-        raise Usage(
-            f"there is no key file {key}", wanted="a private key, or a public one held by ssh-agent"
-        )
-    try:
-        # stderr stays the terminal's: ssh-keygen says there when a token waits to be touched.
-        done = subprocess.run(
-            ["ssh-keygen", "-Y", "sign", "-f", str(key.absolute()), "-n", space],
-            input=message,
-            stdout=subprocess.PIPE,
-            check=False,
-        )
-    except FileNotFoundError as fault:
-        raise ToolMissing("ssh-keygen is not installed", hint="apt install openssh-client") from fault
-    if done.returncode != 0:
-        raise SigningFailed(
-            f"ssh-keygen could not sign with {key}",
-            found=f"exit status {done.returncode}; its own message stands above",
-            wanted="the passphrase, or ssh-agent holding the key (ssh-add -l), or the token at hand",
-            hint="try it: ssh-keygen -Y sign -f KEY -n test < /dev/null",
-        )
-    return done.stdout
-
-
 def _judge(listing: bytes, armoured: bytes, root: Root | None, role: str, holder: str | None) -> Signer:
-    """Check what ssh-keygen returned as any verifier would; returns who signed."""
+    """Check what the key returned as any verifier would; returns who signed."""
     signature = parse_signature(armoured)
     verify_signature(signature, listing, namespace(role))
     key = signature.key

@@ -20,6 +20,7 @@ from appliance.bundle.blocks import split_blocks
 from appliance.bundle.hashing import check_bytes
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
+from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
 from appliance.errors import RootInvalid
 from appliance.trust.policy import decide
@@ -42,6 +43,7 @@ class VerifiedBundle:
 
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
+    ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``).
     ``root_digest`` is the fingerprint of the root it was judged by.  ``folders`` say where it lay,
     ``notes`` what was odd about volumes' labels.
     """
@@ -51,6 +53,7 @@ class VerifiedBundle:
     manifest: Manifest
     files: Mapping[str, ListedFile]
     signers: tuple[Signer, ...]
+    provenance: tuple[str, ...]
     root: Root
     root_digest: str
     role: str
@@ -96,6 +99,9 @@ def verify_bundle(
         verdict.require()
         contents = read_contents(tree, signed)
         _check_carried_root(contents.root, root, trusted)
+        statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+        for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
+            raise refusal
         _check_blocks(tree, contents.manifest)
         check_bytes(tree, contents.files, progress=progress, workers=workers)
     return VerifiedBundle(
@@ -104,6 +110,7 @@ def verify_bundle(
         manifest=contents.manifest,
         files=contents.files,
         signers=verdict.signers,
+        provenance=tuple(sorted(signed.provenance)),
         root=trusted,
         root_digest=hashlib.sha256(root).hexdigest(),
         role=role,

@@ -22,12 +22,17 @@ def sign(
         str | None,
         typer.Option("--holder", help="The key's holder; found in the bundle's root if left out."),
     ] = None,
+    *,
+    no_provenance: Annotated[
+        bool, typer.Option("--no-provenance", help="Do not state what the bundle was built from.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Add one holder's signature to a bundle.
 
-    ssh-keygen makes the signature: it asks for a passphrase on the terminal, and uses ssh-agent
-    or a hardware token where the key is there. Signing again replaces the holder's old signature.
+    The key is a file, whose passphrase is asked for on the terminal, or in ssh-agent, or on a
+    hardware token. Beside the signature goes, as in-toto provenance in DSSE, what the bundle was
+    built from; tokens cannot sign that. Signing again replaces what the holder signed before.
     Sign before `appliance media write`; later, all volumes must be there and writable at once,
     since every one of them carries every signature.
 
@@ -39,13 +44,17 @@ def sign(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.sign import sign_bundle
 
-    done = sign_bundle(folders, key, role=role, holder=holder)
+    done = sign_bundle(folders, key, role=role, holder=holder, with_provenance=not no_provenance)
     names = [signer.holder for signer in done.signers]
     lines = [
         f"signed  {done.path}",
         f"bundle  sha256 {done.digest}",
         f"holder  {done.signer.holder}, {done.signer.fingerprint}, as {done.role}",
     ]
+    if done.provenance:
+        lines.append(f"origin  {done.provenance}")
+    elif not no_provenance:
+        lines.append("origin  not stated: a key on a token cannot sign provenance")
     if done.threshold is not None:
         enough = "enough" if len(names) >= done.threshold else "not enough yet"
         lines.append(f"so far  {len(names)} of {done.threshold} needed ({enough}): {', '.join(names)}")
@@ -54,6 +63,7 @@ def sign(
         "\n".join(lines),
         {
             "path": str(done.path),
+            "provenance": str(done.provenance) if done.provenance else None,
             "digest": done.digest,
             "role": done.role,
             "holder": done.signer.holder,

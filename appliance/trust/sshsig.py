@@ -19,11 +19,11 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from appliance.errors import SignatureInvalid
-from appliance.trust.keys import PublicKey, parse_blob
-from appliance.trust.wire import WireError, WireReader, string
+from appliance.trust.keys import PublicKey, encode_blob, parse_blob
+from appliance.trust.wire import WireError, WireReader, mpint, string
 
 #: No signature of an allowed kind is longer, as a file.
 MAX_BYTES: Final = 8 * 1024
@@ -88,10 +88,7 @@ def verify_signature(signature: Signature, message: bytes, namespace: str) -> No
         raise _invalid(
             "the signature was made for another role", found=ascii(signature.namespace), wanted=namespace
         )
-    digest = hashlib.new(signature.hash_name, message).digest()
-    signed = _MAGIC + b"".join(
-        string(part) for part in (namespace.encode(), b"", signature.hash_name.encode(), digest)
-    )
+    signed = signed_data(message, namespace, signature.hash_name)
     key = signature.key
     if key.application is not None:
         if signature.flags is None or signature.counter is None:
@@ -111,6 +108,27 @@ def verify_signature(signature: Signature, message: bytes, namespace: str) -> No
         raise _invalid(
             "the signature does not verify", found="a signature over other bytes, or a forgery"
         ) from None
+
+
+def signed_data(message: bytes, namespace: str, hash_name: str = "sha512") -> bytes:
+    """What a key signs for ``message`` (PROTOCOL.sshsig, section 4)."""
+    digest = hashlib.new(hash_name, message).digest()
+    return _MAGIC + b"".join(string(part) for part in (namespace.encode(), b"", hash_name.encode(), digest))
+
+
+def signature_file(key: PublicKey, namespace: str, value: bytes, hash_name: str = "sha512") -> bytes:
+    """The ``.sig`` file for a signature by ``key`` over ``signed_data``.
+
+    Args:
+        key: not one on a token.
+        namespace: as in ``signed_data``.
+        value: 64 bytes of Ed25519, or DER of ECDSA.
+        hash_name: as in ``signed_data``.
+    """
+    if not isinstance(key.material, ed25519.Ed25519PublicKey):
+        value = b"".join(string(mpint(number)) for number in decode_dss_signature(value))
+    parts = (key.blob, namespace.encode(), b"", hash_name.encode(), encode_blob(key.algorithm, value))
+    return armour(_MAGIC + _VERSION.to_bytes(4, "big") + b"".join(string(part) for part in parts))
 
 
 def armour(blob: bytes) -> bytes:

@@ -40,6 +40,8 @@ def sign_list(holders: Holders) -> Callable[..., None]:
 
     def sign(bundle: Path, listing: bytes | None = None, role: str = "release") -> None:
         path = bundle / "trust" / "SHA256SUMS"
+        for stated in (bundle / "trust").glob("provenance.*"):
+            stated.unlink()  # of the bundle that this one was made from
         if listing is not None:
             path.write_bytes(listing)
         for name in ("alice", "bob"):
@@ -67,7 +69,7 @@ def sign_files(sign_list: Callable[..., None]) -> Callable[[Path], None]:
         digests = {
             str(path.relative_to(bundle)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in bundle.rglob("*")
-            if path.is_file() and not path.name.startswith("SHA256SUMS")
+            if path.is_file() and not path.name.startswith(("SHA256SUMS", "provenance."))
         }
         sign_list(bundle, listing_bytes(digests))
 

@@ -19,7 +19,8 @@ def test_provenance_is_collected_by_holder_and_belongs_to_the_set(bundle: Path) 
     with Tree(bundle) as tree:
         signed = read_signed(tree)
         read_contents(tree, signed)
-    assert signed.provenance == {"alice": b"{}"}
+    stated = (bundle / "trust/provenance.bob.dsse.json").read_bytes()
+    assert signed.provenance == {"alice": b"{}", "bob": stated}
     assert set(signed.signatures) == {"alice", "bob"}
 
 
@@ -31,6 +32,8 @@ def test_provenance_of_endless_length_is_refused(bundle: Path) -> None:
 
 
 def test_provenance_that_is_a_link_is_refused(bundle: Path) -> None:
-    (bundle / "trust/provenance.alice.dsse.json").symlink_to(bundle / "manifest.json")
+    path = bundle / "trust/provenance.alice.dsse.json"
+    path.unlink()
+    path.symlink_to(bundle / "manifest.json")
     with Tree(bundle) as tree, pytest.raises(FileUnexpected):
         read_signed(tree)

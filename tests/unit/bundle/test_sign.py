@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from appliance.bundle import sign
 from appliance.bundle.sign import sign_bundle
+from appliance.bundle.signing_keys import open_key
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleUntrusted,
@@ -27,11 +30,13 @@ from appliance.errors import (
     Usage,
 )
 from appliance.progress import Silent
+from appliance.trust.keys import encode_blob
 from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from appliance.bundle.signing_keys import SigningKey
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker, Holders
 
@@ -55,6 +60,10 @@ def agent(holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def signatures(bundle: Path) -> list[str]:
     return sorted(path.name for path in (bundle / "trust").iterdir() if path.suffix == ".sig")
+
+
+def provenance(bundle: Path) -> list[str]:
+    return sorted(path.name for path in (bundle / "trust").iterdir() if path.suffix == ".json")[:-1]
 
 
 def test_the_holder_is_found_by_the_key(unsigned: Path, holders: Holders, two_of_three: Root) -> None:
@@ -108,14 +117,14 @@ def test_an_agent_without_the_key(unsigned: Path, agent: Path, holders: Holders)
 
 @pytest.fixture
 def locked_key(holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Alice's key under a passphrase, which ssh-keygen is told through its own askpass program."""
+    """Alice's key under a passphrase, which is answered by an askpass program that counts."""
 
     def lock(answer: str) -> Path:
         key = shutil.copy(holders.key("alice"), tmp_path / "locked")
         command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", str(key)]
         subprocess.run(command, check=True, capture_output=True)
         askpass = tmp_path / "askpass"
-        askpass.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        askpass.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho '{answer}'\n")
         askpass.chmod(0o755)
         monkeypatch.setenv("SSH_ASKPASS", str(askpass))
         monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
@@ -124,8 +133,21 @@ def locked_key(holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return lock
 
 
-def test_signing_with_a_passphrase(unsigned: Path, locked_key: Callable[[str], Path]) -> None:
-    assert sign_bundle(unsigned, locked_key("correct horse")).signer.holder == "alice"
+def test_a_passphrase_is_asked_for_once(unsigned: Path, locked_key: Callable[[str], Path]) -> None:
+    key = locked_key("correct horse")
+    done = sign_bundle(unsigned, key)
+    assert done.signer.holder == "alice"
+    assert done.provenance
+    assert key.with_name("asked").read_text() == "asked\n"
+
+
+def test_nobody_to_ask_for_the_passphrase(
+    unsigned: Path, locked_key: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = locked_key("correct horse")
+    monkeypatch.setenv("SSH_ASKPASS", "/nonexistent")
+    with pytest.raises(SigningFailed, match="nobody could be asked"):
+        sign_bundle(unsigned, key)
 
 
 def test_a_wrong_passphrase(unsigned: Path, locked_key: Callable[[str], Path]) -> None:
@@ -170,12 +192,29 @@ def test_a_file_that_is_no_key(unsigned: Path, tmp_path: Path) -> None:
         sign_bundle(unsigned, tmp_path / "text")
 
 
-def test_without_ssh_keygen(
-    unsigned: Path, holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    """A key on a token that is not plugged in: its public half and the handle beside it."""
+    point = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    blob = encode_blob("sk-ssh-ed25519@openssh.com", point, b"ssh:")
+    public = tmp_path / "token.pub"
+    public.write_text(f"sk-ssh-ed25519@openssh.com {base64.b64encode(blob).decode()} token\n")
+    (tmp_path / "token").write_text("handle\n")
+    (tmp_path / "token").chmod(0o600)
+    return tmp_path / "token"
+
+
+def test_a_token_that_is_not_there(unsigned: Path, token: Path) -> None:
+    with pytest.raises(SigningFailed, match="ssh-keygen could not sign"):
+        sign_bundle(unsigned, token)
+
+
+def test_a_token_without_ssh_keygen(
+    unsigned: Path, token: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(ToolMissing):
-        sign_bundle(unsigned, holders.key("alice"))
+        sign_bundle(unsigned, token)
 
 
 def test_a_bundle_without_root_needs_the_holder_s_name(maker: BundleMaker, holders: Holders) -> None:
@@ -186,21 +225,36 @@ def test_a_bundle_without_root_needs_the_holder_s_name(maker: BundleMaker, holde
     assert (done.threshold, done.path.name) == (None, "SHA256SUMS.alice.sig")
 
 
+class Faulty:
+    """A key that signs something else than it is told: a broken token, or another program in its place."""
+
+    def __init__(self, key: SigningKey, *, list_too: bool) -> None:
+        self._key, self._list_too = key, list_too
+
+    def sign(self, message: bytes, namespace: str) -> bytes:
+        return self._key.sign(message + b"x" if self._list_too else message, namespace)
+
+    def sign_raw(self, data: bytes) -> bytes | None:
+        return self._key.sign_raw(data + b"x")
+
+
+@pytest.mark.parametrize("list_too", [True, False])
 @pytest.mark.parametrize("rootless", [True, False])
-def test_what_ssh_keygen_returns_is_judged_before_it_is_kept(
+def test_what_a_key_returns_is_judged_before_it_is_kept(
+    *,
     rootless: bool,
+    list_too: bool,
     maker: BundleMaker,
     holders: Holders,
     two_of_three: Root,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A broken token, or another program under that name: here a signature over other bytes."""
     bundle = maker.write("bundle", None if rootless else two_of_three)
-    real = sign._ssh_sign
-    monkeypatch.setattr(sign, "_ssh_sign", lambda key, message, space: real(key, message + b"x", space))
+    monkeypatch.setattr(sign, "open_key", lambda key: Faulty(open_key(key), list_too=list_too))
     with pytest.raises(SignatureInvalid):
         sign_bundle(bundle, holders.key("alice"), holder="alice")
     assert signatures(bundle) == []
+    assert provenance(bundle) == []
 
 
 @pytest.mark.parametrize("name", ["", "Alice", "../alice", "a b", "-a", "a" * 64])

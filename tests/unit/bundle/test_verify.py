@@ -74,8 +74,9 @@ def test_what_a_verified_bundle_says(workers: int | None, bundle: Path, two_of_t
         data = (bundle / path).read_bytes()
         assert (file.sha256, file.size) == (hashlib.sha256(data).hexdigest(), len(data))
     on_disk = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
-    signed = {path for path in on_disk if path.startswith("trust/SHA256SUMS")}
-    assert set(found.files) == on_disk - signed
+    beside = {path for path in on_disk if path.startswith(("trust/SHA256SUMS", "trust/provenance."))}
+    assert set(found.files) == on_disk - beside
+    assert found.provenance == ("alice", "bob")
     assert recorder.began == [("verify", len(found.files), found.size)]
     assert recorder.bytes == found.size
     assert sorted(recorder.items) == sorted(found.files)
