@@ -23,7 +23,7 @@ from appliance.bundle.parity.packets import (
     packet_bytes,
     scan_packets,
 )
-from appliance.bundle.parity.program import create_parity, find_par2
+from appliance.bundle.parity.program import Share, create_parity, find_par2
 from appliance.bundle.parity.sets import Member, ParitySet, covered, divide
 from appliance.bundle.paths import PARITY_FOLDER
 from appliance.errors import ParityFailed, SpaceExhausted
@@ -78,7 +78,7 @@ def make_parity(folder: Path, sets: Sequence[ParitySet], progress: Progress) -> 
     try:
         for each in sets:
             work.mkdir()
-            create_parity(program, folder, each, work / "set.par2", _Share(each.size, progress))
+            create_parity(program, folder, each, work / "set.par2", Share(each.size, progress))
             made[each.path] = write_canonical(sorted(work.iterdir()), folder / each.path, each)
             shutil.rmtree(work)
             progress.item(each.path)
@@ -167,16 +167,3 @@ def _check_room(folder: Path, sets: Sequence[ParitySet]) -> None:
             wanted=f"{wanted:,} bytes",
             hint="free some space, or ask for less parity in the definition",
         )
-
-
-class _Share:
-    """Tells progress in bytes of what par2 tells as a fraction that may start again at 0."""
-
-    def __init__(self, size: int, progress: Progress) -> None:
-        self._size, self._progress, self._done = size, progress, 0
-
-    def __call__(self, fraction: float) -> None:
-        now = int(self._size * fraction)
-        if now > self._done:
-            self._progress.advance(now - self._done)
-            self._done = now

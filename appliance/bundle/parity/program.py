@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from appliance.bundle.parity.sets import ParitySet
+    from appliance.progress import Progress
 
     Told = Callable[[float], None]
 
@@ -38,6 +39,19 @@ _READ: Final = 4096
 _MEBIBYTE: Final = 1 << 20
 _LEAST_MEMORY: Final = 64 << 20
 _MOST_MEMORY: Final = 1 << 30
+
+
+class Share:
+    """Tells progress in bytes of what par2 tells as a fraction that starts again at 0."""
+
+    def __init__(self, size: int, progress: Progress) -> None:
+        self._size, self._progress, self._done = size, progress, 0
+
+    def __call__(self, fraction: float) -> None:
+        now = int(self._size * fraction)
+        if now > self._done:
+            self._progress.advance(now - self._done)
+            self._done = now
 
 
 def find_par2() -> str:
@@ -89,7 +103,7 @@ def create_parity(program: str, folder: Path, parity: ParitySet, out: Path, told
 
 
 def repair_files(
-    program: str, folder: Path, description: Path, *, memory: int, told: Told, locks: Sequence[int] = ()
+    program: str, folder: Path, description: Path, *, memory: int, told: Told, lock: int
 ) -> int:
     """Let par2 rebuild what is damaged or missing of a set whose files lie, or are linked, in ``folder``.
 
@@ -99,7 +113,7 @@ def repair_files(
         description: the file with the set's packets.
         memory: bytes of all blocks that have to be rebuilt.
         told: called with the fraction that is done, from 0 to 1.
-        locks: descriptors that the program keeps open, so that a lock lasts as long as it runs.
+        lock: a descriptor that the program keeps open, so that the lock on it lasts as long as it runs.
 
     Returns:
         ``REPAIRED`` or ``NOT_ENOUGH``.
@@ -108,7 +122,7 @@ def repair_files(
         SpaceExhausted, ParityFailed: par2 ended otherwise.
     """
     command = [program, "repair", f"-m{_memory(memory)}", f"-B{folder}", "--", str(description)]
-    status, last = _run(command, folder, told, locks)
+    status, last = _run(command, folder, told, [lock])
     if status == _CRITICAL_LOST:
         return NOT_ENOUGH
     if status not in {REPAIRED, NOT_ENOUGH}:

@@ -176,7 +176,7 @@ def test_an_interrupted_program_ends_with_us(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(creating._Share, "__call__", interrupted)
+    monkeypatch.setattr(program.Share, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_with_parity(maker, "bundle", two_of_three)
     with pytest.raises(ProcessLookupError):

@@ -1,0 +1,181 @@
+"""The folders a person named, open and locked; and which files belong in each of them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from appliance.bundle.locating import find_folder, is_volume
+from appliance.bundle.manifest import ListedFile
+from appliance.bundle.media.label import LABEL_PATH, SPARE_FOLDER, VolumeLabel, label_bytes
+from appliance.bundle.media.layout import Layout, agreed_layout, is_shared_out
+from appliance.bundle.parity.survey import Place, Wanted
+from appliance.bundle.paths import LIST_PATH, MANIFEST_PATH, TRUST_FOLDER
+from appliance.bundle.volume import Volume, open_volume
+from appliance.errors import InProgress, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.parity.copies import SoundCopy
+
+#: Marks the folder of a recovery volume (``appliance.bundle.parity.whole``).
+RECOVERY_LABEL: Final = "recovery.json"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The open folders: bundles and volumes, and recovery volumes, which hold no part of a bundle."""
+
+    volumes: tuple[Volume, ...]
+    recovery: tuple[Volume, ...]
+
+    @property
+    def every(self) -> tuple[Volume, ...]:
+        return self.volumes + self.recovery
+
+
+@contextmanager
+def open_places(given: Sequence[Path]) -> Iterator[Opened]:
+    """Open and lock every folder that was named, or the one it holds.
+
+    Raises:
+        Usage: a folder is none, or is named twice.
+        InProgress: another repair works on one of them.
+    """
+    folders = [_locate(path) for path in given]
+    with ExitStack() as stack:
+        seen: dict[tuple[int, int], Path] = {}
+        for folder in folders:
+            status = _status(folder)
+            identity = status.st_dev, status.st_ino
+            if identity in seen:
+                raise Usage(
+                    "a folder is named twice", found=f"{seen[identity]} and {folder}", wanted="each once"
+                )
+            seen[identity] = folder
+            stack.enter_context(locked(folder))
+        opened = [stack.enter_context(open_volume(folder)) for folder in folders]
+        recovery = tuple(volume for volume in opened if _is_recovery(volume.folder))
+        yield Opened(tuple(volume for volume in opened if volume not in recovery), recovery)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """A descriptor of the folder with a lock that ends with this process and those that inherit it.
+
+    Raises:
+        InProgress: another process holds it.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise InProgress(
+                f"another repair works on {folder}", hint="wait for it, then run the command again"
+            ) from fault
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def name_places(opened: Opened, digest: str, paths: Sequence[str]) -> tuple[list[Place], Layout | None]:
+    """Which part of the bundle each folder holds, and how the labels divide the bundle.
+
+    Args:
+        opened: the folders.
+        digest: the bundle's.
+        paths: the bundle's files.
+    """
+    for volume in opened.volumes:
+        volume.believe(digest)
+    layout = agreed_layout(volume.label for volume in opened.volumes if volume.label)
+    places = []
+    for volume in opened.volumes:
+        number = volume.label.number if volume.label and layout else None
+        whole = not is_volume(volume.folder)
+        if number is None and layout and not whole:
+            number = _number_by_looking(volume, layout, paths)
+        volume.call(layout, number)
+        places.append(Place(volume, number, whole))
+    return places, layout
+
+
+def wanted_at(place: Place, copy: SoundCopy, layout: Layout | None) -> Iterator[Wanted]:
+    """Every file that belongs in a folder."""
+    known = {**copy.contents, **copy.unlisted}
+    listed = dict(copy.files)
+    listed.update({path: _listed(data) for path, data in known.items()})
+    root = [path for path in listed if not is_shared_out(path)]
+    shared = [path for path in listed if is_shared_out(path)]
+    for path in root:
+        yield Wanted(place, path, path, listed[path])
+    if not place.whole:
+        for path in root:
+            if path == MANIFEST_PATH or path.startswith(f"{TRUST_FOLDER}/"):
+                yield Wanted(place, f"{SPARE_FOLDER}/{path}", path, listed[path])
+        if layout and place.number is not None:
+            shared = list(layout.volumes_of(shared).get(place.number, []))
+        else:
+            shared = [path for path in shared if place.volume.has(path)]
+    for path in shared:
+        yield Wanted(place, path, path, listed[path])
+
+
+def label_at(place: Place, copy: SoundCopy, layout: Layout | None) -> bytes | None:
+    """The label that a volume should have; None where there is none, or nobody knows it."""
+    if place.whole or layout is None or place.number is None:
+        return None
+    manifest = copy.manifest
+    return label_bytes(
+        VolumeLabel(copy.digest, manifest.product, manifest.version, place.number, layout.shares)
+    )
+
+
+def wanted_label(place: Place, data: bytes) -> Wanted:
+    """The label as a file that belongs in a volume."""
+    return Wanted(place, LABEL_PATH, LABEL_PATH, _listed(data))
+
+
+def _listed(data: bytes) -> ListedFile:
+    return ListedFile(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _number_by_looking(volume: Volume, layout: Layout, paths: Sequence[str]) -> int | None:
+    """The number of a volume whose label is lost, by the first file of a share that lies there."""
+    here = (path for path in paths if is_shared_out(path) and volume.has(path))
+    return next((layout.volume_of(path) for path in here), None)
+
+
+def _locate(given: Path) -> Path:
+    folder = find_folder(given)
+    if folder == given and not os.path.lexists(given / LIST_PATH) and not _is_recovery(given):
+        try:
+            with os.scandir(given) as entries:
+                inner = [given / each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        except OSError:
+            return given  # whoever opens it says what is wrong with it
+        found = [each for each in inner if _is_recovery(each)]
+        return found[0] if len(found) == 1 else given
+    return folder
+
+
+def _is_recovery(folder: Path) -> bool:
+    return os.path.lexists(folder / RECOVERY_LABEL)
+
+
+def _status(folder: Path) -> os.stat_result:
+    found: str | None = "a file"
+    try:
+        status = folder.stat()
+        if folder.is_dir():
+            return status
+    except OSError as fault:
+        found = fault.strerror
+    raise Usage(f"{folder} is not a folder that can be read", found=found, wanted="a bundle or a volume")
