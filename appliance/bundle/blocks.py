@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 from appliance.errors import BundleMalformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.manifest import Manifest
 
 BLOCK_SIZE: Final = 4 << 20
 DIGEST_SIZE: Final = 32
+_MISTAKE: Final = "obtain the bundle again; its builder made a mistake"
 
 
 def block_count(size: int) -> int:
@@ -42,13 +44,8 @@ def split_blocks(manifest: Manifest, data: bytes) -> Iterator[tuple[str, tuple[b
         BundleMalformed: the size is wrong, or a file of one block has another digest here than
             in the manifest.
     """
-    if len(data) != blocks_size(manifest):
-        raise BundleMalformed(
-            "blocks.bin does not fit the manifest",
-            found=f"{len(data):,} bytes",
-            wanted=f"{blocks_size(manifest):,} bytes",
-            hint="obtain the bundle again; its builder made a mistake",
-        )
+    if len(data) != (wanted := blocks_size(manifest)):
+        raise _unfit(len(data), wanted)
     position = 0
     for file in manifest.payload():
         for path, part in file.parts():
@@ -59,10 +56,43 @@ def split_blocks(manifest: Manifest, data: bytes) -> Iterator[tuple[str, tuple[b
             )
             position += count * DIGEST_SIZE
             if count == 1 and digests[0].hex() != part.sha256:
-                raise BundleMalformed(
-                    f"blocks.bin contradicts the manifest about {path}",
-                    found=digests[0].hex(),
-                    wanted=part.sha256,
-                    hint="obtain the bundle again; its builder made a mistake",
-                )
+                raise _contradicted(path, digests[0], part.sha256)
             yield path, digests
+
+
+def check_blocks(files: ListedFiles, order: Sequence[int], data: bytes) -> None:
+    """Compare ``blocks.bin`` with what was signed, as ``split_blocks`` does, without spelling out paths.
+
+    Args:
+        files: every listed file.
+        order: the numbers of the payload's files in the list, in manifest order.
+        data: the bytes of ``blocks.bin``.
+
+    Raises:
+        BundleMalformed: as ``split_blocks``.
+    """
+    wanted = DIGEST_SIZE * sum(block_count(files.sizes[number]) for number in order)
+    if len(data) != wanted:
+        raise _unfit(len(data), wanted)
+    position = 0
+    for number in order:
+        if 0 < (size := files.sizes[number]) <= BLOCK_SIZE:
+            found, signed = data[position : position + DIGEST_SIZE], files.listing.digest(number)
+            if found.hex() != signed:
+                raise _contradicted(files.listing.paths[number], found, signed)
+        position += DIGEST_SIZE * block_count(size)
+
+
+def _unfit(found: int, wanted: int) -> BundleMalformed:
+    return BundleMalformed(
+        "blocks.bin does not fit the manifest",
+        found=f"{found:,} bytes",
+        wanted=f"{wanted:,} bytes",
+        hint=_MISTAKE,
+    )
+
+
+def _contradicted(path: str, found: bytes, wanted: str) -> BundleMalformed:
+    return BundleMalformed(
+        f"blocks.bin contradicts the manifest about {path}", found=found.hex(), wanted=wanted, hint=_MISTAKE
+    )

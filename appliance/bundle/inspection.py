@@ -14,10 +14,11 @@ from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.bundle.fileset import ListedFiles
+    from appliance.bundle.manifest import Manifest
     from appliance.progress import Progress
     from appliance.trust.root import Root
 
@@ -39,7 +40,7 @@ class Inspection:
     folders: tuple[Path, ...]
     digest: str
     manifest: Manifest
-    files: Mapping[str, ListedFile]
+    files: ListedFiles
     signatures: tuple[SeenSignature, ...]
     root: Root | None
     verified: bool

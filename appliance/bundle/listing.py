@@ -3,12 +3,18 @@ r"""``trust/SHA256SUMS``: the list of every other file, and the only thing that 
 A strict subset of what ``sha256sum --check`` reads: lines ``<64 hex digits>  <path>\n`` in small
 letters, two spaces, sorted by the bytes of the path, each path once, none escaped.  One set of files
 has one spelling, so the SHA-256 of the list identifies the bundle.
+
+A list that was read stays as it is, with the place of each line: 200,000 files are 30 MB, a tenth of
+what they would be as objects.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NoReturn
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NoReturn, overload
 
 from appliance.bundle.paths import (
     BLOCKS_PATH,
@@ -23,11 +29,100 @@ from appliance.bundle.paths import (
 from appliance.errors import BundleMalformed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator
 
 #: Room for about 200,000 files with long names.
 MAX_BYTES: Final = 64 * 1024 * 1024
 _LINE: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,512})")
+_DIGITS: Final = 64
+_BEFORE_PATH: Final = _DIGITS + 2
+_AT_ONCE: Final = 1024  # lines, that are spelled out together
+
+
+class ListedPaths(Sequence[str]):
+    """The paths of a list, sorted; found by bisection."""
+
+    def __init__(self, data: bytes, starts: array[int]) -> None:
+        self._data = data
+        self._starts = starts  # of every line, and the end of the last
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        if isinstance(number, slice):
+            first, end, step = number.indices(len(self))
+            if step != 1 or first >= end:
+                return [self[each] for each in range(first, end, step)]
+            lines = self._data[self._starts[first] : self._starts[end]].decode("ascii")
+            return [line[_BEFORE_PATH:] for line in lines.splitlines()]
+        return self._spelled(range(len(self))[number]).decode("ascii")
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _AT_ONCE):
+            yield from self[first : first + _AT_ONCE]
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and self.find(path.encode()) is not None
+
+    def index(self, path: str, *_: int) -> int:
+        """The number of a path's line.
+
+        Raises:
+            ValueError: it is not listed.
+        """
+        if (number := self.find(path.encode())) is None:
+            raise ValueError(path)
+        return number
+
+    def find(self, path: bytes) -> int | None:
+        """The number of a path's line; None if it is not listed."""
+        number = self.place(path)
+        return number if number < len(self) and self._spelled(number) == path else None
+
+    def place(self, path: bytes) -> int:
+        """How many of the paths sort before this one."""
+        return bisect_left(range(len(self)), path, key=self._spelled)
+
+    def _spelled(self, number: int) -> bytes:
+        return self._data[self._starts[number] + _BEFORE_PATH : self._starts[number + 1] - 1]
+
+
+class Listing(Mapping[str, str]):
+    """A list that was read: SHA-256 (lower-case hex) by path, in the order of the list.
+
+    Args:
+        data: the bytes of the list.
+        starts: where each line begins, and where the last one ends.
+    """
+
+    def __init__(self, data: bytes, starts: array[int]) -> None:
+        self.data = data
+        self.starts = starts
+        self.paths = ListedPaths(data, starts)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.paths
+
+    def __getitem__(self, path: str) -> str:
+        if (number := self.paths.find(path.encode())) is None:
+            raise KeyError(path)
+        return self.digest(number)
+
+    def digest(self, number: int) -> str:
+        """The SHA-256 (hex) on a line."""
+        start = self.starts[number]
+        return self.data[start : start + _DIGITS].decode("ascii")
 
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:
@@ -36,8 +131,8 @@ def listing_bytes(digests: Mapping[str, str]) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-def parse_listing(data: bytes) -> dict[str, str]:
-    """Read a list; returns SHA-256 by path, in the order of the list.
+def parse_listing(data: bytes) -> Listing:
+    """Read a list.
 
     Raises:
         BundleMalformed: not exactly the spelling of this module, a forbidden path, a file that
@@ -47,7 +142,13 @@ def parse_listing(data: bytes) -> dict[str, str]:
         _refuse("is too long", found=f"{len(data):,} bytes", wanted=f"at most {MAX_BYTES:,}")
     if not data.endswith(b"\n"):
         _refuse("does not end with a line feed", found=ascii(data[-20:]))
-    digests: dict[str, str] = {}
+    return Listing(data, _read_common(data) or _read_strictly(data))
+
+
+def _read_strictly(data: bytes) -> array[int]:
+    """Where the lines begin, of a list that keeps every rule; says which one another breaks."""
+    starts = array("I", [0])
+    paths: list[str] = []
     last = b""
     for number, line in enumerate(data[:-1].split(b"\n"), 1):
         match = _LINE.fullmatch(line)
@@ -56,18 +157,89 @@ def parse_listing(data: bytes) -> dict[str, str]:
         if match[2] <= last:
             _refuse(f"line {number} is out of order or repeated", found=ascii(match[2]))
         last = match[2]
-        path = last.decode("ascii")
-        check_path(path)
-        digests[path] = match[1].decode("ascii")
-    check_paths(digests)
-    _check_places(digests)
-    return digests
+        paths.append(last.decode("ascii"))
+        check_path(paths[-1])
+        starts.append(starts[-1] + len(line) + 1)
+    check_paths(paths)
+    _check_places(paths)
+    return starts
 
 
-def _check_places(digests: Mapping[str, str]) -> None:
-    outside = [path for path in digests if not path.startswith(f"{PAYLOAD_FOLDER}/")]
-    if fault := misplaced(outside, required=frozenset({BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH})):
+#: A line whose file has a name without peculiarities: no tilde (FAT's short names), and not one that
+#: begins like a device's.  ``folder`` is looked at apart, once for all files in it.
+_COMMON: Final = re.compile(
+    rb"[0-9a-f]{64}  (?P<folder>[A-Za-z0-9._+~:@=/-]{0,256}/)?"
+    rb"(?!(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm]|[Ll][Pp][Tt]))"
+    rb"[A-Za-z0-9._+:@=][A-Za-z0-9._+:@=-]{0,250}(?<!\.)\n"
+)
+
+
+def _read_common(data: bytes) -> array[int] | None:
+    """Where the lines begin, of a list that keeps every rule and has no peculiar name.
+
+    None if that cannot be told at a glance: then somebody has to look closely.  Two names that differ
+    only in case are found in one pass, because the one with the capital comes first: capitals sort
+    before small letters, in a file as in the folders it lies in.
+    """
+    starts = array("I", [0])
+    capitals: set[bytes] = set()  # small spellings of what has capitals
+    folders: set[bytes] = set()
+    outside: list[str] = []
+    match_line, start, last, here = _COMMON.match, 0, b"", b""
+    while start < len(data):
+        if (match := match_line(data, start)) is None:
+            return None
+        end = match.end()
+        path = data[start + _BEFORE_PATH : end - 1]
+        if path <= last:
+            return None
+        folder = match[1] or b""
+        if folder != here:
+            if folder not in folders and not _enter(folder[:-1], folders, capitals):
+                return None
+            here = folder
+        small = path.lower()
+        if small in capitals:
+            return None
+        if small != path:
+            capitals.add(small)
+        if not path.startswith(b"payload/"):
+            outside.append(path.decode("ascii"))
+        last, start = path, end
+        starts.append(start)
+    listing = Listing(data, starts)
+    if any(listing.paths.find(folder[:-1]) is not None for folder in folders):
+        return None
+    return None if _fault(outside) else starts
+
+
+def _enter(folder: bytes, folders: set[bytes], capitals: set[bytes]) -> bool:
+    """Take a folder and those it lies in as seen; False if one breaks a rule, or differs only in case."""
+    try:
+        check_path(folder.decode("ascii") + "/x")
+    except BundleMalformed:
+        return False
+    parts = folder.split(b"/")
+    for count in range(1, len(parts) + 1):
+        each = b"/".join(parts[:count])
+        if each + b"/" in folders:
+            continue
+        small = each.lower()
+        if small in capitals:
+            return False
+        if small != each:
+            capitals.add(small)
+        folders.add(each + b"/")
+    return True
+
+
+def _check_places(paths: Iterable[str]) -> None:
+    if fault := _fault([path for path in paths if not path.startswith(f"{PAYLOAD_FOLDER}/")]):
         _refuse("does not list the files of format 1", found=fault[0], wanted=fault[1])
+
+
+def _fault(outside: Iterable[str]) -> tuple[str, str] | None:
+    return misplaced(outside, required=frozenset({BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH}))
 
 
 def _refuse(message: str, *, found: str | None = None, wanted: str | None = None) -> NoReturn:

@@ -14,7 +14,7 @@ from appliance.bundle.paths import slice_path
 from appliance.trust.canonical import canonical_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 FORMAT: Final = 1
 #: Files over this many bytes are cut: under FAT's limit and under the 2 GB where scanners stop looking.
@@ -95,7 +95,7 @@ class Component:
     """
 
     kind: str
-    files: tuple[PayloadFile, ...]
+    files: Sequence[PayloadFile]
     packages: tuple[str, ...] = ()
 
 

@@ -44,7 +44,7 @@ from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Room for about 200,000 files.
 MAX_BYTES: Final = 128 * 1024 * 1024
@@ -91,25 +91,36 @@ def read_manifest(data: bytes) -> Manifest:
             wanted="the RFC 8785 spelling, as the builder writes it",
             hint="obtain the bundle again",
         ) from fault
-    top = Record(value, MANIFEST_PATH, BundleMalformed).exactly(_MANIFEST_KEYS, frozenset({"build"}))
+    top = Record(value, MANIFEST_PATH, BundleMalformed)
+    manifest = manifest_of(top, _files)
+    _check_paths(manifest)
+    _check_served(top, manifest)
+    return manifest
+
+
+def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadFile]]) -> Manifest:
+    """The manifest with these values, each checked by itself.
+
+    Args:
+        top: the whole file.
+        files_of: reads the files of a component, of which the folder's path is given.
+    """
+    top.exactly(_MANIFEST_KEYS, frozenset({"build"}))
     if top.number("format") != FORMAT:
         top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
     if top.items("requires"):
         top.refuse("requires another bundle; this version installs whole bundles only", wanted="[]")
-    manifest = Manifest(
+    return Manifest(
         product=top.text("product", _NAME),
         version=top.text("version", _VERSION),
         sequence=top.number("sequence"),
         created=_time(top),
         target=_target(top.record("target")),
         inference=_inference(top.record("inference")),
-        components=_components(top.record("components")),
+        components=_components(top.record("components"), files_of),
         files=_root_files(top),
         build=_build(top.record("build")) if top.has("build") else None,
     )
-    _check_paths(manifest)
-    _check_served(top, manifest)
-    return manifest
 
 
 def _time(top: Record) -> str:
@@ -150,19 +161,25 @@ def _inference(record: Record) -> Inference:
     )
 
 
-def _components(record: Record) -> Mapping[str, Component]:
+def _components(
+    record: Record, files_of: Callable[[Record, str], Sequence[PayloadFile]]
+) -> Mapping[str, Component]:
     components: dict[str, Component] = {}
     for name in record.names():
         if not _NAME.fullmatch(name):
             record.refuse("a component's name is misspelled", found=name, wanted=_NAME.pattern)
         part = record.record(name).exactly(frozenset({"kind", "files"}), frozenset({"packages"}))
-        files = tuple(_payload_file(file, f"{PAYLOAD_FOLDER}/{name}/") for file in part.records("files"))
-        paths = [file.path for file in files]
-        if any(one >= other for one, other in pairwise(paths)):
-            part.refuse("files are not sorted by path, each once")
+        files = files_of(part, f"{PAYLOAD_FOLDER}/{name}/")
         packages = _packages(part) if part.has("packages") else ()
         components[name] = Component(part.text("kind", _NAME), files, packages)
     return components
+
+
+def _files(component: Record, folder: str) -> tuple[PayloadFile, ...]:
+    files = tuple(payload_file(file, folder) for file in component.records("files"))
+    if any(one.path >= other.path for one, other in pairwise(files)):
+        component.refuse("files are not sorted by path, each once")
+    return files
 
 
 def _packages(component: Record) -> tuple[str, ...]:
@@ -179,7 +196,8 @@ def _misspelled(component: Record, value: object) -> NoReturn:
     component.refuse("a package's name is misspelled", found=str(value), wanted=_PACKAGE.pattern)
 
 
-def _payload_file(record: Record, folder: str) -> PayloadFile:
+def payload_file(record: Record, folder: str) -> PayloadFile:
+    """The file that a record of the component in ``folder`` describes."""
     record.exactly(_FILE_KEYS, frozenset({"slices"}))
     path = record.text("path")
     check_path(path)

@@ -7,10 +7,14 @@ wrote it is for ``appliance.bundle.verify`` to judge.
 from __future__ import annotations
 
 import hashlib
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Final, overload
 
-from appliance.bundle import listing, manifest_reader
+from appliance.bundle import large_manifest, listing, manifest_reader
+from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.manifest import ListedFile, Manifest, parse_manifest
 from appliance.bundle.paths import (
     LIST_PATH,
@@ -23,17 +27,21 @@ from appliance.bundle.paths import (
     signature_holder,
     signature_path,
 )
+from appliance.bundle.pieces import read_pieces
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing
 from appliance.trust import root as roots
 from appliance.trust import sshsig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from appliance.bundle.listing import Listing
     from appliance.bundle.opening import BundleTree
 
 #: A signature and a provenance for each key that a root can have, the list and a root beside them.
 _MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
+#: A manifest of more bytes is read in pieces, and kept compressed.
+LARGE: Final = 8 << 20
 #: A provenance names a handful of files by digest; a real one has a few thousand bytes.
 MAX_PROVENANCE_BYTES: Final = 1 << 20
 
@@ -57,10 +65,14 @@ class Signed:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the bundle holds: the manifest, and every listed file by path."""
+    """What the bundle holds: the manifest, and every listed file by path.
+
+    ``order``: the numbers in the list of the payload's files as they lie there, in manifest order.
+    """
 
     manifest: Manifest
-    files: Mapping[str, ListedFile]
+    files: ListedFiles
+    order: Sequence[int]
     root: bytes | None
 
 
@@ -95,26 +107,78 @@ def read_contents(tree: BundleTree, signed: Signed) -> Contents:
         FileMissing, FileUnexpected: other files lie in the folder than the list names.
         DigestMismatch: manifest or root differ from the list, or a file has another size than signed.
     """
-    digests = listing.parse_listing(signed.listing)
+    listed = listing.parse_listing(signed.listing)
     beside = [*map(signature_path, signed.signatures), *map(provenance_path, signed.provenance)]
-    sizes = tree.check_set([*digests, LIST_PATH, *beside])
-    data = read_listed(tree, MANIFEST_PATH, digests[MANIFEST_PATH], limit=manifest_reader.MAX_BYTES)
-    manifest = parse_manifest(data)
-    files = {**manifest.listed(), MANIFEST_PATH: ListedFile(digests[MANIFEST_PATH], len(data))}
-    _compare(files, digests)
-    if wrong := [path for path, file in files.items() if sizes[path] != file.size]:
+    found = tree.check_set(_Together(listed.paths, (LIST_PATH, *beside)))
+    sizes = array("q", islice(found.values(), len(listed)))
+    del found
+    manifest, files, order = _read_manifest(tree, listed, sizes[listed.paths.index(MANIFEST_PATH)])
+    if files.sizes != sizes:
+        wrong = [number for number, size in enumerate(files.sizes) if size != sizes[number]]
         first = wrong[0]
         raise DigestMismatch(
-            f"{len(wrong)} files have another size than was signed, the first is {first}",
+            f"{len(wrong)} files have another size than was signed, the first is {listed.paths[first]}",
             found=f"{sizes[first]:,} bytes",
-            wanted=f"{files[first].size:,} bytes",
-            hint="copy these files again from their medium: " + ", ".join(wrong[:10]),
+            wanted=f"{files.sizes[first]:,} bytes",
+            hint="copy these files again from their medium: "
+            + ", ".join(listed.paths[number] for number in wrong[:10]),
         )
-    carried = next((path for path in digests if root_version(path) is not None), None)
-    root = read_listed(tree, carried, digests[carried], limit=roots.MAX_BYTES) if carried else None
+    carried = next((path for path in manifest.files if root_version(path) is not None), None)
+    root = read_listed(tree, carried, listed[carried], limit=roots.MAX_BYTES) if carried else None
     if root is not None and root_path(roots.parse_root(root).version) != carried:
         raise BundleMalformed(f"{carried} is a root of another version than its name says")
-    return Contents(manifest, files, root)
+    return Contents(manifest, files, order, root)
+
+
+class _Together(Sequence[str]):
+    """The listed paths, and those that lie beside the list."""
+
+    def __init__(self, listed: Sequence[str], beside: Sequence[str]) -> None:
+        self._listed, self._beside = listed, beside
+
+    def __len__(self) -> int:
+        return len(self._listed) + len(self._beside)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._listed, self._beside)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[str]: ...
+    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
+        if isinstance(number, slice):
+            first, end, step = number.indices(len(self))
+            if step == 1 and end <= len(self._listed):
+                return self._listed[first:end]
+            return [self[each] for each in range(first, end, step)]
+        number = range(len(self))[number]
+        return (
+            self._listed[number] if number < len(self._listed) else self._beside[number - len(self._listed)]
+        )
+
+
+def _read_manifest(
+    tree: BundleTree, listed: Listing, size: int
+) -> tuple[Manifest, ListedFiles, Sequence[int]]:
+    """The manifest, which says the same as the list; the payload's numbers in the list, in its order."""
+    if size > LARGE:
+        with tree.open(MANIFEST_PATH) as fd:
+            pieces = read_pieces(
+                fd, MANIFEST_PATH, mark=large_manifest.MARK, limit=manifest_reader.MAX_BYTES
+            )
+        _require(MANIFEST_PATH, pieces.sha256, listed[MANIFEST_PATH])
+        if large := large_manifest.read_large(pieces, listed):
+            return large.manifest, ListedFiles(listed, large.sizes), large.order
+        data = pieces.join()
+    else:
+        data = read_listed(tree, MANIFEST_PATH, listed[MANIFEST_PATH], limit=manifest_reader.MAX_BYTES)
+    manifest = parse_manifest(data)
+    files = {**manifest.listed(), MANIFEST_PATH: ListedFile(listed[MANIFEST_PATH], len(data))}
+    _compare(files, listed)
+    paths = (path for file in manifest.payload() for path, _ in file.parts())
+    order = array("I", map(listed.paths.index, paths))
+    return manifest, ListedFiles(listed, array("q", (files[path].size for path in listed))), order
 
 
 def read_listed(tree: BundleTree, path: str, sha256: str, *, limit: int) -> bytes:
@@ -125,15 +189,18 @@ def read_listed(tree: BundleTree, path: str, sha256: str, *, limit: int) -> byte
         BundleMalformed, FileMissing, FileUnexpected: as ``BundleTree.read``.
     """
     data = tree.read(path, limit=limit)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    _require(path, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
+def _require(path: str, found: str, wanted: str) -> None:
+    if found != wanted:
         raise DigestMismatch(
             f"{path} is not what was signed",
             found=f"sha256 {found}",
-            wanted=f"sha256 {sha256}",
+            wanted=f"sha256 {wanted}",
             hint="copy the bundle again from its medium",
         )
-    return data
 
 
 def _compare(files: Mapping[str, ListedFile], digests: Mapping[str, str]) -> None:

@@ -16,12 +16,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from array import array
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
-from appliance.bundle.paths import folders_of
+from appliance.bundle.fileset import A_FOLDER, Children, Sizes, children_of
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 # O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+#: Bits of a mode that are not judged.
+_PERMISSIONS: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 NAMES_SHOWN: Final = 10
 
 _KINDS: Final = {
@@ -110,28 +113,40 @@ class Tree:
             FileUnexpected: a file, folder, link, device … that is not wanted.
             FileMissing: a wanted file is not there.
         """
-        sizes = self.survey(children_of(files)).sizes
-        if missing := [path for path in files if path not in sizes]:
+        wanted = children_of(files)
+        sizes = array("q", [-1]) * len(wanted.files)
+        self._walk(wanted, sizes.__setitem__)
+        if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
                 f"{len(missing)} listed files are missing in {self.folder}",
                 found=shown(missing),
                 hint="copy the bundle again from its medium",
             )
-        return sizes
+        return Sizes(wanted.files, sizes)
 
-    def survey(self, wanted: Mapping[str, Mapping[str, bool]]) -> Survey:
+    def survey(self, wanted: Children) -> Survey:
         """What lies in the folder of all that may.
 
         Args:
-            wanted: by folder the names that may be there, as ``children_of`` gives them.
+            wanted: the files that may be there.
 
         Raises:
             FileUnexpected: a file, folder, link, device … that may not.
         """
-        found = Survey({}, [])
+        sizes: dict[str, int] = {}
+
+        def keep(number: int, size: int) -> None:
+            sizes[wanted.files[number]] = size
+
+        return Survey(sizes, self._walk(wanted, keep))
+
+    def _walk(self, wanted: Children, keep: Callable[[int, int], None]) -> list[str]:
+        """Look at every folder; ``keep`` hears number and size of each file.  Returns the folders."""
+        folders: list[str] = []
         strange: list[str] = []
         for folder in sorted(wanted):
-            self._check_folder(folder, wanted[folder], found, strange)
+            if self._check_folder(folder, wanted[folder], keep, strange):
+                folders.append(folder)
             if len(strange) > NAMES_SHOWN:
                 break  # a hostile folder may hold millions of names
         if strange:
@@ -141,7 +156,7 @@ class Tree:
                 wanted="only what trust/SHA256SUMS lists, and its signatures",
                 hint="find out who put it there; obtain the bundle again",
             )
-        return found
+        return folders
 
     def place(self, path: str) -> str:
         """How a file of the bundle is called in messages: by its path alone, in a single folder."""
@@ -222,30 +237,32 @@ class Tree:
         return fd
 
     def _check_folder(
-        self, folder: str, wanted: Mapping[str, bool], survey: Survey, strange: list[str]
-    ) -> None:
-        """Compare one folder with what belongs in it; adds to ``survey`` and ``strange``."""
+        self, folder: str, wanted: Mapping[str, int], keep: Callable[[int, int], None], strange: list[str]
+    ) -> bool:
+        """Compare one folder with what belongs in it, adding to ``strange``; False if it is not there."""
         prefix = f"{folder}/" if folder else ""
         try:
             with self._folder(folder) as fd, os.scandir(fd) as entries:
-                survey.folders.append(folder)
                 for entry in entries:
-                    path = prefix + entry.name
-                    if entry.name not in wanted:
-                        strange.append(path)
+                    number = wanted.get(entry.name)
+                    if number is None:
+                        strange.append(prefix + entry.name)
                         if len(strange) > NAMES_SHOWN:
-                            return
+                            return True
                         continue
-                    found = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
-                    if not wanted[entry.name]:
-                        refuse_special(path, found)
-                        survey.sizes[path] = found.st_size
-                    elif not stat.S_ISDIR(found.st_mode):
-                        raise _unexpected(path, _kind(found), wanted="a folder")
+                    found = entry.stat(follow_symlinks=False)
+                    if number == A_FOLDER:
+                        if not stat.S_ISDIR(found.st_mode):
+                            raise _unexpected(prefix + entry.name, _kind(found), wanted="a folder")
+                    elif found.st_mode & ~_PERMISSIONS != stat.S_IFREG or found.st_nlink != 1:
+                        refuse_special(prefix + entry.name, found)
+                    else:
+                        keep(number, found.st_size)
         except FileMissing:
-            pass  # the caller reports its files, each by name
+            return False  # the caller reports its files, each by name
         except OSError as fault:
             raise unreadable(folder or ".", fault) from fault
+        return True
 
 
 class FolderCursor:
@@ -294,19 +311,6 @@ def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
         os.close(fd)
         raise
     return fd, found
-
-
-def children_of(files: Collection[str]) -> dict[str, dict[str, bool]]:
-    """For each folder ("" is the bundle's) the names that belong in it: True for a folder."""
-    children: dict[str, dict[str, bool]] = {"": {}}
-    for path in files:
-        parent = ""
-        for folder in folders_of(path):
-            children[parent][folder.rpartition("/")[2]] = True
-            children.setdefault(folder, {})
-            parent = folder
-        children[parent][path.rpartition("/")[2]] = False
-    return children
 
 
 def refuse_special(path: str, found: os.stat_result) -> None:

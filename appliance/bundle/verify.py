@@ -16,7 +16,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.bundle.blocks import split_blocks
+from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
@@ -27,11 +27,13 @@ from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.bundle.fileset import ListedFiles
+    from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
+    from appliance.bundle.reader import Contents
     from appliance.progress import Progress
     from appliance.trust.policy import Signer
     from appliance.trust.root import Root
@@ -51,7 +53,7 @@ class VerifiedBundle:
     folders: tuple[Path, ...]
     digest: str
     manifest: Manifest
-    files: Mapping[str, ListedFile]
+    files: ListedFiles
     signers: tuple[Signer, ...]
     provenance: tuple[str, ...]
     root: Root
@@ -67,7 +69,7 @@ class VerifiedBundle:
     @property
     def size(self) -> int:
         """Bytes of all listed files."""
-        return sum(file.size for file in self.files.values())
+        return self.files.size
 
 
 def verify_bundle(
@@ -102,7 +104,7 @@ def verify_bundle(
         statement = statement_bytes(signed.digest, contents.manifest, contents.files)
         for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
             raise refusal
-        _check_blocks(tree, contents.manifest)
+        _check_blocks(tree, contents)
         check_bytes(tree, contents.files, progress=progress, workers=workers)
     return VerifiedBundle(
         folders=tree.folders,
@@ -118,12 +120,11 @@ def verify_bundle(
     )
 
 
-def _check_blocks(tree: BundleTree, manifest: Manifest) -> None:
-    data = read_listed(
-        tree, BLOCKS_PATH, manifest.files[BLOCKS_PATH].sha256, limit=manifest.files[BLOCKS_PATH].size
+def _check_blocks(tree: BundleTree, contents: Contents) -> None:
+    listed = contents.files[BLOCKS_PATH]
+    check_blocks(
+        contents.files, contents.order, read_listed(tree, BLOCKS_PATH, listed.sha256, limit=listed.size)
     )
-    for _ in split_blocks(manifest, data):
-        pass  # each step checks one file
 
 
 def _check_carried_root(carried: bytes | None, root: bytes, trusted: Root) -> None:
