@@ -91,7 +91,15 @@ class HttpDownloader:
         if certificates:
             self.session.verify = certificates
 
-    def append(self, url: str, partial: BufferedRandom, *, name: str, size: int | None = None) -> None:
+    def append(
+        self,
+        url: str,
+        partial: BufferedRandom,
+        *,
+        name: str,
+        size: int | None = None,
+        accept: str = "*/*",
+    ) -> None:
         """Append what is missing of ``url`` to ``partial``; ``size`` is the whole file's, if it is known.
 
         Raises:
@@ -103,7 +111,7 @@ class HttpDownloader:
         patience = Patience(self._station)
         while not transfer.complete:
             try:
-                with self._ask(url, transfer.request_headers()) as answer:
+                with self._ask(url, {"Accept": accept, **transfer.request_headers()}) as answer:
                     transfer.take(answer)
                 return
             except Broken as fault:
