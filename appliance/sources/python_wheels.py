@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.kinds import UNKNOWN, Source, by_path
-from appliance.sources.python_resolver import Wheel, resolve_wheels
+from appliance.sources.python_resolver import Platform, Wheel, resolve_wheels
 from appliance.sources.together import together
 from appliance.sources.wheel_metadata import licence
 
@@ -29,7 +29,7 @@ class PythonWheels(Source):
     def resolve(self, spec: Python, where: Where) -> list[Artefact]:
         """The wheels that ``spec.requirements`` need on the target; errors as of ``resolve_wheels``."""
         try:
-            return self.closure(spec.requirements)
+            return self.closure(spec.requirements, Platform.of(self.target))
         except PackageMissing as fault:
             fault.where = where(("requirements",))
             raise
@@ -37,30 +37,34 @@ class PythonWheels(Source):
     def fetch(self, artefacts: Sequence[Artefact]) -> None:
         """Bring the locked wheels into the store, several at a time; then write the requirements again."""
         absent = self.missing(artefacts)
-        self._fetch_wheels([artefact for artefact in absent if artefact.origin["kind"] == "python"])
+        self.fetch_wheels([artefact for artefact in absent if artefact.origin["kind"] == "python"])
         for artefact in absent:
             if artefact.path == REQUIREMENTS:
                 self.keep_again(artefact, requirements(artefacts))
 
     def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """With the licences the wheels state, and ``requirements.txt``."""
-        store = self.station.store
-        described = [
-            wheel.model_copy(update={"licence": licence(store.path(wheel.sha256)) or UNKNOWN})
-            for wheel in artefacts
-        ]
+        described = self.with_licences(artefacts)
         listed = self.keep(REQUIREMENTS, requirements(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, listed])
 
-    def closure(self, demanded: Sequence[str]) -> list[Artefact]:
+    def with_licences(self, wheels: Sequence[Artefact]) -> list[Artefact]:
+        """The same wheels, which are in the store, with the licences they state."""
+        store = self.station.store
+        return [
+            wheel.model_copy(update={"licence": licence(store.path(wheel.sha256)) or UNKNOWN})
+            for wheel in wheels
+        ]
+
+    def closure(self, demanded: Sequence[str], platform: Platform) -> list[Artefact]:
         """The wheels of a resolution.  Those on whose size the index is silent are fetched for it."""
-        resolved = resolve_wheels(demanded, self.target, self.station.indexes)
+        resolved = resolve_wheels(demanded, platform, self.station.indexes)
         return [self._pin(wheel) for wheel in resolved]
 
     def _pin(self, wheel: Wheel) -> Artefact:
-        size, sha256 = wheel.size, wheel.sha256
+        size, sha256, published = wheel.size, wheel.sha256, True
         if size is None or sha256 is None:
-            sha256, size = self._measure(wheel)
+            sha256, size, published = self._measure(wheel)
         return Artefact(
             path=wheel.file,
             name=wheel.project,
@@ -68,16 +72,24 @@ class PythonWheels(Source):
             size=size,
             sha256=sha256,
             licence=UNKNOWN,
-            origin={"kind": "python", "project": wheel.project},
+            origin={
+                "kind": "python",
+                "project": wheel.project,
+                **({"upstream": "sha256"} if published else {}),
+            },
         )
 
-    def _measure(self, wheel: Wheel) -> tuple[str, int]:
-        """SHA-256 and size in bytes of a wheel, which is in the store afterwards."""
+    def _measure(self, wheel: Wheel) -> tuple[str, int, bool]:
+        """SHA-256, size in bytes, and whether the index itself says the digest (uv's may be its own).
+
+        The wheel is in the store afterwards.
+        """
         from appliance.sources.python_download import WheelFetcher
 
+        fetcher = WheelFetcher(self.station)
         with self.station.store.scratch() as scratch:
             with scratch.open("w+b") as file:
-                WheelFetcher(self.station).download(wheel.url, file)
+                fetcher.download(wheel.url, file, name=wheel.file)
             sha256, size = self.station.store.add_file(scratch)
         if wheel.sha256 not in {None, sha256}:
             raise DigestMismatch(
@@ -85,9 +97,9 @@ class PythonWheels(Source):
                 found=f"sha256 {sha256}",
                 wanted=f"sha256 {wheel.sha256}",
             )
-        return sha256, size
+        return sha256, size, sha256 in fetcher.published(wheel.project, wheel.file)
 
-    def _fetch_wheels(self, absent: Sequence[Artefact]) -> None:
+    def fetch_wheels(self, absent: Sequence[Artefact]) -> None:
         """Fetch several at a time; the first that fails ends the others."""
         if not absent:
             return

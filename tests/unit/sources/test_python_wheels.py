@@ -63,7 +63,7 @@ def test_a_closure_with_sizes_digests_licences_and_requirements(index: Index, so
         dep.stat().st_size,
         digest,
     )
-    assert wheel.origin == {"kind": "python", "project": "dep"}
+    assert wheel.origin == {"kind": "python", "project": "dep", "upstream": "sha256"}
     assert (app.licence, wheel.licence) == ("Apache-2.0 OR MIT", "BSD License")
     text = source.station.store.path(listed.sha256).read_text()
     assert text == f"app==1.0 --hash=sha256:{app.sha256}\ndep==2.0 --hash=sha256:{digest}\n"
@@ -169,6 +169,7 @@ def test_an_index_without_sizes_and_digests_is_measured(index: Index, source: Py
     index.publish(sizes=False)
     (artefact,) = source.resolve(spec("app"), where)
     assert artefact.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert artefact.origin == {"kind": "python", "project": "app"}  # no digest that the index published
     assert source.missing([artefact]) == []
     assert list((source.station.store.folder / "partial").iterdir()) == []
 
