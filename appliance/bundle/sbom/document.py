@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.bundle.durable import write_file
-from appliance.bundle.manifest import ListedFile, manifest_bytes
+from appliance.bundle.manifest import ListedFile
 from appliance.bundle.packages import packages
 from appliance.bundle.paths import SBOM_PATH
 from appliance.trust.canonical import canonical_bytes
@@ -72,7 +71,7 @@ def sbom_bytes(manifest: Manifest) -> bytes:
     components = [_component(package, manifest) for package in contents]
     leaves = [Dependency(component.bom_ref) for component in components]
     bom = Bom(
-        serial_number=_serial(manifest),
+        serial_number=uuid.UUID(int=0),
         metadata=BomMetaData(component=product, timestamp=datetime.fromisoformat(manifest.created)),
         components=components,
         dependencies=[Dependency(product.bom_ref, leaves), *leaves],
@@ -84,7 +83,11 @@ def sbom_bytes(manifest: Manifest) -> bytes:
     for component in document["components"]:
         if component["bom-ref"] in cards:
             component["modelCard"] = cards[component["bom-ref"]]
-    return canonical_bytes(_sorted(document))
+    document = _sorted(document)
+    # Two bundles share a serial number exactly if the rest is the same.
+    content = hashlib.sha256(canonical_bytes(document)).hexdigest()
+    document["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, f"appliance sbom {content}").urn
+    return canonical_bytes(document)
 
 
 def _component(package: Package, manifest: Manifest) -> Component:
@@ -184,12 +187,6 @@ def _model_card(package: Package) -> dict[str, object]:
         ]
     }
     return card | ({"modelParameters": known} if known else {})
-
-
-def _serial(manifest: Manifest) -> uuid.UUID:
-    """A serial number that two bundles share exactly if they hold the same."""
-    payload = hashlib.sha256(manifest_bytes(replace(manifest, files={}))).hexdigest()
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"appliance bundle {payload}")
 
 
 def _sorted(value: Any) -> Any:

@@ -126,7 +126,7 @@ def test_the_same_content_gives_the_same_bytes(manifest: Manifest) -> None:
     assert hashlib.sha256(data).hexdigest() == GOLDEN
 
 
-GOLDEN = "4aa6cb1275f9444c1429fa290a85e9ca9d0e4617b73be47de028651ee55f482b"
+GOLDEN = "e1af44ae1e47fe62b808a8e509d9fefe153e99225d1d4821a8cf89a73c503c63"
 
 
 @pytest.mark.parametrize("change", [{"sequence": 8}, {"build": None}, {"version": "1.0.1"}])
