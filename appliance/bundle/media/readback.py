@@ -7,6 +7,7 @@ they were brought to the medium before.  A block is read ahead while the last on
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 from collections import deque
@@ -19,7 +20,6 @@ from appliance.bundle.blocks import BLOCK_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
-    from pathlib import Path
     from typing import Self
 
 
@@ -41,73 +41,67 @@ class BlockReader:
         self._ahead.shutdown(cancel_futures=True)
 
     def blocks(self, fd: int, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
-        """These blocks of a file, in turn; short at its end.
+        """These blocks of a file, in turn; the last one of a file may be short.
 
         Raises:
             OSError: the file cannot be read.
         """
-        wanted = list(numbers)
+        size = os.fstat(fd).st_size
+        wanted = [(number, max(0, min(BLOCK_SIZE, size - number * BLOCK_SIZE))) for number in numbers]
         if len(wanted) == 1:  # most files have one block: no need to wake another thread
-            yield wanted[0], self._read(fd, wanted[0], 0)
+            number, length = wanted[0]
+            yield number, self._read(fd, number, length, 0)
             return
         ahead: deque[tuple[int, Future[memoryview]]] = deque()
-        for turn, number in enumerate(wanted):
-            ahead.append((number, self._ahead.submit(self._read, fd, number, turn % 2)))
+        for turn, (number, length) in enumerate(wanted):
+            ahead.append((number, self._ahead.submit(self._read, fd, number, length, turn % 2)))
             if turn:
                 done, block = ahead.popleft()
                 yield done, block.result()
         for done, block in ahead:
             yield done, block.result()
 
-    def _read(self, fd: int, number: int, buffer: int) -> memoryview:
-        view = memoryview(self._buffers[buffer])
+    def _read(self, fd: int, number: int, length: int, buffer: int) -> memoryview:
+        # Whole pages, as O_DIRECT wants, and none beyond the end: some drivers stumble there.
+        pages = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        view = memoryview(self._buffers[buffer])[:pages]
         done = 0
-        while done < BLOCK_SIZE:
-            count = os.preadv(fd, [view[done:]], number * BLOCK_SIZE + done)
+        while done < length:
+            count = _preadv(fd, view[done:], number * BLOCK_SIZE + done)
             done += count
             if not count or done % mmap.PAGESIZE:
                 break  # the end of the file
-        return view[:done]
-
-
-@contextmanager
-def open_uncached(path: Path) -> Iterator[int]:
-    """A descriptor whose reads come from the medium, not from memory."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with uncached(fd) as direct:
-            yield direct
-    finally:
-        os.close(fd)
+        return view[: min(done, length)]
 
 
 @contextmanager
 def uncached(fd: int) -> Iterator[int]:
-    """A descriptor of the same file whose reads come from the medium, if it was brought there before."""
+    """A descriptor of the same file whose reads come from the medium, not from memory.
+
+    Raises:
+        OSError: the file cannot be opened again.
+    """
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    direct = _open_direct(fd)
     try:
-        yield fd if direct is None else direct
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        yield fd
+        return
+    try:
+        yield direct
     finally:
-        if direct is not None:
-            os.close(direct)
+        os.close(direct)
 
 
-def _open_direct(file: int) -> int | None:
-    """The same file past the page cache; None where its file system cannot."""
+def _preadv(fd: int, view: memoryview, offset: int) -> int:
+    """Read; by way of the page cache if the file system took ``O_DIRECT`` and now refuses to read so."""
     try:
-        fd = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        return os.preadv(fd, [view], offset)
     except OSError as fault:
-        if fault.errno in {errno.EINVAL, errno.ENOENT}:
-            return None
-        raise
-    try:
-        # Some accept the flag and refuse the reads.
-        with mmap.mmap(-1, mmap.PAGESIZE) as page:
-            os.preadv(fd, [page], 0)
-    except OSError as fault:
-        os.close(fd)
-        if fault.errno == errno.EINVAL:
-            return None
-        raise
-    return fd
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if fault.errno != errno.EINVAL or not flags & os.O_DIRECT:
+            raise
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        return os.preadv(fd, [view], offset)
