@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from appliance.cli.media_check import check
 from appliance.cli.media_plan import plan
+from appliance.cli.media_repair import parity, repair
 from appliance.cli.media_write import write
 
 media_app = typer.Typer(
@@ -21,3 +23,6 @@ def _media() -> None:
 
 media_app.command("plan")(plan)
 media_app.command("write")(write)
+media_app.command("check")(check)
+media_app.command("repair")(repair)
+media_app.command("parity")(parity)
