@@ -6,7 +6,7 @@ A path is kept once, in the list it came from; what is known of its file is kept
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence, ValuesView
+from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.manifest import ListedFile
@@ -90,10 +90,33 @@ class ListedFiles(Mapping[str, ListedFile]):
             raise KeyError(path)
         return ListedFile(self.listing.digest(number), self.sizes[number])
 
+    def items(self) -> ItemsView[str, ListedFile]:
+        """Paths and files, without looking up a path."""
+        return _ListedItems(self)
+
+    def values(self) -> ValuesView[ListedFile]:
+        """The files alone, without looking up a path."""
+        return _ListedValues(self)
+
     @property
     def size(self) -> int:
         """Bytes of all the files."""
         return sum(self.sizes)
+
+
+class _ListedItems(ItemsView[str, ListedFile]):
+    _mapping: ListedFiles
+
+    def __iter__(self) -> Iterator[tuple[str, ListedFile]]:
+        lines = zip(self._mapping.listing.items(), self._mapping.sizes, strict=True)
+        return ((path, ListedFile(digest, size)) for (path, digest), size in lines)
+
+
+class _ListedValues(ValuesView[ListedFile]):
+    _mapping: ListedFiles
+
+    def __iter__(self) -> Iterator[ListedFile]:
+        return (file for _, file in self._mapping.items())
 
 
 class Sizes(Mapping[str, int]):

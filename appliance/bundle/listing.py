@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn, overload
 
 from appliance.bundle.paths import (
@@ -58,13 +58,16 @@ class ListedPaths(Sequence[str]):
             first, end, step = number.indices(len(self))
             if step != 1 or first >= end:
                 return [self[each] for each in range(first, end, step)]
-            lines = self._data[self._starts[first] : self._starts[end]].decode("ascii")
-            return [line[_BEFORE_PATH:] for line in lines.splitlines()]
+            return [line[_BEFORE_PATH:] for line in self._lines(first, end)]
         return self._spelled(range(len(self))[number]).decode("ascii")
 
     def __iter__(self) -> Iterator[str]:
+        return (line[_BEFORE_PATH:] for lines in self.lines() for line in lines)
+
+    def lines(self) -> Iterator[list[str]]:
+        """The lines, without their ends, some at a time."""
         for first in range(0, len(self), _AT_ONCE):
-            yield from self[first : first + _AT_ONCE]
+            yield self._lines(first, min(first + _AT_ONCE, len(self)))
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self.find(path.encode()) is not None
@@ -87,6 +90,9 @@ class ListedPaths(Sequence[str]):
     def place(self, path: bytes) -> int:
         """How many of the paths sort before this one."""
         return bisect_left(range(len(self)), path, key=self._spelled)
+
+    def _lines(self, first: int, end: int) -> list[str]:
+        return self._data[self._starts[first] : self._starts[end]].decode("ascii").splitlines()
 
     def _spelled(self, number: int) -> bytes:
         return self._data[self._starts[number] + _BEFORE_PATH : self._starts[number + 1] - 1]
@@ -119,10 +125,23 @@ class Listing(Mapping[str, str]):
             raise KeyError(path)
         return self.digest(number)
 
+    def items(self) -> ItemsView[str, str]:
+        """Paths and digests, without looking up a path."""
+        return _Items(self)
+
     def digest(self, number: int) -> str:
         """The SHA-256 (hex) on a line."""
         start = self.starts[number]
         return self.data[start : start + _DIGITS].decode("ascii")
+
+
+class _Items(ItemsView[str, str]):
+    _mapping: Listing
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for lines in self._mapping.paths.lines():
+            for line in lines:
+                yield line[_BEFORE_PATH:], line[:_DIGITS]
 
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:

@@ -68,12 +68,14 @@ class Contents:
     """What the bundle holds: the manifest, and every listed file by path.
 
     ``order``: the numbers in the list of the payload's files as they lie there, in manifest order.
+    ``read``: the paths of files whose bytes were compared with their signed digest already.
     """
 
     manifest: Manifest
     files: ListedFiles
     order: Sequence[int]
     root: bytes | None
+    read: tuple[str, ...]
 
 
 def read_signed(tree: BundleTree) -> Signed:
@@ -127,7 +129,7 @@ def read_contents(tree: BundleTree, signed: Signed) -> Contents:
     root = read_listed(tree, carried, listed[carried], limit=roots.MAX_BYTES) if carried else None
     if root is not None and root_path(roots.parse_root(root).version) != carried:
         raise BundleMalformed(f"{carried} is a root of another version than its name says")
-    return Contents(manifest, files, order, root)
+    return Contents(manifest, files, order, root, (MANIFEST_PATH, *([carried] if carried else [])))
 
 
 class _Together(Sequence[str]):

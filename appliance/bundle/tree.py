@@ -254,10 +254,10 @@ class Tree:
                     if number == A_FOLDER:
                         if not stat.S_ISDIR(found.st_mode):
                             raise _unexpected(prefix + entry.name, _kind(found), wanted="a folder")
-                    elif found.st_mode & ~_PERMISSIONS != stat.S_IFREG or found.st_nlink != 1:
+                        continue
+                    if not is_plain(found):
                         refuse_special(prefix + entry.name, found)
-                    else:
-                        keep(number, found.st_size)
+                    keep(number, found.st_size)
         except FileMissing:
             return False  # the caller reports its files, each by name
         except OSError as fault:
@@ -319,12 +319,19 @@ def refuse_special(path: str, found: os.stat_result) -> None:
     Raises:
         FileUnexpected: saying what it is.
     """
+    if is_plain(found):
+        return
     if not stat.S_ISREG(found.st_mode):
         raise _unexpected(path, _kind(found))
     if found.st_nlink > 1:
         raise _unexpected(path, f"a file with {found.st_nlink} names (hard links)")
     if found.st_mode & _SPECIAL_BITS:
         raise _unexpected(path, f"special permissions {stat.filemode(found.st_mode)}")
+
+
+def is_plain(found: os.stat_result) -> bool:
+    """Whether this is a regular file with one name and no special bits."""
+    return found.st_mode & ~_PERMISSIONS == stat.S_IFREG and found.st_nlink == 1
 
 
 def unreadable(path: str, fault: OSError) -> DigestMismatch:

@@ -105,7 +105,8 @@ def verify_bundle(
         for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
             raise refusal
         _check_blocks(tree, contents)
-        check_bytes(tree, contents.files, progress=progress, workers=workers)
+        read = (*contents.read, BLOCKS_PATH)
+        check_bytes(tree, contents.files, progress=progress, read=read, workers=workers)
     return VerifiedBundle(
         folders=tree.folders,
         digest=signed.digest,
