@@ -30,10 +30,11 @@ corpus: $(READY) ## Only the hostile inputs
 bench: $(READY) ## Ratios against the tools people use today, measured in this run
 	$(PYTEST) -m bench -s
 
-lint: $(READY) ## ruff, mypy --strict, yamllint, ansible-lint (production profile, offline)
+lint: $(READY) ## ruff, mypy --strict, shellcheck, yamllint, ansible-lint (production profile, offline)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	shellcheck appliance/bundle/bootstrap.sh demo/run.sh scripts/*.sh
 	$(BIN)/yamllint --strict .
 	PATH="$(abspath $(BIN)):$$PATH" ANSIBLE_HOME="$(abspath .ansible)" ansible-lint --offline
 

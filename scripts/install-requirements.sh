@@ -8,6 +8,7 @@ venv=$1
 cd "$(dirname "$0")/.."
 
 missing=
+# shellcheck disable=SC2013 # words are what is wanted: names of packages have no spaces
 for package in $(sed 's/#.*//' system-packages.txt); do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"

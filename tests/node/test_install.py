@@ -104,7 +104,7 @@ def test_a_drifted_node_is_put_right(installer: Installer) -> None:
 
 
 def test_a_node_installs_itself_from_its_own_copy(installer: Installer, trusted: Path) -> None:
-    """The toolkit travels in the bundle: a node with python3 and nothing else runs it."""
+    """The toolkit travels in the bundle: a node with python3 and nothing else sets it up and runs it."""
     node = installer.lab.node
     digest = installer("--stage", "verify")[1]["digest"]
     copy = f"/var/lib/appliance/staged/{digest}"
@@ -115,10 +115,7 @@ def test_a_node_installs_itself_from_its_own_copy(installer: Installer, trusted:
     node.run("cat > /root/site/root.json", input=trusted.read_text())
     tool = f"""
 set -e
-python3 -m venv --without-pip /root/toolkit
-pip=$(ls {copy}/payload/toolkit/pip-*.whl)
-python3 $pip/pip --python /root/toolkit/bin/python install --quiet --no-index \\
-    --find-links {copy}/payload/toolkit appliance
+sh {copy}/bootstrap.sh --unverified --to /root/toolkit >/dev/null
 /root/toolkit/bin/appliance install {copy} -i /root/site --state /root/state --json
 """
     done = node.run(tool, timeout=400, check=False)
