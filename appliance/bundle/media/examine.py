@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
 from appliance.bundle.media.checked import BadBlocks, DamagedFile
+from appliance.bundle.media.readback import uncached
 from appliance.errors import DigestMismatch, FileMissing, FileUnexpected
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def examine(
 ) -> DamagedFile | None:
     """Read a file of a volume to its end and compare; None if it is what was signed."""
     try:
-        with _uncached(volume, path, reader) as fd:
-            problem = _compare(fd, wanted, reader, progress)
+        with volume.tree.open(path) as fd, uncached(fd) as direct:
+            problem = _compare(direct, wanted, reader, progress)
     except FileMissing:
         problem = MISSING
     except FileUnexpected as fault:
@@ -51,7 +51,7 @@ def _compare(fd: int, wanted: ListedFile, reader: BlockReader, progress: Progres
     if size != wanted.size:
         return f"{size:,} bytes instead of {wanted.size:,}"
     digest = hashlib.sha256()
-    for _, block in reader.blocks(fd, size, range(block_count(size))):
+    for _, block in reader.blocks(fd, range(block_count(size))):
         digest.update(block)
         progress.advance(len(block))
     return None if digest.hexdigest() == wanted.sha256 else "other bytes than were signed"
@@ -71,31 +71,17 @@ def bad_blocks(
         reader: reads blocks; this thread's.
     """
     try:
-        with _uncached(volume, path, reader) as fd:
-            return tuple(_in_rows(_judge(fd, size, digests, reader)))
+        with volume.tree.open(path) as fd, uncached(fd) as direct:
+            return tuple(_in_rows(_judge(direct, size, digests, reader)))
     except (FileMissing, FileUnexpected, DigestMismatch, OSError):
         return ()  # nothing can be read of it at all
-
-
-@contextmanager
-def _uncached(volume: Volume, path: str, reader: BlockReader) -> Iterator[int]:
-    """A descriptor of a plain file of the volume whose reads come from the medium.
-
-    Raises:
-        FileMissing, FileUnexpected, DigestMismatch: as ``Tree.open``.
-        OSError: it cannot be opened or read.
-    """
-    with volume.tree.open(path) as plain, reader.open_uncached(volume.folder / path) as fd:
-        if not os.path.samestat(os.fstat(plain), os.fstat(fd)):
-            raise FileUnexpected(f"{path} was exchanged while it was looked at", found="another file")
-        yield fd
 
 
 def _judge(fd: int, size: int, digests: Sequence[bytes], reader: BlockReader) -> Iterator[tuple[int, bool]]:
     """The numbers of the bad blocks, each with whether it can be read."""
     for number in range(block_count(size)):
         try:
-            [(_, block)] = reader.blocks(fd, size, [number])
+            [(_, block)] = reader.blocks(fd, [number])
         except OSError:
             yield number, False
             continue
