@@ -20,6 +20,7 @@ from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
 from appliance.cli.media import media_app
 from appliance.cli.sign import sign
+from appliance.cli.store import store_app
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
 from appliance.errors import ApplianceError
@@ -57,6 +58,7 @@ app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
 app.add_typer(media_app)
+app.add_typer(store_app)
 app.add_typer(trust_app)
 app.add_typer(lab_app)
 

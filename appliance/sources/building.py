@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from appliance.definition.lock import Lock, parse_lock
 from appliance.errors import DigestMismatch, LockInvalid, RootInvalid, SpaceExhausted, Usage
 from appliance.sources.fetching import fetch_locked
+from appliance.sources.locking import default_lock_path, open_definition
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +34,7 @@ def read_lock(path: Path, read: ReadDefinition) -> Lock:
     Raises:
         LockInvalid: it is not there, malformed, or was made from another text.
     """
-    try:
-        lock = parse_lock(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as fault:
-        raise LockInvalid(
-            "the definition is not locked", found=f"no file {path}", hint="run appliance lock first"
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise LockInvalid(f"{path} is not UTF-8 text", found=str(fault)) from fault
+    lock = _parsed(path)
     if lock.definition != read.digest:
         raise LockInvalid(
             "the lock does not belong to this definition",
@@ -49,6 +43,28 @@ def read_lock(path: Path, read: ReadDefinition) -> Lock:
             hint="the definition was changed after it was locked: lock again, and review what changed",
         )
     return lock
+
+
+def _parsed(path: Path) -> Lock:
+    try:
+        return parse_lock(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
+        raise LockInvalid(
+            "the definition is not locked", found=f"no file {path}", hint="run appliance lock first"
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise LockInvalid(f"{path} is not UTF-8 text", found=str(fault)) from fault
+
+
+def read_any_lock(path: Path) -> Lock:
+    """The lock in a file, or, for a definition, the one beside it.
+
+    Raises:
+        LockInvalid, DefinitionInvalid: as of ``read_lock`` and ``open_definition``.
+    """
+    if path.suffix in {".yaml", ".yml"}:
+        return read_lock(default_lock_path(path), open_definition(path))
+    return _parsed(path)
 
 
 def read_root(path: Path) -> bytes:
@@ -81,20 +97,21 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
         )
     room = parity_room(_sizes(lock), lock.parity)
     _check_room(lock, out, room)
-    fetch_locked(lock, station)
-    try:
-        write_bundle(
-            out,
-            lock,
-            station.store,
-            root=root,
-            progress=station.progress,
-            companions=[add_sbom, parity_companion(lock.parity)],
-            companion_bytes=room,
-        )
-    except DigestMismatch:
-        _sweep(lock, station)
-        raise
+    with station.store.in_use():
+        fetch_locked(lock, station)
+        try:
+            write_bundle(
+                out,
+                lock,
+                station.store,
+                root=root,
+                progress=station.progress,
+                companions=[add_sbom, parity_companion(lock.parity)],
+                companion_bytes=room,
+            )
+        except DigestMismatch:
+            _sweep(lock, station)
+            raise
     digest = hashlib.sha256((out / "trust" / "SHA256SUMS").read_bytes()).hexdigest()
     return Built(out, digest, lock)
 

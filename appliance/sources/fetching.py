@@ -38,7 +38,10 @@ def fetch_locked(lock: Lock, station: Station) -> None:
 
 
 def bring(components: Mapping[str, tuple[Source, Sequence[Artefact]]], station: Station) -> None:
-    """Fetch what the store lacks of each component, all components at the same time."""
+    """Fetch what the store lacks of each component, all components at the same time.
+
+    The caller holds ``Store.in_use``: what is in the store stays there.
+    """
     absent = {
         artefact.sha256: artefact
         for component_source, artefacts in components.values()
@@ -46,6 +49,10 @@ def bring(components: Mapping[str, tuple[Source, Sequence[Artefact]]], station: 
     }
     total = sum(len(artefacts) for _, artefacts in components.values())
     station.progress.note(f"{total - len(absent)} of {total} artefacts are in the store")
+    for _, artefacts in components.values():
+        for artefact in artefacts:
+            if artefact.sha256 not in absent:
+                station.store.used(artefact.sha256)
     if not absent:
         return
     _check_room(list(absent.values()), station)

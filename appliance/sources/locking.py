@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.definition.bundle_definition import read_definition
 from appliance.definition.components import Debian
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from appliance.errors import Location
     from appliance.sources.kinds import Source
     from appliance.sources.station import Station
+
+
+_NAMED: Final = 8  # files named in a message before "and others"
 
 
 def open_definition(path: Path) -> ReadDefinition:
@@ -99,6 +102,26 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
         ToolMissing: see the sources.
     """
+    with station.store.in_use():
+        components = _locked_components(read, station)
+    _check_served(read, components)
+    definition = read.definition
+    return Lock(
+        format=1,
+        definition=read.digest,
+        product=definition.product,
+        version=definition.version,
+        sequence=definition.sequence,
+        created=created,
+        target=definition.target,
+        inference=definition.inference,
+        components=components,
+        parity=definition.parity,
+    )
+
+
+def _locked_components(read: ReadDefinition, station: Station) -> dict[str, LockedComponent]:
+    """Every component resolved, fetched and described."""
     definition = read.definition
     sources = {
         name: source(component.kind, definition.target, station)
@@ -118,22 +141,23 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
 
     bring({name: (sources[name], resolved[name]) for name in sources}, station)
 
-    components = {
+    return {
         name: _locked(definition.components[name], sources[name].describe(resolved[name]))
         for name in sources
     }
-    return Lock(
-        format=1,
-        definition=read.digest,
-        product=definition.product,
-        version=definition.version,
-        sequence=definition.sequence,
-        created=created,
-        target=definition.target,
-        inference=definition.inference,
-        components=components,
-        parity=definition.parity,
-    )
+
+
+def _check_served(read: ReadDefinition, components: Mapping[str, LockedComponent]) -> None:
+    """The file to be served is there; of what a repository holds, the definition alone does not tell."""
+    served = read.definition.inference
+    held = [artefact.path for artefact in components[served.model].artefacts]
+    if served.file not in held:
+        raise DefinitionInvalid(
+            f"inference.file is not in component {served.model}",
+            found=served.file,
+            wanted=f"one of: {', '.join(held[:_NAMED])}" + (" …" if len(held) > _NAMED else ""),
+            where=read.document.where(("inference", "file")),
+        )
 
 
 def _locked(component: Component, artefacts: Sequence[Artefact]) -> LockedComponent:

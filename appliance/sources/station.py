@@ -169,6 +169,23 @@ def open_station(
     )
 
 
+def open_store(option: Path | None) -> Store:
+    """The store of this station, or the one that is named; for work on the store alone.
+
+    Raises:
+        SettingsInvalid: the settings are malformed, or there is no store.
+    """
+    folder = _store_folder(read_settings(os.environ), option)
+    if not (folder / "objects").is_dir():
+        raise SettingsInvalid(
+            "there is no content store",
+            found=f"nothing of one in {folder}",
+            wanted="a folder that appliance lock or build has filled",
+            hint="name it with --store or APPLIANCE_STORE",
+        )
+    return Store(folder)
+
+
 def _store_folder(settings: Settings, option: Path | None) -> Path:
     """Where the store is: the option, the setting, or ``~/.cache/appliance/store``."""
     if option:

@@ -3,7 +3,8 @@
 ``objects/ab/ab12…`` holds a file whose bytes have that digest, read-only; it is there whole or not at
 all.  ``partial/ab12…`` holds what an interrupted fetch got so far, to be continued.  Several
 processes may use one store: a fetch holds an advisory lock on its partial file, and a finished file
-takes its place by rename.
+takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what is there
+staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from appliance.errors import DigestMismatch, SpaceExhausted
+from appliance.errors import DigestMismatch, InProgress, SpaceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,36 @@ class Store:
         for part in ("objects", "partial"):
             with full_disk(folder.parent):
                 (folder / part).mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Nothing is tidied away during this block; waits while that is being done."""
+        with self._lock_file() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody relies on the store during this block.
+
+        Raises:
+            InProgress: somebody does.
+        """
+        with self._lock_file() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                raise InProgress(
+                    f"the content store {self.folder} is in use",
+                    found="a lock, a build or another gc that has not ended",
+                    hint="wait for it, then run the same command again; nothing was removed",
+                ) from fault
+            yield
+
+    def used(self, sha256: str) -> None:
+        """Remember that a file of the store was needed just now; its age counts from here."""
+        with suppress(PermissionError):  # another user's file: its age counts from when it came
+            os.utime(self.path(sha256))
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest is, or would be."""
@@ -130,6 +161,10 @@ class Store:
         if not intact:
             path.unlink()
         return intact
+
+    def _lock_file(self) -> IO[bytes]:
+        descriptor = os.open(self.folder / "in-use", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.fdopen(descriptor, "rb")
 
     def _settle(self, file: BufferedRandom, partial: Path, sha256: str) -> None:
         os.fchmod(file.fileno(), 0o444)

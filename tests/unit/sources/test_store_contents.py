@@ -1,0 +1,331 @@
+"""What the store holds, for whom, and tidying up: what is needed, young or in use always stays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.cli import app as program
+from appliance.definition.lock import Artefact, Lock, LockedComponent, lock_text
+from appliance.definition.names import Inference, Target
+from appliance.errors import DigestMismatch, InProgress
+from appliance.progress import Silent
+from appliance.sources.fetching import fetch_locked
+from appliance.sources.store import Store
+from appliance.sources.store_contents import check, collect, contents, leftovers, total, users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from appliance.sources.station import Station
+
+DAY = 86_400
+SMALL, BIG, OTHER = b"small", b"big" * 1000, b"other" * 10
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def lock_of(*files: bytes) -> Lock:
+    artefacts = tuple(
+        Artefact(
+            path=f"file-{number}",
+            name="file",
+            version="1",
+            size=len(data),
+            sha256=digest(data),
+            licence="CC0-1.0",
+            origin={"kind": "file"},
+        )
+        for number, data in enumerate(files)
+    )
+    return Lock(
+        format=1,
+        definition="0" * 64,
+        product="demo",
+        version="1.0.0",
+        sequence=1,
+        created="2026-01-31T12:00:00Z",
+        target=Target(distribution="debian", suite="trixie", architecture="amd64", python="3.13"),
+        inference=Inference(engine="e", model="m", file="file-0", name="demo"),
+        components={"m": LockedComponent(kind="files", artefacts=artefacts)},
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Three files, all needed ten days ago."""
+    store = Store(tmp_path / "store")
+    for data in (SMALL, BIG, OTHER):
+        store.add_bytes(data)
+        age(store.path(digest(data)), 10)
+    return store
+
+
+def age(path: Path, days: float) -> None:
+    os.utime(path, (time.time() - days * DAY,) * 2)
+
+
+def held(store: Store) -> set[str]:
+    return {entry.name for entry in contents(store, {})}
+
+
+def gc(store: Store, *locks: Lock, days: float = 0, dry_run: bool = False) -> list[str]:
+    needed_by = users({f"lock-{number}": lock for number, lock in enumerate(locks)})
+    removed = collect(store, needed_by, before=time.time() - days * DAY, dry_run=dry_run)
+    return sorted(entry.name for entry in removed)
+
+
+def test_files_are_listed_with_size_age_and_who_needs_them(store: Store) -> None:
+    listed = contents(store, users({"one": lock_of(BIG, BIG, SMALL), "two": lock_of(BIG)}))
+    assert [(entry.name, entry.size, entry.users) for entry in listed] == [
+        (digest(BIG), 3000, ("one", "two")),
+        (digest(OTHER), 50, ()),
+        (digest(SMALL), 5, ("one",)),
+    ]
+    assert all(9.9 * DAY < time.time() - entry.needed < 10.1 * DAY for entry in listed)
+    assert total(listed) == 3055
+
+
+def test_what_no_lock_names_is_removed(store: Store) -> None:
+    assert gc(store, lock_of(BIG), lock_of(SMALL)) == [digest(OTHER)]
+    assert held(store) == {digest(BIG), digest(SMALL)}
+    assert store.path(digest(BIG)).read_bytes() == BIG
+
+
+def test_what_is_young_stays(store: Store) -> None:
+    age(store.path(digest(OTHER)), 3)
+    assert gc(store, lock_of(BIG), days=7) == [digest(SMALL)]
+
+
+def test_a_dry_run_names_the_same_and_removes_nothing(store: Store) -> None:
+    named = gc(store, lock_of(BIG), dry_run=True)
+    assert named == sorted([digest(OTHER), digest(SMALL)])
+    assert len(held(store)) == 3
+    assert gc(store, lock_of(BIG)) == named
+
+
+def test_a_file_that_a_build_needs_again_is_young_again(
+    store: Store, new_station: Callable[..., Station]
+) -> None:
+    fetch_locked(lock_of(BIG), new_station("store"))
+    assert gc(store, days=7) == sorted([digest(OTHER), digest(SMALL)])
+
+
+def test_foreign_files_are_neither_listed_nor_removed(store: Store) -> None:
+    (store.folder / "objects" / "notes.txt").write_text("mine")
+    age(store.folder / "objects" / "notes.txt", 100)
+    gc(store)
+    assert (store.folder / "objects" / "notes.txt").exists()
+    assert held(store) == set()
+
+
+def test_what_interrupted_work_left_goes_when_it_is_old_or_nobody_can_go_on_with_it(store: Store) -> None:
+    partial = store.folder / "partial"
+    wanted, old, young = digest(b"wanted"), digest(b"old"), digest(b"young")
+    for name, days in ((wanted, 30), (old, 30), (young, 1)):
+        (partial / name).write_bytes(b"half")
+        age(partial / name, days)
+    (partial / "scratch-1").mkdir()
+    (partial / "scratch-1" / "file").write_bytes(b"x" * 100)
+    archives = store.folder / "apt" / "trixie" / "cache" / "archives"
+    (archives / "partial").mkdir(parents=True)
+    (archives / "a_1_all.deb").write_bytes(b"deb")
+    (archives / "partial" / "b_1_all.deb").write_bytes(b"de")
+    age(archives / "a_1_all.deb", 30)
+    (store.folder / "apt" / "trixie" / "sources.list").write_text("kept")
+    age(store.folder / "apt" / "trixie" / "sources.list", 30)
+    names = {entry.name: entry.size for entry in leftovers(store, {})}
+    assert names["scratch"] == 100
+    assert len(names) == 6
+    lock = lock_of(b"wanted", SMALL, BIG, OTHER)
+    assert gc(store, lock, days=7) == sorted([f"partial {old}", "scratch", "apt's a_1_all.deb"])
+    assert {path.name for path in partial.iterdir()} == {wanted, young}
+    assert (archives / "partial" / "b_1_all.deb").exists()
+    assert (store.folder / "apt" / "trixie" / "sources.list").exists()
+
+
+def test_a_partial_file_that_a_fetch_holds_is_left_alone(store: Store) -> None:
+    data = b"wanted"
+    with store.fetch(digest(data), len(data), "x") as partial:
+        assert partial
+        age(store.folder / "partial" / digest(data), 30)
+        assert digest(data) not in "".join(gc(store))
+        partial.write(data)
+    assert store.holds(digest(data), len(data))
+
+
+def test_a_store_in_use_is_not_tidied(store: Store) -> None:
+    with store.in_use(), store.in_use(), pytest.raises(InProgress, match="is in use") as caught:
+        gc(store)
+    assert caught.value.exit_code == 5
+    assert len(held(store)) == 3
+    assert len(gc(store)) == 3
+
+
+def test_a_build_waits_until_tidying_up_is_over(store: Store) -> None:
+    waiting, entered = threading.Event(), threading.Event()
+
+    def build() -> None:
+        waiting.set()
+        with Store(store.folder).in_use():
+            entered.set()
+
+    thread = threading.Thread(target=build)
+    with store.alone():
+        thread.start()
+        waiting.wait()
+        assert not entered.is_set()
+    thread.join(30)
+    assert entered.is_set()
+
+
+def test_the_lock_on_the_store_ends_with_its_process(store: Store) -> None:
+    script = f"""
+import pathlib, time
+from appliance.sources.store import Store
+with Store(pathlib.Path({str(store.folder)!r})).in_use():
+    print("ready", flush=True); time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        with pytest.raises(InProgress):
+            gc(store)
+        process.kill()
+    assert len(gc(store)) == 3
+
+
+def test_a_check_reads_everything_and_removes_what_has_changed(store: Store) -> None:
+    assert check(store, Silent()) == 3
+    path = store.path(digest(BIG))
+    path.chmod(0o644)
+    path.write_bytes(BIG[:-1] + b"!")
+    with pytest.raises(DigestMismatch, match="had changed; they were removed") as caught:
+        check(store, Silent())
+    assert caught.value.found == digest(BIG)
+    assert held(store) == {digest(SMALL), digest(OTHER)}
+    assert check(store, Silent()) == 2
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """The program as called; its exit code and standard output."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("APPLIANCE_STORE", str(store.folder))
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["appliance", "store", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.lock.json"
+    path.write_text(lock_text(lock_of(BIG)))
+    return path
+
+
+def test_the_list_as_text_and_as_json(
+    run: Callable[..., tuple[int, str]], lock: Path, store: Store
+) -> None:
+    (store.folder / "partial" / digest(b"x")).write_bytes(b"half")
+    code, text = run("list", "--lock", lock)
+    assert code == 0
+    assert text.splitlines()[0] == f"{digest(BIG)}            3,000     10d  {lock}"
+    assert text.splitlines()[-2:] == [
+        f"{store.folder}: 3 files, 0.0 MB",
+        "left by interrupted work: 1, 0.0 MB",
+    ]
+    values = json.loads(run("list", "--json", "--lock", lock)[1])
+    assert values["files"][0] == {
+        "name": digest(BIG),
+        "size": 3000,
+        "age": pytest.approx(10 * DAY, abs=60),
+        "users": [str(lock)],
+    }
+    assert values["leftovers"][0]["name"] == f"partial {digest(b'x')}"
+
+
+def test_tidying_up_from_the_command_line(
+    run: Callable[..., tuple[int, str]], lock: Path, store: Store
+) -> None:
+    code, text = run("gc", "--lock", lock, "--dry-run", "--json")
+    planned = json.loads(text)
+    assert (code, planned["dry_run"], planned["size"]) == (0, True, 55)
+    assert len(held(store)) == 3
+    age(store.path(digest(SMALL)), 6)
+    code, text = run("gc", "--lock", lock)  # older than 7 days by default
+    assert text.splitlines()[-1] == f"{store.folder}: 1 files, 0.0 MB freed"
+    assert held(store) == {digest(BIG), digest(SMALL)}
+    assert run("gc", "--older-than", "0")[0] == 0
+    assert held(store) == set()
+
+
+def test_checking_from_the_command_line(run: Callable[..., tuple[int, str]], store: Store) -> None:
+    assert json.loads(run("check", "--json")[1]) == {"store": str(store.folder), "files": 3}
+    path = store.path(digest(BIG))
+    path.chmod(0o644)
+    path.write_bytes(b"!")
+    code, text = run("check", "--json")
+    assert (code, json.loads(text)["error"]) == (4, "DigestMismatch")
+
+
+WRONG = {
+    "nothing to keep is said": (["gc"], 2, "Usage"),
+    "an age that is none": (["gc", "--older-than", "a week"], 2, "Usage"),
+    "a lock that is not there": (["list", "--lock", "nothing.lock.json"], 3, "LockInvalid"),
+    "a definition that is not there": (["gc", "--lock", "nothing.yaml"], 3, "DefinitionInvalid"),
+    "no store": (["gc", "--older-than", "0", "--store", "nowhere"], 3, "SettingsInvalid"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named_and_nothing_is_removed(
+    run: Callable[..., tuple[int, str]],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    case: str,
+) -> None:
+    arguments, code, error = WRONG[case]
+    monkeypatch.chdir(tmp_path)
+    got, text = run(*arguments, "--json")
+    assert (got, json.loads(text)["error"]) == (code, error)
+    assert len(held(store)) == 3
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_damaged_lock_removes_nothing(
+    run: Callable[..., tuple[int, str]], store: Store, lock: Path
+) -> None:
+    lock.write_text("{}")
+    assert run("gc", "--lock", lock, "--older-than", "0")[0] == 3
+    assert len(held(store)) == 3
+
+
+def test_a_store_in_use_from_the_command_line(run: Callable[..., tuple[int, str]], store: Store) -> None:
+    with store.in_use():
+        code, text = run("gc", "--older-than", "0", "--json")
+    assert (code, json.loads(text)["error"]) == (5, "InProgress")
