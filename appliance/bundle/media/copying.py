@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
 from appliance.bundle.durable import FILE_MODE, begin_writing_back
 from appliance.bundle.media.filesystem import set_mode
-from appliance.bundle.media.readback import BlockReader
+from appliance.bundle.media.readback import BlockReader, uncached
 from appliance.bundle.tree import unreadable
 from appliance.errors import DigestMismatch, MediumFailed
 
@@ -98,7 +99,7 @@ class FileCopier:
                     hint="nobody may write to the bundle; run the command again",
                 )
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            blocks = self._reader.blocks(fd, part.size, numbers)
+            blocks = self._reader.blocks(fd, numbers)
             while True:
                 try:
                     block = next(blocks, None)
@@ -119,10 +120,10 @@ class FileCopier:
         if not expected or there > part.size:
             path.unlink()
             return set()
-        with self._reader.open_uncached(path) as fd:
+        with _open_uncached(path) as fd:
             return {
                 number
-                for number, block in self._reader.blocks(fd, there, range(block_count(there)))
+                for number, block in self._reader.blocks(fd, range(block_count(there)))
                 if hashlib.sha256(block).digest() == expected[number]
             }
 
@@ -133,12 +134,11 @@ class FileCopier:
             MediumFailed: it is not what was written.
         """
         digest = hashlib.sha256()
-        with self._reader.open_uncached(path) as fd:
-            for _, block in self._reader.blocks(fd, part.size, range(block_count(part.size))):
+        with _open_uncached(path) as fd:
+            for _, block in self._reader.blocks(fd, range(block_count(part.size))):
                 digest.update(block)
                 self._progress.advance(len(block) - len(block) // 2)
-            longer = os.fstat(fd).st_size != part.size
-        if longer or digest.hexdigest() != wanted:
+        if digest.hexdigest() != wanted:
             raise MediumFailed(
                 f"{path} does not read back as it was written: {part.path}",
                 found=f"sha256 {digest.hexdigest()}",
@@ -152,6 +152,16 @@ def create_part(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     set_mode(fd, FILE_MODE)
     return fd
+
+
+@contextmanager
+def _open_uncached(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with uncached(fd) as direct:
+            yield direct
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, block: memoryview, offset: int) -> None:

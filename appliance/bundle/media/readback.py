@@ -20,7 +20,6 @@ from appliance.bundle.blocks import BLOCK_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
-    from pathlib import Path
     from typing import Self
 
 
@@ -41,33 +40,14 @@ class BlockReader:
     def __exit__(self, *_: object) -> None:
         self._ahead.shutdown(cancel_futures=True)
 
-    @contextmanager
-    def open_uncached(self, path: Path) -> Iterator[int]:
-        """A descriptor of a file whose reads come from the medium, not from memory.
-
-        Raises:
-            OSError: the file cannot be opened.
-        """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags | os.O_DIRECT)
-        except OSError as fault:
-            if fault.errno != errno.EINVAL:
-                raise
-            fd = os.open(path, flags)
-        try:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            yield fd
-        finally:
-            os.close(fd)
-
-    def blocks(self, fd: int, size: int, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
-        """These blocks of a file that should have ``size`` bytes, in turn; shorter if it ends early.
+    def blocks(self, fd: int, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
+        """These blocks of a file, in turn; the last one of a file may be short.
 
         Raises:
             OSError: the file cannot be read.
         """
-        wanted = [(number, min(BLOCK_SIZE, size - number * BLOCK_SIZE)) for number in numbers]
+        size = os.fstat(fd).st_size
+        wanted = [(number, max(0, min(BLOCK_SIZE, size - number * BLOCK_SIZE))) for number in numbers]
         if len(wanted) == 1:  # most files have one block: no need to wake another thread
             number, length = wanted[0]
             yield number, self._read(fd, number, length, 0)
@@ -92,6 +72,27 @@ class BlockReader:
             if not count or done % mmap.PAGESIZE:
                 break  # the end of the file
         return view[: min(done, length)]
+
+
+@contextmanager
+def uncached(fd: int) -> Iterator[int]:
+    """A descriptor of the same file whose reads come from the medium, not from memory.
+
+    Raises:
+        OSError: the file cannot be opened again.
+    """
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        yield fd
+        return
+    try:
+        yield direct
+    finally:
+        os.close(direct)
 
 
 def _preadv(fd: int, view: memoryview, offset: int) -> int:
