@@ -24,6 +24,8 @@ LABEL_PATH: Final = "volume.json"
 UNFINISHED_PATH: Final = LABEL_PATH + ".partial"
 #: Files that have no final name yet.
 INCOMING_FOLDER: Final = "incoming"
+#: The label of a recovery volume, which holds no part of the bundle (docs/repair.md).
+RECOVERY_LABEL_PATH: Final = "recovery.json"
 #: Holds second copies of what parity cannot mend, each under its own path.
 SPARE_FOLDER: Final = "spare"
 FORMAT: Final = 1

@@ -7,11 +7,17 @@ import hashlib
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from appliance.bundle.locating import find_folder, is_volume
 from appliance.bundle.manifest import ListedFile
-from appliance.bundle.media.label import LABEL_PATH, SPARE_FOLDER, VolumeLabel, label_bytes
+from appliance.bundle.media.label import (
+    LABEL_PATH,
+    RECOVERY_LABEL_PATH,
+    SPARE_FOLDER,
+    VolumeLabel,
+    label_bytes,
+)
 from appliance.bundle.media.layout import Layout, agreed_layout, is_shared_out
 from appliance.bundle.parity.survey import Place, Wanted
 from appliance.bundle.paths import LIST_PATH, MANIFEST_PATH, TRUST_FOLDER
@@ -23,9 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.parity.copies import SoundCopy
-
-#: Marks the folder of a recovery volume (``appliance.bundle.parity.whole``).
-RECOVERY_LABEL: Final = "recovery.json"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def open_places(given: Sequence[Path]) -> Iterator[Opened]:
             seen[identity] = folder
             stack.enter_context(locked(folder))
         opened = [stack.enter_context(open_volume(folder)) for folder in folders]
-        recovery = tuple(volume for volume in opened if _is_recovery(volume.folder))
+        recovery = tuple(volume for volume in opened if is_recovery(volume.folder))
         yield Opened(tuple(volume for volume in opened if volume not in recovery), recovery)
 
 
@@ -107,8 +110,20 @@ def name_places(opened: Opened, digest: str, paths: Sequence[str]) -> tuple[list
     return places, layout
 
 
-def wanted_at(place: Place, copy: SoundCopy, layout: Layout | None) -> Iterator[Wanted]:
-    """Every file that belongs in a folder."""
+def wanted_at(
+    place: Place, copy: SoundCopy, layout: Layout | None, others: Sequence[Place] = ()
+) -> Iterator[Wanted]:
+    """Every file that belongs in a folder.
+
+    Which volume holds a file is found by looking; the layout says where a file belongs that lies on
+    none of them.
+
+    Args:
+        place: the folder.
+        copy: the bundle as it should be.
+        layout: how the bundle is divided, if the labels agree on that.
+        others: the other volumes given.
+    """
     known = {**copy.contents, **copy.unlisted}
     listed = dict(copy.files)
     listed.update({path: _listed(data) for path, data in known.items()})
@@ -120,10 +135,10 @@ def wanted_at(place: Place, copy: SoundCopy, layout: Layout | None) -> Iterator[
         for path in root:
             if path == MANIFEST_PATH or path.startswith(f"{TRUST_FOLDER}/"):
                 yield Wanted(place, f"{SPARE_FOLDER}/{path}", path, listed[path])
-        if layout and place.number is not None:
-            shared = list(layout.volumes_of(shared).get(place.number, []))
-        else:
-            shared = [path for path in shared if place.volume.has(path)]
+        home = set(layout.volumes_of(shared).get(place.number or 0, ())) if layout else set()
+        here = {path for path in shared if place.volume.has(path)}
+        here |= home - here - _held(others, home - here)
+        shared = [path for path in shared if path in here]
     for path in shared:
         yield Wanted(place, path, path, listed[path])
 
@@ -147,6 +162,11 @@ def _listed(data: bytes) -> ListedFile:
     return ListedFile(hashlib.sha256(data).hexdigest(), len(data))
 
 
+def _held(volumes: Sequence[Place], paths: set[str]) -> set[str]:
+    """Those of the files that lie on one of these volumes."""
+    return {path for path in paths if any(other.volume.has(path) for other in volumes)}
+
+
 def _number_by_looking(volume: Volume, layout: Layout, paths: Sequence[str]) -> int | None:
     """The number of a volume whose label is lost, by the first file of a share that lies there."""
     here = (path for path in paths if is_shared_out(path) and volume.has(path))
@@ -155,19 +175,20 @@ def _number_by_looking(volume: Volume, layout: Layout, paths: Sequence[str]) -> 
 
 def _locate(given: Path) -> Path:
     folder = find_folder(given)
-    if folder == given and not os.path.lexists(given / LIST_PATH) and not _is_recovery(given):
+    if folder == given and not os.path.lexists(given / LIST_PATH) and not is_recovery(given):
         try:
             with os.scandir(given) as entries:
                 inner = [given / each.name for each in entries if each.is_dir(follow_symlinks=False)]
         except OSError:
             return given  # whoever opens it says what is wrong with it
-        found = [each for each in inner if _is_recovery(each)]
+        found = [each for each in inner if is_recovery(each)]
         return found[0] if len(found) == 1 else given
     return folder
 
 
-def _is_recovery(folder: Path) -> bool:
-    return os.path.lexists(folder / RECOVERY_LABEL)
+def is_recovery(folder: Path) -> bool:
+    """Whether a folder is a recovery volume (``appliance.bundle.parity.whole``)."""
+    return os.path.lexists(folder / RECOVERY_LABEL_PATH)
 
 
 def _status(folder: Path) -> os.stat_result:

@@ -25,8 +25,10 @@ from appliance.bundle.parity.places import (
     wanted_label,
 )
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
+from appliance.bundle.parity.remaking import remake_parity
 from appliance.bundle.parity.remedies import choose_remedies
 from appliance.bundle.parity.survey import MISSING, SOUND, Place, Survey, Wanted, survey
+from appliance.bundle.paths import parity_number
 from appliance.bundle.volume import open_volume
 from appliance.errors import SpaceExhausted, Usage
 
@@ -52,8 +54,9 @@ class Mended:
 class Repaired:
     """What a repair found and did.
 
-    Every file that belongs in the folders named has its signed digest now: those of ``mended`` were read
-    back, the others were compared when everything was read; with ``out``, the mended ones lie there.
+    Every other file that belongs in the folders named has its signed digest now: those of ``mended``
+    were read back, the rest was compared when everything was read; with ``out``, the mended ones lie there.
+    ``left`` are parity files that could not be made again, since not everything they cover was at hand.
     ``absent`` are the numbers of volumes nobody named.  ``signers`` is empty if there was no root.
     """
 
@@ -63,6 +66,7 @@ class Repaired:
     folders: tuple[Path, ...]
     out: Path | None
     mended: tuple[Mended, ...]
+    left: tuple[str, ...]
     checked: int
     absent: tuple[int, ...]
     volumes: int
@@ -83,6 +87,7 @@ class _Task:
     out: Path | None
     labels: Mapping[Place, bytes]
     mended: list[Mended] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def data(self, goal: Wanted) -> bytes | None:
         """The bytes of a file that needs no other: known from a copy, or empty."""
@@ -159,6 +164,7 @@ def repair_bundle(
         folders=tuple(place.folder for place in places if place is not restored),
         out=out,
         mended=tuple(task.mended),
+        left=tuple(task.left),
         checked=len(task.survey.states),
         absent=tuple(number for number in absent if restored is None or number != restored.number),
         volumes=len(layout) if layout else 0,
@@ -192,7 +198,13 @@ def _look(
 ) -> _Task:
     """Read everything; what is not sound is to be mended, or only what the lost volume held."""
     labels = {place: data for place in places if (data := label_at(place, copy, layout)) is not None}
-    wanted = [each for place in places for each in wanted_at(place, copy, layout)]
+    wanted = [
+        each
+        for place in places
+        for each in wanted_at(
+            place, copy, layout, [other for other in places if other is not place and not other.whole]
+        )
+    ]
     wanted += [wanted_label(place, data) for place, data in labels.items()]
     found = survey(wanted, progress)
     goals = [each for each, state in found.states.items() if state != SOUND]
@@ -236,6 +248,9 @@ def _repair(task: _Task, opened: Opened, own: Path, lock: int, progress: Progres
     """Decide, then mend; every fault that can be foreseen is raised before anything is changed."""
     sound = task.survey.sound
     lost = {each.name for each in task.goals if each.name not in sound and task.data(each) is None}
+    parity = {name for name in lost if parity_number(name) is not None}
+    if not opened.recovery:
+        lost -= parity  # nothing covers it; it is made again of what it covers
     damaged = {
         name: [each.place.folder / each.path for each in copies]
         for name, copies in task.survey.damaged.items()
@@ -263,8 +278,10 @@ def _repair(task: _Task, opened: Opened, own: Path, lock: int, progress: Progres
         current = assess(need.parity, task.survey.sound, damaged) if number else need
         _mend_set(task, current, own / f"set-{number}", lock, progress)
     for goal in task.goals:
-        if goal.name not in lost:
+        if goal.name not in lost | parity:
             _place_copy(task, goal)
+    for name in sorted(parity - sound.keys()):
+        _remake(task, name, own / "parity", progress)
 
 
 def _place_copy(task: _Task, goal: Wanted) -> None:
@@ -281,13 +298,30 @@ def _place_copy(task: _Task, goal: Wanted) -> None:
 def _mend_set(task: _Task, need: Need, work: Path, lock: int, progress: Progress) -> None:
     work.mkdir()
     mended = mend(need, task.survey.sound, task.copy.files, work=work, lock=lock, progress=progress)
-    for name, source in mended.items():
-        goals = [goal for goal in task.goals if goal.name == name]
-        task.survey.sound[name] = source
-        for goal in goals:
-            folder, path = task.target(goal)
-            place_file(task.survey.sound[name], folder, path, goal.file.sha256, move=goal is goals[0])
-            task.done(goal)
+    for name, made in mended.items():
+        _place(task, name, made)
+
+
+def _remake(task: _Task, name: str, work: Path, progress: Progress) -> None:
+    work.mkdir()
+    made = remake_parity(name, task.copy.manifest, task.survey.sound, work, progress)
+    if made is None:
+        task.left.append(name)
+    else:
+        _place(task, name, made)
+    clear(work)
+    work.rmdir()
+
+
+def _place(task: _Task, name: str, made: Path) -> None:
+    """Put a file that was made in the work folder wherever it is wanted."""
+    task.survey.sound[name] = made
+    goals = [goal for goal in task.goals if goal.name == name]
+    for goal in goals:
+        folder, path = task.target(goal)
+        source = task.survey.sound[name]
+        place_file(source, folder, path, goal.file.sha256, move=goal is goals[0])
+        task.done(goal)
 
 
 def _check_room(task: _Task, folder: Path) -> None:

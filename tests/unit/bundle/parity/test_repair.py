@@ -83,16 +83,11 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "an empty file filled": lambda b: (b / "payload/extras/empty").write_bytes(b"x"),
     "blocks.bin": lambda b: overwrite(b / "blocks.bin", 3, b"xx"),
     "VERIFY.txt": lambda b: (b / "VERIFY.txt").unlink(),
-    "both ends of a slice, and of the parity": lambda b: (
-        overwrite(b / SLICE, 0, bytes(10)),
-        overwrite(b / SLICE, (4 << 20) - 10, bytes(10)),
-        overwrite(b / SET, 0, bytes(10)),
-    ),
     "the trusted root's copy": lambda b: (b / "trust/root.1.json").unlink(),
 }
 
 
-@pytest.mark.parametrize("damage", [name for name in DAMAGE if "parity" not in name])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_mended_in_place(
     damage: str, sick: Path, pristine_parity: Path, repair: Callable[..., Repaired], two_of_three: Root
 ) -> None:

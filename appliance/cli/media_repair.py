@@ -1,0 +1,208 @@
+"""``appliance media repair`` and ``media parity``: mending volumes, and making a recovery volume."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from appliance.cli.console import print_result, progress
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.bundle.parity.repair import Repaired
+
+_SHOWN: Final = 20
+
+_Trust = Annotated[Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root.")]
+_Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")]
+_Role = Annotated[str, typer.Option("--role", help="The role that must have signed.")]
+_Work = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="Where to compute; ~/.cache/appliance if left out."),
+]
+
+
+def repair(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="VOLUME|BUNDLE...",
+            help="A bundle, copies of it, or its volumes, or the media these lie on; recovery volumes.",
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Put mended files here; change nothing that is given."),
+    ] = None,
+    trust: _Trust = None,
+    fingerprint: _Fingerprint = None,
+    role: _Role = "release",
+    work: _Work = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify the whole bundle afterwards; needs --trust.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mend damaged and missing files, from parity and from every sound copy given.
+
+    Every byte is compared with the signed list. A file is replaced only by one
+    that has its signed digest, and only when that has been read back from the
+    medium. Interrupted, nothing is lost: run the command again.
+
+    \b
+    Examples:
+      appliance media repair /media/usb --trust root.1.json
+      appliance media repair /media/a /media/b --trust root.1.json --work /var/tmp
+      appliance media repair /media/dvd --out /srv/mended --trust root.1.json
+      appliance media repair /media/a /media/c /media/recovery --out /media/new --trust root.1.json
+
+    \b
+    Exit codes:
+      0  everything that was given is right now
+      4  the damage is too great, or the signatures are not to be believed; nothing was changed
+      5  write-protected, too little room, no par2, or another repair is at work
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.parity.repair import repair_bundle
+    from appliance.errors import DamageTooGreat, Usage
+
+    if verify and (trust is None or out is not None):
+        raise Usage(
+            "--verify needs a root to verify by, and the bundle in its place",
+            wanted="--trust ROOT and no --out",
+        )
+    result = repair_bundle(
+        folders,
+        root=_root(trust, fingerprint),
+        out=out,
+        work=work or _cache(),
+        progress=progress(),
+        role=role,
+    )
+    verified = False
+    if verify and trust is not None and not result.absent and not result.left:
+        from appliance.bundle.verify import verify_bundle
+
+        verify_bundle(result.folders, _root(trust, fingerprint) or b"", progress=progress(), role=role)
+        verified = True
+    print_result(
+        "\n".join(_lines(result, verified=verified)), _values(result, verified=verified), as_json=as_json
+    )
+    if result.left:
+        raise typer.Exit(DamageTooGreat.exit_code)
+
+
+def parity(
+    volumes: Annotated[
+        list[Path], typer.Argument(metavar="VOLUME...", help="All volumes of a bundle, in any order.")
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The medium to write the recovery volume to.")
+    ],
+    trust: _Trust = None,
+    fingerprint: _Fingerprint = None,
+    role: _Role = "release",
+    work: _Work = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a recovery volume: with it, any one volume that is lost can be made again.
+
+    It is about as large as the largest volume and is not signed: what it gives
+    back is judged by the signed list. All volumes are checked first.
+
+    \b
+    Examples:
+      appliance media parity /media/a /media/b /media/c --out /media/d --trust root.1.json
+
+    \b
+    Exit codes:
+      0  written
+      4  a volume is missing or damaged, or not signed as the root wants
+      5  too little room, or no par2
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.parity.whole import make_recovery_volume
+
+    made = make_recovery_volume(
+        volumes,
+        out,
+        root=_root(trust, fingerprint),
+        work=work or _cache(),
+        progress=progress(),
+        role=role,
+    )
+    text = (
+        f"{made.folder}: recovery for any one of {made.volumes} volumes, {made.size / 1e9:,.1f} GB\n"
+        "do          keep it apart from the volumes; media repair takes it like a volume"
+    )
+    values = {
+        "folder": str(made.folder),
+        "digest": made.digest,
+        "volumes": made.volumes,
+        "stripes": made.stripes,
+        "bytes": made.size,
+    }
+    print_result(text, values, as_json=as_json)
+
+
+def _root(trust: Path | None, fingerprint: str | None) -> bytes | None:
+    from appliance.bundle.roots import load_root
+    from appliance.errors import Usage
+
+    if fingerprint is not None and trust is None:
+        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
+    return load_root(trust, fingerprint) if trust else None
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "appliance"
+
+
+def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
+    yield f"{result.product} {result.version}, digest {result.digest}"
+    if result.signers:
+        yield f"signed by   {', '.join(result.signers)}: enough, by the root you trust"
+    else:
+        yield "NOT JUDGED by any root: signatures were checked by the keys they name themselves"
+    yield f"read        {result.checked} files, {len(result.mended)} of them damaged or missing"
+    for each in result.mended[:_SHOWN]:
+        yield f"  mended    {each.folder / each.path} (was {each.state})"
+    if len(result.mended) > _SHOWN:
+        yield f"  mended    … and {len(result.mended) - _SHOWN} more; --json names them all"
+    yield from (
+        f"  LEFT      {path}: all it covers is needed to make it again; name every volume"
+        for path in result.left
+    )
+    yield from (f"note        {note}" for note in result.notes)
+    if result.absent:
+        numbers = ", ".join(map(str, result.absent))
+        yield f"not here    volume {numbers} of {result.volumes}"
+    if verified:
+        yield "verified    every byte of the whole bundle"
+    elif not result.absent and result.out is None:
+        places = " ".join(map(str, result.folders))
+        yield f"do          appliance verify {places} --trust ROOT"
+
+
+def _values(result: Repaired, *, verified: bool) -> dict[str, object]:
+    return {
+        "digest": result.digest,
+        "product": result.product,
+        "version": result.version,
+        "signers": list(result.signers),
+        "folders": [str(folder) for folder in result.folders],
+        "out": None if result.out is None else str(result.out),
+        "checked": result.checked,
+        "mended": [
+            {"folder": str(each.folder), "path": each.path, "was": each.state} for each in result.mended
+        ],
+        "left": list(result.left),
+        "absent": list(result.absent),
+        "verified": verified,
+        "notes": list(result.notes),
+    }
