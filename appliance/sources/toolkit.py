@@ -62,8 +62,9 @@ class ToolkitSource(PythonWheels):
             match artefact.origin["kind"]:
                 case "toolkit":
                     self.keep_again(artefact, pack_toolkit().data)
-                case "generated":
-                    self.keep_again(artefact, _requirements_for(artefact.origin["python"], artefacts))
+                case "generated":  # for no Python in locks of earlier versions, which thus cannot be made
+                    python = artefact.origin.get("python", "none")
+                    self.keep_again(artefact, _requirements_for(python, artefacts))
 
     def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """With the licences the wheels state, and the requirements for each Python."""

@@ -237,3 +237,16 @@ def test_another_program_than_the_one_that_locked_says_so(
     with pytest.raises(LockInvalid) as caught:
         ToolkitSource(source.target, new_station("cold")).fetch(artefacts)
     assert "lock again" in caught.value.hint
+
+
+@pytest.mark.usefixtures("small")
+def test_a_lock_of_a_version_that_knew_one_python_says_so(
+    source: ToolkitSource, new_station: Callable[..., Station]
+) -> None:
+    last = locked(source)[-1]
+    old = last.model_copy(
+        update={"path": "requirements.txt", "origin": {"kind": "generated", "generator": "requirements 1"}}
+    )
+    with pytest.raises(LockInvalid) as caught:
+        ToolkitSource(source.target, new_station("cold")).fetch([old])
+    assert "lock again" in caught.value.hint
