@@ -7,22 +7,25 @@ READY  := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-node lint format bench corpus clean distclean
+.PHONY: help demo test test-unit test-node test-dmcrypt lint format bench corpus clean distclean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
 
 test: lint ## Lint, then every test: unit, corpus, archive, node
-	$(PYTEST) -m "not bench"
+	$(PYTEST) -m "not bench and not dmcrypt"
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node
-	$(PYTEST) -m "not bench and not node and not archive"
+	$(PYTEST) -m "not bench and not node and not archive and not dmcrypt"
 
 test-node: $(READY) ## Only the tests on a booted practice node
-	$(PYTEST) -m "node and not bench"
+	$(PYTEST) -m "node and not bench and not dmcrypt"
+
+test-dmcrypt: $(READY) ## Only the tests that need a kernel with dm-crypt, and root
+	$(PYTEST) -m dmcrypt
 
 corpus: $(READY) ## Only the hostile inputs
 	$(PYTEST) tests/corpus

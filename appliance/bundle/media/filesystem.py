@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: FAT keeps no modes, and says so in as many ways as there are drivers.
 _NO_MODES: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_PROTECTED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 _BLOCK: Final = 4 << 20
 
 
@@ -92,8 +92,8 @@ def writing_to(target: Path, what: str) -> Iterator[None]:
 
     Raises:
         SpaceExhausted: it is full.
-        MediumUnsuitable: it is write-protected, or holds no files of this size.
-        MediumFailed: it was pulled, or is broken.
+        MediumUnsuitable: nothing may be written there, or no files of this size.
+        MediumFailed: it was pulled, or is broken: then systems also begin to refuse writing.
     """
     again = "run the same command again: it goes on where this one stopped, by blocks of 4 MiB"
     try:
@@ -107,11 +107,11 @@ def writing_to(target: Path, what: str) -> Iterator[None]:
                 wanted="the room that was there when writing began",
                 hint=f"what was written is kept: free some space on it, then {again}",
             ) from fault
-        if fault.errno in _PROTECTED:
+        if fault.errno in _FORBIDDEN:
             raise MediumUnsuitable(
                 f"{where} cannot be written to",
                 found=fault.strerror,
-                hint=f"open its write-protection, or correct the permissions, then {again}",
+                hint=f"correct the permissions, then {again}",
             ) from fault
         if fault.errno == errno.EFBIG:
             raise MediumUnsuitable(

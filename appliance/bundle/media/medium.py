@@ -59,7 +59,7 @@ def examine_medium(target: Path, bundle: Path, name: str, digest: str, *, stands
             the bundle's own disk.
 
     Raises:
-        MediumUnsuitable: no folder, not a medium, or inside the bundle.
+        MediumUnsuitable: no folder, not a medium, write-protected, or inside the bundle.
         MediumOccupied: another volume or bundle lies there, or what is no volume under its name.
     """
     try:
@@ -95,6 +95,12 @@ def examine_medium(target: Path, bundle: Path, name: str, digest: str, *, stands
             )
     folder = target / name
     label, complete = _label(folder, digest) if name in names else (None, False)
+    if not complete and os.statvfs(target).f_flag & os.ST_RDONLY:
+        raise MediumUnsuitable(
+            f"the medium at {target} is write-protected",
+            found="mounted for reading only",
+            hint="open its write-protection and mount it again, or take another one",
+        )
     return Medium(target, folder, label, complete)
 
 

@@ -1,0 +1,334 @@
+"""Media as they are: real file systems, full, write-protected, pulled out, lying."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.media.write import write_media
+from appliance.bundle.verify import verify_bundle
+from appliance.errors import MediumFailed, MediumUnsuitable, SpaceExhausted
+from appliance.progress import Silent
+from appliance.trust.root import Root, root_bytes
+from tests.conftest import CONTENTS
+
+from .conftest import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from appliance.bundle.media.write import WrittenMedia
+    from tests.conftest import BundleMaker
+
+pytestmark = pytest.mark.node  # mounting needs root
+
+SLICE = "payload/model/tiny.gguf.slice-{:04d}"
+
+
+class Mounts:
+    """Mounts media under a folder; all are gone after the test."""
+
+    def __init__(self, folder: Path, undo: ExitStack) -> None:
+        self._folder = folder
+        self._undo = undo
+
+    def make(self, kind: str, megabytes: int = 64, *options: str) -> Path:
+        """A formatted and mounted medium of this size."""
+        place = self._place()
+        if kind == "tmpfs":
+            _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "stick", place)
+        else:
+            self._mount(kind, self.image(kind, megabytes), place, *options)
+        self._undo.callback(_run, "umount", "--lazy", place)
+        return place
+
+    def image(self, kind: str, megabytes: int) -> Path:
+        """A formatted image in a file."""
+        image = self._folder / f"{kind}-{megabytes}.img"
+        image.unlink(missing_ok=True)
+        with image.open("wb") as file:
+            file.truncate(megabytes * MIB)
+        formats = {"vfat": ["mkfs.vfat", "-F", "32", "-s", "8"], "ext4": ["mkfs.ext4", "-q", "-m", "0"]}
+        _run(*formats.get(kind, [f"mkfs.{kind}"]), image)
+        return image
+
+    def loop(self, image: Path) -> str:
+        """A block device whose bytes are those of a file."""
+        done = subprocess.run(
+            ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
+        )
+        device = done.stdout.strip()
+        self._undo.callback(_run, "losetup", "--detach", device)
+        return device
+
+    def flawed(self, flaw: str) -> Path:
+        """A stick with a flaw; see stick.py."""
+        backing, place = self._folder / f"backing-{flaw}", self._place()
+        backing.mkdir()
+        program = [sys.executable, Path(__file__).with_name("stick.py"), backing, place, flaw]
+        process = subprocess.Popen(program)
+        self._undo.callback(process.wait)
+        self._undo.callback(_run, "umount", "--lazy", place)
+        while not place.is_mount():
+            assert process.poll() is None
+        return place
+
+    def _mount(self, kind: str, image: Path, place: Path, *options: str) -> None:
+        if kind == "vfat":
+            _run("fusefat", "-o", "rw+", image, place)
+        elif kind == "exfat":
+            _run("mount.exfat-fuse", self.loop(image), place)
+        else:
+            _run("mount", "-o", ",".join(["loop", *options]), image, place)
+
+    def _place(self) -> Path:
+        place = self._folder / f"mounted-{len(list(self._folder.glob('mounted-*')))}"
+        place.mkdir()
+        return place
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    with ExitStack() as undo:
+        yield Mounts(tmp_path, undo)
+
+
+def write(bundle: Path, *targets: Path, **options: object) -> WrittenMedia:
+    return write_media(bundle, targets, **{"progress": Silent(), **options})
+
+
+def only_folder(place: Path) -> Path:
+    (folder,) = [path for path in place.iterdir() if path.name.startswith("demo-")]
+    return folder
+
+
+class Then(Silent):
+    """Does something when ``count`` bytes were reported."""
+
+    def __init__(self, count: int, act: Callable[[], object]) -> None:
+        self._left = count
+        self._act = act
+
+    def advance(self, count: int) -> None:
+        before, self._left = self._left, self._left - count
+        if before >= 0 > self._left:
+            self._act()
+
+
+@pytest.mark.parametrize("kind", ["vfat", "exfat", "ext4", "xfs", "tmpfs"])
+def test_every_file_system_takes_volumes(
+    cut_bundle: Path, mounts: Mounts, two_of_three: Root, kind: str
+) -> None:
+    place = mounts.make(kind, 320 if kind == "xfs" else 64)
+    written = write(cut_bundle, place).volumes[0]
+    for path in ("payload/extras/site/Notice.TXT", SLICE.format(1), "trust/SHA256SUMS.alice.sig"):
+        assert (written.folder / path).read_bytes() == (cut_bundle / path).read_bytes()
+    assert (written.folder / "volume.json").exists()
+    assert verify_bundle([place], root_bytes(two_of_three), progress=Silent()).digest
+    assert write(cut_bundle, place).volumes[0].written == 0
+
+
+@pytest.mark.parametrize("kind", ["vfat", "exfat"])
+def test_a_volume_on_fat_goes_on_after_an_interruption(cut_bundle: Path, mounts: Mounts, kind: str) -> None:
+    place = mounts.make(kind)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(cut_bundle, place, progress=Then(3 * MIB, interrupt))
+    assert write(cut_bundle, place).volumes[0].kept >= 4 * MIB
+    assert (only_folder(place) / SLICE.format(0)).read_bytes() == (
+        cut_bundle / SLICE.format(0)
+    ).read_bytes()
+
+
+def test_media_of_different_kinds_share_a_bundle(
+    cut_bundle: Path, mounts: Mounts, two_of_three: Root
+) -> None:
+    places = [mounts.make("tmpfs", 11), mounts.make("vfat", 40)]
+    assert [volume.number for volume in write(cut_bundle, *places).volumes] == [1, 2]
+    assert verify_bundle(places, root_bytes(two_of_three), progress=Silent()).digest
+
+
+def test_a_write_protected_medium(cut_bundle: Path, mounts: Mounts) -> None:
+    image = mounts.image("ext4", 64)
+    first = mounts._place()
+    _run("mount", "-o", "loop", image, first)
+    write(cut_bundle, first)
+    _run("mount", "-o", "remount,ro", first)
+    mounts._undo.callback(_run, "umount", "--lazy", first)
+    assert write(cut_bundle, first).volumes[0].written == 0  # complete: nothing has to be written
+    place = mounts.make("ext4", 64, "ro")
+    with pytest.raises(MediumUnsuitable, match="is write-protected"):
+        write(cut_bundle, place)
+
+
+def test_a_squashfs_is_write_protected(cut_bundle: Path, mounts: Mounts, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    _run("mksquashfs", tmp_path / "empty", tmp_path / "image.squashfs", "-quiet")
+    place = mounts._place()
+    _run("mount", "-o", "loop,ro", tmp_path / "image.squashfs", place)
+    mounts._undo.callback(_run, "umount", "--lazy", place)
+    with pytest.raises(MediumUnsuitable, match="is write-protected"):
+        write(cut_bundle, place)
+
+
+def test_a_medium_where_nothing_may_be_written(cut_bundle: Path, mounts: Mounts) -> None:
+    """Permissions mean nothing to root, but this flag does."""
+    place = mounts.make("ext4")
+    _run("chattr", "+i", place)
+    mounts._undo.callback(_run, "chattr", "-i", place)
+    with pytest.raises(
+        MediumUnsuitable, match=r"volume 1 of 1: the medium at .* cannot be written to"
+    ) as fault:
+        write(cut_bundle, place)
+    assert fault.value.found == "Operation not permitted"
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "vfat", "ext4"])
+def test_a_medium_that_fills_up_meanwhile(cut_bundle: Path, mounts: Mounts, kind: str) -> None:
+    place = mounts.make(kind, 40)
+    ballast = place / "ballast"
+
+    def fill() -> None:
+        with suppress(OSError), ballast.open("wb") as file:
+            while True:
+                os.write(file.fileno(), b"x" * MIB)
+
+    with pytest.raises(SpaceExhausted, match=r"volume 1 of 1: the medium at .* is full") as fault:
+        write(cut_bundle, place, progress=Then(3 * MIB, fill))
+    assert "run the same command again" in str(fault.value.hint)
+    assert not (only_folder(place) / "volume.json").exists()
+    ballast.unlink()
+    assert write(cut_bundle, place).volumes[0].kept >= 4 * MIB
+    assert (only_folder(place) / "volume.json").exists()
+
+
+def test_a_medium_that_is_too_full_is_not_begun(cut_bundle: Path, mounts: Mounts) -> None:
+    place = mounts.make("tmpfs", 40)
+    write(cut_bundle, place)
+    shutil.rmtree(only_folder(place) / "payload")
+    (place / "ballast").write_bytes(b"x" * (25 * MIB))
+    with pytest.raises(SpaceExhausted, match=r"too little room at .* for volume 1"):
+        write(cut_bundle, place)
+
+
+def test_a_pulled_stick(cut_bundle: Path, mounts: Mounts) -> None:
+    """The device is there, but nothing behind it any more, as when a stick is pulled out."""
+    image = mounts.image("ext4", 64)
+    device, place = mounts.loop(image), mounts._place()
+    _run("mount", device, place)
+    mounts._undo.callback(_run, "umount", "--lazy", place)
+
+    def pull() -> None:
+        os.truncate(image, 0)
+        _run("losetup", "--set-capacity", device)
+
+    with pytest.raises(MediumFailed, match=r"volume 1 of 1: the medium at .* failed: pulled out") as fault:
+        write(cut_bundle, place, progress=Then(5 * MIB, pull))
+    assert fault.value.found in {"Input/output error", "Read-only file system"}
+    assert "goes on where this one stopped" in str(fault.value.hint)
+
+
+def test_a_stick_that_is_put_back_goes_on(cut_bundle: Path, mounts: Mounts) -> None:
+    """Its driver ends in the middle, as when the stick is pulled out; then it is mounted again."""
+    device, place = mounts.loop(mounts.image("exfat", 64)), mounts._place()
+    driver = subprocess.Popen(["mount.exfat-fuse", "-d", device, place], stderr=subprocess.DEVNULL)
+    mounts._undo.callback(_run, "umount", "--lazy", place)
+    while not place.is_mount():
+        assert driver.poll() is None
+
+    def pull() -> None:
+        driver.kill()
+        driver.wait()
+
+    with pytest.raises(MediumFailed, match="pulled out, or broken") as fault:
+        write(cut_bundle, place, progress=Then(5 * MIB, pull))
+    assert fault.value.found in {"Transport endpoint is not connected", "Software caused connection abort"}
+    _run("umount", "--lazy", place)
+    _run("mount.exfat-fuse", device, place)
+    written = write(cut_bundle, place).volumes[0]
+    assert (written.folder / SLICE.format(1)).read_bytes() == (cut_bundle / SLICE.format(1)).read_bytes()
+    assert written.written + written.kept == sum(
+        path.stat().st_size
+        for path in written.folder.rglob("*")
+        if path.name != "volume.json" and path.is_file()
+    )
+
+
+def test_a_stick_without_long_names(cut_bundle: Path, mounts: Mounts) -> None:
+    place = mounts.flawed("short-names")
+    with pytest.raises(MediumUnsuitable, match="does not keep long names in upper and lower case") as fault:
+        write(cut_bundle, place)
+    assert str(fault.value.found).startswith("demo-1_0.")
+    assert fault.value.wanted == "FAT32 with long names (mounted as vfat), exFAT or ext4"
+    assert not any(place.iterdir())
+
+
+def test_a_stick_that_claims_to_be_larger_than_it_is(cut_bundle: Path, mounts: Mounts) -> None:
+    place = mounts.flawed("fake-size")
+    with pytest.raises(MediumFailed, match="does not read back as it was written: payload/model/tiny"):
+        write(cut_bundle, place)
+    assert not (only_folder(place) / "volume.json").exists()
+    assert not (only_folder(place) / SLICE.format(0)).exists()
+
+
+def test_a_name_that_fat_refuses(maker: BundleMaker, two_of_three: Root, mounts: Mounts) -> None:
+    contents = CONTENTS | {"extras": ("files", {"epoch_1:2.0.txt": b"x"})}
+    bundle = maker.write("colon", two_of_three, maker.lock(contents))
+    place = mounts.flawed("no-colon")
+    with pytest.raises(MediumUnsuitable, match=r"refuses the file name epoch_1:2\.0\.txt") as fault:
+        write(bundle, place)
+    assert "ext4" in str(fault.value.hint)
+
+
+def test_files_larger_than_the_medium_allows(cut_bundle: Path, mounts: Mounts) -> None:
+    """A limit on the size of files, as some file systems have one."""
+    program = (
+        "import resource, sys; from pathlib import Path;"
+        "from appliance.bundle.media.write import write_media; from appliance.progress import Silent;"
+        "from appliance.errors import MediumUnsuitable;"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({6 * MIB}, {6 * MIB}))\n"
+        "try: write_media(Path(sys.argv[1]), [Path(sys.argv[2])], progress=Silent())\n"
+        "except MediumUnsuitable as fault: print(fault)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, cut_bundle, mounts.make("tmpfs")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "holds no files of this size" in done.stdout
+
+
+def test_one_file_system_mounted_twice_is_one_medium(cut_bundle: Path, mounts: Mounts) -> None:
+    place, other = mounts.make("tmpfs"), mounts._place()
+    _run("mount", "--bind", place, other)
+    mounts._undo.callback(_run, "umount", other)
+    with pytest.raises(MediumUnsuitable, match="are on one medium"):
+        write(cut_bundle, place, other)
+
+
+def test_a_file_system_that_does_not_say_its_size(cut_bundle: Path, mounts: Mounts) -> None:
+    place = mounts._place()
+    image = mounts._folder / "odd.img"
+    with image.open("wb") as file:
+        file.truncate(64 * MIB)
+    _run("mkfs.vfat", "-F", "32", "-s", "1", image)
+    _run("fusefat", "-o", "rw+", image, place)  # with clusters of 512 bytes it claims to have no blocks
+    mounts._undo.callback(_run, "umount", "--lazy", place)
+    with pytest.raises(MediumUnsuitable, match="does not say how much room it has"):
+        write(cut_bundle, place)
+    assert write(cut_bundle, place, sizes=[60 * MIB]).volumes[0].written
