@@ -2,48 +2,92 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import MANIFEST_PATH
-from appliance.bundle.reader import read_contents, read_signed, require_file
+from appliance.bundle.packages import Package, packages
+from appliance.bundle.paths import MANIFEST_PATH, SBOM_PATH, parity_number
+from appliance.bundle.provenance import statement_bytes
+from appliance.bundle.reader import Contents, read_contents, read_listed, read_signed, require_file
 from appliance.bundle.verify import verify_bundle
-from appliance.errors import DigestMismatch
+from appliance.errors import BundleMalformed, DigestMismatch
+from appliance.trust.canonical import NotCanonicalError, parse_canonical
+from appliance.trust.dsse import parse_envelope
+from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.manifest import Manifest
+    from appliance.bundle.opening import BundleTree
+    from appliance.bundle.reader import Signed
     from appliance.progress import Progress
     from appliance.trust.root import Root
+
+#: A bill of materials grows with the packages, not with the files.
+_MAX_SBOM: Final = 128 << 20
+_IDENTIFIER = re.compile(r"[!-~]{1,2048}")
 
 
 @dataclass(frozen=True, slots=True)
 class SeenSignature:
-    """What a signature file claims: nobody has checked it."""
+    """What a signature file claims, and the provenance file beside it; true only if verified.
+
+    ``provenance`` is None if the holder states none; else whether it states what the manifest does.
+    """
 
     holder: str
     namespace: str
     algorithm: str
     fingerprint: str
+    provenance: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identifiers:
+    """The names under which a scanner looks a package up; empty where it has none."""
+
+    purl: str = ""
+    cpe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sbom:
+    """The bill of materials the bundle carries: its own facts, and identifiers by package reference."""
+
+    specification: str
+    serial: str
+    components: int
+    identifiers: Mapping[str, Identifiers]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a bundle says about itself: consistent, but true only if ``verified``."""
+    """What a bundle says about itself: consistent, but true only as far as it was verified.
+
+    ``verified``: signatures and every byte.  ``signed``: the signatures over the list, so that all
+    that is shown here is what was signed, but nobody has looked whether the payload is.
+    ``judged_by`` is the fingerprint of the root that was trusted.  ``root`` is only the one carried.
+    """
 
     folders: tuple[Path, ...]
     digest: str
     manifest: Manifest
     files: ListedFiles
+    packages: tuple[Package, ...]
     signatures: tuple[SeenSignature, ...]
     root: Root | None
+    sbom: Sbom | None
     verified: bool
+    signed: bool
+    judged_by: str | None
     notes: tuple[str, ...] = ()
 
     @property
@@ -51,9 +95,19 @@ class Inspection:
         """The folder it lies in, or the first of several; for messages."""
         return self.folders[0]
 
+    @property
+    def parity(self) -> tuple[int, int]:
+        """The number of recovery sets and their bytes together."""
+        sizes = [file.size for path, file in self.manifest.files.items() if parity_number(path) is not None]
+        return len(sizes), sum(sizes)
+
 
 def inspect_bundle(
-    folders: Path | Sequence[Path], *, trusted: bytes | None, progress: Progress
+    folders: Path | Sequence[Path],
+    *,
+    trusted: bytes | None,
+    progress: Progress,
+    every_byte: bool = True,
 ) -> Inspection:
     """Read everything but the payload's bytes; verify first if there is a root to do it by.
 
@@ -61,6 +115,8 @@ def inspect_bundle(
         folders: where the bundle lies.
         trusted: the bytes of a root; None to verify nothing.
         progress: told of what verifying does.
+        every_byte: with a root, refuse the bundle unless all of it verifies.  Otherwise only the
+            signatures are judged, and the result is told by ``Inspection.signed``.
 
     Raises:
         BundleUntrusted: malformed, or list, manifest and folder contradict each other, or not
@@ -68,12 +124,13 @@ def inspect_bundle(
         Usage: one of ``folders`` is not a folder that can be read.
     """
     verified = None
-    if trusted is not None:
+    if trusted is not None and every_byte:
         verified = verify_bundle(folders, trusted, progress=progress)
     with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
+        sbom = _sbom(tree, contents)
     if verified is not None and verified.digest != signed.digest:
         raise DigestMismatch(
             "the bundle was exchanged while it was inspected",
@@ -81,18 +138,77 @@ def inspect_bundle(
             wanted=verified.digest,
             hint="make the medium read-only and inspect again",
         )
-    seen = []
-    for holder, armoured in sorted(signed.signatures.items()):
-        signature = parse_signature(armoured)
-        key = signature.key
-        seen.append(SeenSignature(holder, signature.namespace, key.algorithm, key.fingerprint))
+    is_signed = verified is not None or (
+        trusted is not None
+        and decide(signed.listing, signed.signatures, parse_root(trusted), "release").accepted
+    )
     return Inspection(
         folders=tree.folders,
         digest=signed.digest,
         manifest=contents.manifest,
         files=contents.files,
-        signatures=tuple(seen),
+        packages=tuple(packages(contents.manifest)),
+        signatures=_signatures(signed, contents),
         root=parse_root(contents.root) if contents.root is not None else None,
+        sbom=sbom,
         verified=verified is not None,
+        signed=is_signed,
+        judged_by=hashlib.sha256(trusted).hexdigest() if trusted is not None else None,
         notes=tree.notes,
     )
+
+
+def _signatures(signed: Signed, contents: Contents) -> tuple[SeenSignature, ...]:
+    statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+    stated = {
+        holder: parse_envelope(data).payload == statement for holder, data in signed.provenance.items()
+    }
+    seen = []
+    for holder, armoured in sorted(signed.signatures.items()):
+        signature = parse_signature(armoured)
+        key = signature.key
+        seen.append(
+            SeenSignature(holder, signature.namespace, key.algorithm, key.fingerprint, stated.get(holder))
+        )
+    return tuple(seen)
+
+
+def _sbom(tree: BundleTree, contents: Contents) -> Sbom | None:
+    listed = contents.files.get(SBOM_PATH)
+    if listed is None:
+        return None
+    data = read_listed(tree, SBOM_PATH, listed.sha256, limit=_MAX_SBOM)
+    try:
+        document = parse_canonical(data, limit=_MAX_SBOM)
+        if not isinstance(document, dict):
+            raise TypeError("not an object")
+        components = document["components"]
+        identifiers = {
+            str(each["bom-ref"]): Identifiers(_identifier(each, "purl"), _identifier(each, "cpe"))
+            for each in components
+        }
+        facts = _identifier(document, "specVersion"), _identifier(document, "serialNumber")
+    except (NotCanonicalError, LookupError, TypeError, AttributeError, ValueError) as fault:
+        raise BundleMalformed(
+            f"{SBOM_PATH} is not a bill of materials",
+            found=ascii(str(fault))[1:-1][:200],
+            wanted="CycloneDX as canonical JSON, as the builder writes it",
+            hint="obtain the bundle again; its builder made a mistake",
+        ) from fault
+    return Sbom(*facts, len(components), identifiers)
+
+
+def _identifier(values: Mapping[str, object], key: str) -> str:
+    text = values.get(key)
+    if text is None:
+        return ""
+    if not isinstance(text, str) or not _IDENTIFIER.fullmatch(text):
+        raise ValueError(f"{key} is not printable ASCII")
+    return text
+
+
+def origin_text(origin: Mapping[str, str], *, with_names: bool) -> str:
+    """An origin in a line; without the names that differ from file to file, for counting."""
+    own = () if with_names else ("package", "project", "version", "source", "source_version", "upstream")
+    details = [value for key, value in sorted(origin.items()) if key not in {"kind", *own}]
+    return " ".join([origin["kind"], *details])

@@ -155,20 +155,20 @@ def test_inspect_never_says_verified_by_itself(appliance: Run, bundle: Path, roo
 
 
 def test_inspect_keeps_its_summary_short() -> None:
-    from appliance.cli.inspect import _most
+    from appliance.cli.inspection_text import most
 
     counts = {f"Licence-{number}": 1 for number in range(8)} | {"MIT": 5, "long " * 40: 9}
-    lines = _most("licence", counts, everything=False)
+    lines = most("licence", counts, everything=False)
     assert [line.split()[1] for line in lines[1:3]] == ["MIT:", "Licence-0:"]
     assert max(map(len, lines)) < 100
     assert lines[-1] == "  licence    … and 4 more; --files shows them all"
-    assert len(_most("licence", counts, everything=True)) == len(counts)
+    assert len(most("licence", counts, everything=True)) == len(counts)
 
 
 def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path) -> None:
     text = appliance("inspect", bundle, "--files").out
     for expected in (
-        "model (tiny-gguf): 1 files, 4,000 bytes",
+        "model (tiny-gguf): 1 packages, 1 files, 4,000 bytes",
         "licence    CC0-1.0: 2",
         "origin     file: 2",
         "payload/extras/site/notice.txt",
@@ -180,6 +180,58 @@ def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path)
     assert values["components"]["engine"]["licences"] == {"CC0-1.0": 2}
     assert values["components"]["engine"]["contents"][0]["origin"] == {"kind": "file"}
     assert "contents" not in appliance("inspect", bundle, "--json").json["components"]["engine"]
+
+
+def test_inspect_writes_a_page(appliance: Run, bundle: Path, root_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "review.html"
+    done = appliance("inspect", bundle, "--trust", root_file, "--html", page)
+    assert done.code == 0
+    assert "<h1>demo 1.0.0</h1>" in page.read_text()
+    page.write_text("mine")
+    again = appliance("inspect", bundle, "--html", page, "--json")
+    assert (again.code, again.json["error"]) == (2, "Usage")
+    assert page.read_text() == "mine"
+    assert appliance("inspect", bundle, "--html", page, "--force").code == 0
+    assert "NOT VERIFIED" in page.read_text()
+    assert appliance("inspect", bundle, "--html", bundle / "page.html").code == 2
+    assert appliance("verify", bundle, "--trust", root_file).code == 0
+
+
+def test_inspect_shows_what_changed(
+    appliance: Run, bundle: Path, maker: BundleMaker, root_file: Path
+) -> None:
+    lock = maker.lock().model_copy(update={"version": "0.9.0", "sequence": 6})
+    old = maker.write("old", parse_root(root_file.read_bytes()), lock)
+    text = appliance("inspect", bundle, "--against", old).out
+    for expected in ("changes since demo 0.9.0", "NOT VERIFIED)", "direction  forward", "0.9.0 -> 1.0.0"):
+        assert expected in text
+    values = appliance("inspect", bundle, "--against", old, "--trust", root_file, "--json").json
+    assert values["against"]["direction"] == "forward"
+    assert values["against"]["old"]["signatures_verified"] is False
+    maker.sign(old, "alice", "bob")
+    signed = appliance("inspect", bundle, "--against", old, "--trust", root_file)
+    assert "its signatures verified, its bytes not read" in signed.out
+
+
+def test_inspect_shows_provenance(appliance: Run, bundle: Path) -> None:
+    assert (
+        "provenance   alice, in-toto with SLSA provenance 1: as the manifest says"
+        in appliance("inspect", bundle).out
+    )
+    assert appliance("inspect", bundle, "--json").json["signatures"][0]["provenance"] is True
+
+
+def test_sign_states_provenance_unless_told_not_to(
+    appliance: Run, maker: BundleMaker, holders: Holders, root_file: Path
+) -> None:
+    bundle = maker.write("fresh", parse_root(root_file.read_bytes()))
+    stated = bundle / "trust/provenance.alice.dsse.json"
+    done = appliance("sign", bundle, "--key", holders.key("alice"))
+    assert f"origin  {stated}" in done.out
+    assert stated.is_file()
+    again = appliance("sign", bundle, "--key", holders.key("alice"), "--no-provenance", "--json")
+    assert again.json["provenance"] is None
+    assert not stated.exists()
 
 
 def holder_options(holders: Holders, *names: str) -> list[str]:
