@@ -43,7 +43,7 @@ def build(
       3  the lock does not belong to the definition, or names what is gone
       4  a digest or the archive's signature does not verify
       5  the disk is full, or too small
-      6  a source does not answer
+      6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.sources.building import build_bundle, read_lock, read_root
     from appliance.sources.locking import default_lock_path, open_definition

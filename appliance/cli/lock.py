@@ -24,7 +24,7 @@ def lock(
     """Pin every artefact: name, version, size, digest, licence, origin.
 
     Wheels are looked for where this station's pip looks, Debian packages
-    where its apt does. What is found is kept in the content store, so that
+    where its apt does, models and images where its settings say. What is found is kept in the content store, so that
     the build needs no network. The lock holds no address.
 
     \b
@@ -38,7 +38,7 @@ def lock(
       3  the definition is invalid, or names what does not exist
       4  a digest or the archive's signature does not verify
       5  the disk is full, or a tool is missing
-      6  a source does not answer
+      6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import os
 

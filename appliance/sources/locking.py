@@ -104,7 +104,6 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
     """
     with station.store.in_use():
         components = _locked_components(read, station)
-    _check_served(read, components)
     definition = read.definition
     return Lock(
         format=1,
@@ -138,6 +137,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         resolving = {name: pool.submit(resolve, name, entry) for name, entry in sources.items()}
         resolved = {name: future.result() for name, future in resolving.items()}
     station.progress.end()
+    _check_served(read, resolved[read.definition.inference.model])
 
     bring({name: (sources[name], resolved[name]) for name in sources}, station)
 
@@ -147,10 +147,10 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
     }
 
 
-def _check_served(read: ReadDefinition, components: Mapping[str, LockedComponent]) -> None:
+def _check_served(read: ReadDefinition, model: Sequence[Artefact]) -> None:
     """The file to be served is there; of what a repository holds, the definition alone does not tell."""
     served = read.definition.inference
-    held = [artefact.path for artefact in components[served.model].artefacts]
+    held = [artefact.path for artefact in model]
     if served.file not in held:
         raise DefinitionInvalid(
             f"inference.file is not in component {served.model}",

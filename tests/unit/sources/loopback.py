@@ -35,13 +35,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; ``length`` is what Content-Length says (None: nothing), ``cut`` how many bytes go out."""
+    """An answer; ``length`` is what Content-Length says (None: nothing), ``cut`` how many bytes go out.
+
+    ``then`` is called when they have gone out, and before the connection ends.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     length: int | None = -1
     cut: int | None = None
+    then: Callable[[], object] | None = None
 
 
 @dataclass
@@ -159,6 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(reply.body[: reply.cut])
+        if reply.then:
+            self.wfile.flush()
+            reply.then()
 
     def log_message(self, *_: object) -> None: ...
 

@@ -39,7 +39,29 @@ def test_option_before_environment_before_file(tmp_path: Path) -> None:
     assert settings.debian.mirror == "https://option.example/debian"
 
 
+def test_hub_and_registry_are_settings(tmp_path: Path) -> None:
+    text = (
+        "huggingface:\n  endpoint: https://file.example/hub\noci:\n  registry: https://file.example:5000\n"
+    )
+    settings = read_settings(environment(tmp_path, text))
+    assert settings.huggingface.endpoint == "https://file.example/hub"
+    assert settings.oci.registry == "https://file.example:5000"
+    home = {"XDG_CONFIG_HOME": str(tmp_path), "HF_ENDPOINT": "https://hf.example"}
+    assert read_settings(home).huggingface.endpoint == "https://hf.example"
+    ours = {
+        **home,
+        "APPLIANCE_HUGGINGFACE_ENDPOINT": "https://ours.example",
+        "APPLIANCE_OCI_REGISTRY": "https://env.example",
+    }
+    settings = read_settings(ours)
+    assert settings.huggingface.endpoint == "https://ours.example"
+    assert settings.oci.registry == "https://env.example"
+
+
 WRONG = {
+    "credentials in a hub's address": ("huggingface:\n  endpoint: https://me:secret@hub.example\n", "2:13"),
+    "a registry with a path": ("oci:\n  registry: https://registry.example/team\n", "2:13"),
+    "a registry without a scheme": ("oci:\n  registry: registry.example\n", "2:13"),
     "unknown key": ("mirror: x\n", "1:1"),
     "malformed": ("store: [\n", "2:1"),
     "a relative store": ("store: here\n", "1:8"),
