@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A bill of materials grows with the packages, not with the files.
 _MAX_SBOM: Final = 128 << 20
+#: What differs from file to file of one origin.
+_OWN: Final = ("package", "project", "python", "pythons", "source", "source_version", "part", "upstream")
 _IDENTIFIER = re.compile(r"[!-~]{1,2048}")
 
 
@@ -209,6 +211,6 @@ def _identifier(values: Mapping[str, object], key: str) -> str:
 
 def origin_text(origin: Mapping[str, str], *, with_names: bool) -> str:
     """An origin in a line; without the names that differ from file to file, for counting."""
-    own = () if with_names else ("package", "project", "version", "source", "source_version", "upstream")
+    own = () if with_names else _OWN
     details = [value for key, value in sorted(origin.items()) if key not in {"kind", *own}]
     return " ".join([origin["kind"], *details])

@@ -18,6 +18,14 @@ _SHORT_NAMES: Final = {
     "CC0": "CC0-1.0",
     "Expat": "MIT",
 }
+#: Classifiers of Python projects that can mean one licence only (core metadata, "Classifier").
+_CLASSIFIERS: Final = {
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "MIT No Attribution License (MIT-0)": "MIT-0",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
+}
 _GNU = re.compile(r"((?:A|L)?GPL|GFDL)-([1-3])(?:\.([0-9]))?(?:\.0)?(\+?)")
 _JOINTS = re.compile(r"(\(|\)| AND | and | OR | or )")
 
@@ -44,6 +52,8 @@ def _translated(text: str) -> str:
     """Debian's short names and outdated SPDX ones as SPDX has them now; unchanged if not all can be."""
     from cyclonedx.spdx import is_expression
 
+    if text in _CLASSIFIERS:
+        return _CLASSIFIERS[text]
     parts = _JOINTS.split(text)
     translated = "".join(part.upper() if _JOINTS.fullmatch(part) else _short_name(part) for part in parts)
     return translated if is_expression(translated) else text

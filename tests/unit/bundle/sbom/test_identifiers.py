@@ -131,6 +131,9 @@ def test_the_table_of_known_names_is_well_formed() -> None:
         ("LGPL-2.1", "LGPL-2.1-only"),
         ("(GPL-2+ or Expat) AND BSD-3-clause", "(GPL-2.0-or-later OR MIT) AND BSD-3-Clause"),
         ("GPL-3+ AND words", None),
+        ("MIT License", "MIT"),
+        ("Mozilla Public License 2.0 (MPL 2.0)", "MPL-2.0"),
+        ("Apache Software License", None),  # of which version?
         ("BSD", None),
         ("not stated", None),
         ("a" * 4000 + " (", None),
