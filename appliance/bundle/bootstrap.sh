@@ -78,9 +78,9 @@ check_options() {
             "do: sh bootstrap.sh --help"
     fi
     fingerprint=$(printf '%s' "$fingerprint" | tr A-F a-f)
-    case ${#fingerprint}$fingerprint in
-        64*[!0-9a-f]*) refuse 2 "the fingerprint is not one" "wanted: hex digits only" ;;
-        64*) ;;
+    case ${#fingerprint}:$fingerprint in
+        64:*[!0-9a-f]*) refuse 2 "the fingerprint is not one" "wanted: hex digits only" ;;
+        64:*) ;;
         *) refuse 2 "the fingerprint is not one" "found: ${#fingerprint} characters" "wanted: 64 hex digits" ;;
     esac
     case $threshold in

@@ -536,6 +536,7 @@ USAGE = {
     "an unknown option": (["--force"], "there is no option --force"),
     "an option without value": (["--unverified", "--to"], "--to needs a value"),
     "a short fingerprint": (["--fingerprint", "3f1c"], "found: 4 characters"),
+    "six digits that begin with a 4": (["--fingerprint", "4f1c00"], "found: 6 characters"),
     "no hex": (["--fingerprint", "g" * 64], "hex digits only"),
     "no threshold": (["--threshold", "0"], "the threshold is not one"),
     "a threshold in words": (["--threshold", "two"], "the threshold is not one"),
