@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import create_file, free_bytes, writing_under
-from appliance.bundle.parity.program import NOT_ENOUGH, Share, find_par2, repair_files
+from appliance.bundle.parity.program import NOT_ENOUGH, WRONG, Share, find_par2, repair_files
 from appliance.bundle.parity.reading import read_at
 from appliance.bundle.parity.recovery import RecoverySet, good_blocks, write_packets
 from appliance.errors import DamageTooGreat, SpaceExhausted
@@ -152,7 +152,7 @@ def mend(
         for each in need.lost:
             path = parity.name_of(each.member.path)
             rebuilt = base / each.member.path
-            if rebuilt.is_symlink() or _digest(rebuilt) != files[path].sha256:
+            if status == WRONG or rebuilt.is_symlink() or _digest(rebuilt) != files[path].sha256:
                 raise DamageTooGreat(
                     f"{parity.title} does not give back {path} as it was signed",
                     found="other bytes",

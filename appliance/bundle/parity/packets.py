@@ -35,6 +35,7 @@ _CHECKSUM: Final = 20  # MD5 and CRC-32 of a block
 _DESCRIBED: Final = 56  # a file packet before its name
 _MAX_LENGTH: Final = _HEADER.size + 4 + MAX_BLOCK
 _CHUNK: Final = 1 << 20
+_LEAST_COST: Final = 4096  # of a place that looks like a packet and is none, in bytes read
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def scan_packets(fd: int, *, sound: bool = False) -> Iterator[Packet]:
         sound: the file is known to be as it was signed, so the recovery blocks need not be read.
     """
     size = os.fstat(fd).st_size
+    search = _Search(fd, size)
     offset = 0
     patience = 4 * size + _MAX_LENGTH  # a hostile file claims a long packet at every byte
     while offset + _HEADER.size <= size:
@@ -143,10 +145,10 @@ def scan_packets(fd: int, *, sound: bool = False) -> Iterator[Packet]:
             yield packet
             offset += packet.length
             continue
-        patience -= _claimed(fd, offset, size)
+        patience -= max(_claimed(fd, offset, size), _LEAST_COST)
         if patience < 0:
             return
-        offset = _next_magic(fd, offset + 1, size)
+        offset = search.next(offset + 1)
 
 
 def _packet_at(fd: int, offset: int, size: int, *, sound: bool) -> Packet | None:
@@ -178,12 +180,22 @@ def _claimed(fd: int, offset: int, size: int) -> int:
     return _length(read_at(fd, offset, _HEADER.size)[0], offset, size)
 
 
-def _next_magic(fd: int, offset: int, size: int) -> int:
-    """Where the next packet may begin, at ``offset`` or after it; ``size`` if nowhere."""
-    while offset < size:
-        chunk, _ = read_at(fd, offset, _CHUNK + len(MAGIC) - 1)
-        found = chunk.find(MAGIC)
-        if found >= 0:
-            return offset + found
-        offset += _CHUNK
-    return size
+class _Search:
+    """Finds where packets may begin, reading each part of the file about once."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd, self._size = fd, size
+        self._start, self._chunk = 0, b""
+
+    def next(self, offset: int) -> int:
+        """The first place at ``offset`` or after it; the file's size if there is none."""
+        while offset < self._size:
+            if not self._start <= offset <= self._start + len(self._chunk) - len(MAGIC):
+                self._start, self._chunk = offset, read_at(self._fd, offset, _CHUNK)[0]
+            found = self._chunk.find(MAGIC, offset - self._start)
+            if found >= 0:
+                return self._start + found
+            if self._start + len(self._chunk) >= self._size:
+                break
+            offset = self._start + len(self._chunk) - len(MAGIC) + 1
+        return self._size

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REPAIRED: Final = 0
 NOT_ENOUGH: Final = 2
 _CRITICAL_LOST: Final = 4
+WRONG: Final = 5  # what was rebuilt is not what the set describes
 
 _PERCENT: Final = re.compile(rb"(\d{1,3}(?:\.\d)?)%")
 _LINES_KEPT: Final = 20
@@ -116,7 +117,7 @@ def repair_files(
         lock: a descriptor that the program keeps open, so that the lock on it lasts as long as it runs.
 
     Returns:
-        ``REPAIRED`` or ``NOT_ENOUGH``.
+        ``REPAIRED``, ``NOT_ENOUGH`` or ``WRONG``.
 
     Raises:
         SpaceExhausted, ParityFailed: par2 ended otherwise.
@@ -125,7 +126,7 @@ def repair_files(
     status, last = _run(command, folder, told, [lock])
     if status == _CRITICAL_LOST:
         return NOT_ENOUGH
-    if status not in {REPAIRED, NOT_ENOUGH}:
+    if status not in {REPAIRED, NOT_ENOUGH, WRONG}:
         raise _failed("par2 could not rebuild the files", status, last, folder)
     return status
 
