@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from appliance.cli.media_check import check
+from appliance.cli.media_join import join
 from appliance.cli.media_plan import plan
 from appliance.cli.media_repair import parity, repair
 from appliance.cli.media_write import write
@@ -26,3 +27,4 @@ media_app.command("write")(write)
 media_app.command("check")(check)
 media_app.command("repair")(repair)
 media_app.command("parity")(parity)
+media_app.command("join")(join)

@@ -105,14 +105,14 @@ def fill_volume(
         InProgress: another run fills this very volume.
         OSError: what the system said of the medium.
     """
-    with _alone(folder), BlockReader() as reader, tree.cursor() as cursor:
+    with alone(folder), BlockReader() as reader, tree.cursor() as cursor:
         filling = _Filling(cargo, folder, FileCopier(cursor, reader, progress), progress)
         lacking = filling.survey(entries)
         if not lacking and (folder / LABEL_PATH).exists():
             return Filled(0, sum(entry.part.size for entry in entries))
         filling.begin(lacking, label)
         try:
-            for batch in _batches(lacking):
+            for batch in batches(lacking):
                 filling.copy(batch)
         finally:
             progress.end()
@@ -241,7 +241,8 @@ class _Filling:
         self._part(entry).rename(self._folder / entry.path)
 
 
-def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+def batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in portions that are brought to the medium together."""
     batch: list[Entry] = []
     size = 0
     for entry in entries:
@@ -255,7 +256,7 @@ def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Keep two runs off one volume; the lock ends with its process."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -1,0 +1,333 @@
+"""Collecting a bundle from its volumes in a hidden folder, until everything is there.
+
+Files that have their names there are right.  One that was cut off lies under ``incoming/`` by its number in
+the bundle's order, and only its blocks that are wrong or missing are read again.  A file that is damaged on
+one volume is taken from another that has it; else it is left out and named, so that everything else is
+collected and can serve to mend it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from appliance.bundle.blocks import split_blocks
+from appliance.bundle.durable import FOLDER_MODE, replace_file, sync_file_system, sync_folder
+from appliance.bundle.fileset import children_of
+from appliance.bundle.locating import find_folder
+from appliance.bundle.media.cargo import Part
+from appliance.bundle.media.copying import FileCopier
+from appliance.bundle.media.filesystem import check_room, set_mode
+from appliance.bundle.media.fill import Entry, batches
+from appliance.bundle.media.label import INCOMING_FOLDER
+from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, is_shared_out
+from appliance.bundle.media.readback import BlockReader
+from appliance.bundle.media.seen import names_on
+from appliance.bundle.parity.copies import find_sound_copy
+from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
+from appliance.bundle.tree import Tree, shown
+from appliance.bundle.volume import open_volume
+from appliance.bundle.volume_rules import refuse_missing, refuse_same_folder
+from appliance.errors import (
+    ApplianceError,
+    BundleUntrusted,
+    DigestMismatch,
+    FileMissing,
+    MediumFailed,
+    PreflightFailed,
+    Usage,
+    VolumesMixed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.parity.copies import SoundCopy
+    from appliance.bundle.volume import Volume
+    from appliance.progress import Progress
+
+_AGAIN: Final = "what was copied is kept: run the same command again to go on"
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """What is still to be inserted: ``wanted`` for people, and why the last medium did not help."""
+
+    wanted: str
+    problem: ApplianceError | None
+
+
+class Ask(Protocol):
+    """Has somebody insert another volume; returns where it lies."""
+
+    def __call__(self, lacking: Lacking) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A bundle that is complete: where, how many bytes were copied now, and how many in earlier runs."""
+
+    folder: Path
+    digest: str
+    product: str
+    version: str
+    signers: tuple[str, ...]
+    files: int
+    copied: int
+    kept: int
+
+
+@dataclass
+class Collecting:
+    """A bundle while it is collected in the folder ``partial``."""
+
+    out: Path
+    partial: Path
+    root: bytes | None
+    role: str
+    progress: Progress
+    copied: int = 0
+    kept: int = 0
+    _sound: SoundCopy | None = None
+    _layout: Layout | None = None
+    _lacking: dict[str, Entry] = field(default_factory=dict)
+    _small: dict[str, None] = field(default_factory=dict)
+    _damaged: dict[str, DigestMismatch] = field(default_factory=dict)
+    _given: set[int] = field(default_factory=set)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is there."""
+        return not self._lacking and not self._small
+
+    def take_another(self, ask: Ask) -> None:
+        """Have a volume inserted, again until one helps."""
+        problem: ApplianceError | None = self.fault() if self._damaged else None
+        while True:
+            before = len(self._lacking) + len(self._small)
+            folder = ask(Lacking(self._wanted(), problem))
+            try:
+                self.take([folder])
+            except (BundleUntrusted, PreflightFailed, Usage) as fault:
+                problem = fault
+                continue
+            if len(self._lacking) + len(self._small) < before:
+                return
+            problem = Usage(f"nothing that is still missing lies at {folder}", wanted=self._wanted())
+
+    def take(self, folders: Sequence[Path]) -> None:
+        """Copy from these volumes what is missing."""
+        with ExitStack() as stack:
+            volumes = [stack.enter_context(open_volume(find_folder(folder))) for folder in folders]
+            refuse_same_folder(volumes)
+            sound = find_sound_copy(volumes, self.root, self.role)
+            if self._sound is None:
+                self._begin(sound)
+            elif self._sound.digest != sound.digest:
+                raise VolumesMixed(
+                    f"{volumes[0].folder} is a volume of another bundle",
+                    found=f"bundle {sound.digest}",
+                    wanted=f"bundle {self._sound.digest}",
+                    hint="insert a volume of the bundle that was begun",
+                )
+            for volume in volumes:
+                volume.believe(sound.digest)
+            labels = [volume.label for volume in volumes if volume.label]
+            self._layout = self._layout or agreed_layout(labels)
+            self._given |= {label.number for label in labels}
+            for volume in volumes:
+                volume.call(self._layout, volume.label.number if volume.label else None)
+            self._copy_small(sound)
+            self._copy_shared(volumes, sound, stack)
+
+    def _begin(self, sound: SoundCopy) -> None:
+        """Learn what the bundle is, and what of it an earlier run has copied."""
+        self._sound = sound
+        listing = self.partial / LIST_PATH
+        if listing.exists() and listing.read_bytes() != sound.listing:
+            raise Usage(
+                f"{self.partial} was begun with another bundle",
+                wanted=f"bundle {sound.digest}",
+                hint="remove that folder, or name another with --out",
+            )
+        shared = sorted(filter(is_shared_out, sound.files), key=bundle_order)
+        for number, path in enumerate(shared):
+            file = sound.files[path]
+            if _size(self.partial / path) == file.size:
+                self.kept += file.size
+            else:
+                self._lacking[path] = Entry(number, path, Part(path, file.size, file.sha256))
+        small = [path for path in sound.files if not is_shared_out(path)]
+        small += [LIST_PATH, *sound.unlisted]
+        self._small = {path: None for path in small if not (self.partial / path).exists()}
+        there = sum(_size(part) or 0 for part in (self.partial / INCOMING_FOLDER).glob("*.part"))
+        size = sum(entry.part.size for entry in self._lacking.values())
+        check_room(self.out.parent, max(0, size - there), "the joined bundle")
+
+    def _copy_small(self, sound: SoundCopy) -> None:
+        """Write the root files of which a sound copy is at hand."""
+        at_hand = {**sound.contents, **sound.unlisted, LIST_PATH: sound.listing}
+        for path in [path for path in self._small if path in at_hand]:
+            self._make_folders(path)
+            replace_file(self.partial / path, at_hand[path])
+            del self._small[path]
+
+    def _copy_shared(self, volumes: Sequence[Volume], sound: SoundCopy, stack: ExitStack) -> None:
+        holders: dict[str, list[Volume]] = {}
+        children = children_of(list(self._lacking))
+        for volume in volumes:
+            names, _ = names_on(volume, children)
+            for path in names:
+                holders.setdefault(path, []).append(volume)
+        here = [self._lacking[path] for path in sorted(holders, key=bundle_order)]
+        incoming = self.partial / INCOMING_FOLDER
+        incoming.mkdir(exist_ok=True)
+        left = {entry.path for entry in here if (incoming / f"{entry.number}.part").exists()}
+        blocks = _block_digests(sound, left)
+        self.progress.begin("join", len(here), sum(entry.part.size for entry in here))
+        reader = stack.enter_context(BlockReader())
+        try:
+            for batch in batches(here):
+                done: list[Entry] = []
+                try:  # what was copied before a medium is pulled gets its name
+                    done.extend(entry for entry in batch if self._copy(entry, holders, blocks, reader))
+                finally:
+                    self._name(done)
+        finally:
+            self.progress.end()
+
+    def _copy(
+        self,
+        entry: Entry,
+        holders: Mapping[str, Sequence[Volume]],
+        blocks: Mapping[str, tuple[bytes, ...]],
+        reader: BlockReader,
+    ) -> bool:
+        """Copy one file from the first volume on which it is right; False if there is none."""
+        part = self.partial / INCOMING_FOLDER / f"{entry.number}.part"
+        for volume in holders[entry.path]:
+            try:
+                with volume.tree.cursor() as cursor:
+                    copier = FileCopier(cursor, reader, self.progress)
+                    copier.write(entry.part, part, blocks.get(entry.path, ()))
+            except (DigestMismatch, FileMissing) as fault:
+                _require_medium(volume, fault)
+                fault.message = f"{volume.name}: {fault.message}"
+                self._damaged[entry.path] = _as_damage(fault)
+                continue
+            self.copied += copier.written
+            self.kept += entry.part.size - copier.written
+            self.progress.advance(entry.part.size - entry.part.size // 2)
+            self._damaged.pop(entry.path, None)
+            return True
+        return False
+
+    def _name(self, done: Sequence[Entry]) -> None:
+        """Bring files to the disk, then give them their names."""
+        fd = os.open(self.partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sync_file_system(fd)
+        finally:
+            os.close(fd)
+        for entry in done:
+            self._make_folders(entry.path)
+            (self.partial / INCOMING_FOLDER / f"{entry.number}.part").rename(self.partial / entry.path)
+            del self._lacking[entry.path]
+            self.progress.item(entry.path)
+
+    def _make_folders(self, path: str) -> None:
+        for folder in folders_of(path):
+            if not (self.partial / folder).is_dir():
+                (self.partial / folder).mkdir()
+                set_mode(self.partial / folder, FOLDER_MODE)
+
+    def _wanted(self) -> str:
+        missing = [path for path in self._lacking if path not in self._damaged] or list(self._lacking)
+        if not missing:
+            return f"a volume with a sound copy of {shown(list(self._small))}"
+        if self._layout:
+            return self._layout.describe(self._layout.volumes_of(missing))
+        return f"{len(missing)} files, the first is {missing[0]}"
+
+    def fault(self) -> BundleUntrusted:
+        """Why the bundle is not complete."""
+        missing = [path for path in self._lacking if path not in self._damaged]
+        try:
+            refuse_missing(self._layout, missing, self._given)
+        except BundleUntrusted as fault:
+            fault.hint = f"name the missing volumes too; {_AGAIN}"
+            return fault
+        if self._damaged:
+            return DigestMismatch(
+                f"{len(self._damaged)} files are damaged; everything else was copied",
+                found="; ".join(fault.message for fault in list(self._damaged.values())[:10]),
+                hint=f"name another copy of that volume, or mend what is there: `appliance media repair "
+                f"{self.partial}`; then run the same command again",
+            )
+        return DigestMismatch(
+            "root files are damaged in every copy",
+            found=shown(list(self._small)),
+            hint=f"name another volume of this bundle; {_AGAIN}",
+        )
+
+    def finish(self) -> Joined:
+        """Give the complete bundle its name."""
+        sound = self._sound
+        if sound is None:
+            raise RuntimeError("a volume was taken before")
+        incoming = self.partial / INCOMING_FOLDER
+        if incoming.is_dir():
+            for part in incoming.glob("*.part"):
+                part.unlink()  # of a file that was mended in its place meanwhile
+            incoming.rmdir()
+        with Tree(self.partial) as tree:
+            tree.check_set([*sound.files, LIST_PATH, *sound.unlisted])
+        for folder, _, _ in os.walk(self.partial, topdown=False):
+            sync_folder(self.partial.__class__(folder))
+        set_mode(self.partial, FOLDER_MODE)
+        self.partial.rename(self.out)
+        sync_folder(self.out.parent)
+        return Joined(
+            folder=self.out,
+            digest=sound.digest,
+            product=sound.manifest.product,
+            version=sound.manifest.version,
+            signers=sound.signers,
+            files=len(sound.files),
+            copied=self.copied,
+            kept=self.kept,
+        )
+
+
+def _block_digests(sound: SoundCopy, paths: set[str]) -> Mapping[str, tuple[bytes, ...]]:
+    """The digests of the blocks of files that were cut off; without the index they are copied anew."""
+    data = sound.contents.get(BLOCKS_PATH)
+    if not paths or data is None:
+        return {}
+    return {path: found for path, found in split_blocks(sound.manifest, data) if path in paths}
+
+
+def _require_medium(volume: Volume, fault: BundleUntrusted) -> None:
+    """Tell damage from a medium that is not there any more."""
+    try:
+        volume.tree.names("", most=1 << 20)
+    except BundleUntrusted:
+        raise MediumFailed(
+            f"{volume.name} cannot be read any more: pulled out, or broken",
+            found=fault.found or fault.message,
+            hint=f"put it in and mount it again; {_AGAIN}",
+        ) from fault
+
+
+def _as_damage(fault: DigestMismatch | FileMissing) -> DigestMismatch:
+    return fault if isinstance(fault, DigestMismatch) else DigestMismatch(fault.message, found=fault.found)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return None
