@@ -247,3 +247,52 @@ def test_any_bytes_are_read_in_one_spelling_or_refused(data: bytes) -> None:
     except BundleMalformed:
         return
     assert listing_bytes(digests) == data
+
+
+SOME_PATHS = st.lists(
+    st.lists(st.text("aB-.~1cn", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join)
+    | st.sampled_from(["con", "com1.x", "nul/x", "a/AUX.y", "GIT~1", "x~y", "a/b", "a/B", "A/b", "a"]),
+    max_size=8,
+)
+
+
+@given(SOME_PATHS)
+def test_what_is_read_at_a_glance_keeps_every_rule(paths: list[str]) -> None:
+    data = listing_bytes({**ALWAYS, **{f"payload/{path}": D for path in paths}})
+    starts = listing._read_common(data)
+    if starts is not None:
+        assert starts == listing._read_strictly(data)
+
+
+def test_an_ordinary_list_is_read_at_a_glance() -> None:
+    """Ten times as fast; what is peculiar but allowed is looked at closely, and read all the same."""
+    ordinary = {path: D for path in GOOD_PATHS if path.startswith("payload/") and "~" not in path}
+    ordinary |= {"payload/x/a.slice-0000": D, "payload/X-y/Z": D}
+    del ordinary["payload/x/console.txt"]
+    assert listing._read_common(listing_bytes({**ALWAYS, **ordinary})) is not None
+    for peculiar in ("payload/x/console.txt", "payload/system/netplan.io_1.1.2-7~bpo1_amd64.deb"):
+        data = listing_bytes({**ALWAYS, peculiar: D})
+        assert listing._read_common(data) is None
+        assert peculiar in parse_listing(data)
+
+
+def test_a_list_that_was_read_finds_its_paths() -> None:
+    paths = ["payload/a-b/x", "payload/a/x", "payload/a/y", *ALWAYS]
+    read = parse_listing(listing_bytes({path: f"{number:064x}" for number, path in enumerate(paths)}))
+    assert list(read) == list(read.paths) == sorted(paths)
+    assert len(read) == 6
+    assert [read[path] for path in paths] == [f"{number:064x}" for number in range(6)]
+    assert [read.paths.index(path) for path in read] == list(range(6))
+    assert dict(read.items()) == dict(zip(paths, map("{:064x}".format, range(6)), strict=True))
+    assert read.paths[1:4] == sorted(paths)[1:4]
+    assert read.paths[::-2] == sorted(paths)[::-2]
+    assert read.paths[-1] == max(paths)
+    for absent in ("payload/a", "payload/a/", "", "zzz"):
+        assert absent not in read
+        assert absent not in read.paths
+        with pytest.raises(KeyError):
+            read[absent]
+        with pytest.raises(ValueError, match=f"^{absent}$"):
+            read.paths.index(absent)
+    with pytest.raises(IndexError):
+        read.paths[6]
