@@ -13,14 +13,12 @@ from appliance.bundle.manifest import (
     Manifest,
     PayloadFile,
     Target,
-    manifest_bytes,
-    parse_manifest,
+    manifest_values,
 )
-from appliance.bundle.manifest_reader import MAX_SLICES
+from appliance.bundle.manifest_reader import MAX_SLICES, judge_values
 from appliance.bundle.paths import BLOCKS_PATH, PAYLOAD_FOLDER
 from appliance.definition.lock import lock_text
 from appliance.errors import BundleMalformed, LockInvalid
-from appliance.trust.canonical import NotCanonicalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,11 +63,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
             files={path: ListedFile(_UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
             build=Build(lock.definition, hashlib.sha256(lock_text(lock).encode()).hexdigest()),
         )
-        return parse_manifest(manifest_bytes(draft))
-    except NotCanonicalError as fault:
-        raise LockInvalid(
-            "the lock cannot become a bundle", found=str(fault), hint="lock the definition again"
-        ) from fault
+        return judge_values(manifest_values(draft))
     except BundleMalformed as fault:
         raise LockInvalid(
             f"the lock cannot become a bundle: {fault.message}",

@@ -132,39 +132,41 @@ class Manifest:
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest in its one spelling."""
+    return canonical_bytes(manifest_values(manifest))
+
+
+def manifest_values(manifest: Manifest) -> dict[str, object]:
+    """The manifest as JSON values, not judged by any rule."""
     build = (
         {"definition": manifest.build.definition, "lock": manifest.build.lock} if manifest.build else None
     )
-    return canonical_bytes(
-        ({"build": build} if build else {})
-        | {
-            "format": FORMAT,
-            "product": manifest.product,
-            "version": manifest.version,
-            "sequence": manifest.sequence,
-            "created": manifest.created,
-            "target": {
-                "distribution": manifest.target.distribution,
-                "suite": manifest.target.suite,
-                "architecture": manifest.target.architecture,
-                "python": manifest.target.python,
-            },
-            "inference": {
-                "engine": manifest.inference.engine,
-                "model": manifest.inference.model,
-                "file": manifest.inference.file,
-                "name": manifest.inference.name,
-            },
-            "requires": list(manifest.requires),
-            "components": {
-                name: _component_values(component) for name, component in manifest.components.items()
-            },
-            "files": [
-                {"path": path, "size": file.size, "sha256": file.sha256}
-                for path, file in sorted(manifest.files.items())
-            ],
-        }
-    )
+    return ({"build": build} if build else {}) | {
+        "format": FORMAT,
+        "product": manifest.product,
+        "version": manifest.version,
+        "sequence": manifest.sequence,
+        "created": manifest.created,
+        "target": {
+            "distribution": manifest.target.distribution,
+            "suite": manifest.target.suite,
+            "architecture": manifest.target.architecture,
+            "python": manifest.target.python,
+        },
+        "inference": {
+            "engine": manifest.inference.engine,
+            "model": manifest.inference.model,
+            "file": manifest.inference.file,
+            "name": manifest.inference.name,
+        },
+        "requires": list(manifest.requires),
+        "components": {
+            name: _component_values(component) for name, component in manifest.components.items()
+        },
+        "files": [
+            {"path": path, "size": file.size, "sha256": file.sha256}
+            for path, file in sorted(manifest.files.items())
+        ],
+    }
 
 
 def parse_manifest(data: bytes) -> Manifest:

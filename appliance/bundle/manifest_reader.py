@@ -91,6 +91,11 @@ def read_manifest(data: bytes) -> Manifest:
             wanted="the RFC 8785 spelling, as the builder writes it",
             hint="obtain the bundle again",
         ) from fault
+    return judge_values(value)
+
+
+def judge_values(value: object) -> Manifest:
+    """The manifest with these JSON values, if it keeps every rule but the one about spelling."""
     top = Record(value, MANIFEST_PATH, BundleMalformed)
     manifest = manifest_of(top, _files)
     _check_paths(manifest)
