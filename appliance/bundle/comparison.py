@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from appliance.bundle.packages import Package
 
 
+#: Origins whose versions stand for certain bytes; those of generated files are their generator's.
+_RELEASED = frozenset({"debian", "huggingface", "oci", "python", "toolkit"})
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """Something both bundles say of themselves, and that differs."""
@@ -52,7 +56,8 @@ class ChangedPackage:
         if self.old.version != self.new.version:
             found.append("version")
         elif any((self.files.added, self.files.removed, self.files.changed)):
-            found.append("same version, other bytes" if self.new.version else "files")
+            is_release = self.new.kind in _RELEASED and self.new.version
+            found.append("same version, other bytes" if is_release else "files")
         if self.old.licences != self.new.licences:
             found.append("licence")
         if _lasting(self.old) != _lasting(self.new):

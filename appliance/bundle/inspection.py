@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: A bill of materials grows with the packages, not with the files.
 _MAX_SBOM: Final = 128 << 20
 #: What differs from file to file of one origin.
-_OWN: Final = ("package", "project", "python", "pythons", "source", "source_version", "part", "upstream")
+_OWN: Final = ("package", "project", "python", "pythons", "source", "source_version", "part")
 _IDENTIFIER = re.compile(r"[!-~]{1,2048}")
 
 
@@ -211,6 +211,6 @@ def _identifier(values: Mapping[str, object], key: str) -> str:
 
 def origin_text(origin: Mapping[str, str], *, with_names: bool) -> str:
     """An origin in a line; without the names that differ from file to file, for counting."""
-    own = () if with_names else _OWN
-    details = [value for key, value in sorted(origin.items()) if key not in {"kind", *own}]
+    left_out = {"kind", "upstream", *(() if with_names else _OWN)}
+    details = [value for key, value in sorted(origin.items()) if key not in left_out]
     return " ".join([origin["kind"], *details])

@@ -20,6 +20,7 @@ _SHORT_NAMES: Final = {
 }
 #: Classifiers of Python projects that can mean one licence only (core metadata, "Classifier").
 _CLASSIFIERS: Final = {
+    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "MIT No Attribution License (MIT-0)": "MIT-0",

@@ -140,3 +140,4 @@ def test_an_origin_in_a_line() -> None:
     origin = {"kind": "debian", "suite": "trixie", "package": "bash", "component": "main"}
     assert origin_text(origin, with_names=False) == "debian main trixie"
     assert origin_text(origin, with_names=True) == "debian main bash trixie"
+    assert origin_text({**origin, "upstream": "sha256"}, with_names=True) == "debian main bash trixie"
