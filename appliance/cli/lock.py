@@ -24,8 +24,9 @@ def lock(
     """Pin every artefact: name, version, size, digest, licence, origin.
 
     Wheels are looked for where this station's pip looks, Debian packages
-    where its apt does, models and images where its settings say. What is found is kept in the content store, so that
-    the build needs no network. The lock holds no address.
+    where its apt does, models and images where its settings say. What is
+    found is kept in the content store, so that the build needs no network.
+    The lock holds no address.
 
     \b
     Examples:
