@@ -6,11 +6,13 @@ or, where it has a node to install, the operator's side of a lab.  The medium is
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,9 +23,12 @@ from appliance.lab.rootfs import prepare_root
 from appliance.progress import Silent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import NewLab, Operator
+
+    Stock = Callable[[str], "Controller"]
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
 
@@ -52,6 +57,20 @@ nodes:
       mgmt:
         match: {name: eno1}
         addresses: ["10.20.0.11/24"]
+"""
+
+# All but what only a build station has, and what is run on nodes or by Ansible or pytest.
+IMPORT_ALL = """
+import importlib, pkgutil, appliance, pytest, testinfra
+from appliance.content import content_root
+left_out = ("appliance.sources.", "appliance.bundle.sbom.")
+left_out += ("appliance.node.remote.", "appliance.node.ansible.callback.")
+for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
+    name = module.name + "."
+    if not name.startswith(left_out) and ".test_" not in name:
+        importlib.import_module(module.name)
+assert (content_root() / "playbooks/site.yml").is_file()
+assert len(list((content_root() / "roles").glob("*/tasks/main.yml"))) >= 5
 """
 
 # $1 folder with root, upper, work, desk; $2 medium; the rest is the container's command.
@@ -109,105 +128,93 @@ class Controller:
         return result
 
 
-@pytest.fixture(scope="module", params=SUITES)
-def suite(request: pytest.FixtureRequest) -> str:
-    """The stock system's."""
-    return str(request.param)
+@pytest.fixture(scope="module")
+def stock(demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    """Stock systems by suite, with nothing set up; on the desk lies what was brought by another way."""
+
+    @functools.cache
+    def make(suite: str) -> Controller:
+        folder = tmp_path_factory.mktemp(suite)
+        for name in ("upper", "work", "merged", "medium", "desk"):
+            (folder / name).mkdir()
+        root = prepare_root(Places.from_environment(), SUITES[suite], progress=Silent())
+        (folder / "root").symlink_to(root)
+        for name in ("root.1.json", "root.1.allowed_signers"):
+            (folder / "desk" / name).write_bytes((trusted.parent / name).read_bytes())
+        return Controller(folder, demo)
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def controller(
-    suite: str, demo: Path, trusted: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Controller:
-    """A stock system with nothing set up yet; on its desk lies what was brought by another way."""
-    folder = tmp_path_factory.mktemp(suite)
-    for name in ("upper", "work", "merged", "medium", "desk"):
-        (folder / name).mkdir()
-    (folder / "root").symlink_to(prepare_root(Places.from_environment(), SUITES[suite], progress=Silent()))
-    for name in ("root.1.json", "root.1.allowed_signers"):
-        (folder / "desk" / name).write_bytes((trusted.parent / name).read_bytes())
-    return Controller(folder, demo)
-
-
-@pytest.fixture(scope="module")
-def ready(controller: Controller) -> Controller:
+def ready(stock: Stock) -> Stock:
     """The same, after ``sh bootstrap.sh``."""
-    signers = (controller.folder / "desk/root.1.allowed_signers").read_bytes()
-    done = controller.run(
-        *("sh", f"{MEDIUM}/bootstrap.sh", "--signers", f"{DESK}/root.1.allowed_signers"),
-        *("--fingerprint", hashlib.sha256(signers).hexdigest(), "--threshold", "1"),
-    )
-    assert done.stdout == f"{PROGRAM}\n"
-    assert "good signature of alice" in done.stderr
-    return controller
+
+    @functools.cache
+    def make(suite: str) -> Controller:
+        controller = stock(suite)
+        signers = (controller.folder / "desk/root.1.allowed_signers").read_bytes()
+        done = controller.run(
+            *("sh", f"{MEDIUM}/bootstrap.sh", "--signers", f"{DESK}/root.1.allowed_signers"),
+            *("--fingerprint", hashlib.sha256(signers).hexdigest(), "--threshold", "1"),
+        )
+        assert done.stdout == f"{PROGRAM}\n"
+        assert "good signature of alice" in done.stderr
+        return controller
+
+    return make
 
 
-def test_the_system_is_stock_and_has_no_network(controller: Controller, suite: str) -> None:
-    assert controller.run("ls", "/sys/class/net").stdout == "lo\n"
-    version = controller.run("python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')").stdout
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_system_is_stock_and_has_no_network(stock: Stock, suite: str) -> None:
+    run = stock(suite).run
+    assert run("ls", "/sys/class/net").stdout == "lo\n"
+    version = run("python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')").stdout
     assert version.strip() == PYTHONS[suite]
-    assert controller.run("python3", "-m", "pip", check=False).returncode != 0
-    assert controller.run("python3", "-m", "ensurepip", check=False).returncode != 0
+    for module in ("pip", "ensurepip"):
+        assert run("python3", "-m", module, check=False).returncode != 0
 
 
-def test_the_medium_can_neither_be_written_to_nor_run_from(controller: Controller) -> None:
-    options = controller.run("findmnt", "--noheadings", "--output", "OPTIONS", MEDIUM).stdout
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_medium_can_neither_be_written_to_nor_run_from(stock: Stock, suite: str) -> None:
+    run = stock(suite).run
+    options = run("findmnt", "--noheadings", "--output", "OPTIONS", MEDIUM).stdout
     assert {"ro", "noexec", "nosuid", "nodev"} <= set(options.strip().split(","))
-    assert controller.run("touch", f"{MEDIUM}/x", check=False).returncode != 0
+    assert run("touch", f"{MEDIUM}/x", check=False).returncode != 0
 
 
-def test_what_was_set_up_verifies_the_whole_bundle(ready: Controller) -> None:
-    values = ready.values("verify", MEDIUM, "--trust", f"{DESK}/root.1.json")
-    assert values["product"] == "demo"
-
-
-def test_it_validates_an_inventory_and_reaches_for_no_node(ready: Controller) -> None:
-    site = ready.folder / "desk/site"
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_was_set_up_verifies_the_bundle_and_validates_an_inventory(ready: Stock, suite: str) -> None:
+    controller = ready(suite)
+    trust = ("--trust", f"{DESK}/root.1.json")
+    assert controller.values("verify", MEDIUM, *trust)["product"] == "demo"
+    site = controller.folder / "desk/site"
     site.mkdir()
     (site / "inventory.yml").write_text(INVENTORY)
-    values = ready.values(
-        *("install", MEDIUM, "--inventory", f"{DESK}/site", "--trust", f"{DESK}/root.1.json"),
-        *("--stage", "validate"),
-    )
-    assert values["product"] == "demo"
+    install = ("install", MEDIUM, "--inventory", f"{DESK}/site", *trust)
+    assert controller.values(*install, "--stage", "validate")["product"] == "demo"
 
 
-def test_everything_an_installation_runs_is_there(ready: Controller) -> None:
-    """Nothing is missing that only an installation would miss: all modules, playbooks and roles."""
-    python = f"{TOOLKIT}/bin/python"
-    version = ready.run(python, "-m", "ansible", "playbook", "--version").stdout
+@pytest.mark.parametrize("suite", SUITES)
+def test_everything_an_installation_runs_is_there(ready: Stock, suite: str) -> None:
+    """Nothing is missing that only an installation would miss: modules, playbooks and roles."""
+    python, run = f"{TOOLKIT}/bin/python", ready(suite).run
+    version = run(python, "-m", "ansible", "playbook", "--version").stdout
     assert version.startswith("ansible-playbook [core 2.")
-    script = """
-import importlib, pkgutil, appliance, pytest, testinfra
-from appliance.content import content_root
-kept = ("appliance.sources.", "appliance.lab.", "appliance.node.remote.", "appliance.node.ansible.callback")
-for module in pkgutil.walk_packages(appliance.__path__, "appliance."):
-    if not (module.name + ".").startswith(kept) and not module.name.rpartition(".")[2].startswith("test_"):
-        importlib.import_module(module.name)
-assert (content_root() / "playbooks/site.yml").is_file()
-assert len(list((content_root() / "roles").glob("*/tasks/main.yml"))) >= 5
-"""
-    ready.run(python, "-c", script)
+    run(python, "-c", IMPORT_ALL)
 
 
-@pytest.mark.parametrize("suite", ["bookworm"], indirect=True)
 def test_a_stock_debian_12_installs_a_node_from_the_medium(
-    ready: Controller, operator: Operator, new_lab: NewLab
+    ready: Stock, operator: Operator, new_lab: NewLab
 ) -> None:
     """The real thing: Python and Ansible of the controller are others than the node's.
 
     A node of trixie sets itself up, and installs itself, in test_install.py.
     """
+    alone = ready("bookworm")
+    beside = replace(alone, network=f"--network-namespace-path=/run/netns/{operator.netns}")
     with new_lab() as lab:
-        for path in lab.inventory.rglob("*"):
-            if path.is_file():
-                copy = ready.folder / "desk/lab" / path.relative_to(lab.inventory)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(path.read_bytes())
-                copy.chmod(0o600)
-        beside = Controller(
-            ready.folder, ready.medium, f"--network-namespace-path=/run/netns/{operator.netns}"
-        )
+        shutil.copytree(lab.inventory, alone.folder / "desk/lab")
         done = beside.run(
             *(PROGRAM, "install", MEDIUM, "--inventory", f"{DESK}/lab", "--trust", f"{DESK}/root.1.json"),
             *("--state", "/root/state", "--json"),
