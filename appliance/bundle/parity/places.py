@@ -174,8 +174,11 @@ def _number_by_looking(volume: Volume, layout: Layout, paths: Sequence[str]) -> 
 
 
 def _locate(given: Path) -> Path:
+    """The folder of a bundle, a volume or a recovery volume where a person points."""
+    if is_recovery(given):
+        return given
     folder = find_folder(given)
-    if folder == given and not os.path.lexists(given / LIST_PATH) and not is_recovery(given):
+    if folder == given and not os.path.lexists(given / LIST_PATH):
         try:
             with os.scandir(given) as entries:
                 inner = [given / each.name for each in entries if each.is_dir(follow_symlinks=False)]

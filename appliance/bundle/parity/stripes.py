@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.parity.sets import MAX_FILES, Member, ParitySet, choose_block_size
+from appliance.bundle.parity.sets import Member, ParitySet, choose_block_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _RUN: Final = 1 << 30
-_MAX_PATHS: Final = 1 << 20
+#: Every file takes a block, and blocks are large where runs are: more files would cost more than 1 GiB.
+_MAX_FILES: Final = 256
 _PATTERN: Final = "stripe-[0-9][0-9][0-9][0-9].par2"
 
 
@@ -33,7 +34,7 @@ class Stripe:
 
 def plan_stripes(volumes: Mapping[int, Sequence[Member]]) -> tuple[Stripe, ...]:
     """The stripes for these volumes' files, by number and in the bundle's order."""
-    runs = [list(_runs(number, members, len(volumes))) for number, members in sorted(volumes.items())]
+    runs = [list(_runs(number, members)) for number, members in sorted(volumes.items())]
     stripes = []
     for index in range(max((len(each) for each in runs), default=0)):
         parts = [each[index] for each in runs if index < len(each)]
@@ -54,17 +55,15 @@ def bundle_path(name: str) -> str:
     return name.partition("/")[2]
 
 
-def _runs(number: int, members: Sequence[Member], volumes: int) -> Iterator[list[Member]]:
+def _runs(number: int, members: Sequence[Member]) -> Iterator[list[Member]]:
     run: list[Member] = []
-    size = length = 0
+    size = 0
     for member in members:
         named = Member(f"{number}/{member.path}", member.size)
-        full = len(run) == MAX_FILES // volumes or length + len(named.path) > _MAX_PATHS // volumes
-        if run and (full or size + member.size > _RUN):
+        if run and (len(run) == _MAX_FILES or size + member.size > _RUN):
             yield run
-            run, size, length = [], 0, 0
+            run, size = [], 0
         run.append(named)
         size += member.size
-        length += len(named.path) + 1
     if run:
         yield run
