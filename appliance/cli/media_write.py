@@ -12,6 +12,7 @@ from appliance.cli.console import print_error, print_result, progress
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
+    from appliance.bundle.media.device import Device
     from appliance.bundle.media.write import Wanted, WrittenMedia
 
 
@@ -42,6 +43,16 @@ def write(
         Path | None,
         typer.Option("--like", metavar="VOLUME", help="Divide as this volume says."),
     ] = None,
+    luks: Annotated[
+        bool, typer.Option("--luks", help="Targets are devices: encrypt them for the road.")
+    ] = False,
+    erase: Annotated[
+        list[Path] | None,
+        typer.Option("--erase", metavar="DEVICE", help="Format this target although it is not empty."),
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The passphrase, in a file only you can read.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a bundle onto mounted media, one volume on each, and read all of it back.
@@ -53,11 +64,15 @@ def write(
 
     With fewer targets than volumes, a terminal is asked for the next medium.
 
+    With --luks, targets are block devices. Empty ones are formatted (LUKS2,
+    ext4 inside) after you typed their serial numbers; all are closed again.
+
     \b
     Examples:
       appliance media write out/demo /mnt/usb --trust root.1.json
       appliance media write out/demo /mnt/a /mnt/b /mnt/c
       appliance media write out/demo /mnt/new --like /mnt/a --only 3    # one was lost
+      appliance media write out/demo /dev/sdb --luks
 
     \b
     Exit codes:
@@ -67,23 +82,70 @@ def write(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.media.plan import raw_room
     from appliance.bundle.media.sizes import parse_size
-    from appliance.bundle.media.write import write_media
+    from appliance.bundle.media.write import Settings, write_media
     from appliance.bundle.roots import load_root
     from appliance.errors import Usage
 
     if fingerprint is not None and trust is None:
         raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
-    written = write_media(
-        bundle,
-        targets,
+    if not luks and (erase or key_file):
+        raise Usage("--erase and --key-file are for encrypted media", wanted="--luks")
+    settings = Settings(
         progress=progress(),
         root=load_root(trust, fingerprint) if trust else None,
         sizes=[raw_room(text, parse_size(text)).size for text in size or ()],
         like=like,
         only=only or (),
-        ask=_ask if sys.stdin.isatty() and sys.stderr.isatty() else None,
     )
+    if luks:
+        from appliance.bundle.media.luks import read_key_file, write_encrypted
+
+        passphrase = read_key_file(key_file) if key_file else _passphrase()
+        written = write_encrypted(
+            bundle, targets, passphrase=passphrase, confirm=_confirm, erase=erase or (), **settings
+        )
+    else:
+        settings["ask"] = _ask if _has_terminal() else None
+        written = write_media(bundle, targets, **settings)
     print_result(_text(written), _values(written), as_json=as_json)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _passphrase() -> bytes:
+    """Ask for a passphrase twice."""
+    from getpass import getpass
+
+    from appliance.errors import Usage
+
+    if not _has_terminal():
+        raise Usage("no terminal to ask for the passphrase on", wanted="--key-file FILE, or a terminal")
+    first = getpass("Passphrase for these media: ")
+    if getpass("The same once more: ") != first:
+        raise Usage("the two passphrases differ", hint="nothing was changed; run the command again")
+    return first.encode()
+
+
+def _confirm(device: Device) -> str:
+    """Have a person show that a device is the one to be erased."""
+    from appliance.bundle.media.sizes import size_text
+    from appliance.errors import Usage
+
+    if not _has_terminal():
+        raise Usage(
+            f"{device.path} would be erased, and nobody is there to confirm it", wanted="a terminal"
+        )
+    what = "serial number" if device.serial else "size in bytes"
+    lines = [
+        "",
+        f"{device.path} will be erased: {device.model or 'no model'}, {size_text(device.size)}.",
+        f"It holds: {', '.join(device.holds) or 'nothing that is known'}.",
+        f"Read its {what} from its shell or from `lsblk --bytes --output +SERIAL`, and type it here:",
+    ]
+    typer.echo("\n".join(lines), err=True)
+    return sys.stdin.readline()
 
 
 def _ask(wanted: Wanted) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import cycle
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Required, TypedDict
 
 from appliance.bundle.media.cargo import Cargo, read_cargo
 from appliance.bundle.media.division import Division, plan_division, told_division
@@ -71,6 +71,17 @@ class WrittenVolume:
     share: int
     written: int
     kept: int
+
+
+class Settings(TypedDict, total=False):
+    """What ``write_media`` takes besides the bundle and its targets."""
+
+    progress: Required[Progress]
+    root: bytes | None
+    sizes: Sequence[int]
+    like: Path | None
+    only: Sequence[int]
+    ask: Ask | None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,10 +18,11 @@ from appliance.progress import Silent
 from appliance.trust.root import Root, root_bytes
 from tests.conftest import CONTENTS
 
-from .conftest import MIB
+from .conftest import MIB, Mounts, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from appliance.bundle.media.write import WrittenMedia
     from tests.conftest import BundleMaker
@@ -30,78 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.node  # mounting needs root
 
 SLICE = "payload/model/tiny.gguf.slice-{:04d}"
-
-
-class Mounts:
-    """Mounts media under a folder; all are gone after the test."""
-
-    def __init__(self, folder: Path, undo: ExitStack) -> None:
-        self._folder = folder
-        self._undo = undo
-
-    def make(self, kind: str, megabytes: int = 64, *options: str) -> Path:
-        """A formatted and mounted medium of this size."""
-        place = self._place()
-        if kind == "tmpfs":
-            _run("mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "stick", place)
-        else:
-            self._mount(kind, self.image(kind, megabytes), place, *options)
-        self._undo.callback(_run, "umount", "--lazy", place)
-        return place
-
-    def image(self, kind: str, megabytes: int) -> Path:
-        """A formatted image in a file."""
-        image = self._folder / f"{kind}-{megabytes}.img"
-        image.unlink(missing_ok=True)
-        with image.open("wb") as file:
-            file.truncate(megabytes * MIB)
-        formats = {"vfat": ["mkfs.vfat", "-F", "32", "-s", "8"], "ext4": ["mkfs.ext4", "-q", "-m", "0"]}
-        _run(*formats.get(kind, [f"mkfs.{kind}"]), image)
-        return image
-
-    def loop(self, image: Path) -> str:
-        """A block device whose bytes are those of a file."""
-        done = subprocess.run(
-            ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
-        )
-        device = done.stdout.strip()
-        self._undo.callback(_run, "losetup", "--detach", device)
-        return device
-
-    def flawed(self, flaw: str) -> Path:
-        """A stick with a flaw; see stick.py."""
-        backing, place = self._folder / f"backing-{flaw}", self._place()
-        backing.mkdir()
-        program = [sys.executable, Path(__file__).with_name("stick.py"), backing, place, flaw]
-        process = subprocess.Popen(program)
-        self._undo.callback(process.wait)
-        self._undo.callback(_run, "umount", "--lazy", place)
-        while not place.is_mount():
-            assert process.poll() is None
-        return place
-
-    def _mount(self, kind: str, image: Path, place: Path, *options: str) -> None:
-        if kind == "vfat":
-            _run("fusefat", "-o", "rw+", image, place)
-        elif kind == "exfat":
-            _run("mount.exfat-fuse", self.loop(image), place)
-        else:
-            _run("mount", "-o", ",".join(["loop", *options]), image, place)
-
-    def _place(self) -> Path:
-        place = self._folder / f"mounted-{len(list(self._folder.glob('mounted-*')))}"
-        place.mkdir()
-        return place
-
-
-def _run(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.fixture
-def mounts(tmp_path: Path) -> Iterator[Mounts]:
-    with ExitStack() as undo:
-        yield Mounts(tmp_path, undo)
 
 
 def write(bundle: Path, *targets: Path, **options: object) -> WrittenMedia:
@@ -165,10 +93,10 @@ def test_media_of_different_kinds_share_a_bundle(
 def test_a_write_protected_medium(cut_bundle: Path, mounts: Mounts) -> None:
     image = mounts.image("ext4", 64)
     first = mounts._place()
-    _run("mount", "-o", "loop", image, first)
+    run("mount", "-o", "loop", image, first)
     write(cut_bundle, first)
-    _run("mount", "-o", "remount,ro", first)
-    mounts._undo.callback(_run, "umount", "--lazy", first)
+    run("mount", "-o", "remount,ro", first)
+    mounts._undo.callback(run, "umount", "--lazy", first)
     assert write(cut_bundle, first).volumes[0].written == 0  # complete: nothing has to be written
     place = mounts.make("ext4", 64, "ro")
     with pytest.raises(MediumUnsuitable, match="is write-protected"):
@@ -177,10 +105,10 @@ def test_a_write_protected_medium(cut_bundle: Path, mounts: Mounts) -> None:
 
 def test_a_squashfs_is_write_protected(cut_bundle: Path, mounts: Mounts, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    _run("mksquashfs", tmp_path / "empty", tmp_path / "image.squashfs", "-quiet")
+    run("mksquashfs", tmp_path / "empty", tmp_path / "image.squashfs", "-quiet")
     place = mounts._place()
-    _run("mount", "-o", "loop,ro", tmp_path / "image.squashfs", place)
-    mounts._undo.callback(_run, "umount", "--lazy", place)
+    run("mount", "-o", "loop,ro", tmp_path / "image.squashfs", place)
+    mounts._undo.callback(run, "umount", "--lazy", place)
     with pytest.raises(MediumUnsuitable, match="is write-protected"):
         write(cut_bundle, place)
 
@@ -188,8 +116,8 @@ def test_a_squashfs_is_write_protected(cut_bundle: Path, mounts: Mounts, tmp_pat
 def test_a_medium_where_nothing_may_be_written(cut_bundle: Path, mounts: Mounts) -> None:
     """Permissions mean nothing to root, but this flag does."""
     place = mounts.make("ext4")
-    _run("chattr", "+i", place)
-    mounts._undo.callback(_run, "chattr", "-i", place)
+    run("chattr", "+i", place)
+    mounts._undo.callback(run, "chattr", "-i", place)
     with pytest.raises(
         MediumUnsuitable, match=r"volume 1 of 1: the medium at .* cannot be written to"
     ) as fault:
@@ -229,12 +157,12 @@ def test_a_pulled_stick(cut_bundle: Path, mounts: Mounts) -> None:
     """The device is there, but nothing behind it any more, as when a stick is pulled out."""
     image = mounts.image("ext4", 64)
     device, place = mounts.loop(image), mounts._place()
-    _run("mount", device, place)
-    mounts._undo.callback(_run, "umount", "--lazy", place)
+    run("mount", device, place)
+    mounts._undo.callback(run, "umount", "--lazy", place)
 
     def pull() -> None:
         os.truncate(image, 0)
-        _run("losetup", "--set-capacity", device)
+        run("losetup", "--set-capacity", device)
 
     with pytest.raises(MediumFailed, match=r"volume 1 of 1: the medium at .* failed: pulled out") as fault:
         write(cut_bundle, place, progress=Then(5 * MIB, pull))
@@ -246,7 +174,7 @@ def test_a_stick_that_is_put_back_goes_on(cut_bundle: Path, mounts: Mounts) -> N
     """Its driver ends in the middle, as when the stick is pulled out; then it is mounted again."""
     device, place = mounts.loop(mounts.image("exfat", 64)), mounts._place()
     driver = subprocess.Popen(["mount.exfat-fuse", "-d", device, place], stderr=subprocess.DEVNULL)
-    mounts._undo.callback(_run, "umount", "--lazy", place)
+    mounts._undo.callback(run, "umount", "--lazy", place)
     while not place.is_mount():
         assert driver.poll() is None
 
@@ -257,8 +185,8 @@ def test_a_stick_that_is_put_back_goes_on(cut_bundle: Path, mounts: Mounts) -> N
     with pytest.raises(MediumFailed, match="pulled out, or broken") as fault:
         write(cut_bundle, place, progress=Then(5 * MIB, pull))
     assert fault.value.found in {"Transport endpoint is not connected", "Software caused connection abort"}
-    _run("umount", "--lazy", place)
-    _run("mount.exfat-fuse", device, place)
+    run("umount", "--lazy", place)
+    run("mount.exfat-fuse", device, place)
     written = write(cut_bundle, place).volumes[0]
     assert (written.folder / SLICE.format(1)).read_bytes() == (cut_bundle / SLICE.format(1)).read_bytes()
     assert written.written + written.kept == sum(
@@ -315,8 +243,8 @@ def test_files_larger_than_the_medium_allows(cut_bundle: Path, mounts: Mounts) -
 
 def test_one_file_system_mounted_twice_is_one_medium(cut_bundle: Path, mounts: Mounts) -> None:
     place, other = mounts.make("tmpfs"), mounts._place()
-    _run("mount", "--bind", place, other)
-    mounts._undo.callback(_run, "umount", other)
+    run("mount", "--bind", place, other)
+    mounts._undo.callback(run, "umount", other)
     with pytest.raises(MediumUnsuitable, match="are on one medium"):
         write(cut_bundle, place, other)
 
@@ -326,9 +254,9 @@ def test_a_file_system_that_does_not_say_its_size(cut_bundle: Path, mounts: Moun
     image = mounts._folder / "odd.img"
     with image.open("wb") as file:
         file.truncate(64 * MIB)
-    _run("mkfs.vfat", "-F", "32", "-s", "1", image)
-    _run("fusefat", "-o", "rw+", image, place)  # with clusters of 512 bytes it claims to have no blocks
-    mounts._undo.callback(_run, "umount", "--lazy", place)
+    run("mkfs.vfat", "-F", "32", "-s", "1", image)
+    run("fusefat", "-o", "rw+", image, place)  # with clusters of 512 bytes it claims to have no blocks
+    mounts._undo.callback(run, "umount", "--lazy", place)
     with pytest.raises(MediumUnsuitable, match="does not say how much room it has"):
         write(cut_bundle, place)
     assert write(cut_bundle, place, sizes=[60 * MIB]).volumes[0].written
