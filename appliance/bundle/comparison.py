@@ -189,5 +189,5 @@ def _new_bytes(old: Manifest, new: Manifest) -> int:
 
 def _lasting(package: Package) -> dict[str, str]:
     """What of an origin does not change by itself from version to version."""
-    passing = {"revision", "image", "upstream", "source_version", "sentence"}
+    passing = {"revision", "image", "upstream", "source_version", "sentence", "pythons"}
     return {key: value for key, value in package.origin.items() if key not in passing}

@@ -33,8 +33,9 @@ class Package:
 
     ``reference`` is unique within the bundle and does not change with the bytes of other packages.
     ``name`` and ``version`` are the origin's own; ``version`` is empty for sets of files, which have
-    none.  ``kind`` is the origin's.  ``files`` are sorted by path.  ``is_model``: it holds the weights
-    that are served, or is a model repository.
+    none.  ``kind`` is the origin's, ``origin`` what the origins of all its files have in common.
+    ``files`` are sorted by path.  ``is_model``: it holds the weights that are served, or is a model
+    repository.
     """
 
     reference: str
@@ -42,13 +43,9 @@ class Package:
     kind: str
     name: str
     version: str
+    origin: Mapping[str, str]
     files: tuple[PayloadFile, ...]
     is_model: bool = False
-
-    @property
-    def origin(self) -> Mapping[str, str]:
-        """The origin of its first file; what differs from file to file is not the package's."""
-        return self.files[0].origin
 
     @property
     def size(self) -> int:
@@ -86,6 +83,7 @@ def _of_component(component: str, contents: Component, served: str | None) -> It
             kind,
             name,
             version,
+            _shared(files),
             tuple(files),
             is_model=kind == "huggingface" or any(file.path == served for file in files),
         )
@@ -97,6 +95,14 @@ def _reference(component: str, file: PayloadFile) -> str:
         return file.path
     names = [file.origin.get(key, "") for key in _REPOSITORIES.get(kind, ())]
     return ":".join([f"{PAYLOAD_FOLDER}/{component}", kind, *names])
+
+
+def _shared(files: list[PayloadFile]) -> Mapping[str, str]:
+    shared = files[0].origin
+    for file in files:
+        if file.origin != shared:
+            shared = {key: value for key, value in shared.items() if file.origin.get(key) == value}
+    return shared
 
 
 def _named(component: str, kind: str, files: list[PayloadFile]) -> tuple[str, str]:

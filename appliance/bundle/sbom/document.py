@@ -156,17 +156,11 @@ def _about(manifest: Manifest) -> dict[str, str]:
 def _details(package: Package) -> dict[str, str]:
     """What CycloneDX has no field for; ``origin:`` holds the origin's own names."""
     details = {"component": package.component, "files": str(len(package.files)), "size": str(package.size)}
+    details |= {f"origin:{key}": value for key, value in package.origin.items()}
     if package.sha256:
-        details["path"] = package.files[0].path
-        details |= {f"origin:{key}": value for key, value in package.origin.items()}
-        return details
-    shared = set.intersection(*(set(file.origin.items()) for file in package.files))
+        return details | {"path": package.files[0].path}
     lines = "".join(f"{file.sha256}  {file.path}\n" for file in package.files)
-    return (
-        details
-        | {f"origin:{key}": value for key, value in sorted(shared)}
-        | {"list-sha256": hashlib.sha256(lines.encode()).hexdigest()}
-    )
+    return details | {"list-sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def _properties(values: Mapping[str, str]) -> list[Property]:
