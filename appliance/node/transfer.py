@@ -178,7 +178,7 @@ class Transfer:
                 position += len(data)
         if whole.hexdigest() != piece.sha256:
             raise DigestMismatch(
-                f"{piece.path} changed on this station after it was verified",
+                f"{tree.place(piece.path)} changed on this station after it was verified",
                 found=whole.hexdigest(),
                 wanted=piece.sha256,
                 hint="check the medium and run the same command again; the node keeps nothing of it",

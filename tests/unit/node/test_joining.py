@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -27,6 +28,7 @@ from appliance.trust.canonical import canonical_bytes
 from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from appliance.trust.root import Root
@@ -95,6 +97,44 @@ def cut(maker: BundleMaker, two_of_three: Root) -> Cut:
 
 def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_slices_are_joined_from_several_volumes(cut: Cut, volumes: Callable[..., list[Path]]) -> None:
+    """The model begins on one medium and ends on another; the node has it whole."""
+    folders = volumes(cut.source, 2, 4)
+    verified = verify_bundle(folders, root_bytes(cut.root), progress=Silent())
+    shutil.rmtree(cut.source)
+    transfer = Transfer.begin(
+        LocalConnection(NODE),
+        verified.folders,
+        verified.digest,
+        files_to_send(verified),
+        progress=Silent(),
+        home=str(cut.home),
+    )
+    transfer.send(Silent())
+    assert cut.mark.exists()
+    assert cut.model.read_bytes() == DATA
+    assert not [path for path in files_below(cut.copy) if "spare" in path or "volume.json" in path]
+
+
+def test_a_slice_that_changed_on_a_volume_is_named_with_it(
+    cut: Cut, volumes: Callable[..., list[Path]]
+) -> None:
+    folders = volumes(cut.source, 2, 4)
+    verified = verify_bundle(folders, root_bytes(cut.root), progress=Silent())
+    transfer = Transfer.begin(
+        LocalConnection(NODE),
+        verified.folders,
+        verified.digest,
+        files_to_send(verified),
+        progress=Silent(),
+        home=str(cut.home),
+    )
+    (folders[2] / f"{MODEL}.slice-0003").write_bytes(bytes(12345))
+    with pytest.raises(DigestMismatch, match=re.escape(f"slice-0003 on volume 3 of 3 ({folders[2]})")):
+        transfer.send(Silent())
+    assert not cut.mark.exists()
 
 
 class Watch(Silent):
