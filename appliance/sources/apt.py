@@ -4,6 +4,9 @@ The private root has its own source list, package lists, cache and an empty dpkg
 nothing of this station's packages takes part.  The station's apt.conf stays in force for what belongs
 to the station: proxies, credentials, certificates.  Its hooks do not run.
 
+apt ends with the program that started it, however that ends; until it has ended, nobody else gets at the
+root.  What it had fetched by then it goes on with in the next run.
+
 apt answers with exit status 100 whatever went wrong; what it was, is found out by asking again in
 another way, never by reading its messages.
 """
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
     from appliance.sources.apt_repositories import Repository
 
+# Without it apt goes on, and keeps its own lock, when this program is killed (prctl(2), PR_SET_PDEATHSIG).
+_MORTAL: Final = ("setpriv", "--pdeathsig", "TERM")
 _HOOKS: Final = (
     "APT::Update::Pre-Invoke",
     "APT::Update::Post-Invoke",
@@ -99,12 +104,22 @@ class AptFailed(Exception):
 
 
 class AptRoot:
-    """apt with its own state, usable by one process at a time (see ``private_root``)."""
+    """apt with its own state, usable by one process at a time (see ``private_root``).
+
+    ``lock`` is a descriptor that apt inherits: whoever waits for it waits for apt too.
+    """
 
     def __init__(
-        self, folder: Path, architecture: str, repositories: Sequence[Repository], keyring: Path
+        self,
+        folder: Path,
+        architecture: str,
+        repositories: Sequence[Repository],
+        keyring: Path,
+        *,
+        lock: int | None = None,
     ) -> None:
         self.folder = folder
+        self._inherited = [] if lock is None else [lock]
         self.archives = folder / "cache" / "archives"
         self._repositories, self._architecture, self._keyring = repositories, architecture, keyring
         for part in ("state/lists/partial", "cache/archives/partial"):
@@ -207,11 +222,11 @@ class AptRoot:
             os.fdopen(reading, encoding="utf-8", errors="replace") as status,
             tempfile.TemporaryFile() as messages,
             subprocess.Popen(
-                [command[0], "-c", self.folder / "apt.conf", *command[1:], *packages],
+                [*_MORTAL, command[0], "-c", self.folder / "apt.conf", *command[1:], *packages],
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,
-                pass_fds=[writing],
+                pass_fds=[writing, *self._inherited],
                 env=_environment(),
             ) as process,
         ):
@@ -252,11 +267,12 @@ class AptRoot:
 
     def _run(self, program: str, *arguments: str) -> str:
         run = subprocess.run(
-            [program, "-c", self.folder / "apt.conf", *arguments],
+            [*_MORTAL, program, "-c", self.folder / "apt.conf", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
+            pass_fds=self._inherited,
             env=_environment(),
         )
         if run.returncode != 0:
@@ -273,7 +289,7 @@ def private_root(
     Raises:
         ToolMissing: there is no apt on this station.
     """
-    for program in ("apt-get", "apt-cache"):
+    for program in ("apt-get", "apt-cache", "setpriv"):
         if not shutil.which(program):
             raise ToolMissing(
                 f"{program} is not on this station",
@@ -286,7 +302,7 @@ def private_root(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield AptRoot(folder, architecture, repositories, keyring)
+        yield AptRoot(folder, architecture, repositories, keyring, lock=lock.fileno())
 
 
 def _configuration(folder: Path, architecture: str) -> str:

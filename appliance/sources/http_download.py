@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
 _REDIRECTS: Final = 10
 
+UNTRUSTED: Final = "its certificate is not trusted here (REQUESTS_CA_BUNDLE names other authorities)"
 BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 _FIRST_SERVER_FAULT: Final = 500
 
@@ -179,7 +180,7 @@ class HttpDownloader:
                 timeout=_TIMEOUT,
             )
         except requests.exceptions.SSLError as fault:
-            raise self.unreachable(url, "its certificate is not trusted here") from fault
+            raise self.unreachable(url, UNTRUSTED) from fault
         except (requests.ConnectionError, requests.Timeout) as fault:
             raise Broken(type(fault).__name__) from fault
         except requests.RequestException as fault:

@@ -27,7 +27,13 @@ from appliance.errors import (
     PackageMissing,
     SourceUnreachable,
 )
-from appliance.sources.http_download import BUSY, HttpDownloader, HttpRefused, retry_after
+from appliance.sources.http_download import (
+    BUSY,
+    UNTRUSTED,
+    HttpDownloader,
+    HttpRefused,
+    retry_after,
+)
 from appliance.sources.http_transfer import Broken, Patience
 
 if TYPE_CHECKING:
@@ -134,6 +140,8 @@ class Hub:
                     raise self._refused(what, status, headers) from None
                 broken = Broken(f"HTTP status {status}", retry_after(headers.get("Retry-After")))
             except httpx2.HTTPError as fault:
+                if _untrusted(fault):
+                    raise self._http.unreachable(self._endpoint, UNTRUSTED) from fault
                 broken = Broken(type(fault).__name__)
             except (ValueError, KeyError, TypeError, AttributeError) as fault:
                 raise self._senseless(f"{type(fault).__name__} while reading its answer") from fault
@@ -208,6 +216,13 @@ def _client() -> httpx2.Client:
     place = Path(bundle)
     context.load_verify_locations(*((None, place) if place.is_dir() else (place, None)))
     return httpx2.Client(follow_redirects=True, verify=context)
+
+
+def _untrusted(fault: BaseException | None) -> bool:
+    """Whether a certificate is what a connection failed for; trying again would not help."""
+    while fault and not isinstance(fault, ssl.SSLCertVerificationError):
+        fault = fault.__cause__ or fault.__context__
+    return fault is not None
 
 
 def _licence(info: ModelInfo) -> str | None:

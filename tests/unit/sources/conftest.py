@@ -83,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.send_header("Content-Length", str(len(part)))
         self.send_header("Content-Type", SIMPLE_JSON if path.endswith("/") else "application/octet-stream")
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")  # apt resumes only what has it
         self.send_header("Accept-Ranges", "bytes" if web.ranges else "none")
         self.end_headers()
         if self.command == "HEAD":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
 
@@ -171,11 +172,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(web: Loopback) -> Iterator[Loopback]:
+def serving(web: Loopback, tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
     """The server, answering at ``web.address`` until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, web))
     server.daemon_threads = True
-    web.address = f"http://127.0.0.1:{server.server_address[1]}"
+    web.address = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

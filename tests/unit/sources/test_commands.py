@@ -364,3 +364,41 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
     assert header is not None
     assert int(header.removeprefix("bytes=").rstrip("-")) >= 1_400_000
     assert (tmp_path / "bundle" / "manifest.json").exists()
+
+
+def test_a_killed_build_goes_on_with_debian_packages_too(
+    definition: Path, run: Callable[..., int], tmp_path: Path, web: Web, archive: Archive
+) -> None:
+    """The killed program takes apt along, which would keep its lock; what came of a package is kept."""
+    name = archive.add("base", filler=2_000_000).name
+    archive.publish()
+    path = f"debian/pool/{name}"
+    assert run("lock", definition) == 0
+    web.cut[path] = 1_500_000
+    release = web.hold[path] = threading.Event()
+    web.held.clear()
+    arguments = [
+        "build",
+        str(definition),
+        "--out",
+        str(tmp_path / "bundle"),
+        "--store",
+        str(tmp_path / "cold"),
+    ]
+    program = str(Path(sys.executable).with_name("appliance"))
+    with subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL) as process:
+        assert web.held.wait(30)
+        wait_for(
+            lambda: any(
+                path.stat().st_size > 1_000_000
+                for path in (tmp_path / "cold" / "apt").glob("*/cache/archives/partial/*.deb")
+            )
+        )
+        process.kill()
+        process.wait(30)
+        release.set()
+    web.asked.clear()
+    assert run(*arguments) == 0
+    (header,) = web.ranges_of(name)
+    assert header is not None
+    assert int(header.removeprefix("bytes=").rstrip("-")) >= 1_000_000
