@@ -138,7 +138,8 @@ def test_a_file_to_serve_that_the_repository_lacks_is_said_at_its_place(
     assert json.loads(printed.out)["error"] == "DefinitionInvalid"
     assert f"{definition}:16:49: error: inference.file is not in component model" in printed.err
     assert not definition.with_name("models.lock.json").exists()
-    assert hub.storage.ranges(f"/blobs/{hashlib.sha256(WEIGHTS).hexdigest()}") == []  # said before gigabytes are fetched
+    weights = f"/blobs/{hashlib.sha256(WEIGHTS).hexdigest()}"
+    assert hub.storage.ranges(weights) == []  # said before gigabytes are fetched
 
 
 def test_what_a_repository_ships_to_run_ends_the_lock_with_its_name(
