@@ -18,7 +18,6 @@ import os
 import stat
 from array import array
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
@@ -45,14 +44,6 @@ _KINDS: Final = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The files that were found, with their sizes in bytes, and the folders ("" is the bundle's)."""
-
-    sizes: dict[str, int]
-    folders: list[str]
 
 
 class Tree:
@@ -115,7 +106,7 @@ class Tree:
         """
         wanted = children_of(files)
         sizes = array("q", [-1]) * len(wanted.files)
-        self._walk(wanted, sizes.__setitem__)
+        self.survey(wanted, sizes.__setitem__)
         if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
                 f"{len(missing)} listed files are missing in {self.folder}",
@@ -124,24 +115,16 @@ class Tree:
             )
         return Sizes(wanted.files, sizes)
 
-    def survey(self, wanted: Children) -> Survey:
-        """What lies in the folder of all that may.
+    def survey(self, wanted: Children, keep: Callable[[int, int], None]) -> list[str]:
+        """Look what lies in the folder, of all that may; returns the folders that are there.
 
         Args:
             wanted: the files that may be there.
+            keep: hears number and size in bytes of each of them that is.
 
         Raises:
             FileUnexpected: a file, folder, link, device … that may not.
         """
-        sizes: dict[str, int] = {}
-
-        def keep(number: int, size: int) -> None:
-            sizes[wanted.files[number]] = size
-
-        return Survey(sizes, self._walk(wanted, keep))
-
-    def _walk(self, wanted: Children, keep: Callable[[int, int], None]) -> list[str]:
-        """Look at every folder; ``keep`` hears number and size of each file.  Returns the folders."""
         folders: list[str] = []
         strange: list[str] = []
         for folder in sorted(wanted):

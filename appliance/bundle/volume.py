@@ -90,9 +90,8 @@ def name_by_contents(
     if not layout:
         return set()
     here: dict[Volume, set[int]] = {volume: set() for volume in volumes}
-    for number, paths in layout.volumes_of(where).items():
-        for path in paths:
-            here[where[path]].add(number)
+    for path, volume in where.items():
+        here[volume].add(layout.volume_of(path))
     for volume, numbers in here.items():
         if not numbers and volume.label:
             numbers.add(volume.label.number)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.bundle import listing
 from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
 from appliance.bundle.media.layout import listed_numbers
-from appliance.bundle.paths import LIST_PATH, folders_of
+from appliance.bundle.paths import LIST_PATH
 from appliance.bundle.tree import shown
 from appliance.errors import (
     DigestMismatch,
@@ -20,7 +20,7 @@ from appliance.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from appliance.bundle.media.layout import Layout
     from appliance.bundle.volume import Volume
@@ -101,13 +101,13 @@ def common_digest(volumes: Sequence[Volume]) -> str:
     )
 
 
-def refuse_lacking(volume: Volume, everywhere: Sequence[str], sizes: Mapping[str, int]) -> None:
+def refuse_lacking(volume: Volume, everywhere: Sequence[str], there: Collection[str]) -> None:
     """Refuse a volume without one of the files that lie on every volume.
 
     Raises:
         FileMissing: naming them.
     """
-    if lacking := [path for path in everywhere if path not in sizes]:
+    if lacking := [path for path in everywhere if path not in there]:
         raise FileMissing(
             f"{volume.name} lacks files that lie on every volume",
             found=shown(lacking),
@@ -115,14 +115,17 @@ def refuse_lacking(volume: Volume, everywhere: Sequence[str], sizes: Mapping[str
         )
 
 
-def refuse_empty(volume: Volume, folders: Iterable[str], sizes: Mapping[str, int]) -> None:
+def refuse_empty(volume: Volume, holding: Mapping[str, bool]) -> None:
     """Refuse folders that no file lies in.
+
+    Args:
+        volume: where they are.
+        holding: each folder, with whether a file lies below it.
 
     Raises:
         FileUnexpected: naming them.
     """
-    holding = {folder for path in sizes for folder in folders_of(path)}
-    if empty := [folder for folder in folders if folder and folder not in holding]:
+    if empty := [folder for folder, held in holding.items() if not held]:
         raise FileUnexpected(
             f"{volume.name} holds empty folders",
             found=shown(empty),

@@ -8,14 +8,15 @@ are compared with it byte for byte, so that every medium holds the bundle and no
 
 from __future__ import annotations
 
+from array import array
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self
 
 from appliance.bundle.copies import Copy, compare_copies
-from appliance.bundle.fileset import children_of
+from appliance.bundle.fileset import Sizes, children_of
 from appliance.bundle.media.label import LABEL_PATH, MAX_VOLUMES, SPARE_FOLDER
 from appliance.bundle.media.layout import agreed_layout, is_shared_out
-from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER
+from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER, folders_of
 from appliance.bundle.volume import Volume, name_by_contents, open_volume
 from appliance.bundle.volume_rules import (
     COPY_AGAIN,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from appliance.bundle.fileset import Children
     from appliance.bundle.tree import FolderCursor
 
 
@@ -110,25 +112,50 @@ class VolumeTree:
         """
         everywhere = [path for path in files if not is_shared_out(path)]
         spare = _spare_copies(everywhere)
-        children = children_of([*files, *spare, LABEL_PATH])
-        sizes: dict[str, int] = {}
+        wanted = children_of([*files, *spare, LABEL_PATH])
+        sizes = array("q", [-1]) * len(wanted.files)
         twice: dict[tuple[Volume, Volume], list[str]] = {}
         spares: list[tuple[Volume, str]] = []
         for volume in self._volumes:
-            with volume.named():
-                survey = volume.tree.survey(children)
-            refuse_lacking(volume, everywhere, survey.sizes)
-            refuse_empty(volume, survey.folders, survey.sizes)
-            spares += [(volume, path) for path in spare if path in survey.sizes]
-            for path in filter(is_shared_out, survey.sizes):
-                if (other := self._where.setdefault(path, volume)) is not volume:
-                    twice.setdefault((other, volume), []).append(path)
-            sizes = survey.sizes | sizes
+            small, holding = self._look(volume, wanted, sizes, twice)
+            refuse_lacking(volume, everywhere, small)
+            refuse_empty(volume, holding)
+            spares += [(volume, path) for path in spare if path in small]
         refuse_twice(twice)
         given = name_by_contents(self._volumes, self._layout, self._where)
-        refuse_missing(self._layout, [path for path in files if path not in sizes], given)
+        missing = [wanted.files[number] for number in range(len(files)) if sizes[number] < 0]
+        refuse_missing(self._layout, missing, given)
         self._compare(everywhere, spares)
-        return {path: sizes[path] for path in files}
+        return Sizes(wanted.files[: len(files)], sizes[: len(files)])
+
+    def _look(
+        self,
+        volume: Volume,
+        wanted: Children,
+        sizes: array[int],
+        twice: dict[tuple[Volume, Volume], list[str]],
+    ) -> tuple[set[str], dict[str, bool]]:
+        """Look what lies on a volume; adds to ``sizes``, to ``twice`` and to what is known of where.
+
+        Returns:
+            the files that are not of a share, and each folder with whether a file lies below it.
+        """
+        small: set[str] = set()
+        parents: set[str] = set()
+
+        def keep(number: int, size: int) -> None:
+            path = wanted.files[number]
+            sizes[number] = size
+            parents.add(path.rpartition("/")[0])
+            if not is_shared_out(path):
+                small.add(path)
+            elif (other := self._where.setdefault(path, volume)) is not volume:
+                twice.setdefault((other, volume), []).append(path)
+
+        with volume.named():
+            folders = volume.tree.survey(wanted, keep)
+        holding = {*parents, *(folder for parent in parents for folder in folders_of(parent))}
+        return small, {folder: folder in holding for folder in folders if folder}
 
     def place(self, path: str) -> str:
         """A file's path and the volume it lies on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -42,26 +43,28 @@ def bundle_order(path: str) -> tuple[bool, str, str, str]:
     return False, component, name, ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The shares of a bundle's volumes; the first is volume 1."""
 
     shares: tuple[VolumeShare, ...]
+
+    @cached_property
+    def _starts(self) -> list[tuple[bool, str, str, str]]:
+        return [bundle_order(share.first) for share in self.shares]
 
     def __len__(self) -> int:
         return len(self.shares)
 
     def volume_of(self, path: str) -> int:
         """The number of the volume whose share a file is in."""
-        starts = [bundle_order(share.first) for share in self.shares]
-        return max(1, bisect_right(starts, bundle_order(path)))
+        return max(1, bisect_right(self._starts, bundle_order(path)))
 
     def volumes_of(self, paths: Iterable[str]) -> Mapping[int, list[str]]:
         """The files that are in each volume's share, by its number; in the bundle's order."""
-        starts = [bundle_order(share.first) for share in self.shares]
         volumes: dict[int, list[str]] = {}
-        for key, path in sorted((bundle_order(path), path) for path in paths):
-            volumes.setdefault(max(1, bisect_right(starts, key)), []).append(path)
+        for path in sorted(paths, key=bundle_order):
+            volumes.setdefault(self.volume_of(path), []).append(path)
         return volumes
 
     def name(self, number: int) -> str:
