@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -84,15 +85,16 @@ def assess(parity: RecoverySet, sound: Mapping[str, Path], damaged: Mapping[str,
         sound: where a sound copy of each file of the bundle lies.
         damaged: where damaged copies of the others lie.
     """
-    lost = []
-    for member in parity.members.values():
-        path = parity.name_of(member.path)
-        if path not in sound:
-            copies = tuple(damaged.get(path, ()))
-            good, readable = good_blocks(member, parity.block_size, copies)
-            tails = (copy for copy in copies if copy.stat().st_size > member.size)
-            lost.append(LostFile(member, copies, good, readable and all(map(_is_readable, tails))))
-    return Need(parity, tuple(lost))
+    lost = [member for member in parity.members.values() if parity.name_of(member.path) not in sound]
+
+    def look(member: Described) -> LostFile:
+        copies = tuple(damaged.get(parity.name_of(member.path), ()))
+        good, readable = good_blocks(member, parity.block_size, copies)
+        tails = (copy for copy in copies if copy.stat().st_size > member.size)
+        return LostFile(member, copies, good, readable and all(map(_is_readable, tails)))
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return Need(parity, tuple(pool.map(look, lost)))
 
 
 def mend(
@@ -152,7 +154,10 @@ def mend(
         for each in need.lost:
             path = parity.name_of(each.member.path)
             rebuilt = base / each.member.path
-            if status == WRONG or rebuilt.is_symlink() or _digest(rebuilt) != files[path].sha256:
+            # Where the packets are as they were signed, par2 has compared the MD5 that they give, and the
+            # signed digest is compared when the file is put in its place: not twice in a row.
+            right = rebuilt.is_file() and not rebuilt.is_symlink() and status != WRONG
+            if not right or (not parity.sound and _digest(rebuilt) != files[path].sha256):
                 raise DamageTooGreat(
                     f"{parity.title} does not give back {path} as it was signed",
                     found="other bytes",
@@ -228,12 +233,9 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _digest(path: Path) -> str | None:
-    try:
-        with path.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
+def _digest(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clear(folder: Path) -> None:
