@@ -4,6 +4,7 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PEERS  := $(VENV)/peers/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ test-dmcrypt: $(READY) ## Only the tests that need a kernel with dm-crypt, and r
 corpus: $(READY) ## Only the hostile inputs
 	$(PYTEST) tests/corpus
 
-bench: $(READY) ## Ratios against the tools people use today, measured in this run
+bench: $(READY) $(PEERS) ## Ratios against the tools people use today, measured in this run
 	$(PYTEST) -m bench -s
 
 lint: $(READY) ## ruff, mypy --strict, shellcheck, yamllint, ansible-lint (production profile, offline)
@@ -56,4 +57,9 @@ distclean: clean ## Also remove the virtual environment
 # The one place where anything is installed: system packages, then the virtual environment.
 $(READY): pyproject.toml system-packages.txt scripts/install-requirements.sh
 	sh scripts/install-requirements.sh $(VENV)
+	@touch $@
+
+# What `make bench` compares with, and nothing else needs.
+$(PEERS): $(READY) bench-packages.txt bench-requirements.txt scripts/install-bench.sh
+	sh scripts/install-bench.sh $(BIN)/python $(VENV)/peers
 	@touch $@
