@@ -109,7 +109,7 @@ class HttpDownloader:
             SourceUnreachable: no answer, or only broken ones; what came stays in ``partial``.
         """
         transfer = Transfer(self._station, partial, name, size)
-        patience = Patience(self._station)
+        patience = Patience(self._station, transfer.reached)
         while not transfer.complete:
             try:
                 with self._ask(url, {"Accept": accept, **transfer.request_headers()}) as answer:

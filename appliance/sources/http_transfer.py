@@ -61,9 +61,9 @@ class Transfer:
         etag = _strong(answer.headers.get("ETag"))
         if status == HTTPStatus.PARTIAL_CONTENT:
             self._check_part(answer, start, etag)
-        else:
-            self._start_over()
+        else:  # the whole; but for an error page with a good status nothing is given up
             self._check_length(answer.headers.get("Content-Length"))
+            self._start_over()
         self._etag = etag
         for piece in pieces(answer):
             if self._station.stop.is_set():
@@ -109,11 +109,14 @@ class Transfer:
 
 
 class Patience:
-    """How often, and after which pauses, a broken transfer is tried again."""
+    """How often, and after which pauses, a broken transfer is tried again.
 
-    def __init__(self, station: Station) -> None:
+    ``reached`` is how many bytes were here before the first try.
+    """
+
+    def __init__(self, station: Station, reached: int = 0) -> None:
         self._stop = station.stop
-        self._idle, self._reached = 0, 0
+        self._idle, self._reached = 0, reached
 
     def another(self, fault: Broken, reached: int) -> bool:
         """Wait as long as it takes; False when it is enough.

@@ -61,7 +61,12 @@ class Access:
         return self._shown
 
     def renew(self, answer: requests.Response) -> bool:
-        """Answer a challenge (RFC 9110, section 11; Docker's token specification)."""
+        """Answer a challenge (RFC 9110, section 11; Docker's token specification).
+
+        Only the registry's own: storage that it redirects to has no say in where credentials go.
+        """
+        if urlsplit(answer.url).netloc != self._registry.netloc:
+            return False
         with self._lock:
             if answer.request.headers.get("Authorization") != self._shown.get("Authorization"):
                 return True  # another thread has renewed it meanwhile

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, SourceUnreachable
+from appliance.sources import http_download
 from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
 from appliance.sources.station import Stopped
 
 from .loopback import (
+    Asked,
     Loopback,
     Reply,
     cut,
@@ -247,6 +251,16 @@ def test_a_wrong_length_is_noticed_before_the_bytes_come(fetch: Fetch, web: Loop
     assert fetch.kept == 0
 
 
+def test_an_error_page_with_a_good_status_costs_nothing_of_what_came(fetch: Fetch, web: Loopback) -> None:
+    """A proxy that wants a login in the middle of a hundred gigabytes."""
+    web.faults["/big"].extend([cut(MIB), sends(b"please log in")])
+    with pytest.raises(DigestMismatch):
+        fetch.locked()
+    assert fetch.kept == MIB
+    assert fetch.locked() == DATA
+    assert web.ranges("/big")[-1] == f"bytes={MIB}-"
+
+
 # --- no end of it -------------------------------------------------------------------------------
 
 ENDLESS: dict[str, Callable[..., Reply]] = {
@@ -286,6 +300,15 @@ def test_what_came_is_kept_when_it_is_given_up(fetch: Fetch, web: Loopback) -> N
     assert web.ranges("/big") == [f"bytes={MIB}-"]
 
 
+def test_what_an_earlier_run_left_is_no_progress_of_this_one(fetch: Fetch, web: Loopback) -> None:
+    partial = fetch.station.store.folder / "partial" / hashlib.sha256(DATA).hexdigest()
+    partial.write_bytes(DATA[: 2 * MIB])
+    web.faults["/big"].extend([status(503)] * 50)
+    with pytest.raises(SourceUnreachable):
+        fetch.locked()
+    assert len(web.asked) == 5
+
+
 def test_a_pause_the_server_asks_for_is_made(fetch: Fetch, web: Loopback) -> None:
     web.faults["/small"].append(status(429, Retry_After="7"))
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
@@ -323,6 +346,24 @@ def test_when_the_work_is_given_up_the_transfer_ends(fetch: Fetch) -> None:
     with pytest.raises(Stopped):
         fetch.locked()
     assert fetch.kept < PIECE
+
+
+def test_a_server_that_falls_silent_is_left_and_asked_again(
+    fetch: Fetch, web: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_download, "_TIMEOUT", (5, 0.2))  # seconds; 60 between two pieces in earnest
+    asked_again = Event()
+
+    def silent(_: Asked, reply: Reply, __: bytes) -> Reply:
+        return replace(reply, cut=MIB, then=lambda: asked_again.wait(30))
+
+    def answer(_: Asked, reply: Reply, __: bytes) -> Reply:
+        asked_again.set()
+        return reply
+
+    web.faults["/big"].extend([silent, answer])
+    assert fetch.locked() == DATA
+    assert web.ranges("/big") == [None, f"bytes={MIB}-"]
 
 
 # --- refusals and redirects ---------------------------------------------------------------------

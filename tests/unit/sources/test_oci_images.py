@@ -285,6 +285,20 @@ def test_a_token_that_runs_out_during_a_download_is_renewed(
     assert registry.storage.ranges(f"/{digest_of(LAYER)}") == [None, f"bytes={MIB}-"]
 
 
+def test_credentials_are_not_for_the_storage_whatever_it_asks(
+    registry: RegistryServer, source: OciImages, tmp_path: Path
+) -> None:
+    log_in(registry, tmp_path / ".docker", "secret")
+    artefacts = source.resolve(spec(registry.image(BASE)), where)
+    challenges = [f'Bearer realm="{registry.storage.address}/token"', 'Basic realm="storage"']
+    for challenge in challenges:
+        registry.storage.faults[f"/{digest_of(BASE)}"].append(status(401, WWW_Authenticate=challenge))
+        with pytest.raises(AccessDenied):
+            source.fetch(artefacts)
+    asked = registry.storage.asked
+    assert [entry for entry in asked if "authorization" in entry.headers or "token" in entry.path] == []
+
+
 @pytest.mark.parametrize("scheme", ["bearer", "basic"])
 @pytest.mark.parametrize("place", ["home", "variable"])
 def test_credentials_of_docker_login_are_used(
