@@ -81,7 +81,8 @@ class FileCopier:
                 raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
             whole.update(block)
             _write_all(fd, block, number * BLOCK_SIZE)
-            begin_writing_back(fd, number * BLOCK_SIZE, len(block))
+            if len(block) == BLOCK_SIZE:  # small files are brought there together, which is faster
+                begin_writing_back(fd, number * BLOCK_SIZE, BLOCK_SIZE)
             self.written += len(block)
             self._progress.advance(len(block) // 2)
         kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
