@@ -1,0 +1,89 @@
+"""``appliance media repair`` and ``media parity`` on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from appliance.cli.app import app
+from appliance.errors import DamageTooGreat, Usage
+from tests.unit.bundle.parity.conftest import SET, SLICE, overwrite, same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the program in-process; its cache lies in this test's folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["media", *map(str, arguments)])
+
+    return invoke
+
+
+def test_repair_says_what_it_mended(
+    sick: Path, pristine_parity: Path, root_file: Path, run: Callable[..., Result]
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+    done = run("repair", sick, "--trust", root_file, "--verify")
+    assert done.exit_code == 0, done.output
+    assert "signed by   alice, bob: enough, by the root you trust" in done.stdout
+    assert f"mended    {sick / SLICE} (was damaged)" in done.stdout
+    assert "verified    every byte of the whole bundle" in done.stdout
+    assert same(sick, pristine_parity)
+
+
+def test_repair_as_json(sick: Path, root_file: Path, run: Callable[..., Result]) -> None:
+    (sick / "payload/extras/empty").unlink()
+    done = run("repair", sick, "--trust", root_file, "--json")
+    values = json.loads(done.stdout)
+    assert values["mended"] == [{"folder": str(sick), "path": "payload/extras/empty", "was": "missing"}]
+    assert (values["signers"], values["left"], values["verified"]) == (["alice", "bob"], [], False)
+
+
+def test_without_a_root_it_says_so(sick: Path, run: Callable[..., Result]) -> None:
+    assert "NOT JUDGED by any root" in run("repair", sick).stdout
+
+
+def test_what_is_left_is_an_exit_code(
+    sick: Path, volumes: Callable[..., list[Path]], root_file: Path, run: Callable[..., Result]
+) -> None:
+    third = volumes(sick, 4, 6)[2]
+    overwrite(third / SET, 0, b"rot")
+    done = run("repair", third, "--trust", root_file)
+    assert done.exit_code == DamageTooGreat.exit_code
+    assert f"LEFT      {SET}" in done.stdout
+    assert "not here    volume 1, 2 of 3" in done.stdout
+
+
+@pytest.mark.parametrize("options", [["--verify"], ["--fingerprint", "0" * 64], ["--verify", "--out", "x"]])
+def test_options_that_need_a_root(options: list[str], sick: Path, run: Callable[..., Result]) -> None:
+    assert isinstance(run("repair", sick, *options).exception, Usage)
+
+
+def test_a_lost_volume_from_end_to_end(
+    sick: Path,
+    volumes: Callable[..., list[Path]],
+    root_file: Path,
+    tmp_path: Path,
+    run: Callable[..., Result],
+) -> None:
+    first, second, third = volumes(sick, 5, 7)
+    (tmp_path / "stick").mkdir()
+    made = run("parity", third, first, second, "--out", tmp_path / "stick", "--trust", root_file, "--json")
+    assert json.loads(made.stdout)["volumes"] == 3
+    shutil.move(second, tmp_path / "gone")
+    out = tmp_path / "new" / second.name
+    done = run("repair", first.parent, third.parent, tmp_path / "stick", "--out", out, "--trust", root_file)
+    assert done.exit_code == 0, done.output
+    assert same(out, tmp_path / "gone")
