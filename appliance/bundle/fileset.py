@@ -9,6 +9,7 @@ from array import array
 from collections.abc import ItemsView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.listing import AT_ONCE
 from appliance.bundle.manifest import ListedFile
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ class ListedFiles(Mapping[str, ListedFile]):
         """The files alone, without looking up a path."""
         return _ListedValues(self)
 
+    def some(self, first: int, end: int) -> Iterator[tuple[str, ListedFile]]:
+        """Paths and files, from one number in the list to another."""
+        lines = self.listing.some(first, end)
+        for (path, digest), size in zip(lines, self.sizes[first:end], strict=True):
+            yield path, ListedFile(digest, size)
+
     @property
     def size(self) -> int:
         """Bytes of all the files."""
@@ -108,8 +115,8 @@ class _ListedItems(ItemsView[str, ListedFile]):
     _mapping: ListedFiles
 
     def __iter__(self) -> Iterator[tuple[str, ListedFile]]:
-        lines = zip(self._mapping.listing.items(), self._mapping.sizes, strict=True)
-        return ((path, ListedFile(digest, size)) for (path, digest), size in lines)
+        for first in range(0, len(self._mapping), AT_ONCE):
+            yield from self._mapping.some(first, first + AT_ONCE)
 
 
 class _ListedValues(ValuesView[ListedFile]):

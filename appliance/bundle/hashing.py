@@ -1,9 +1,11 @@
 """Hashing a bundle's files on all cores, in bounded memory.
 
-Each worker thread reads one file at a time through a buffer of its own; reading and hashing release
-the interpreter's lock.  Long files go first, so that no thread is left with one at the end; files over
-1 GiB lie in slices, which is what lets several cores share one large model.  Short files follow in the
-order of the list, some dozens at a time, so that a thread stays in one folder.
+Threads take one file after another, the longest first, so that none is left with a long one at the end:
+reading and hashing release the interpreter's lock.  Files over 1 GiB lie in slices, which is what lets
+several cores share one large model.
+
+Short files are too quick for that: threads would spend a fifth of their time handing the lock around.
+Where there are thousands of them, forked processes share them out (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -12,29 +14,31 @@ import hashlib
 import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from itertools import islice
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.tree import unreadable
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
+    from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.manifest import ListedFile
     from appliance.bundle.opening import BundleTree, Cursor
     from appliance.progress import Progress
 
+#: Shorter files are hashed by processes, if there are so many of them that starting these is worth it.
+LONG: Final = 16 << 20
+MANY: Final = 4096
 _BUFFER: Final = 256 << 10  # stays in a core's cache between reading and hashing
 _REPORT: Final = 16 << 20  # bytes between two reports of progress
-_LONG: Final = 64 << 20
-_BATCH: Final = 64  # short files that a thread takes at once
 _NAMES_SHOWN: Final = 10
 
 
 def check_bytes(
     tree: BundleTree,
-    files: Mapping[str, ListedFile],
+    files: ListedFiles,
     *,
     progress: Progress,
     read: Collection[str] = (),
@@ -47,100 +51,115 @@ def check_bytes(
         files: digest and size by path.
         progress: told of every file.
         read: paths of those that were read, hashed and found right already.
-        workers: threads; one for each core this process may use if None.
+        workers: threads or processes; one for each core this process may use if None.
 
     Raises:
         DigestMismatch: naming every file that is wrong or cannot be read.
         FileMissing, FileUnexpected: a file was taken away or exchanged meanwhile.
     """
     count = workers or len(os.sched_getaffinity(0))
-    progress.begin("verify", len(files), sum(file.size for file in files.values()))
-    work = _Work(tree, files, frozenset(read), progress)
-    with ThreadPoolExecutor(count) as pool:
-        try:
-            for path in read:
-                progress.item(path)
-            progress.advance(sum(files[path].size for path in read))
-            futures = [pool.submit(work.run) for _ in range(count)]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()  # raises at once what makes going on pointless
-        finally:
-            work.stop.set()
-            pool.shutdown()
-            progress.end()
-    work.raise_wrong()
+    wrong = Wrong()
+    many = sum(size < LONG for size in files.sizes) >= MANY and threading.active_count() == 1
+    longest_first = sorted(
+        ((path, file) for path, file in files.items() if (file.size >= LONG or not many)),
+        key=lambda each: (-each[1].size, each[0]),
+    )
+    with ExitStack() as stack:
+        processes = None
+        if many:  # before progress begins: showing it may take a thread, and threads do not survive a fork
+            from appliance.bundle.hashing_processes import Processes
+
+            processes = stack.enter_context(Processes(tree, files, read, count))
+        progress.begin("verify", len(files), files.size)
+        stack.callback(progress.end)
+        for path in read:
+            progress.item(path)
+            progress.advance(files[path].size)
+        if processes:
+            processes.collect(wrong, progress)
+        rest = (each for each in longest_first if each[0] not in read)
+        _check_in_threads(tree, rest, wrong, progress=progress, count=count)
+    wrong.raise_all()
 
 
-class _Work:
-    """The files that are left to check, and those found wrong; used by several threads."""
+class Wrong:
+    """The files found wrong: how many, and the first of them."""
 
-    def __init__(
-        self, tree: BundleTree, files: Mapping[str, ListedFile], read: frozenset[str], progress: Progress
-    ) -> None:
-        self.stop = threading.Event()
-        self._tree = tree
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._batches = _batches(files, read)
-        self._wrong: list[DigestMismatch] = []  # the first of them
+    def __init__(self) -> None:
         self._count = 0
+        self._first: list[DigestMismatch] = []
 
-    def run(self) -> None:
-        """Check files until none is left, or somebody says stop."""
-        buffer = memoryview(bytearray(_BUFFER))
-        unreported = 0
-        with self._tree.cursor() as cursor:
-            while batch := self._take():
-                for path, wanted in batch:
-                    try:
-                        found = self._digest(cursor, path, wanted, buffer)
-                    except DigestMismatch as fault:
-                        self._note(fault)
-                        continue
-                    self._progress.item(path)
-                    if found != wanted.sha256:
-                        self._note(_mismatch(self._tree.place(path), found, wanted))
-                    if (unreported := unreported + wanted.size % _REPORT) >= _REPORT:
-                        self._progress.advance(unreported)
-                        unreported = 0
-        self._progress.advance(unreported)
+    def add(self, fault: DigestMismatch) -> None:
+        """Keep a fault, if there is room."""
+        self._count += 1
+        if len(self._first) < _NAMES_SHOWN:
+            self._first.append(fault)
 
-    def raise_wrong(self) -> None:
-        """Raise one error for all files that were wrong."""
+    def raise_all(self) -> None:
+        """Raise one error for all of them, if there are any."""
         if self._count == 1:
-            raise self._wrong[0]
+            raise self._first[0]
         if self._count:
             raise DigestMismatch(
                 f"{self._count} files are not what was signed",
-                found="; ".join(sorted(fault.message for fault in self._wrong)),
+                found="; ".join(fault.message for fault in self._first),
                 hint="copy these files again from their medium",
             )
 
-    def _take(self) -> list[tuple[str, ListedFile]]:
-        with self._lock:
-            return [] if self.stop.is_set() else next(self._batches, [])
 
-    def _note(self, fault: DigestMismatch) -> None:
-        with self._lock:
-            self._count += 1
-            if len(self._wrong) < _NAMES_SHOWN:
-                self._wrong.append(fault)
+class Hasher:
+    """Hashes one file after another, for one thread.
 
-    def _digest(self, cursor: Cursor, path: str, wanted: ListedFile, buffer: memoryview) -> str:
-        """SHA-256 (hex) of a file, which must not change while it is read; reports whole ``_REPORT``s."""
-        digest = hashlib.sha256()
-        size = reported = 0
-        fd, before = cursor.open(path)
+    Args:
+        tree: the bundle.
+        cursor: opens its files.
+        progress: told of every 16 MiB of a long file, and of the rest at its end.
+        stop: when set, a long file is given up.
+    """
+
+    def __init__(
+        self, tree: BundleTree, cursor: Cursor, progress: Progress, stop: threading.Event | None = None
+    ) -> None:
+        self._tree = tree
+        self._cursor = cursor
+        self._progress = progress
+        self._stop = stop
+        self._buffer = memoryview(bytearray(_BUFFER))
+
+    def check(self, path: str, wanted: ListedFile) -> DigestMismatch | None:
+        """What is wrong with a file, if anything is.
+
+        Raises:
+            FileMissing, FileUnexpected: it was taken away or exchanged.
+        """
         try:
-            if wanted.size > _BUFFER:
+            found = self._digest(path)
+        except DigestMismatch as fault:
+            return fault
+        if found == wanted.sha256:
+            return None
+        return DigestMismatch(
+            f"{self._tree.place(path)} is not what was signed",
+            found=f"sha256 {found}",
+            wanted=f"sha256 {wanted.sha256}",
+            hint="copy the file again from its medium",
+        )
+
+    def _digest(self, path: str) -> str:
+        """SHA-256 (hex) of a file, which must not change while it is read."""
+        digest = hashlib.sha256()
+        buffer, size, reported = self._buffer, 0, 0
+        fd, before = self._cursor.open(path)
+        try:
+            if before.st_size > _BUFFER:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             while count := os.readv(fd, [buffer]):
                 digest.update(buffer[:count])
                 size += count
                 if size - reported >= _REPORT:
-                    self._progress.advance(_REPORT)
-                    reported += _REPORT
-                    if self.stop.is_set():
+                    self._progress.advance(size - reported)
+                    reported = size
+                    if self._stop and self._stop.is_set():
                         break
                 if size > before.st_size:
                     break
@@ -149,6 +168,7 @@ class _Work:
             raise unreadable(self._tree.place(path), fault) from fault
         finally:
             os.close(fd)
+        self._progress.advance(size - reported)
         if _version(after) != _version(before) or size != before.st_size:
             raise DigestMismatch(
                 f"{self._tree.place(path)} was changed while it was read",
@@ -157,24 +177,36 @@ class _Work:
         return digest.hexdigest()
 
 
-def _batches(
-    files: Mapping[str, ListedFile], read: frozenset[str]
-) -> Iterator[list[tuple[str, ListedFile]]]:
-    """The files to check: long ones by themselves, the longest first, then the others some at a time."""
-    long = sorted((-file.size, path) for path, file in files.items() if file.size > _LONG)
-    short = (each for each in files.items() if each[1].size <= _LONG and each[0] not in read)
-    yield from ([(path, files[path])] for _, path in long if path not in read)
-    while batch := list(islice(short, _BATCH)):
-        yield batch
+def _check_in_threads(
+    tree: BundleTree,
+    files: Iterator[tuple[str, ListedFile]],
+    wrong: Wrong,
+    *,
+    progress: Progress,
+    count: int,
+) -> None:
+    stop, lock = threading.Event(), threading.Lock()
 
+    def take() -> tuple[str, ListedFile] | None:
+        with lock:
+            return None if stop.is_set() else next(files, None)
 
-def _mismatch(place: str, found: str, wanted: ListedFile) -> DigestMismatch:
-    return DigestMismatch(
-        f"{place} is not what was signed",
-        found=f"sha256 {found}",
-        wanted=f"sha256 {wanted.sha256}",
-        hint="copy the file again from its medium",
-    )
+    def run() -> None:
+        with tree.cursor() as cursor:
+            hasher = Hasher(tree, cursor, progress, stop)
+            while taken := take():
+                if fault := hasher.check(*taken):
+                    with lock:
+                        wrong.add(fault)
+                progress.item(taken[0])
+
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            futures = [pool.submit(run) for _ in range(count)]
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()  # raises at once what makes going on pointless
+        finally:
+            stop.set()
 
 
 def _version(status: os.stat_result) -> tuple[int, int, int]:

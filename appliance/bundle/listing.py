@@ -36,7 +36,8 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 _LINE: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,512})")
 _DIGITS: Final = 64
 _BEFORE_PATH: Final = _DIGITS + 2
-_AT_ONCE: Final = 1024  # lines, that are spelled out together
+#: Lines that are spelled out together.
+AT_ONCE: Final = 1024
 
 
 class ListedPaths(Sequence[str]):
@@ -58,16 +59,12 @@ class ListedPaths(Sequence[str]):
             first, end, step = number.indices(len(self))
             if step != 1 or first >= end:
                 return [self[each] for each in range(first, end, step)]
-            return [line[_BEFORE_PATH:] for line in self._lines(first, end)]
+            return [line[_BEFORE_PATH:] for line in self.lines(first, end)]
         return self._spelled(range(len(self))[number]).decode("ascii")
 
     def __iter__(self) -> Iterator[str]:
-        return (line[_BEFORE_PATH:] for lines in self.lines() for line in lines)
-
-    def lines(self) -> Iterator[list[str]]:
-        """The lines, without their ends, some at a time."""
-        for first in range(0, len(self), _AT_ONCE):
-            yield self._lines(first, min(first + _AT_ONCE, len(self)))
+        for first in range(0, len(self), AT_ONCE):
+            yield from self[first : first + AT_ONCE]
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self.find(path.encode()) is not None
@@ -91,7 +88,8 @@ class ListedPaths(Sequence[str]):
         """How many of the paths sort before this one."""
         return bisect_left(range(len(self)), path, key=self._spelled)
 
-    def _lines(self, first: int, end: int) -> list[str]:
+    def lines(self, first: int, end: int) -> list[str]:
+        """Whole lines, without their ends."""
         return self._data[self._starts[first] : self._starts[end]].decode("ascii").splitlines()
 
     def _spelled(self, number: int) -> bytes:
@@ -129,6 +127,11 @@ class Listing(Mapping[str, str]):
         """Paths and digests, without looking up a path."""
         return _Items(self)
 
+    def some(self, first: int, end: int) -> Iterator[tuple[str, str]]:
+        """Paths and digests, from one number to another."""
+        for line in self.paths.lines(first, min(end, len(self))):
+            yield line[_BEFORE_PATH:], line[:_DIGITS]
+
     def digest(self, number: int) -> str:
         """The SHA-256 (hex) on a line."""
         start = self.starts[number]
@@ -139,9 +142,8 @@ class _Items(ItemsView[str, str]):
     _mapping: Listing
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        for lines in self._mapping.paths.lines():
-            for line in lines:
-                yield line[_BEFORE_PATH:], line[:_DIGITS]
+        for first in range(0, len(self._mapping), AT_ONCE):
+            yield from self._mapping.some(first, first + AT_ONCE)
 
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:

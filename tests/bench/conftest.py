@@ -48,3 +48,15 @@ def measure() -> Callable[[Sequence[str]], Cost]:
         return Cost(**json.loads(done.stdout))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def measure_memory() -> Callable[[Sequence[str]], int]:
+    """Run a command that must succeed, and say how many bytes all its processes held at the peak."""
+
+    def run(command: Sequence[str]) -> int:
+        launcher = [sys.executable, "-I", str(Path(__file__).with_name("memory_of.py"))]
+        done = subprocess.run([*launcher, *command], stdout=subprocess.PIPE, text=True, check=True)
+        return int(done.stdout)
+
+    return run

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+from array import array
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from appliance.bundle import hashing, reader
 from appliance.bundle import verify as verifier
 from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.inspection import inspect_bundle
-from appliance.bundle.manifest import ListedFile
+from appliance.bundle.listing import Listing
 from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
@@ -190,10 +192,8 @@ def test_one_fault_ends_the_long_reads_of_the_others(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(64 << 30)
-    files = {
-        "small": ListedFile(hashlib.sha256(b"").hexdigest(), 0),
-        "large": ListedFile("0" * 64, 64 << 30),
-    }
+    listing = b"%s  large\n%s  small\n" % (b"0" * 64, hashlib.sha256(b"").hexdigest().encode())
+    files = ListedFiles(Listing(listing, array("I", [0, 72, 144])), array("q", [64 << 30, 0]))
     started = time.process_time()
     with Tree(tmp_path) as tree, pytest.raises(RuntimeError, match="small"):
         hashing.check_bytes(tree, files, progress=Broken(), workers=2)
