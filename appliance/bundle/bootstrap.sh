@@ -91,20 +91,20 @@ check_options() {
     fi
 }
 
-need_tools() {
-    for tool in sha256sum cp df find grep sed sort comm tr cut head tail; do
-        command -v "$tool" >/dev/null || lacking "$tool" "package coreutils, findutils, grep or sed"
-    done
-    [ -n "$unverified" ] || command -v ssh-keygen >/dev/null || lacking ssh-keygen "package openssh-client"
-    [ -n "$unverified" ] || id -un >/dev/null 2>&1 \
-        || refuse 5 "ssh-keygen refuses accounts that the system does not know" "found: user $(id -u)" \
-            "do: use an account that is in the system's user list"
-    command -v "$python" >/dev/null || lacking "$python" "package python3"
+need() { # program, package
+    command -v "$1" >/dev/null || refuse 5 "$1 is not installed here" "wanted: package $2" \
+        "do: install it from the system's own installation medium, or use another computer"
 }
 
-lacking() {
-    refuse 5 "$1 is not installed here" "wanted: $2" \
-        "do: install it from the system's own installation medium, or use another computer"
+need_tools() {
+    need sha256sum coreutils
+    need "$python" python3
+    if [ -z "$unverified" ]; then
+        need ssh-keygen openssh-client
+        id -un >/dev/null 2>&1 \
+            || refuse 5 "ssh-keygen refuses accounts that the system does not know" "found: user $(id -u)" \
+                "do: use an account that is in the system's user list"
+    fi
 }
 
 # --- the folder to set up: there whole or not at all ------------------------------------------------
@@ -272,6 +272,9 @@ take_toolkit() {
             "do: use another copy of the bundle, or mend this one elsewhere: appliance media repair"
 }
 
+# How many volumes the label speaks of; nobody signed it.
+volumes_of() { grep -o '"first":' "$1/volume.json" 2>/dev/null | grep -c . || true; }
+
 missing_files() {
     all=$(grep -c . "$work/wanted")
     lost=$(grep -c . "$work/missing")
@@ -279,7 +282,7 @@ missing_files() {
         [ -f "$volume/volume.json" ] || continue
         number=$(sed -n 's/.*"number":\([0-9]\{1,3\}\),.*/\1/p' "$volume/volume.json" | head -n 1)
         refuse 4 "$toolkit is not on this volume, or not all of it" \
-            "found: volume ${number:-?}, which lacks $lost of the $all files to set up" \
+            "found: volume ${number:-?} of $(volumes_of "$volume"), which lacks $lost of $all files to set up" \
             "do: run it from another volume, or name several: sh bootstrap.sh ... DIR DIR"
     done
     refuse 4 "files of the toolkit are missing" "found: $(tame "$work/missing")" \
@@ -291,9 +294,8 @@ missing_files() {
 check_python() {
     version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>"$work/said") \
         || refuse 5 "$python does not run" "found: $(tame "$work/said")"
-    pythons=$(sed -n "s|.*  $toolkit/requirements-\\(3\\.[0-9]*\\)\\.txt\$|\\1|p" "$work/wanted" \
-        | sort -t . -k 2n)
-    pythons=$(printf '%s' "$pythons" | tr '\n' ' ')
+    pythons=$(sed -n "s|.*  $toolkit/requirements-\\(3\\.[0-9]*\\)\\.txt\$|\\1|p" "$work/wanted" | tr '\n' ' ')
+    pythons=${pythons% }
     case "$version/ $pythons " in
         *"/ "*"$version "*) ;;
         3.10/*)
@@ -350,6 +352,7 @@ say_next() {
         note "Set up: itself and the toolkit are what $keys holders signed. The rest of the bundle was not read."
     fi
     note "Next, with the root file that the holders gave you, every byte and then the nodes:"
+    [ "$(volumes_of "$1")" -le $# ] || note "  (the bundle lies on $(volumes_of "$1") volumes: name all of them)"
     note "  $command verify$places --trust root.1.json --fingerprint HEX"
     note "  $command install$places --inventory SITE --trust root.1.json --fingerprint HEX"
     printf '%s\n' "$to/bin/appliance"
@@ -366,7 +369,7 @@ main() {
     ended='' made_folder='' made_parent=''
     while [ $# -gt 0 ]; do
         case $1 in
-            --signers=* | --fingerprint=* | --threshold=* | --to=* | --python=*)
+            --*=*)
                 option=$1
                 shift
                 set -- "${option%%=*}" "${option#*=}" "$@"
