@@ -35,6 +35,8 @@ class Repository:
     card: dict[str, Any] = field(default_factory=lambda: {"license": "apache-2.0"})
     gated: str | bool = False
     token: str | None = None
+    described: bool = False
+    """Whether the description is for everybody although the files are gated, as on the public hub."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Parts of the description said otherwise."""
 
@@ -98,7 +100,7 @@ class HubServer:
         if repository is None:
             # What the public hub says of what does not exist, to those it does not know.
             return Reply(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
-        if denied := self._denied(repository, asked):
+        if not repository.described and (denied := self._denied(repository, asked)):
             return denied
         if revision not in {repository.commit, *repository.refs}:
             return Reply(404, {"X-Error-Code": "RevisionNotFound"})

@@ -313,12 +313,16 @@ def test_a_gated_repository_is_read_with_a_token_which_the_storage_never_sees(
 
 
 @pytest.mark.parametrize("token", [None, "hf_other"])
-@pytest.mark.usefixtures("gated")
+@pytest.mark.parametrize("described", [True, False])
 def test_a_gated_repository_without_the_right_token(
+    gated: HubServer,
     new_source: Callable[..., HuggingFaceRepository],
     monkeypatch: pytest.MonkeyPatch,
+    *,
     token: str | None,
+    described: bool,
 ) -> None:
+    gated.repositories[NAME].described = described
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(AccessDenied, match="is gated: its owner wants consent") as caught:
