@@ -30,6 +30,7 @@ from appliance.errors import (
     Usage,
 )
 from appliance.progress import Silent
+from appliance.trust.allowed_signers import allowed_signers
 from appliance.trust.keys import encode_blob
 from appliance.trust.root import root_bytes
 
@@ -104,8 +105,57 @@ def test_a_bundle_on_a_read_only_medium(unsigned: Path, holders: Holders) -> Non
     assert '"PreflightFailed"' in done.stdout
 
 
-def test_signing_with_an_agent(unsigned: Path, agent: Path) -> None:
+def test_signing_with_an_agent(unsigned: Path, agent: Path, holders: Holders, two_of_three: Root) -> None:
+    """Both signatures are made in the agent: there is no private key beside the public one."""
     assert sign_bundle(unsigned, agent).signer.holder == "bob"
+    sign_bundle(unsigned, holders.key("alice"))
+    found = verify_bundle(unsigned, root_bytes(two_of_three), progress=Silent())
+    assert found.provenance == ("alice", "bob")
+
+
+def test_an_agent_that_has_gone(
+    unsigned: Path, holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is used, as ssh does."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "nothing"))
+    assert sign_bundle(unsigned, holders.key("alice")).signer.holder == "alice"
+
+
+def test_a_key_in_another_file_format(unsigned: Path, holders: Holders, tmp_path: Path) -> None:
+    key = Path(shutil.copy(holders.key("carol"), tmp_path / "pem"))
+    command = ["ssh-keygen", "-q", "-p", "-m", "PKCS8", "-P", "", "-N", "", "-f", str(key)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "OPENSSH" not in key.read_text()
+    assert sign_bundle(unsigned, key).signer.holder == "carol"
+
+
+def test_a_key_that_others_can_read(unsigned: Path, holders: Holders, tmp_path: Path) -> None:
+    key = Path(shutil.copy(holders.key("alice"), tmp_path / "open"))
+    key.chmod(0o640)
+    with pytest.raises(SigningFailed, match="others can read"):
+        sign_bundle(unsigned, key)
+    assert signatures(unsigned) == []
+
+
+def test_ssh_keygen_accepts_every_signature(
+    unsigned: Path, holders: Holders, two_of_three: Root, tmp_path: Path
+) -> None:
+    (tmp_path / "signers").write_text(allowed_signers(two_of_three))
+    for name in ("alice", "bob", "carol"):
+        signed = sign_bundle(unsigned, holders.key(name)).path
+        command = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "signers"), "-I", name]
+        command += ["-n", "release@appliance", "-s", str(signed)]
+        listing = (unsigned / "trust/SHA256SUMS").read_bytes()
+        subprocess.run(command, input=listing, check=True, capture_output=True)
+
+
+def test_a_former_statement_goes_when_none_is_made(unsigned: Path, holders: Holders) -> None:
+    """Left there, it could be by a key that the holder has replaced, and spoil the bundle."""
+    sign_bundle(unsigned, holders.key("alice"))
+    assert provenance(unsigned) == ["provenance.alice.dsse.json"]
+    done = sign_bundle(unsigned, holders.key("alice"), with_provenance=False)
+    assert done.provenance is None
+    assert provenance(unsigned) == []
 
 
 def test_an_agent_without_the_key(unsigned: Path, agent: Path, holders: Holders) -> None:
