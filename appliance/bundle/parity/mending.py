@@ -66,7 +66,9 @@ class Need:
     @property
     def may_be_shifted(self) -> bool:
         """Whether blocks may lie elsewhere in a damaged file than where they belong; par2 finds them."""
-        return any(path.stat().st_size != each.member.size for each in self.lost for path in each.copies)
+        return any(
+            path.stat().st_size not in {0, each.member.size} for each in self.lost for path in each.copies
+        )
 
     @property
     def room(self) -> int:
