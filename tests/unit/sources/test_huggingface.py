@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import _detect_agent
 
 from appliance.definition.components import HuggingFace
 from appliance.definition.lock import Artefact
@@ -29,6 +30,7 @@ from .loopback import Loopback, Reply, cut, sends, serving, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from appliance.definition.document import Loc
     from appliance.definition.names import Target
@@ -115,10 +117,12 @@ def test_no_address_is_in_what_is_locked(source: HuggingFaceRepository) -> None:
 
 
 def test_nobody_else_is_asked_and_nothing_is_told(
-    hub: HubServer, source: HuggingFaceRepository, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, source: HuggingFaceRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """By itself the library would ask the public endpoint for a list of programs to look for here."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.web.address)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "list.json"))
+    monkeypatch.setattr(_detect_agent, "_registry", None)  # it asks once in a process
     locked(source)
     api = [asked for asked in hub.web.asked if asked.path.startswith("/api")]
     assert [asked.path for asked in api] == [f"/api/models/{NAME}/revision/main"]
