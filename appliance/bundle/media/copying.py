@@ -79,10 +79,14 @@ class FileCopier:
         for number, block in self._source(part, lacking):
             if good and hashlib.sha256(block).digest() != expected[number]:
                 raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
-            whole.update(block)
-            _write_all(fd, block, number * BLOCK_SIZE)
-            if len(block) == BLOCK_SIZE:  # small files are brought there together, which is faster
+            if len(block) == BLOCK_SIZE:
+                hashed = self._reader.meanwhile(whole.update, block)
+                _write_all(fd, block, number * BLOCK_SIZE)
                 begin_writing_back(fd, number * BLOCK_SIZE, BLOCK_SIZE)
+                hashed.result()
+            else:  # small files are brought to the medium together, which is faster
+                whole.update(block)
+                _write_all(fd, block, number * BLOCK_SIZE)
             self.written += len(block)
             self._progress.advance(len(block) // 2)
         kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
@@ -99,8 +103,7 @@ class FileCopier:
                     wanted=f"{part.size:,} bytes",
                     hint="nobody may write to the bundle; run the command again",
                 )
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            blocks = self._reader.blocks(fd, numbers)
+            blocks = self._reader.cached_blocks(fd, numbers)
             while True:
                 try:
                     block = next(blocks, None)

@@ -1,7 +1,7 @@
 """Reading past the page cache, so that what is compared comes from the medium and not from memory.
 
 ``O_DIRECT`` where the file system has it; else the cached pages are dropped first, which works because
-they were brought to the medium before.  A block is read ahead while the last one is worked on.
+they were brought to the medium before.  Some blocks are read ahead while one is worked on.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from typing import Self
 
 
+#: Blocks that are read before they are asked for: what hides a slow write or hash from the disk.
+_AHEAD: Final = 3
+
+
 class BlockReader:
-    """Reads blocks of files, one ahead; for one thread, in a ``with`` statement.
+    """Reads blocks of files, some ahead; for one thread, in a ``with`` statement.
 
     A block that was given is valid until the next one is asked for.
     """
 
     def __init__(self) -> None:
         # Anonymous maps begin at a page, as O_DIRECT wants.
-        self._buffers = [mmap.mmap(-1, BLOCK_SIZE) for _ in range(2)]
+        self._buffers = [mmap.mmap(-1, BLOCK_SIZE) for _ in range(_AHEAD + 1)]
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
     def __enter__(self) -> Self:
@@ -54,12 +58,30 @@ class BlockReader:
             return
         ahead: deque[tuple[int, Future[memoryview]]] = deque()
         for turn, (number, length) in enumerate(wanted):
-            ahead.append((number, self._ahead.submit(self._read, fd, number, length, turn % 2)))
-            if turn:
+            buffer = turn % len(self._buffers)
+            ahead.append((number, self._ahead.submit(self._read, fd, number, length, buffer)))
+            if len(ahead) > _AHEAD:
                 done, block = ahead.popleft()
                 yield done, block.result()
-        for done, block in ahead:
+        while ahead:
+            done, block = ahead.popleft()
             yield done, block.result()
+
+    def cached_blocks(self, fd: int, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
+        """The same by way of the page cache, where the kernel reads ahead and no other thread is needed.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        size = os.fstat(fd).st_size
+        for number in numbers:
+            start = number * BLOCK_SIZE
+            os.posix_fadvise(fd, start + BLOCK_SIZE, _AHEAD * BLOCK_SIZE, os.POSIX_FADV_WILLNEED)
+            yield number, self._read(fd, number, max(0, min(BLOCK_SIZE, size - start)), 0)
+
+    def meanwhile(self, work: Callable[[memoryview], object], block: memoryview) -> Future[object]:
+        """Do something with a block of ``cached_blocks`` while this thread does something else with it."""
+        return self._ahead.submit(work, block)
 
     def _read(self, fd: int, number: int, length: int, buffer: int) -> memoryview:
         # Whole pages, as O_DIRECT wants, and none beyond the end: some drivers stumble there.

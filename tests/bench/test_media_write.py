@@ -1,0 +1,112 @@
+"""media write against the tools that do the same: cp -r, sync, and reading the copy back with a digest.
+
+Both start from a bundle that is not in memory, write to the same disk, bring everything to it, drop what
+is cached of the copy, and read all of it again.  The peer hashes with openssl, the fastest of the stock
+tools, and compares nothing; ours compares each file with its signed digest twice.  Runs are paired and
+interleaved; the promise is judged by the best run of either, since a disk that others use only adds time.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from tests.bench.conftest import Cost
+    from tests.conftest import BundleMaker, Holders
+
+pytestmark = pytest.mark.bench
+
+BLOCK = 64 << 10
+PAIRS = 4
+
+PEER = """
+set -e
+cp -r "$1" "$2"
+sync --file-system "$2"
+find "$2" -type f | while read -r file; do
+    dd of="$file" oflag=nocache conv=notrunc count=0 status=none
+done
+find "$2" -type f -exec openssl dgst -sha256 {} +
+"""
+
+
+@pytest.fixture(scope="module", params=["large", "small"])
+def bundle(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    holders: Holders,
+    maker_in: Callable[[Path], BundleMaker],
+) -> Iterator[Path]:
+    """512 MiB in one file, or 64 MiB in 1,024; random, so that nothing on the way can be clever."""
+    folder = tmp_path_factory.mktemp(request.param)
+    maker = maker_in(folder)
+    count, blocks = (1, 8192) if request.param == "large" else (1024, 1)
+    source = random.Random(3)  # noqa: S311 - the same bytes in every run
+    files = {
+        f"part-{number:05d}": b"".join(source.randbytes(BLOCK) for _ in range(blocks))
+        for number in range(count)
+    }
+    contents = {
+        "engine": ("python", {"engine-1.0-py3-none-any.whl": b"wheel", "requirements.txt": b"engine\n"}),
+        "extras": ("files", files),
+        "model": ("tiny-gguf", {"tiny.gguf": b"GGUF"}),
+    }
+    root = holders.root("alice", "bob")
+    yield maker.sign(maker.write("bundle", root, maker.lock(contents)), "alice", "bob")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def pairs(bundle: Path, program: str, measure: Callable[[Sequence[str]], Cost]) -> list[tuple[Cost, Cost]]:
+    """Interleaved runs: ours, and the peer's."""
+    place = bundle.with_name("medium")
+    pairs = []
+    for _ in range(PAIRS):
+        ours, theirs = place / "ours", place / "theirs"
+        for folder in (ours, theirs):
+            folder.mkdir(parents=True)
+        make_cold(bundle)
+        mine = measure([program, "media", "write", str(bundle), str(ours), "--size", "64GB"])
+        make_cold(bundle)
+        pairs.append((mine, measure(["sh", "-c", PEER, "peer", str(bundle), str(theirs)])))
+        shutil.rmtree(place)
+        os.sync()
+    return pairs
+
+
+def make_cold(folder: Path) -> None:
+    """Drop what is cached of a folder's files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def test_wall_time_is_at_most_a_tenth_above_the_peer(
+    request: pytest.FixtureRequest, pairs: list[tuple[Cost, Cost]]
+) -> None:
+    ours, theirs = (min(pair[side].wall for pair in pairs) for side in (0, 1))
+    ratios = ", ".join(f"{pair[0].wall / pair[1].wall:.2f}" for pair in pairs)
+    others = statistics.median(cost.others for pair in pairs for cost in pair)
+    print(
+        f"\nmedia write {request.node.callspec.id}: {ours:.2f} s, cp + sync + re-read {theirs:.2f} s: ",
+        end="",
+    )
+    print(f"{ours / theirs:.2f} (at most 1.10; pairs {ratios}; others used {others:.1f} cores)")
+    assert ours / theirs <= 1.10
+
+
+def test_memory_stays_below_100_mb(pairs: list[tuple[Cost, Cost]]) -> None:
+    peak = max(pair[0].memory for pair in pairs)
+    print(f"\nmedia write: {peak / 1e6:.0f} MB at most (below 100)")
+    assert peak < 100e6
