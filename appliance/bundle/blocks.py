@@ -71,16 +71,19 @@ def check_blocks(files: ListedFiles, order: Sequence[int], data: bytes) -> None:
     Raises:
         BundleMalformed: as ``split_blocks``.
     """
-    wanted = DIGEST_SIZE * sum(block_count(files.sizes[number]) for number in order)
+    sizes, digest = files.sizes, files.listing.digest
+    wanted = DIGEST_SIZE * sum(-(-sizes[number] // BLOCK_SIZE) for number in order)
     if len(data) != wanted:
         raise _unfit(len(data), wanted)
     position = 0
     for number in order:
-        if 0 < (size := files.sizes[number]) <= BLOCK_SIZE:
-            found, signed = data[position : position + DIGEST_SIZE], files.listing.digest(number)
-            if found.hex() != signed:
+        if 0 < (size := sizes[number]) <= BLOCK_SIZE:
+            found = data[position : position + DIGEST_SIZE]
+            if found.hex() != (signed := digest(number)):
                 raise _contradicted(files.listing.paths[number], found, signed)
-        position += DIGEST_SIZE * block_count(size)
+            position += DIGEST_SIZE
+        else:
+            position += DIGEST_SIZE * block_count(size)
 
 
 def _unfit(found: int, wanted: int) -> BundleMalformed:

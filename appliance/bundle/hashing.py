@@ -60,10 +60,8 @@ def check_bytes(
     count = workers or len(os.sched_getaffinity(0))
     wrong = Wrong()
     many = sum(size < LONG for size in files.sizes) >= MANY and threading.active_count() == 1
-    longest_first = sorted(
-        ((path, file) for path, file in files.items() if (file.size >= LONG or not many)),
-        key=lambda each: (-each[1].size, each[0]),
-    )
+    alone = [number for number, size in enumerate(files.sizes) if size >= LONG or not many]
+    alone.sort(key=lambda number: -files.sizes[number])
     with ExitStack() as stack:
         processes = None
         if many:  # before progress begins: showing it may take a thread, and threads do not survive a fork
@@ -77,7 +75,8 @@ def check_bytes(
             progress.advance(files[path].size)
         if processes:
             processes.collect(wrong, progress)
-        rest = (each for each in longest_first if each[0] not in read)
+        paths = (files.listing.paths[number] for number in alone)
+        rest = ((path, files[path]) for path in paths if path not in read)
         _check_in_threads(tree, rest, wrong, progress=progress, count=count)
     wrong.raise_all()
 

@@ -234,11 +234,12 @@ class Tree:
                             return True
                         continue
                     found = entry.stat(follow_symlinks=False)
+                    mode = found.st_mode
                     if number == A_FOLDER:
-                        if not stat.S_ISDIR(found.st_mode):
+                        if not stat.S_ISDIR(mode):
                             raise _unexpected(prefix + entry.name, _kind(found), wanted="a folder")
                         continue
-                    if not is_plain(found):
+                    if mode & ~_PERMISSIONS != stat.S_IFREG or found.st_nlink != 1:
                         refuse_special(prefix + entry.name, found)
                     keep(number, found.st_size)
         except FileMissing:
@@ -302,19 +303,12 @@ def refuse_special(path: str, found: os.stat_result) -> None:
     Raises:
         FileUnexpected: saying what it is.
     """
-    if is_plain(found):
-        return
     if not stat.S_ISREG(found.st_mode):
         raise _unexpected(path, _kind(found))
     if found.st_nlink > 1:
         raise _unexpected(path, f"a file with {found.st_nlink} names (hard links)")
     if found.st_mode & _SPECIAL_BITS:
         raise _unexpected(path, f"special permissions {stat.filemode(found.st_mode)}")
-
-
-def is_plain(found: os.stat_result) -> bool:
-    """Whether this is a regular file with one name and no special bits."""
-    return found.st_mode & ~_PERMISSIONS == stat.S_IFREG and found.st_nlink == 1
 
 
 def unreadable(path: str, fault: OSError) -> DigestMismatch:

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, provenance_path, signature_path
+from appliance.bundle.paths import (
+    BLOCKS_PATH,
+    LIST_PATH,
+    MANIFEST_PATH,
+    provenance_path,
+    signature_path,
+)
 from appliance.bundle.reader import read_signed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.bundle.manifest import PayloadFile
     from appliance.bundle.verify import VerifiedBundle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SentSlice:
     """A slice of a file, as it lies in the bundle."""
 
@@ -24,7 +33,7 @@ class SentSlice:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SentFile:
     """One file of the copy as the receiver is told of it.
 
@@ -38,38 +47,45 @@ class SentFile:
     blocks: tuple[str, ...] = ()
     slices: tuple[SentSlice, ...] = ()
 
+    def as_dict(self) -> dict[str, object]:
+        """As the receiver reads it."""
+        return {
+            "path": self.path,
+            "size": self.size,
+            "sha256": self.sha256,
+            "blocks": self.blocks,
+            "slices": [
+                {"path": each.path, "size": each.size, "sha256": each.sha256} for each in self.slices
+            ],
+        }
+
 
 def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     """Every file of a bundle, joined: the list and what lies beside it first, then what it lists."""
     with open_tree(bundle.folders) as tree:
         index = tree.read(BLOCKS_PATH, limit=bundle.files[BLOCKS_PATH].size)
         signed = read_signed(tree)
-    blocks = {
-        path: tuple(digest.hex() for digest in digests)
-        for path, digests in split_blocks(bundle.manifest, index)
-    }
     beside = {signature_path(holder): data for holder, data in signed.signatures.items()}
     beside |= {provenance_path(holder): data for holder, data in signed.provenance.items()}
     files = [_unlisted(LIST_PATH, signed.listing)]
     files += [_unlisted(path, beside[path]) for path in sorted(beside)]
-    files += [
-        SentFile(path, listed.size, listed.sha256)
-        for path, listed in bundle.files.items()
-        if path not in blocks
-    ]
-    files += [
-        SentFile(
-            file.path,
-            file.size,
-            file.sha256,
-            tuple(digest for path, _ in file.parts() for digest in blocks[path]),
-            tuple(SentSlice(path, part.size, part.sha256) for path, part in file.parts())
-            if file.slices
-            else (),
-        )
-        for file in bundle.manifest.payload()
-    ]
+    manifest = bundle.manifest
+    files += [SentFile(path, file.size, file.sha256) for path, file in manifest.files.items()]
+    files.append(
+        SentFile(MANIFEST_PATH, bundle.files[MANIFEST_PATH].size, bundle.files[MANIFEST_PATH].sha256)
+    )
+    blocks = split_blocks(manifest, index)
+    files += [_sent(file, [next(blocks) for _ in file.parts()]) for file in manifest.payload()]
     return files
+
+
+def _sent(file: PayloadFile, blocks: Sequence[tuple[str, Sequence[bytes]]]) -> SentFile:
+    """A file of the payload; ``blocks``: for each of its parts the path, and the digests of its blocks."""
+    slices = tuple(SentSlice(path, part.size, part.sha256) for path, part in file.parts() if file.slices)
+    digests = tuple(digest.hex() for _, part in blocks for digest in part)
+    if digests == (file.sha256,):
+        digests = (file.sha256,)  # one text, not two: most files have one block
+    return SentFile(file.path, file.size, file.sha256, digests, slices)
 
 
 def _unlisted(path: str, data: bytes) -> SentFile:

@@ -14,7 +14,7 @@ import os
 import queue
 import subprocess
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from appliance.bundle.opening import open_tree
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 #: Where copies lie on a node.
 STAGED: Final = "/var/lib/appliance/staged"
 CHUNK: Final = 1 << 20
+#: Files that are described to a receiver at once.
+DESCRIBED: Final = 1000
 #: Longer than a receiver waits for a station that has gone silent (``IDLE_SECONDS`` there).
 PATIENCE_SECONDS: Final = 35.0
 
@@ -100,11 +102,12 @@ class Transfer:
         )
         transfer = cls(connection, folders, digest, files, process)
         threading.Thread(target=transfer._listen, daemon=True).start()
-        listing = json.dumps([asdict(file) for file in files]).encode()
         try:
             transfer._write(script)
             begin = {"home": home, "digest": digest, "recheck": recheck, "patience": patience}
-            transfer._frame({"do": "begin", **begin, "size": len(listing)}, listing)
+            transfer._frame({"do": "begin", **begin, "size": sum(map(len, _described(files)))})
+            for part in _described(files):
+                transfer._write(part)
             answer = transfer._hear("want", progress)
         except BaseException:
             transfer.abandon()
@@ -184,9 +187,9 @@ class Transfer:
                 hint="check the medium and run the same command again; the node keeps nothing of it",
             )
 
-    def _frame(self, message: dict[str, object], data: bytes = b"") -> None:
+    def _frame(self, message: dict[str, object]) -> None:
         head = json.dumps(message).encode()
-        self._write(len(head).to_bytes(4, "big") + head + data)
+        self._write(len(head).to_bytes(4, "big") + head)
 
     def _write(self, data: bytes | None) -> None:
         """Write and flush, or close with None; on a broken pipe, hear why from the receiver."""
@@ -278,6 +281,14 @@ class Transfer:
             wanted="an unbroken connection",
             hint="run the same command again: it goes on behind the last 4 MiB block that arrived",
         )
+
+
+def _described(files: Sequence[SentFile]) -> Iterator[bytes]:
+    """The JSON list of the files, in parts: that of 200,000 is 60 MB, and goes to several nodes at once."""
+    for first in range(0, len(files), DESCRIBED):
+        part = json.dumps([file.as_dict() for file in files[first : first + DESCRIBED]])
+        yield (("," if first else "[") + part[1:-1]).encode()
+    yield b"]" if files else b"[]"
 
 
 @contextlib.contextmanager

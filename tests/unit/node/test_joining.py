@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import stat
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -348,7 +348,7 @@ def test_slices_joined_otherwise_than_the_manifest_says_make_no_complete_copy(cu
 def test_slices_sent_as_files_make_no_complete_copy(cut: Cut) -> None:
     (model,) = (file for file in cut.files if file.slices)
     cut.files = [file for file in cut.files if file is not model]
-    cut.files += [replace(model, **vars(each), blocks=(), slices=()) for each in model.slices]
+    cut.files += [replace(model, **asdict(each), blocks=(), slices=()) for each in model.slices]
     with pytest.raises(PreflightFailed) as caught:
         cut.run()
     assert "not joined as the signed manifest says" in (caught.value.found or "")

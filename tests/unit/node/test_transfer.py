@@ -9,7 +9,7 @@ import random
 import signal
 import stat
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from appliance.errors import (
     PreflightFailed,
     SpaceExhausted,
 )
+from appliance.node import transfer as transfer_module
 from appliance.node.connection import LocalConnection
 from appliance.node.sent import SentFile
 from appliance.node.transfer import Transfer
@@ -107,6 +108,18 @@ def test_a_copy_is_complete_read_only_and_marked(case: Case) -> None:
         assert stat.S_IMODE(place.parent.stat().st_mode) == 0o555
     assert case.mark.exists()
     assert not list(case.home.glob("*.incoming"))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 1000])
+def test_files_are_described_in_parts_of_one_list(
+    at_once: int, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_module, "DESCRIBED", at_once)
+    for files in ([], case.files[:1], case.files[:2], case.files):
+        described = b"".join(transfer_module._described(files))
+        assert json.loads(described) == [json.loads(json.dumps(asdict(file))) for file in files]
+    case.run()
+    assert case.mark.exists()
 
 
 def test_a_second_run_copies_and_changes_nothing(case: Case) -> None:
