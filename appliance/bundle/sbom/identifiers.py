@@ -13,9 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from packageurl import PackageURL
-
 if TYPE_CHECKING:
+    from packageurl import PackageURL
+
     from appliance.bundle.manifest import Target
     from appliance.bundle.packages import Package
 
@@ -35,6 +35,8 @@ _CPE_SPECIAL = re.compile(r"([^A-Za-z0-9._\-])")
 
 def purl(package: Package, target: Target) -> PackageURL | None:
     """The package URL; None for plain and generated data, which nobody publishes."""
+    from packageurl import PackageURL
+
     type_, group, name, qualifiers = "generic", "", package.name, dict[str, str]()
     match package.kind:
         case "python":
