@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -123,6 +125,48 @@ def test_the_bundle_is_read_once(
     assert {name: count for name, count in counts.items() if name in payload and count} == {
         name: size for name, size in payload.items() if size
     }
+
+
+def test_what_was_written_is_read_back_past_the_page_cache(
+    cut_bundle: Path, places: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct: dict[str, bool] = {}
+    preadv = os.preadv
+
+    def noting(fd: int, buffers: list[memoryview], offset: int) -> int:
+        name = Path(f"/proc/self/fd/{fd}").readlink()
+        if name.suffix == ".part":
+            direct[name.name] = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT)
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", noting)
+    write(cut_bundle, places[0], sizes=[64 * MIB])
+    assert len(direct) > 15
+    assert all(direct.values())
+
+
+def test_a_file_system_that_refuses_direct_reads(
+    cut_bundle: Path, places: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some take the flag and refuse the reads: then the cached pages are dropped before."""
+    dropped: list[str] = []
+    preadv, fadvise = os.preadv, os.posix_fadvise
+
+    def refusing(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "refused")
+        return preadv(fd, buffers, offset)
+
+    def noting(fd: int, offset: int, length: int, advice: int) -> None:
+        if advice == os.POSIX_FADV_DONTNEED:
+            dropped.append(Path(f"/proc/self/fd/{fd}").readlink().suffix)
+        fadvise(fd, offset, length, advice)
+
+    monkeypatch.setattr(os, "preadv", refusing)
+    monkeypatch.setattr(os, "posix_fadvise", noting)
+    folder = write(cut_bundle, places[0], sizes=[64 * MIB]).volumes[0].folder
+    assert (folder / SLICE.format(2)).read_bytes() == (cut_bundle / SLICE.format(2)).read_bytes()
+    assert dropped.count(".part") > 15
 
 
 def test_modes_do_not_depend_on_the_umask(cut_bundle: Path, places: list[Path]) -> None:
