@@ -129,20 +129,20 @@ def flip_a_bit(medium: Path) -> bool:
 
 
 def take_a_file(medium: Path) -> bool:
-    """Take the median file: a short one of the payload, where these lie as files."""
+    """Take the largest file, which holds payload whatever the format; not where it is the only one."""
     files = _files(medium)
     if len(files) == 1:
         return False
-    files[len(files) // 2].unlink()
+    files[0].unlink()
     return True
 
 
 def add_a_file(medium: Path) -> bool:
-    """Add a file beside the median one."""
+    """Add a file beside the largest, unless a file is the whole format."""
     files = _files(medium)
     if len(files) == 1:
         return False
-    files[len(files) // 2].with_name("extra.bin").write_bytes(b"extra")
+    files[0].with_name("extra.bin").write_bytes(b"extra")
     return True
 
 
