@@ -154,6 +154,18 @@ def test_what_changed_is_shown(maker: BundleMaker, bundle: Path) -> None:
     assert "BACK" in back
 
 
+def test_files_are_listed_only_if_asked_for(bundle: Path) -> None:
+    """Of 200,000 files a page must stay one that a browser opens."""
+    seen = inspect(bundle)
+    extras = seen.manifest.components["extras"]
+    many = tuple(replace(extras.files[0], path=f"payload/extras/{number:05}") for number in range(20_000))
+    components = {**seen.manifest.components, "extras": replace(extras, files=many)}
+    manifest = replace(seen.manifest, components=components)
+    large = replace(seen, manifest=manifest, packages=tuple(packages(manifest)))
+    assert len(render(large, None, files=False)) < len(render(seen, None, files=False)) + 500
+    assert "payload/extras/19999" in render(large, None, files=True)
+
+
 def test_the_same_bundle_gives_the_same_page(bundle: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.html", tmp_path / "two.html"
     write_page(one, inspect(bundle), None, files=True)
