@@ -255,6 +255,7 @@ DECEIVED = {
     "a script called text": ("notes.txt", b"#!/bin/sh\n"),
     "weights that are a pickle": ("more.safetensors", pickle.dumps({"a": b"1" * 100}, protocol=2)),
     "weights with a header too long": ("more.safetensors", (1 << 40).to_bytes(8, "little") + b"{}" * 50),
+    "weights shorter than their header": ("more.safetensors", (1000).to_bytes(8, "little") + b"{}"),
     "weights whose header is none": ("more.safetensors", safetensors(10, b"{nothing")),
     "weights whose header is a list": ("more.safetensors", safetensors(10, b"[]")),
     "weights that are too short": ("more.safetensors", b"\x00\x00"),

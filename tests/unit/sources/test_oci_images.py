@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from appliance.definition.components import Oci
 from appliance.errors import (
@@ -23,6 +24,7 @@ from appliance.errors import (
     SourceUnreachable,
 )
 from appliance.sources.oci_images import OciImages
+from appliance.sources.oci_registry import Access
 from appliance.sources.station import OciSettings, Settings
 
 from .loopback import Asked, Loopback, Reply, cut, header, sends, serving, status
@@ -344,6 +346,18 @@ def test_a_token_service_that_does_not_serve(
     registry.scheme, registry.realm = "bearer", realm
     with pytest.raises(AccessDenied):
         source.resolve(spec(registry.image(BASE)), where)
+
+
+def test_a_registry_behind_tls_names_no_token_service_that_is_not(registry: RegistryServer) -> None:
+    """A token over a line that anybody reads is none."""
+    answer = requests.Response()
+    answer.url = f"https://registry.example/v2/{NAME}/manifests/x"
+    answer.request = requests.Request("GET", answer.url).prepare()
+    answer.headers["WWW-Authenticate"] = f'Bearer realm="{registry.web.address}/token"'
+    assert not Access("https://registry.example").renew(answer)
+    assert registry.web.asked == []
+    answer.url = answer.url.replace("https:", "http:")
+    assert Access("http://registry.example").renew(answer)
 
 
 def test_a_station_without_a_registry(new_station: Callable[..., Station], target: Target) -> None:
