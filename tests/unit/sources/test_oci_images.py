@@ -423,6 +423,7 @@ def test_an_image_that_breaks_a_rule_is_refused(
     assert caught.value.exit_code == 4
     assert NAME in caught.value.message
     assert str(caught.value.where) == "demo.yaml:7:2"
+    assert case != "an index of indexes" or "is no manifest" in caught.value.message
     assert registry.storage.ranges(f"/{digest_of(BASE)}") == []  # no layer was fetched for it
 
 
