@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.bundle.fileset import A_FOLDER, Children, ListedFiles, Sizes, children_of
@@ -25,6 +25,7 @@ def test_each_folder_has_its_files_and_folders() -> None:
         children["c"]
 
 
+@settings(deadline=None)
 @given(st.sets(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)))
 def test_every_file_is_in_one_folder(paths: set[str]) -> None:
     children = children_of(paths)

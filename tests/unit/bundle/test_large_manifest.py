@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.bundle import large_manifest, reader
@@ -261,6 +261,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     return manifest_of(components)
 
 
+@settings(deadline=None)  # a loaded machine is no fault
 @given(manifests(), st.integers(1, 3000), st.data())
 def test_both_ways_of_reading_agree(manifest: Manifest, size: int, data: st.DataObject) -> None:
     """Whatever is read in pieces is what is read as a whole; with bytes exchanged, too."""

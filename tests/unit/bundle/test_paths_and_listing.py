@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.bundle import listing
@@ -237,6 +237,7 @@ def test_an_endless_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         parse_listing(BASE)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=400)
     | st.lists(st.sampled_from([*BASE.splitlines(keepends=True), b"x"])).map(b"".join)
@@ -256,6 +257,7 @@ SOME_PATHS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SOME_PATHS)
 def test_what_is_read_at_a_glance_keeps_every_rule(paths: list[str]) -> None:
     data = listing_bytes({**ALWAYS, **{f"payload/{path}": D for path in paths}})
