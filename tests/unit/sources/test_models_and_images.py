@@ -17,6 +17,8 @@ import pytest
 
 from appliance.cli.app import main
 from appliance.definition.bundle_definition import read_definition
+from appliance.errors import InProgress
+from appliance.sources.store import Store
 
 from .hub_server import COMMIT, HubServer, Repository, safetensors
 from .loopback import Asked, Loopback, Reply, serving
@@ -181,6 +183,31 @@ def test_a_lock_killed_in_the_middle_of_the_weights_goes_on(
     _, second = hub.storage.ranges(blob)
     assert second is not None
     assert int(second.removeprefix("bytes=").rstrip("-")) >= 2_900_000
+
+
+@pytest.mark.parametrize("command", ["lock", "build"])
+def test_nobody_tidies_the_store_while_it_is_relied_on(
+    station: tuple[Path, HubServer, RegistryServer],
+    run: Callable[..., int],
+    tmp_path: Path,
+    command: str,
+) -> None:
+    definition, hub, _ = station
+    options: list[object] = []
+    if command == "build":
+        assert run("lock", definition) == 0
+        options = ["--out", tmp_path / "bundle", "--store", tmp_path / "cold"]
+    refused = []
+
+    def tidy(_: Asked, reply: Reply, __: bytes) -> Reply:
+        with pytest.raises(InProgress), Store(tmp_path / ("cold" if options else "store")).alone():
+            pass
+        refused.append(reply)
+        return reply
+
+    hub.storage.faults[f"/blobs/{hashlib.sha256(WEIGHTS).hexdigest()}"].append(tidy)
+    assert run(command, definition, *options) == 0
+    assert len(refused) == 1
 
 
 # --- what the documentation shows ---------------------------------------------------------------
