@@ -238,7 +238,7 @@ find_toolkit() {
     toolkit=$(cat "$work/toolkits")
     grep -q '^[0-9a-f]\{64\}  bootstrap\.sh$' "$work/list" \
         || refuse 4 "the list does not name bootstrap.sh" "do: do not use what nobody signed"
-    grep -e "^[0-9a-f]\\{64\\}  $toolkit/[A-Za-z0-9._+~:@=-]*\$" -e '^[0-9a-f]\{64\}  bootstrap\.sh$' \
+    grep -e "^[0-9a-f]\\{64\\}  $toolkit/[A-Za-z0-9._+~@=-]*\$" -e '^[0-9a-f]\{64\}  bootstrap\.sh$' \
         "$work/list" >"$work/wanted"
 }
 
@@ -337,7 +337,7 @@ set_up() {
 
 quoted() { # one word for a shell, in quotes only where it needs them
     case $1 in
-        *[!A-Za-z0-9/._+~:@=,-]*) printf "'" && printf '%s' "$1" | sed "s/'/'\\\\''/g" && printf "'" ;;
+        *[!A-Za-z0-9/._+~@=,-]*) printf "'" && printf '%s' "$1" | sed "s/'/'\\\\''/g" && printf "'" ;;
         *) printf '%s' "$1" ;;
     esac
 }

@@ -3,7 +3,7 @@
 The rules are the intersection of what every system on the way can hold and show: the build station,
 sticks formatted with FAT or exFAT, a reviewer's terminal, scanners, the node.
 
-- ASCII letters, digits and ``._+~:@=-``, parts joined by ``/``; at most 512 bytes, 255 bytes a part,
+- ASCII letters, digits and ``._+~@=-``, parts joined by ``/``; at most 512 bytes, 255 bytes a part,
   32 parts.
 - No part is empty, ``.`` or ``..``, starts with ``-`` (it would be read as an option), ends with
   ``.`` (Windows drops it), is a Windows device name (``aux.gguf``) or has the shape of a FAT short
@@ -37,7 +37,7 @@ TRUST_FOLDER: Final = "trust"
 MAX_PATH_BYTES: Final = 512
 MAX_PARTS: Final = 32
 
-_PART = re.compile(r"(?!-)[A-Za-z0-9._+~:@=-]{1,255}(?<!\.)")
+_PART = re.compile(r"(?!-)[A-Za-z0-9._+~@=-]{1,255}(?<!\.)")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,2}(?:\.[^.]{0,3})?")
 _SLICE = re.compile(r".*\.slice-[0-9]{4}")

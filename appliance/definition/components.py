@@ -46,8 +46,8 @@ def _is_revision(text: str) -> str:
 
 
 def _is_glob(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._+~:@=/*?\[\]!-]+", text) or text.startswith("/") or ".." in text:
-        raise ValueError("a pattern of paths within the repository: letters, digits, ._+~:@=-/ and * ? [ ]")
+    if not re.fullmatch(r"[A-Za-z0-9._+~@=/*?\[\]!-]+", text) or text.startswith("/") or ".." in text:
+        raise ValueError("a pattern of paths within the repository: letters, digits, ._+~@=-/ and * ? [ ]")
     return text
 
 

@@ -10,7 +10,7 @@ MAX_PATH_BYTES: Final = 512
 # A bundle path is "payload/<component>/<path>", and a sliced file gains ".slice-0000".
 _RESERVED: Final = len("payload/") + 64 + len("/") + len(".slice-0000")
 
-_PART: Final = r"[A-Za-z0-9._+~:@=-]+"
+_PART: Final = r"[A-Za-z0-9._+~@=-]+"
 
 
 def _is_plain_path(path: str) -> str:

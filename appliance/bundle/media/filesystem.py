@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import FOLDER_MODE, free_bytes
@@ -52,8 +53,8 @@ def check_names(folder: Path, names: Iterable[str]) -> None:
                 f"the medium refuses the file name {name}",
                 found=fault.strerror,
                 wanted="a file system that keeps every name of the bundle",
-                hint="FAT and exFAT refuse ':': format the medium with ext4, or rename the file in the "
-                "bundle's definition",
+                hint="format the medium with FAT32 (long names), exFAT or ext4, which keep every name a "
+                "bundle may have",
             ) from fault
         os.close(fd)
         _check_kept(path)
@@ -128,10 +129,16 @@ def writing_to(target: Path, what: str) -> Iterator[None]:
 
 
 def _awkward(names: Iterable[str]) -> set[str]:
-    """The longest name, one in mixed case, one with a colon: where file systems differ."""
+    """The longest name, one in mixed case, one with each rarer mark: where file systems differ."""
     names = list(names)
     mixed = [name for name in names if name not in {name.lower(), name.upper()}]
-    return {*[max(names, key=len)], *mixed[:1], *[name for name in names if ":" in name][:1]}
+    return {*[max(names, key=len)], *mixed[:1], *_with_marks(names)}
+
+
+def _with_marks(names: Iterable[str]) -> Iterator[str]:
+    """For each mark that a path may hold but for ``.``, ``_`` and ``-`` the first name that has it."""
+    for mark in "+~@=":
+        yield from islice((name for name in names if mark in name), 1)
 
 
 def _check_kept(path: Path) -> None:

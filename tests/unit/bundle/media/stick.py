@@ -3,7 +3,7 @@
 ``short-names``  cuts names to 8.3 characters, as FAT does where long names are off.
 ``fake-size``    forgets what is written beyond 6 MiB of a file, and says nothing: a stick that claims
                  to be larger than it is.
-``no-colon``     refuses a colon in a name, as FAT and exFAT do.
+``no-plus``      refuses ``+`` in a name, as FAT does in short ones.
 """
 
 # FUSE gives paths as text, and they are passed on as text.
@@ -32,7 +32,7 @@ class Stick(mfusepy.Operations):
         parts = path.strip("/").split("/")
         if self._flaw == "short-names":
             parts = [short_name(part) for part in parts]
-        if self._flaw == "no-colon" and ":" in path:
+        if self._flaw == "no-plus" and "+" in path:
             raise mfusepy.FuseOSError(errno.EINVAL)
         return os.path.join(self._backing, *parts)
 
