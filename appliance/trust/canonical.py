@@ -9,6 +9,7 @@ parsers might read differently.  Numbers are whole and at most 2**53 - 1; there 
 from __future__ import annotations
 
 import json
+import re
 from typing import Final, NoReturn
 
 import rfc8785
@@ -16,6 +17,16 @@ import rfc8785
 #: The largest whole number that every JSON reader holds exactly (RFC 8785, section 3.2.2.3).
 LARGEST_INTEGER: Final = 2**53 - 1
 _DIGITS: Final = len(str(LARGEST_INTEGER))
+
+#: Spells as RFC 8785 does, but for what ``_ODD`` and ``_BEYOND`` find.
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: Outside of strings: a fraction, an exponent, or a number of so many digits that it may be too large.
+_ODD: Final = re.compile(rf"[0-9][.e]|[0-9]{{{_DIGITS}}}")
+#: Keys are sorted by UTF-16 (section 3.2.3), which differs from the order of code points only here.
+_BEYOND: Final = re.compile("[\U00010000-\U0010ffff]")
 
 
 class NotCanonicalError(ValueError):
@@ -25,9 +36,18 @@ class NotCanonicalError(ValueError):
 def canonical_bytes(value: object) -> bytes:
     """The RFC 8785 spelling of a value made of dicts, lists, text, whole numbers, booleans and None.
 
+    The library that knows every rule is ten times slower than the encoder of Python itself, and asked
+    only where the two could differ.
+
     Raises:
         NotCanonicalError: a value has no such spelling (NaN, a huge number, a lone surrogate).
     """
+    try:
+        text = _ENCODER.encode(value)
+        if (text.isascii() or not _BEYOND.search(text)) and not _ODD.search(_STRING.sub("", text)):
+            return text.encode("utf-8")
+    except (TypeError, ValueError):
+        pass  # no such value, says the library, and why
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type] # its recursive type cannot be named here
     except (rfc8785.CanonicalizationError, UnicodeError) as fault:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+import rfc8785
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.trust.canonical import LARGEST_INTEGER, NotCanonicalError, canonical_bytes, parse_canonical
@@ -28,6 +29,16 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_what_is_written_is_read_back(value: object) -> None:
     assert parse_canonical(canonical_bytes(value), limit=LIMIT) == value
+
+
+@given(VALUES | st.floats(allow_nan=False, allow_infinity=False))
+@example({"\U00010000": 1, "\uffff": 2})
+@example([1.5, "1.5"])
+@example(['\x00\x1f\x7f\u2028"\\/'])
+@example({"9007199254740992": [LARGEST_INTEGER, -LARGEST_INTEGER]})
+def test_the_spelling_is_that_of_the_library_which_knows_every_rule(value: object) -> None:
+    """Whichever of the two writes it."""
+    assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
 @given(st.binary(max_size=200))
