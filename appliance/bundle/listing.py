@@ -191,7 +191,7 @@ def _read_strictly(data: bytes) -> array[int]:
 _COMMON: Final = re.compile(
     rb"[0-9a-f]{64}  (?P<folder>[A-Za-z0-9._+~@=/-]{0,256}/)?"
     rb"(?!(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm]|[Ll][Pp][Tt]))"
-    rb"[A-Za-z0-9._+:@=][A-Za-z0-9._+:@=-]{0,250}(?<!\.)\n"
+    rb"[A-Za-z0-9._+@=][A-Za-z0-9._+@=-]{0,250}(?<!\.)\n"
 )
 
 

@@ -126,6 +126,7 @@ def parity(
       4  a volume is missing or damaged, or not signed as the root wants
       5  too little room, or no par2
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.media.sizes import size_text
     from appliance.bundle.parity.whole import make_recovery_volume
 
     made = make_recovery_volume(
@@ -137,7 +138,7 @@ def parity(
         role=role,
     )
     text = (
-        f"{made.folder}: recovery for any one of {made.volumes} volumes, {made.size / 1e9:,.1f} GB\n"
+        f"{made.folder}: recovery for any one of {made.volumes} volumes, {size_text(made.size)}\n"
         "do          keep it apart from the volumes; media repair takes it like a volume"
     )
     values = {

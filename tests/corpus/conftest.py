@@ -40,7 +40,9 @@ def _bounded_time() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def agreement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agreement | None]:
+def agreement(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Agreement | None]:
     """Both verifiers judge each case; a case that neither was asked about is a mistake."""
     if request.module.__name__.rpartition(".")[2] not in _COMPARED:
         yield None

@@ -1,8 +1,8 @@
 """Verify a bundle: python verifier.py ROOT FOLDER... [--role ROLE]; exit 0 accepted, 4 refused.
 
-Written from docs/format.md alone, sharing nothing with the project: where the two disagree about a bundle,
-one of them or the page is wrong.  ROOT is the trusted root's file, FOLDER the bundle, or each of its volumes.
-Nobody may change the folders meanwhile.
+Written from docs/format.md alone, sharing nothing with the project: where the two disagree about a
+bundle, one of them or the page is wrong.  ROOT is the trusted root's file, FOLDER the bundle, or each of
+its volumes.  Nobody may change the folders meanwhile.
 """
 
 import argparse
@@ -34,10 +34,10 @@ holder     [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?
 beside     trust/(SHA256SUMS\.<holder>\.sig|provenance\.<holder>\.dsse\.json)
 end        (?=[/"]|$)
 device     (con|prn|aux|nul|com[0-9]|lpt[0-9])(\.[^/"]*)?<end>
-short      [^./"]{1,6}~[0-9]+(\.[^./"]{0,3})?<end>
-part       (?ai:(?!-|<device>|<short>|[^/"]*\.<end>)[a-z0-9._+~:@=-]{1,255})
+short      [^./"]{1,6}~[0-9]{1,2}(\.[^./"]{0,3})?<end>
+part       (?ai:(?!-|<device>|<short>|[^/"]*\.<end>)[a-z0-9._+~@=-]{1,255})
 path       (?=[^"]{1,512}("|$))<part>(/<part>){0,31}
-optional   bootstrap\.sh|sbom/bundle\.cdx\.json|parity/set-[0-9]{4}\.par2|trust/root\.(0|[1-9][0-9]*)\.json
+optional   bootstrap\.sh|sbom/bundle\.cdx\.json|parity/set-[0-9]{4}\.par2|trust/root\.[1-9][0-9]{0,8}\.json
 listed     VERIFY\.txt|blocks\.bin|manifest\.json|payload/.+|<optional>
 piece      {"sha256":<digest>,"size":<number>}
 file       {"path":"<path>","sha256":<digest>,"size":<number>}
@@ -307,6 +307,38 @@ def read_list(data: bytes) -> dict[str, str]:
     return listed
 
 
+def check_manifest(manifest: Any) -> tuple[list[tuple[str, int, str]], int, dict[int, str]]:
+    """Path, size and digest of each file, and the entries of blocks.bin as far as they are known."""
+    datetime.fromisoformat(manifest["created"])
+    stated = [(file["path"], file["size"], file["sha256"]) for file in manifest["files"]]
+    need(
+        increases([path for path, *_ in stated])
+        and not any(path.startswith("payload/") for path, *_ in stated),
+        "order",
+    )
+    known: dict[int, str] = {}
+    whole, count = [], 0
+    for name, component in sorted(manifest["components"].items()):
+        paths = [file["path"] for file in component["files"]]
+        need(
+            increases(paths) and all(path.startswith(f"payload/{name}/") for path in paths),
+            f"paths of {name}",
+        )
+        need(increases(component.get("packages", [])), f"packages of {name}")
+        for file in component["files"]:
+            need("kind" in file["origin"], "an origin without its kind")
+            stated += parts(file)
+            for _, size, sha256 in parts(file):
+                known.update({count: sha256} if 0 < size <= BLOCK else {})
+                count += -(-size // BLOCK)
+        whole += paths
+    served = manifest["inference"]
+    need({served["engine"], served["model"]} <= manifest["components"].keys(), "an unknown engine or model")
+    need(f"payload/{served['model']}/{served['file']}" in whole, "the served file is not there")
+    check_paths(whole)
+    return stated, count, known
+
+
 def judge(folders: list[Path], trusted: bytes, role: str) -> None:
     need(len(trusted) <= MIB, "the root is too large")
     root, files = read_root(trusted), gather(folders)
@@ -329,31 +361,7 @@ def judge(folders: list[Path], trusted: bytes, role: str) -> None:
         f"{sorted(files.keys() ^ listed.keys())}: missing or not listed",
     )
     manifest = canonical(read(files["manifest.json"], 128 * MIB), "manifest")
-    datetime.fromisoformat(manifest["created"])
-    stated = [(file["path"], file["size"], file["sha256"]) for file in manifest["files"]]
-    need(
-        increases([path for path, *_ in stated])
-        and not any(path.startswith("payload/") for path, *_ in stated),
-        "order",
-    )
-    blocks, whole = [], []
-    for name, component in sorted(manifest["components"].items()):
-        paths = [file["path"] for file in component["files"]]
-        need(
-            increases(paths) and all(path.startswith(f"payload/{name}/") for path in paths),
-            f"paths of {name}",
-        )
-        need(increases(component.get("packages", [])), f"packages of {name}")
-        for file in component["files"]:
-            need("kind" in file["origin"], "an origin without its kind")
-            stated += parts(file)
-            for _, size, sha256 in parts(file):
-                blocks += [sha256] if 0 < size <= BLOCK else [None] * -(-size // BLOCK)
-        whole += paths
-    served = manifest["inference"]
-    need({served["engine"], served["model"]} <= manifest["components"].keys(), "an unknown engine or model")
-    need(f"payload/{served['model']}/{served['file']}" in whole, "the served file is not there")
-    check_paths(whole)
+    stated, count, known = check_manifest(manifest)
     digests = {path: sha256 for path, _, sha256 in stated}
     need(
         len(digests) == len(stated) and digests | {"manifest.json": listed["manifest.json"]} == listed,
@@ -362,9 +370,9 @@ def judge(folders: list[Path], trusted: bytes, role: str) -> None:
     need(all(files[path].stat().st_size == size for path, size, _ in stated), "a wrong size")
     need(all(digest(files[path]) == sha256 for path, sha256 in listed.items()), "a damaged file")
     index = files["blocks.bin"].read_bytes()
-    need(len(index) == 32 * len(blocks), "the size of blocks.bin")
+    need(len(index) == 32 * count, "the size of blocks.bin")
     need(
-        all(one in {None, index[32 * n : 32 * n + 32].hex()} for n, one in enumerate(blocks)),
+        all(index[32 * n : 32 * n + 32].hex() == one for n, one in known.items()),
         "an entry of blocks.bin",
     )
     for path in listed:
@@ -394,7 +402,7 @@ def judge(folders: list[Path], trusted: bytes, role: str) -> None:
 
 
 def verify(folders: list[Path], root: bytes, role: str = "release") -> None:
-    """Raise Refused unless these folders are a bundle that the root trusts; whatever cannot be read is refused."""
+    """Raise Refused unless these folders are a bundle that the root trusts."""
     try:
         judge(folders, root, role)
     except (

@@ -7,7 +7,7 @@ import hashlib
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.locating import find_folder, is_volume
 from appliance.bundle.manifest import ListedFile
@@ -20,7 +20,13 @@ from appliance.bundle.media.label import (
 )
 from appliance.bundle.media.layout import Layout, agreed_layout, is_shared_out
 from appliance.bundle.parity.survey import Place, Wanted
-from appliance.bundle.paths import LIST_PATH, MANIFEST_PATH, TRUST_FOLDER
+from appliance.bundle.paths import (
+    LIST_PATH,
+    MANIFEST_PATH,
+    PARITY_FOLDER,
+    PAYLOAD_FOLDER,
+    TRUST_FOLDER,
+)
 from appliance.bundle.volume import Volume, open_volume
 from appliance.errors import InProgress, Usage
 
@@ -29,6 +35,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.parity.copies import SoundCopy
+
+#: One of these is left of any bundle or volume that is worth mending.
+_SIGNS: Final = (
+    MANIFEST_PATH,
+    PAYLOAD_FOLDER,
+    PARITY_FOLDER,
+    TRUST_FOLDER,
+    SPARE_FOLDER,
+    LABEL_PATH,
+    RECOVERY_LABEL_PATH,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,7 @@ def open_places(given: Sequence[Path]) -> Iterator[Opened]:
     """Open and lock every folder that was named, or the one it holds.
 
     Raises:
-        Usage: a folder is none, or is named twice.
+        Usage: a folder is none, is named twice, or holds nothing of a bundle.
         InProgress: another repair works on one of them.
     """
     folders = [_locate(path) for path in given]
@@ -62,6 +79,7 @@ def open_places(given: Sequence[Path]) -> Iterator[Opened]:
                     "a folder is named twice", found=f"{seen[identity]} and {folder}", wanted="each once"
                 )
             seen[identity] = folder
+            _refuse_strange(folder)
             stack.enter_context(locked(folder))
         opened = [stack.enter_context(open_volume(folder)) for folder in folders]
         recovery = tuple(volume for volume in opened if is_recovery(volume.folder))
@@ -187,6 +205,17 @@ def _locate(given: Path) -> Path:
         found = [each for each in inner if is_recovery(each)]
         return found[0] if len(found) == 1 else given
     return folder
+
+
+def _refuse_strange(folder: Path) -> None:
+    """Refuse to take a folder with nothing of a bundle in it for a bundle that has lost everything."""
+    if not any(os.path.lexists(folder / name) for name in _SIGNS):
+        raise Usage(
+            f"{folder} holds nothing of a bundle",
+            wanted="a bundle, a volume or a recovery volume, or the medium that holds it",
+            hint="name the folder itself; a volume that is lost as a whole is written again by "
+            "`appliance media write --like`, or comes back from a recovery volume with --out",
+        )
 
 
 def is_recovery(folder: Path) -> bool:

@@ -35,7 +35,7 @@ def contents(seed: int = 1) -> Mapping[str, tuple[str, Mapping[str, bytes]]]:
     noise = random.Random(seed)  # noqa: S311 - the same bytes in every run
     return {
         "engine": ("python", {"engine-1.0-py3-none-any.whl": noise.randbytes(300_000)}),
-        "extras": ("files", {"empty": b"", "site/notice.txt": b"notice\n", "z@1:=~+": b"odd"}),
+        "extras": ("files", {"empty": b"", "site/notice.txt": b"notice\n", "z@1=~+": b"odd"}),
         "model": ("tiny-gguf", {"tiny.gguf": noise.randbytes((8 << 20) + 600_017)}),
     }
 

@@ -332,6 +332,16 @@ def test_a_folder_named_twice(sick: Path, repair: Repair) -> None:
         repair(sick, sick.parent / "." / sick.name)
 
 
+def test_a_folder_with_nothing_in_it(sick: Path, repair: Repair, tmp_path: Path) -> None:
+    """Such as the medium of the wrong stick: it is not a bundle that has lost everything."""
+    strange = tmp_path / "holiday"
+    strange.mkdir()
+    (strange / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(Usage, match="holiday holds nothing of a bundle"):
+        repair(sick, strange)
+    assert [path.name for path in strange.iterdir()] == ["photo.jpg"]
+
+
 def test_a_write_protected_medium_needs_another_folder(
     sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
