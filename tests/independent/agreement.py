@@ -47,9 +47,11 @@ class Agreement:
 
 
 def refusal(folders: list[Path], root: bytes, role: str = "release") -> str | None:
-    """Why the independent verifier refuses, or None where it accepts."""
+    """Why the independent verifier refuses, or None where it accepts; a slip of its own refuses nothing."""
     try:
         verifier.verify(folders, root, role)
-    except verifier.Refused as refused:
-        return str(refused)
+    except (AttributeError, NameError, TypeError):
+        raise
+    except Exception as refused:  # noqa: BLE001 - whatever it raises refuses the bundle
+        return repr(refused)
     return None
