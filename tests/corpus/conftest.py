@@ -22,7 +22,13 @@ _SECONDS = 30
 
 #: Where every verdict is compared with the independent verifier's.  Not in test_races: there the folder
 #: changes while it is read, and a second reader would come too late, or read what the first one must.
-_COMPARED = {"test_hostile_folders", "test_deceived_holders", "test_provenance", "test_volumes"}
+_COMPARED = {
+    "test_hostile_folders",
+    "test_deceived_holders",
+    "test_provenance",
+    "test_tokens",
+    "test_volumes",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,7 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release") -> None:
         signers[holder] = read_signer(files.pop(path), data, role)
         keyid, _ = read_key(signers[holder])
         need(keyid in enrolled["keys"], f"{path} is by a key without this role")
-        need(root["keys"][keyid]["holder"] == holder, f"{path} is by another holder")
+        need(root["keys"][keyid] == {"holder": holder, "public": signers[holder]}, f"{path} is by another")
     need(len(signers) >= enrolled["threshold"], "too few holders have signed")
 
     listed = read_list(data)
