@@ -152,7 +152,8 @@ class Hasher:
         try:
             if before.st_size > _BUFFER:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            while count := os.readv(fd, [buffer]):
+            # Not until nothing comes: should the file grow meanwhile, its new size tells.
+            while size < before.st_size and (count := os.readv(fd, [buffer])):
                 digest.update(buffer[:count])
                 size += count
                 if size - reported >= _REPORT:
@@ -160,8 +161,6 @@ class Hasher:
                     reported = size
                     if self._stop and self._stop.is_set():
                         break
-                if size > before.st_size:
-                    break
             after = os.fstat(fd)
         except OSError as fault:
             raise unreadable(self._tree.place(path), fault) from fault

@@ -42,7 +42,7 @@ class Processes:
     """
 
     def __init__(self, tree: BundleTree, files: ListedFiles, read: Collection[str], count: int) -> None:
-        self._batches = _Batches(files, frozenset(read))
+        self._batches = _Batches(files, read)
         self._pool = ProcessPoolExecutor(
             count,
             mp_context=multiprocessing.get_context("fork"),
@@ -66,25 +66,30 @@ class Processes:
         for future in as_completed(self._futures):
             for fault in future.result():
                 wrong.add(fault)
-            size = 0
-            for path, file in self._batches.of(self._futures[future]):
-                progress.item(path)
-                size += file.size
-            progress.advance(size)
+            first = self._futures[future]
+            if numbers := self._batches.numbers(first):
+                progress.item(self._batches.files.listing.paths[numbers[-1]], len(numbers))
+                progress.advance(sum(self._batches.files.sizes[number] for number in numbers))
 
 
 class _Batches:
     """The short files, some at a time."""
 
-    def __init__(self, files: ListedFiles, read: frozenset[str]) -> None:
-        self._files = files
-        self._read = read
+    def __init__(self, files: ListedFiles, read: Collection[str]) -> None:
+        self.files = files
+        self._read = {files.listing.paths.index(path) for path in read}
+
+    def numbers(self, first: int) -> list[int]:
+        """Those among the files from a number in the list on."""
+        sizes = self.files.sizes[first : first + _BATCH]
+        return [
+            number for number, size in enumerate(sizes, first) if size < LONG and number not in self._read
+        ]
 
     def of(self, first: int) -> Iterator[tuple[str, ListedFile]]:
-        """Those among the files from a number in the list on."""
-        for path, file in self._files.some(first, first + _BATCH):
-            if file.size < LONG and path not in self._read:
-                yield path, file
+        """Their paths, digests and sizes."""
+        some = list(self.files.some(first, first + _BATCH))
+        return (some[number - first] for number in self.numbers(first))
 
 
 class _Worker:

@@ -14,6 +14,9 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import ItemsView, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, islice
+from operator import lt
 from typing import TYPE_CHECKING, Final, NoReturn, overload
 
 from appliance.bundle.paths import (
@@ -36,6 +39,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 _LINE: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,512})")
 _DIGITS: Final = 64
 _BEFORE_PATH: Final = _DIGITS + 2
+_PAYLOAD: Final = f"{PAYLOAD_FOLDER}/".encode()
 #: Lines that are spelled out together.
 AT_ONCE: Final = 1024
 
@@ -186,72 +190,98 @@ def _read_strictly(data: bytes) -> array[int]:
     return starts
 
 
-#: A line whose file has a name without peculiarities: no tilde (FAT's short names), and not one that
-#: begins like a device's.  ``folder`` is looked at apart, once for all files in it.
+#: Lines whose files have names without peculiarities: no tilde (FAT's short names), and none that
+#: begins like a device's.  The folders are looked at apart, once for all files in them.
 _COMMON: Final = re.compile(
-    rb"[0-9a-f]{64}  (?P<folder>[A-Za-z0-9._+~@=/-]{0,256}/)?"
+    rb"(?>[0-9a-f]{64}  (?:[A-Za-z0-9._+~@=/-]{0,256}/)?"
     rb"(?!(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm]|[Ll][Pp][Tt]))"
-    rb"[A-Za-z0-9._+@=][A-Za-z0-9._+@=-]{0,250}(?<!\.)\n"
+    rb"[A-Za-z0-9._+@=][A-Za-z0-9._+@=-]{0,250}(?<!\.)\n)+"
 )
+_COMMON_BYTES: Final = 128 << 10  # of lines that are looked at together
+
+
+@dataclass
+class _Common:
+    """What was read so far of a list without peculiar names.
+
+    ``capitals`` are the small spellings of what has some.  Of two names that differ only in case the one
+    with the capital comes first: capitals sort before small letters, in a file as in its folders.
+    """
+
+    starts: array[int] = field(default_factory=lambda: array("I", [0]))
+    last: bytes = b""
+    capitals: set[bytes] = field(default_factory=set)
+    folders: set[bytes] = field(default_factory=set)
+    outside: list[str] = field(default_factory=list)
+
+    def add(self, lines: bytes) -> bool:
+        """Take more lines as read; False if they are to be looked at closely."""
+        if _COMMON.fullmatch(lines) is None:
+            return False
+        each = lines.split(b"\n")[:-1]
+        paths = [line[_BEFORE_PATH:] for line in each]
+        if paths[0] <= self.last or not all(map(lt, paths, islice(paths, 1, None))):
+            return False
+        self.starts.extend(
+            islice(accumulate((len(line) + 1 for line in each), initial=self.starts[-1]), 1, None)
+        )
+        self.last = paths[-1]
+        if not (
+            paths[0].startswith(_PAYLOAD) and paths[-1].startswith(_PAYLOAD)
+        ):  # else all are, as sorted
+            self.outside += [path.decode("ascii") for path in paths if not path.startswith(_PAYLOAD)]
+        if self.capitals or lines.lower() != lines:
+            return all(map(self._is_unlike, paths))
+        folders = {path.rpartition(b"/")[0] for path in paths}
+        return all(folder in self.folders or self._enter(folder) for folder in folders if folder)
+
+    def _is_unlike(self, path: bytes) -> bool:
+        """Whether no file before, and no folder, differs from this one only in case."""
+        folder = path.rpartition(b"/")[0]
+        if folder and folder not in self.folders and not self._enter(folder):
+            return False
+        small = path.lower()
+        if small in self.capitals:
+            return False
+        if small != path:
+            self.capitals.add(small)
+        return True
+
+    def _enter(self, folder: bytes) -> bool:
+        """Take a folder and those it lies in as seen; False if one breaks a rule, or collides."""
+        try:
+            check_path(folder.decode("ascii") + "/x")
+        except BundleMalformed:
+            return False
+        parts = folder.split(b"/")
+        for count in range(1, len(parts) + 1):
+            each = b"/".join(parts[:count])
+            if each in self.folders:
+                continue
+            small = each.lower()
+            if small in self.capitals:
+                return False
+            if small != each:
+                self.capitals.add(small)
+            self.folders.add(each)
+        return True
 
 
 def _read_common(data: bytes) -> array[int] | None:
     """Where the lines begin, of a list that keeps every rule and has no peculiar name.
 
-    None if that cannot be told at a glance: then somebody has to look closely.  Two names that differ
-    only in case are found in one pass, because the one with the capital comes first: capitals sort
-    before small letters, in a file as in the folders it lies in.
+    None if that cannot be told at a glance: then somebody has to look closely.
     """
-    starts = array("I", [0])
-    capitals: set[bytes] = set()  # small spellings of what has capitals
-    folders: set[bytes] = set()
-    outside: list[str] = []
-    match_line, start, last, here = _COMMON.match, 0, b"", b""
+    common, start = _Common(), 0
     while start < len(data):
-        if (match := match_line(data, start)) is None:
+        end = data.find(b"\n", min(start + _COMMON_BYTES, len(data) - 1)) + 1
+        if not common.add(data[start:end]):
             return None
-        end = match.end()
-        path = data[start + _BEFORE_PATH : end - 1]
-        if path <= last:
-            return None
-        folder = match[1] or b""
-        if folder != here:
-            if folder not in folders and not _enter(folder[:-1], folders, capitals):
-                return None
-            here = folder
-        small = path.lower()
-        if small in capitals:
-            return None
-        if small != path:
-            capitals.add(small)
-        if not path.startswith(b"payload/"):
-            outside.append(path.decode("ascii"))
-        last, start = path, end
-        starts.append(start)
-    listing = Listing(data, starts)
-    if any(listing.paths.find(folder[:-1]) is not None for folder in folders):
+        start = end
+    listing = Listing(data, common.starts)
+    if any(listing.paths.find(folder) is not None for folder in common.folders):
         return None
-    return None if _fault(outside) else starts
-
-
-def _enter(folder: bytes, folders: set[bytes], capitals: set[bytes]) -> bool:
-    """Take a folder and those it lies in as seen; False if one breaks a rule, or differs only in case."""
-    try:
-        check_path(folder.decode("ascii") + "/x")
-    except BundleMalformed:
-        return False
-    parts = folder.split(b"/")
-    for count in range(1, len(parts) + 1):
-        each = b"/".join(parts[:count])
-        if each + b"/" in folders:
-            continue
-        small = each.lower()
-        if small in capitals:
-            return False
-        if small != each:
-            capitals.add(small)
-        folders.add(each + b"/")
-    return True
+    return None if _fault(common.outside) else common.starts
 
 
 def _check_places(paths: Iterable[str]) -> None:

@@ -58,11 +58,11 @@ class Bars:
         if self._bars and self._bytes is not None:
             self._bars.advance(self._bytes, count)
 
-    def item(self, name: str) -> None:
+    def item(self, name: str, count: int = 1) -> None:
         if not self._bars or self._items is None:
             return
-        self._count += 1
-        self._bars.advance(self._items)
+        self._count += count
+        self._bars.advance(self._items, count)
         if self._bytes is not None:
             self._bars.update(self._bytes, description=f"{self._phase} ({self._count} of {self._total})")
 
@@ -97,9 +97,9 @@ class Lines:
             self._bytes_done += count
             self._tell_sometimes("")
 
-    def item(self, name: str) -> None:
+    def item(self, name: str, count: int = 1) -> None:
         with self._lock:
-            self._items_done += 1
+            self._items_done += count
             self._tell_sometimes(f": {name}")
 
     def end(self) -> None:

@@ -96,7 +96,7 @@ def test_a_file_written_to_while_it_is_read(
 
     def read_then_write(fd: int, buffers: list[memoryview]) -> int:
         count = real(fd, buffers)
-        if count == 0 and Path(f"/proc/self/fd/{fd}").readlink().name == "notice.txt":
+        if Path(f"/proc/self/fd/{fd}").readlink().name == "notice.txt":
             (bundle / "payload/extras/site/notice.txt").write_bytes(b"NOTICE\n")
         return count
 
@@ -109,8 +109,7 @@ def test_a_file_that_grows_for_ever(
     bundle: Path, two_of_three: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A medium that answers every read with more bytes must not keep us reading."""
-    real = os.readv
-    monkeypatch.setattr(os, "readv", lambda fd, buffers: real(fd, buffers) or len(buffers[0]))
+    monkeypatch.setattr(os, "readv", lambda _, buffers: len(buffers[0]))
     with pytest.raises(DigestMismatch):
         verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
 
