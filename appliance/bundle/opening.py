@@ -52,6 +52,10 @@ class BundleTree(Protocol):
     def folders(self) -> tuple[Path, ...]: ...
 
     @property
+    def trees(self) -> Sequence[Tree]:
+        """The open folder on each medium."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is odd but hinders nothing: labels of volumes that are damaged or contradict each other."""
 

@@ -33,6 +33,8 @@ SBOM_PATH: Final = "sbom/bundle.cdx.json"
 PAYLOAD_FOLDER: Final = "payload"
 PARITY_FOLDER: Final = "parity"
 TRUST_FOLDER: Final = "trust"
+#: What a repair is putting in its place lies here meanwhile, at the top of the folder that is mended.
+MENDED_PARTIAL: Final = ".appliance-mended.partial"
 
 MAX_PATH_BYTES: Final = 512
 MAX_PARTS: Final = 32

@@ -22,6 +22,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.fileset import A_FOLDER, Children, Sizes, children_of
+from appliance.bundle.paths import MENDED_PARTIAL
+from appliance.bundle.presence import folder_answers
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
@@ -71,9 +73,18 @@ class Tree:
         return (self.folder,)
 
     @property
+    def trees(self) -> tuple[Tree, ...]:
+        """The one folder."""
+        return (self,)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is odd but hinders nothing: nothing, in a single folder."""
         return ()
+
+    def answers(self) -> bool:
+        """Whether the medium is still there (``appliance.bundle.presence``)."""
+        return folder_answers(self._fd)
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +148,9 @@ class Tree:
                 f"{self.folder} holds what is not of this bundle",
                 found=shown(strange),
                 wanted="only what trust/SHA256SUMS lists, and its signatures",
-                hint="find out who put it there; obtain the bundle again",
+                hint="find out who put it there; obtain the bundle again"
+                if strange != [MENDED_PARTIAL]
+                else "an interrupted repair left it: run `appliance media repair` again, which removes it",
             )
         return folders
 

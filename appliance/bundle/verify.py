@@ -20,6 +20,7 @@ from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
+from appliance.bundle.presence import telling_pulled
 from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
 from appliance.errors import RootInvalid
@@ -91,10 +92,11 @@ def verify_bundle(
 
     Raises:
         BundleUntrusted: the bundle must not be used; the subclass says why.
+        MediumFailed: a medium was pulled meanwhile, or broke: nothing is known of the bundle.
         Usage: one of ``folders`` is not a folder that can be read.
     """
     trusted = parse_root(root)
-    with open_tree(folders) as tree:
+    with open_tree(folders) as tree, telling_pulled(lambda: tree.trees):
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         verdict = decide(signed.listing, signed.signatures, trusted, role)

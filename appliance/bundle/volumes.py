@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.fileset import Children
-    from appliance.bundle.tree import FolderCursor
+    from appliance.bundle.tree import FolderCursor, Tree
 
 
 class VolumeTree:
@@ -78,6 +78,11 @@ class VolumeTree:
     def folders(self) -> tuple[Path, ...]:
         """Where the volumes lie."""
         return tuple(volume.folder for volume in self._volumes)
+
+    @property
+    def trees(self) -> tuple[Tree, ...]:
+        """The folder of each volume."""
+        return tuple(volume.tree for volume in self._volumes)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from appliance.bundle.parity.repair import Repaired
+    from appliance.bundle.parity.repaired import Repaired
 
 _SHOWN: Final = 20
 
@@ -51,9 +51,9 @@ def repair(
 ) -> None:
     """Mend damaged and missing files, from parity and from every sound copy given.
 
-    Every byte is compared with the signed list. A file is replaced only by one
-    that has its signed digest, and only when that has been read back from the
-    medium. Interrupted, nothing is lost: run the command again.
+    Every byte is read from the medium and compared with the signed list. A file
+    is replaced only by one that has its signed digest, and only when that has been
+    read back from the medium. Interrupted, nothing is lost: run the command again.
 
     \b
     Examples:
@@ -64,9 +64,9 @@ def repair(
 
     \b
     Exit codes:
-      0  everything that was given is right now
+      0  everything that was given is right now; with --out, what was not lies mended there
       4  the damage is too great, or the signatures are not to be believed; nothing was changed
-      5  write-protected, too little room, no par2, or another repair is at work
+      5  write-protected, pulled out, too little room, no par2, or another repair is at work
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.parity.repair import repair_bundle
     from appliance.errors import DamageTooGreat, Usage
@@ -85,7 +85,7 @@ def repair(
         role=role,
     )
     verified = False
-    if verify and trust is not None and not result.absent and not result.left:
+    if verify and trust is not None and result.complete:
         from appliance.bundle.verify import verify_bundle
 
         verify_bundle(result.folders, _root(trust, fingerprint) or b"", progress=progress(), role=role)
@@ -128,6 +128,7 @@ def parity(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.media.sizes import size_text
     from appliance.bundle.parity.whole import make_recovery_volume
+    from appliance.counting import counted
 
     made = make_recovery_volume(
         volumes,
@@ -138,7 +139,8 @@ def parity(
         role=role,
     )
     text = (
-        f"{made.folder}: recovery for any one of {made.volumes} volumes, {size_text(made.size)}\n"
+        f"{made.folder}: recovery for any one of {counted(made.volumes, 'volume')}, "
+        f"{size_text(made.size)}\n"
         "do          keep it apart from the volumes; media repair takes it like a volume"
     )
     values = {
@@ -165,29 +167,34 @@ def _cache() -> Path:
 
 
 def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
+    from appliance.bundle.media.layout import listed_numbers
+    from appliance.counting import counted
+
     yield f"{result.product} {result.version}, digest {result.digest}"
     if result.signers:
         yield f"signed by   {', '.join(result.signers)}: enough, by the root you trust"
     else:
         yield "NOT JUDGED by any root: signatures were checked by the keys they name themselves"
-    yield f"read        {result.checked} files, {len(result.mended)} of them damaged or missing"
+    yield f"read        {counted(result.checked, 'file')}, {result.wrong:,} of them damaged or missing"
     for each in result.mended[:_SHOWN]:
         yield f"  mended    {each.folder / each.path} (was {each.state})"
     if len(result.mended) > _SHOWN:
         yield f"  mended    … and {len(result.mended) - _SHOWN} more; --json names them all"
+    if result.kept:
+        yield f"  kept      {counted(len(result.kept), 'file')} mended before, in {result.out}"
     yield from (
         f"  LEFT      {path}: all it covers is needed to make it again; name every volume"
         for path in result.left
     )
     yield from (f"note        {note}" for note in result.notes)
+    if result.restored is not None:
+        yield f"made again  volume {result.restored} of {result.volumes}: {result.out}"
     if result.absent:
-        numbers = ", ".join(map(str, result.absent))
-        yield f"not here    volume {numbers} of {result.volumes}"
+        yield f"not here    {listed_numbers(result.absent, result.volumes)}"
     if verified:
         yield "verified    every byte of the whole bundle"
-    elif not result.absent and result.out is None:
-        places = " ".join(map(str, result.folders))
-        yield f"do          appliance verify {places} --trust ROOT"
+    else:
+        yield from (f"do          {step}" for step in result.advice())
 
 
 def _values(result: Repaired, *, verified: bool) -> dict[str, object]:
@@ -199,11 +206,17 @@ def _values(result: Repaired, *, verified: bool) -> dict[str, object]:
         "folders": [str(folder) for folder in result.folders],
         "out": None if result.out is None else str(result.out),
         "checked": result.checked,
+        "wrong": result.wrong,
         "mended": [
             {"folder": str(each.folder), "path": each.path, "was": each.state} for each in result.mended
         ],
+        "kept": [
+            {"folder": str(each.folder), "path": each.path, "was": each.state} for each in result.kept
+        ],
         "left": list(result.left),
         "absent": list(result.absent),
+        "restored": result.restored,
         "verified": verified,
         "notes": list(result.notes),
+        "next": [] if verified else result.advice(),
     }

@@ -100,7 +100,7 @@ def test_parity_that_names_other_files_is_never_given_to_par2(
     (sick / SET).write_bytes(parity_for({NOTICE: b"notice\n", NAMES[name]: b"evil\n"}))
     monkeypatch.setattr(mending, "repair_files", lambda *_, **__: pytest.fail("par2 was started"))
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(DamageTooGreat, match="nothing that was named"):
+    with pytest.raises(DamageTooGreat, match="cannot be mended with what was named"):
         repair(sick, two_of_three, tmp_path)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -18,6 +18,7 @@ from appliance.bundle.durable import create_file, free_bytes, writing_under
 from appliance.bundle.parity.program import NOT_ENOUGH, WRONG, Share, find_par2, repair_files
 from appliance.bundle.parity.reading import read_at
 from appliance.bundle.parity.recovery import RecoverySet, good_blocks, write_packets
+from appliance.counting import counted
 from appliance.errors import DamageTooGreat, SpaceExhausted
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def mend(
             lock=lock,
         )
         if status == NOT_ENOUGH:
-            raise too_great([need])
+            raise too_great([need], "name another copy of this bundle: every sound block in it helps")
         mended = {}
         for each in need.lost:
             path = parity.name_of(each.member.path)
@@ -174,19 +175,22 @@ def mend(
     return mended
 
 
-def too_great(needs: Sequence[Need], hint: str | None = None) -> DamageTooGreat:
+def too_great(needs: Sequence[Need], hint: str) -> DamageTooGreat:
     """The error for sets that lack more blocks than their parity can give."""
-    lines = [
-        f"{need.parity.title} lacks {need.blocks:,} blocks of {need.parity.block_size >> 10:,} KiB in "
-        f"{len(need.lost):,} files and has {len(need.parity.recovery):,}: {need.short_of:,} too few"
-        for need in needs
-    ]
     return DamageTooGreat(
         "the damage is greater than the parity at hand; nothing was changed",
-        found="; ".join(lines),
+        found="; ".join(map(_counted, needs)),
         wanted="at most as many lost blocks as there are recovery blocks",
-        hint=hint or "name more volumes or copies of this bundle: every sound block in them helps",
+        hint=hint,
     )
+
+
+def _counted(need: Need) -> str:
+    parity = need.parity
+    lost = f"{counted(need.blocks, 'block')} of {parity.block_size >> 10:,} KiB"
+    files = counted(len(need.lost), "file")
+    has = len(parity.recovery)
+    return f"{parity.title} lacks {lost} in {files} and has {has:,}: {need.short_of:,} too few"
 
 
 def _lay_out(need: Need, sound: Mapping[str, Path], base: Path) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.fileset import children_of
 from appliance.bundle.locating import find_folder, is_volume
 from appliance.bundle.manifest import ListedFile
 from appliance.bundle.media.label import (
+    INCOMING_FOLDER,
     LABEL_PATH,
     RECOVERY_LABEL_PATH,
     SPARE_FOLDER,
     VolumeLabel,
     label_bytes,
 )
-from appliance.bundle.media.layout import Layout, agreed_layout, is_shared_out
+from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, is_shared_out
+from appliance.bundle.media.seen import names_on
 from appliance.bundle.parity.survey import Place, Wanted
 from appliance.bundle.paths import (
     LIST_PATH,
@@ -28,10 +32,11 @@ from appliance.bundle.paths import (
     TRUST_FOLDER,
 )
 from appliance.bundle.volume import Volume, open_volume
-from appliance.errors import InProgress, Usage
+from appliance.errors import FileMissing, InProgress, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from appliance.bundle.parity.copies import SoundCopy
@@ -46,6 +51,9 @@ _SIGNS: Final = (
     LABEL_PATH,
     RECOVERY_LABEL_PATH,
 )
+
+
+_MAX_PARTS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,9 @@ def locked(folder: Path) -> Iterator[int]:
 def name_places(opened: Opened, digest: str, paths: Sequence[str]) -> tuple[list[Place], Layout | None]:
     """Which part of the bundle each folder holds, and how the labels divide the bundle.
 
+    A volume is what its files are, whatever its label says: labels that were lost or exchanged are files
+    to be mended like others.
+
     Args:
         opened: the folders.
         digest: the bundle's.
@@ -119,13 +130,18 @@ def name_places(opened: Opened, digest: str, paths: Sequence[str]) -> tuple[list
     layout = agreed_layout(volume.label for volume in opened.volumes if volume.label)
     places = []
     for volume in opened.volumes:
-        number = volume.label.number if volume.label and layout else None
         whole = not is_volume(volume.folder)
-        if number is None and layout and not whole:
-            number = _number_by_looking(volume, layout, paths)
+        here = shared_on(volume, paths)
+        number = _number(volume, layout, here) if layout and not whole else None
         volume.call(layout, number)
-        places.append(Place(volume, number, whole))
+        places.append(Place(volume, number, whole, here))
     return places, layout
+
+
+def shared_on(volume: Volume, paths: Iterable[str]) -> AbstractSet[str]:
+    """Those of a bundle's files that lie on a volume, of those that lie on one volume only."""
+    present, _ = names_on(volume, children_of(list(filter(is_shared_out, paths))))
+    return present
 
 
 def wanted_at(
@@ -133,8 +149,7 @@ def wanted_at(
 ) -> Iterator[Wanted]:
     """Every file that belongs in a folder.
 
-    Which volume holds a file is found by looking; the layout says where a file belongs that lies on
-    none of them.
+    A volume holds what lies there; the layout says where a file belongs that lies on none of them.
 
     Args:
         place: the folder.
@@ -154,11 +169,23 @@ def wanted_at(
             if path == MANIFEST_PATH or path.startswith(f"{TRUST_FOLDER}/"):
                 yield Wanted(place, f"{SPARE_FOLDER}/{path}", path, listed[path])
         home = set(layout.volumes_of(shared).get(place.number or 0, ())) if layout else set()
-        here = {path for path in shared if place.volume.has(path)}
-        here |= home - here - _held(others, home - here)
+        held = {path for other in others for path in other.here}
+        here = place.here | (home - held)
         shared = [path for path in shared if path in here]
     for path in shared:
         yield Wanted(place, path, path, listed[path])
+
+
+def leftovers_at(place: Place, copy: SoundCopy) -> Iterator[Wanted]:
+    """Files under ``incoming/`` that an interrupted or hindered ``media join`` left, by their numbers."""
+    try:
+        names = set(place.volume.tree.names(INCOMING_FOLDER, most=_MAX_PARTS))
+    except FileMissing:
+        return
+    for number, path in enumerate(sorted(filter(is_shared_out, copy.files), key=bundle_order)):
+        if f"{number}.part" in names:
+            part = f"{INCOMING_FOLDER}/{number}.part"
+            yield Wanted(place, part, path, copy.files[path], leftover=True)
 
 
 def label_at(place: Place, copy: SoundCopy, layout: Layout | None) -> bytes | None:
@@ -180,15 +207,11 @@ def _listed(data: bytes) -> ListedFile:
     return ListedFile(hashlib.sha256(data).hexdigest(), len(data))
 
 
-def _held(volumes: Sequence[Place], paths: set[str]) -> set[str]:
-    """Those of the files that lie on one of these volumes."""
-    return {path for path in paths if any(other.volume.has(path) for other in volumes)}
-
-
-def _number_by_looking(volume: Volume, layout: Layout, paths: Sequence[str]) -> int | None:
-    """The number of a volume whose label is lost, by the first file of a share that lies there."""
-    here = (path for path in paths if is_shared_out(path) and volume.has(path))
-    return next((layout.volume_of(path) for path in here), None)
+def _number(volume: Volume, layout: Layout, here: Iterable[str]) -> int | None:
+    """The number of the share that most files on a volume are of; its label's if that is as good."""
+    label = volume.label.number if volume.label else None
+    files = Counter(map(layout.volume_of, here))
+    return max(files, key=lambda number: (files[number], number == label), default=label)
 
 
 def _locate(given: Path) -> Path:

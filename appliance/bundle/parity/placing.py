@@ -8,18 +8,30 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import FILE_MODE, create_file, sync_folder, writing_under
+from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.errors import MediumFailed, MediumUnsuitable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-#: One name at the top of a place, so that the next run finds what an interrupted one left.
-PARTIAL_NAME: Final = ".appliance-mended.partial"
+_PROTECTED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_FAILING: Final = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN})
 _BUFFER: Final = 1 << 20
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what an interrupted repair left; it has one name, so that the next run finds it.
+
+    Raises:
+        MediumUnsuitable: there is something, but the medium is write-protected.
+    """
+    with _unprotected(folder), suppress(FileNotFoundError):
+        (folder / MENDED_PARTIAL).unlink()
 
 
 def check_writable(folder: Path) -> None:
@@ -28,14 +40,18 @@ def check_writable(folder: Path) -> None:
     Raises:
         MediumUnsuitable: the medium is write-protected.
     """
-    partial = folder / PARTIAL_NAME
+    remove_partial(folder)
+    with _unprotected(folder):
+        os.close(create_file(folder / MENDED_PARTIAL))
+        (folder / MENDED_PARTIAL).unlink()
+
+
+@contextmanager
+def _unprotected(folder: Path) -> Iterator[None]:
     try:
-        with suppress(FileNotFoundError):
-            partial.unlink()
-        os.close(create_file(partial))
-        partial.unlink()
+        yield
     except OSError as fault:
-        if fault.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        if fault.errno not in _PROTECTED:
             raise
         raise MediumUnsuitable(
             f"{folder} cannot be written to",
@@ -59,8 +75,8 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
         MediumFailed: the medium gives back something else than was written.
         SpaceExhausted, PreflightFailed: it is full, or write-protected.
     """
-    partial, target = folder / PARTIAL_NAME, folder / path
-    with writing_under(folder):
+    partial, target = folder / MENDED_PARTIAL, folder / path
+    with writing_under(folder), _keeping(folder):
         if not (move and _moved(source, partial)):
             _copy(source, partial)
         _settle(partial, path, sha256)
@@ -71,14 +87,33 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
 
 def place_bytes(data: bytes, folder: Path, path: str) -> None:
     """Put ``data`` at ``path`` of ``folder``, in one step; otherwise as ``place_file``."""
-    partial, target = folder / PARTIAL_NAME, folder / path
-    with writing_under(folder):
+    partial, target = folder / MENDED_PARTIAL, folder / path
+    with writing_under(folder), _keeping(folder):
         with os.fdopen(create_file(partial), "wb") as file:
             file.write(data)
         _settle(partial, path, hashlib.sha256(data).hexdigest())
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(target)
         sync_folder(target.parent)
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Say that a medium fails where writing to it does: broken, or pulled out."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _FAILING:
+            raise
+        raise _failed(folder, fault) from fault
+
+
+def _failed(folder: Path, fault: OSError) -> MediumFailed:
+    return MediumFailed(
+        f"{folder} does not keep what is written to it",
+        found=fault.strerror,
+        hint="put the medium in again or take another; name a folder for the mended files with --out",
+    )
 
 
 def _moved(source: Path, target: Path) -> bool:
@@ -109,11 +144,7 @@ def _settle(partial: Path, path: str, sha256: str) -> None:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as fault:
         partial.unlink()
-        raise MediumFailed(
-            f"{partial.parent} does not keep what is written to it",
-            found=fault.strerror,
-            hint="take another medium; name a folder for the mended files with --out",
-        ) from fault
+        raise _failed(partial.parent, fault) from fault
     finally:
         os.close(fd)
     if found != sha256:

@@ -10,6 +10,7 @@ from appliance.bundle.parity.mending import assess, too_great
 from appliance.bundle.parity.recovery import is_of_this_bundle, read_set
 from appliance.bundle.parity.stripes import bundle_path, stripe_files
 from appliance.bundle.paths import parity_number
+from appliance.counting import counted
 from appliance.errors import DamageTooGreat
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def choose_remedies(
     unmended = set(decision.unmended)
     short = [need for need, lack in zip(needs, lacks, strict=True) if unmended & lack.lost.keys()]
     uncovered = unmended - {path for lack in lacks for path in lack.lost}
-    hint = _hint(layout, absent, {path for lack in lacks for path in lack.lost} | uncovered)
+    hint = _hint(layout, absent, {path for lack in lacks for path in lack.lost} | uncovered, opened)
     if uncovered:
         raise _uncovered(copy, uncovered, hint)
     # Blocks may lie where they do not belong, as after an insertion: par2 looks for them, we do not.
@@ -111,15 +112,19 @@ def _sets(
                 yield found
 
 
-def _hint(layout: Layout | None, absent: Sequence[int], lost: Collection[str]) -> str | None:
-    """Which volumes that were not named would help."""
-    if layout is None or not absent:
-        return None
-    helping = sorted(set(layout.volumes_of(lost)) & set(absent)) or list(absent)
-    return f"name {listed_numbers(helping, len(layout))} too: what lies there is counted as lost now"
+def _hint(layout: Layout | None, absent: Sequence[int], lost: Collection[str], opened: Opened) -> str:
+    """What would help, of all that may exist somewhere."""
+    if layout and absent:
+        helping = sorted(set(layout.volumes_of(lost)) & set(absent)) or list(absent)
+        return f"name {listed_numbers(helping, len(layout))} too: what lies there is counted as lost now"
+    remedies = ["another copy of what is damaged (every sound block in it helps, whatever else is wrong)"]
+    if layout and len(layout) > 1 and not opened.recovery:
+        remedies.append("the recovery volume, if `appliance media parity` made one")
+    source = "write the volume again from the bundle" if layout else "copy it again from its source"
+    return f"name {', or '.join(remedies)}; else {source}"
 
 
-def _uncovered(copy: SoundCopy, paths: Collection[str], hint: str | None) -> DamageTooGreat:
+def _uncovered(copy: SoundCopy, paths: Collection[str], hint: str) -> DamageTooGreat:
     shown = ", ".join(sorted(paths)[:_NAMES_SHOWN]) + (" …" if len(paths) > _NAMES_SHOWN else "")
     if not any(parity_number(path) is not None for path in copy.files):
         found = "the bundle was built without parity"
@@ -128,8 +133,8 @@ def _uncovered(copy: SoundCopy, paths: Collection[str], hint: str | None) -> Dam
     else:
         found = "no usable parity for them is at hand"
     return DamageTooGreat(
-        f"{len(paths)} files can be mended with nothing that was named: {shown}; nothing was changed",
+        f"{counted(len(paths), 'file')} cannot be mended with what was named: {shown}; nothing was changed",
         found=found,
         wanted="sound parity, or another copy of these files",
-        hint=hint or "name another copy of this bundle, or obtain these files again",
+        hint=hint,
     )

@@ -23,6 +23,8 @@ from appliance.bundle.parity.sets import Member
 from appliance.bundle.parity.stripes import Stripe, plan_stripes
 from appliance.bundle.parity.survey import SOUND, survey
 from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER
+from appliance.bundle.presence import telling_pulled
+from appliance.counting import counted
 from appliance.errors import DigestMismatch, SpaceExhausted, Usage, VolumeMissing
 from appliance.trust.canonical import canonical_bytes
 
@@ -71,11 +73,13 @@ def make_recovery_volume(
     Raises:
         VolumeMissing: not all volumes were named.
         DigestMismatch: a file on them is damaged or missing; recovery of it would be worth nothing.
+        MediumFailed: a volume was pulled.
         SpaceExhausted: ``out`` is too small.
         Usage: these are no volumes, or the recovery volume exists already.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(open_places(given))
+        stack.enter_context(telling_pulled(lambda: [volume.tree for volume in opened.every]))
         copy = find_sound_copy(opened.volumes, root, role)
         places, layout = name_places(opened, copy.digest, list(copy.files))
         if layout is None or any(place.number is None for place in places):
@@ -90,7 +94,7 @@ def make_recovery_volume(
         found = survey(wanted, progress)
         if wrong := [each.path for each, state in found.states.items() if state != SOUND]:
             raise DigestMismatch(
-                f"{len(wrong)} files on these volumes are damaged or missing",
+                f"{counted(len(wrong), 'file')} damaged or missing on these volumes",
                 found=", ".join(sorted(wrong)[:_NAMES_SHOWN]),
                 hint="repair the volumes first: appliance media repair",
             )

@@ -63,7 +63,7 @@ def test_what_is_left_is_an_exit_code(
     done = run("repair", third, "--trust", root_file)
     assert done.exit_code == DamageTooGreat.exit_code
     assert f"LEFT      {SET}" in done.stdout
-    assert "not here    volume 1, 2 of 3" in done.stdout
+    assert "not here    volumes 1, 2 of 3" in done.stdout
 
 
 @pytest.mark.parametrize("options", [["--verify"], ["--fingerprint", "0" * 64], ["--verify", "--out", "x"]])
@@ -83,7 +83,9 @@ def test_a_lost_volume_from_end_to_end(
     made = run("parity", third, first, second, "--out", tmp_path / "stick", "--trust", root_file, "--json")
     assert json.loads(made.stdout)["volumes"] == 3
     shutil.move(second, tmp_path / "gone")
-    out = tmp_path / "new" / second.name
+    out = tmp_path / "new"
     done = run("repair", first.parent, third.parent, tmp_path / "stick", "--out", out, "--trust", root_file)
     assert done.exit_code == 0, done.output
-    assert same(out, tmp_path / "gone")
+    assert same(out / second.name, tmp_path / "gone")
+    assert f"made again  volume 2 of 3: {out / second.name}" in done.stdout
+    assert f"do          appliance verify {first} {third} {out / second.name}" in done.stdout

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.parity import mending, placing, reading, survey
-from appliance.bundle.parity import repair as repairing
+from appliance.bundle.parity import mending, placing, reading, survey, task
 from appliance.bundle.parity.places import locked
+from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     DamageTooGreat,
@@ -356,7 +356,7 @@ def test_a_write_protected_medium_needs_another_folder(
     assert "--out" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("module", [repairing, mending])
+@pytest.mark.parametrize("module", [task, mending])
 def test_too_little_room_is_said_before_anything_is_changed(
     module: object,
     sick: Path,
@@ -396,6 +396,6 @@ def test_what_an_interrupted_repair_left_is_cleared_away(
     sick: Path, pristine_parity: Path, repair: Repair
 ) -> None:
     overwrite(sick / SLICE, 0, b"rot")
-    (sick / placing.PARTIAL_NAME).write_bytes(b"half a file")
+    (sick / MENDED_PARTIAL).write_bytes(b"half a file")
     repair(sick)
     assert same(sick, pristine_parity)

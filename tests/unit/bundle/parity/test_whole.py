@@ -70,11 +70,13 @@ def test_any_lost_volume_comes_back_whole(
     tmp_path = made.folder.parent.parent
     gone = three[lost].rename(tmp_path / "gone")
     left = [folder for folder in three if folder != three[lost]]
-    out = tmp_path / "new" / made.folder.name.removesuffix(".recovery")
-    result = repair(*left, made.folder.parent, out=out)
-    assert result.absent == ()
-    assert same(out, gone)
-    verify_bundle([*left, out], root_bytes(two_of_three), progress=Silent())
+    medium = tmp_path / "new"
+    (medium / "lost+found").mkdir(parents=True)  # as on a medium with ext4
+    result = repair(*left, made.folder.parent, out=medium)
+    assert (result.absent, result.restored) == ((), lost + 1)
+    assert result.out == medium / made.folder.name.removesuffix(".recovery")
+    assert same(result.out, gone)
+    verify_bundle([*left, medium], root_bytes(two_of_three), progress=Silent())
 
 
 def test_a_recovery_volume_mends_what_the_bundle_s_parity_cannot(
@@ -130,7 +132,7 @@ def test_nothing_is_made_of_damaged_volumes(
     three: list[Path], tmp_path: Path, make: Callable[..., RecoveryVolume]
 ) -> None:
     overwrite(three[1] / LAST, 0, b"rot")
-    with pytest.raises(DigestMismatch, match="1 files on these volumes"):
+    with pytest.raises(DigestMismatch, match="1 file damaged or missing on these volumes"):
         make(*three)
     assert list((tmp_path / "recovery").iterdir()) == []
 

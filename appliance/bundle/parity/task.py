@@ -1,0 +1,146 @@
+"""A repair while it runs: what is sound by now and where, what is still to be put right, and doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from appliance.bundle.durable import free_bytes
+from appliance.bundle.media.label import LABEL_PATH
+from appliance.bundle.parity.mending import clear, mend
+from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
+from appliance.bundle.parity.remaking import remake_parity
+from appliance.bundle.parity.repaired import Mended
+from appliance.bundle.parity.survey import MISSING
+from appliance.errors import SpaceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.media.layout import Layout
+    from appliance.bundle.parity.copies import SoundCopy
+    from appliance.bundle.parity.mending import Need
+    from appliance.bundle.parity.survey import Place, Survey, Wanted
+    from appliance.progress import Progress
+
+
+@dataclass
+class Task:
+    """The files to be put right, ``goals``, and all that is known of the others.
+
+    ``out`` is where mended files go, in the bundle's layout; None to put each in its place.
+    ``labels`` are the bytes that the volumes' labels should have.
+    """
+
+    copy: SoundCopy
+    places: Sequence[Place]
+    layout: Layout | None
+    absent: tuple[int, ...]
+    survey: Survey
+    goals: Sequence[Wanted]
+    out: Path | None
+    labels: Mapping[Place, bytes]
+    mended: list[Mended] = field(default_factory=list)
+    kept: list[Mended] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def damaged(self) -> dict[str, list[Path]]:
+        """Where damaged copies lie, by the file's path in the bundle."""
+        return {
+            name: [each.place.folder / each.path for each in copies]
+            for name, copies in self.survey.damaged.items()
+        }
+
+    def is_at_hand(self, goal: Wanted) -> bool:
+        """Whether a file need not be computed: known from a copy, or empty, or sound somewhere."""
+        return goal.name in self.survey.sound or self._data(goal) is not None
+
+    def check_targets(self) -> None:
+        """Refuse, before anything is changed, a folder that cannot take what is mended.
+
+        Raises:
+            MediumUnsuitable: it cannot be written to.
+            SpaceExhausted: too little room.
+        """
+        for folder in sorted({self._target(goal)[0] for goal in self.goals}):
+            folder.mkdir(parents=True, exist_ok=True)
+            check_writable(folder)
+            self._check_room(folder)
+
+    def place_copy(self, goal: Wanted) -> None:
+        """Put a file right that is at hand."""
+        folder, path = self._target(goal)
+        data = self._data(goal)
+        if data is not None:
+            place_bytes(data, folder, path)
+        else:
+            place_file(self.survey.sound[goal.name], folder, path, goal.file.sha256, move=False)
+        self._done(goal)
+
+    def mend_set(self, need: Need, work: Path, lock: int, progress: Progress) -> None:
+        """Mend the lost files of a set, and put them right."""
+        work.mkdir()
+        mended = mend(need, self.survey.sound, self.copy.files, work=work, lock=lock, progress=progress)
+        for name, made in mended.items():
+            self._place_made(name, made)
+
+    def remake(self, name: str, work: Path, progress: Progress) -> None:
+        """Make a parity file again and put it right, or leave it."""
+        work.mkdir()
+        made = remake_parity(name, self.copy.manifest, self.survey.sound, work, progress)
+        if made is None:
+            self.left.append(name)
+        else:
+            self._place_made(name, made)
+        clear(work)
+        work.rmdir()
+
+    def _place_made(self, name: str, made: Path) -> None:
+        """Put a file that was made in the work folder wherever it is wanted."""
+        self.survey.sound[name] = made
+        goals = [goal for goal in self.goals if goal.name == name]
+        for goal in goals:
+            folder, path = self._target(goal)
+            source = self.survey.sound[name]
+            place_file(source, folder, path, goal.file.sha256, move=goal is goals[0])
+            self._done(goal)
+
+    def _data(self, goal: Wanted) -> bytes | None:
+        """The bytes of a file that needs no other: known from a copy, or empty."""
+        if goal.path == LABEL_PATH:
+            return self.labels[goal.place]
+        known = self.copy.contents.get(goal.name, self.copy.unlisted.get(goal.name))
+        return b"" if known is None and not goal.file.size else known
+
+    def _target(self, goal: Wanted) -> tuple[Path, str]:
+        """Where a mended file goes: the folder, and the path in it."""
+        return (goal.place.folder, goal.path) if self.out is None else (self.out, goal.name)
+
+    def _done(self, goal: Wanted) -> None:
+        folder, path = self._target(goal)
+        self.survey.sound[goal.name] = folder / path
+        self.mended.append(Mended(folder, path, self.survey.states[goal]))
+
+    def _check_room(self, folder: Path) -> None:
+        """Refuse what would not fit: new files, and one beside its old self."""
+        here = [goal for goal in self.goals if self._target(goal)[0] == folder]
+        new = [goal.file.size for goal in here if self.out or self.survey.states[goal] == MISSING]
+        old = [goal.file.size for goal in here if not self.out and self.survey.states[goal] != MISSING]
+        wanted = sum(new) + max(old, default=0)
+        if (free := free_bytes(folder)) >= wanted:
+            return
+        given = " ".join(str(place.folder) for place in self.places)
+        elsewhere = (
+            "name a folder with more room with --out"
+            if self.out
+            else f"have the mended files put elsewhere with --out DIR; `appliance media join {given} DIR "
+            "--out NEW` makes one sound folder of them and of what is here"
+        )
+        raise SpaceExhausted(
+            f"too little room in {folder} for the mended files",
+            found=f"{free:,} bytes free",
+            wanted=f"{wanted:,} bytes",
+            hint=f"{elsewhere}; nothing was changed",
+        )
