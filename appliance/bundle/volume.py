@@ -100,7 +100,7 @@ def name_by_contents(
             if volume.label and volume.label.number != number:
                 volume.note = (
                     f"the label in {volume.folder} says {layout.name(volume.label.number)}, "
-                    f"but the files of volume {number} lie there"
+                    f"but the files of volume {number} lie there: `appliance media repair` puts it right"
                 )
             volume.call(layout, number)
     return set().union(*here.values())

@@ -201,9 +201,10 @@ def test_swapped_labels_are_said(three: list[Path], verified: Callable[..., Veri
     one.write_bytes(labels[1])
     other.write_bytes(labels[0])
     assert verified(three).digest
+    mended = "`appliance media repair` puts it right"
     assert notes(three) == (
-        f"the label in {three[0]} says volume 2 of 3, but the files of volume 1 lie there",
-        f"the label in {three[1]} says volume 1 of 3, but the files of volume 2 lie there",
+        f"the label in {three[0]} says volume 2 of 3, but the files of volume 1 lie there: {mended}",
+        f"the label in {three[1]} says volume 1 of 3, but the files of volume 2 lie there: {mended}",
     )
     assert "volume 3 of 3 is missing" in refusal(VolumeMissing, verified, three[:2])
     assert "volume 1 of 3 is missing" in refusal(VolumeMissing, verified, three[1:])
