@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.paths import MENDED_PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +108,8 @@ class MediaCheck:
         for volume in self.volumes:
             if volume.unfinished:
                 steps.append(f"write {volume.name} to its end: the same `appliance media write` goes on")
+            elif volume.strange == (MENDED_PARTIAL,):
+                steps.append(f"`appliance media repair` with {volume.name} again: it was interrupted there")
             elif volume.strange:
                 steps.append(f"find out how other files came onto {volume.name}, and remove them yourself")
         if any(volume.damaged for volume in self.volumes):
