@@ -40,6 +40,7 @@ from appliance.errors import (
     Usage,
     VolumesMixed,
 )
+from appliance.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,6 +184,8 @@ class Collecting:
             for path in names:
                 holders.setdefault(path, []).append(volume)
         here = [self._lacking[path] for path in sorted(holders, key=bundle_order)]
+        if not here:
+            return
         incoming = self.partial / INCOMING_FOLDER
         incoming.mkdir(exist_ok=True)
         left = {entry.path for entry in here if (incoming / f"{entry.number}.part").exists()}
@@ -209,14 +212,16 @@ class Collecting:
         """Copy one file from the first volume on which it is right; False if there is none."""
         part = self.partial / INCOMING_FOLDER / f"{entry.number}.part"
         for volume in holders[entry.path]:
+            told = _Told(self.progress)
             try:
                 with volume.tree.cursor() as cursor:
-                    copier = FileCopier(cursor, reader, self.progress)
+                    copier = FileCopier(cursor, reader, told)
                     copier.write(entry.part, part, blocks.get(entry.path, ()))
             except (DigestMismatch, FileMissing) as fault:
                 _require_medium(volume, fault)
                 fault.message = f"{volume.name}: {fault.message}"
                 self._damaged[entry.path] = _as_damage(fault)
+                self.progress.advance(-told.bytes)  # the next copy tells them again
                 continue
             self.copied += copier.written
             self.kept += entry.part.size - copier.written
@@ -300,6 +305,18 @@ class Collecting:
             copied=self.copied,
             kept=self.kept,
         )
+
+
+class _Told(Silent):
+    """Passes on how many bytes are done, and counts them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.bytes = 0
+
+    def advance(self, count: int) -> None:
+        self.bytes += count
+        self._progress.advance(count)
 
 
 def _block_digests(sound: SoundCopy, paths: set[str]) -> Mapping[str, tuple[bytes, ...]]:
