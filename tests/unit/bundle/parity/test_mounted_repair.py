@@ -1,7 +1,9 @@
-"""Repair of media as they really are: with a bad sector, write-protected, full."""
+"""Repair of media as they really are: with a bad sector, write-protected, full, pulled out."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -12,10 +14,11 @@ import pytest
 
 from appliance.bundle.parity import mending
 from appliance.bundle.parity.repair import repair_bundle
-from appliance.errors import MediumUnsuitable, ParityFailed, SpaceExhausted
+from appliance.bundle.verify import verify_bundle
+from appliance.errors import MediumFailed, MediumUnsuitable, ParityFailed, SpaceExhausted
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
-from tests.unit.bundle.parity.conftest import SLICE, overwrite
+from tests.unit.bundle.parity.conftest import SLICE, overwrite, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +75,123 @@ def test_a_bad_sector_on_a_write_protected_medium(flawed: Path, repair: Repair) 
     with pytest.raises(MediumUnsuitable, match="cannot be written to") as caught:
         repair(flawed)
     assert "--out" in str(caught.value.hint)
+
+
+class Stick:
+    """A medium with ext4 in a file: its bytes can be changed behind the system's back, or taken away."""
+
+    def __init__(self, image: Path, place: Path, device: str) -> None:
+        self.image, self.place, self._device = image, place, device
+
+    def decay(self, data: bytes, other: bytes) -> None:
+        """Change the one place where these bytes lie."""
+        whole = self.image.read_bytes()
+        assert whole.count(data) == 1
+        overwrite(self.image, whole.index(data), other)
+
+    def pull(self) -> None:
+        os.truncate(self.image, 0)
+        subprocess.run(["losetup", "--set-capacity", self._device], check=True)
+
+
+@pytest.fixture
+def stick(sick: Path, tmp_path: Path, mounted: Callable[..., Path]) -> Iterator[Stick]:
+    """The bundle on such a medium; everything of it was read and is remembered."""
+    image = tmp_path / "stick.img"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+    command = ["losetup", "--find", "--show", str(image)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        place = mounted("stick", device)
+        shutil.copytree(sick, place / "bundle")
+        subprocess.run(["sync", "-f", place], check=True)
+        assert same(sick, place / "bundle")
+        yield Stick(image, place / "bundle", device)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+class Pulling(Silent):
+    """Pulls the medium once something of a phase is done."""
+
+    def __init__(self, phase: str, pull: Callable[[], object]) -> None:
+        self._phase, self._pull, self._now = phase, pull, ""
+
+    def begin(self, phase: str, items: int, size: int | None = None) -> None:
+        self._now = phase
+        if phase == self._phase == "mend":
+            self._pull()
+
+    def item(self, name: str, count: int = 1) -> None:
+        if self._now == self._phase == "read":
+            self._phase = ""
+            self._pull()
+
+
+def test_what_decayed_on_the_medium_is_found_though_it_is_remembered(
+    stick: Stick, pristine_parity: Path, repair: Repair
+) -> None:
+    right = (pristine_parity / SLICE).read_bytes()
+    stick.decay(right[4096:8192], b"rot")
+    assert (stick.place / SLICE).read_bytes() == right  # from memory
+    assert [each.path for each in repair(stick.place).mended] == [SLICE]
+    assert right[4096:8192] in stick.image.read_bytes()
+
+
+@pytest.mark.parametrize("phase", ["read", "mend"])
+def test_a_stick_that_is_pulled(phase: str, stick: Stick, tmp_path: Path, two_of_three: Root) -> None:
+    overwrite(stick.place / SLICE, 0, b"rot")
+    with pytest.raises(MediumFailed, match=f"the medium at {stick.place} cannot be read any more"):
+        repair_bundle(
+            [stick.place],
+            root=root_bytes(two_of_three),
+            out=None,
+            work=tmp_path / "work",
+            progress=Pulling(phase, stick.pull),
+        )
+    assert list((tmp_path / "work").glob("*")) == []
+
+
+@pytest.mark.parametrize("phase", ["read", "mend"])
+def test_a_driver_that_ends(phase: str, sick: Path, tmp_path: Path, two_of_three: Root) -> None:
+    """As a stick over FUSE is pulled: nothing at all can be asked of it any more."""
+    overwrite(sick / SLICE, 0, b"rot")
+    place = tmp_path / "stick"
+    place.mkdir()
+    command = [sys.executable, str(BAD_SECTOR), str(sick), str(place), "no such file"]
+    with subprocess.Popen(command) as served:
+        while not place.is_mount():
+            assert served.poll() is None
+
+        def pull() -> None:
+            served.kill()
+            served.wait()
+
+        with pytest.raises(MediumFailed, match=f"the medium at {place} cannot be read any more"):
+            repair_bundle(
+                [place],
+                root=root_bytes(two_of_three),
+                out=tmp_path / "out",
+                work=tmp_path / "work",
+                progress=Pulling(phase, pull),
+            )
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_stick_that_is_pulled_while_it_is_verified(stick: Stick, two_of_three: Root) -> None:
+    class Pull(Silent):
+        def begin(self, phase: str, items: int, size: int | None = None) -> None:
+            stick.pull()
+            for path in stick.place.rglob("*"):  # what is remembered would do
+                if path.is_file():
+                    fd = os.open(path, os.O_RDONLY)
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                    os.close(fd)
+
+    with pytest.raises(MediumFailed, match=f"the medium at {stick.place} cannot be read any more"):
+        verify_bundle(stick.place, root_bytes(two_of_three), progress=Pull())
 
 
 @pytest.mark.parametrize("megabytes", [2, 3])
