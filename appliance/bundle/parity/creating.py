@@ -25,11 +25,11 @@ from appliance.bundle.parity.packets import (
 )
 from appliance.bundle.parity.program import Share, create_parity, find_par2
 from appliance.bundle.parity.sets import Member, ParitySet, covered, divide
-from appliance.bundle.paths import PARITY_FOLDER
+from appliance.bundle.paths import PARITY_FOLDER, slice_path
 from appliance.errors import ParityFailed, SpaceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import Manifest
@@ -52,9 +52,15 @@ def parity_companion(percent: int) -> Companion:
 
 def parity_room(sizes: Iterable[int], percent: int) -> int:
     """Bytes that parity of files of these sizes takes while it is made: itself, and one set twice."""
-    pieces = (min(SLICE_SIZE, size - start) for size in sizes for start in range(0, size, SLICE_SIZE))
-    sets = divide([Member("payload", piece) for piece in pieces], percent)
+    sets = divide([piece for size in sizes for piece in _pieces(size)], percent)
     return sum(each.parity_size for each in sets) + max((each.parity_size for each in sets), default=0)
+
+
+def _pieces(size: int) -> Iterator[Member]:
+    """A file of this size as it will lie in the bundle."""
+    for number, start in enumerate(range(0, size, SLICE_SIZE)):
+        path = slice_path("payload", number) if size > SLICE_SIZE else "payload"
+        yield Member(path, min(SLICE_SIZE, size - start))
 
 
 def make_parity(folder: Path, sets: Sequence[ParitySet], progress: Progress) -> Mapping[str, ListedFile]:

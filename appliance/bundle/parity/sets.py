@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.paths import BLOCKS_PATH, BOOTSTRAP_PATH, REVIEW_PATH, SBOM_PATH, parity_path
+from appliance.bundle.paths import (
+    BLOCKS_PATH,
+    BOOTSTRAP_PATH,
+    REVIEW_PATH,
+    SBOM_PATH,
+    is_slice,
+    parity_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,9 +98,9 @@ def divide(members: Sequence[Member], percent: int) -> tuple[ParitySet, ...]:
 
     Args:
         members: each of at most 1 GiB.
-        percent: recovery blocks for each hundred blocks; 0 for no parity.  Where the files need more
-            than one set because of their bytes, a set has at least as many recovery blocks as its
-            largest file has blocks: so any slice may be lost.
+        percent: recovery blocks for each hundred blocks; 0 for no parity.  A set with a slice in it, and
+            each where the bytes need several, has at least as many recovery blocks as its largest file
+            has blocks: so any slice may be lost (docs/decisions/0028).
     """
     if not percent or not members:
         return ()
@@ -104,7 +111,7 @@ def divide(members: Sequence[Member], percent: int) -> tuple[ParitySet, ...]:
         block_size = choose_block_size(run)
         blocks = [member.blocks(block_size) for member in run]
         recovery = -(-sum(blocks) * percent // 100)
-        least = max(blocks) if count > 1 else 1
+        least = max(blocks) if count > 1 or any(is_slice(member.path) for member in run) else 1
         sets.append(ParitySet(len(sets), tuple(run), block_size, max(recovery, least)))
     return tuple(sets)
 

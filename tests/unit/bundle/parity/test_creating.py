@@ -155,7 +155,10 @@ def test_too_little_room_is_said_before_anything_is_made(
         write_with_parity(maker, "bundle", two_of_three)
 
 
-def test_the_room_asked_for_is_enough(maker: BundleMaker, two_of_three: Root) -> None:
+def test_the_room_asked_for_is_enough(
+    maker: BundleMaker, two_of_three: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creating, "SLICE_SIZE", 4 << 20)  # as in this bundle
     lock = maker.lock()
     bundle = write_with_parity(maker, "bundle", two_of_three)
     manifest = parse_manifest((bundle / "manifest.json").read_bytes())

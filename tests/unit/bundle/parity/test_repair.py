@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "bit rot": lambda b: overwrite(b / SLICE, 12345, b"x"),
     "zeroed sectors": lambda b: overwrite(b / SLICE, 8192, bytes(65536)),
+    "a lost slice": lambda b: (b / SLICE).unlink(),
     "a lost last slice": lambda b: (b / LAST).unlink(),
     "a lost small file and its folder": lambda b: shutil.rmtree(b / "payload/extras/site"),
     "truncated": lambda b: (b / SLICE).write_bytes((b / SLICE).read_bytes()[:4_000_000]),
@@ -81,27 +82,26 @@ def test_many_scattered_faults_within_the_parity_are_mended(
 def test_above_the_parity_nothing_is_changed_and_the_lack_is_counted(
     sick: Path, repair: Repair, snapshot: Callable[[Path], object]
 ) -> None:
-    """4 KiB blocks: a slice has 1,024 of them, the set 2,273, a tenth of which is 228."""
+    """4 KiB blocks: a slice has 1,024 of them, and so has the set's parity."""
     (sick / SLICE).unlink()
     overwrite(sick / LAST, 0, b"rot")
     before = snapshot(sick)
     with pytest.raises(DamageTooGreat, match="greater than the parity") as caught:
         repair(sick)
-    assert caught.value.found == ("set 0 lacks 1,025 blocks of 4 KiB in 2 files and has 228: 797 too few")
+    assert caught.value.found == "set 0 lacks 1,025 blocks of 4 KiB in 2 files and has 1,024: 1 too few"
     assert snapshot(sick) == before
 
 
 def test_one_block_more_than_the_parity_is_too_many(
     sick: Path, pristine_parity: Path, repair: Repair
 ) -> None:
-    for block in range(229):
+    for block in range(1024):
         overwrite(sick / SLICE, block * 4096 + 7, b"rot!")
+    overwrite(sick / LAST, 7, b"rot!")
     with pytest.raises(DamageTooGreat) as caught:
         repair(sick)
-    assert "has 228: 1 too few" in str(caught.value.found)
-    shutil.copy(pristine_parity / SLICE, sick / SLICE)
-    for block in range(228):
-        overwrite(sick / SLICE, block * 4096 + 7, b"rot!")
+    assert "has 1,024: 1 too few" in str(caught.value.found)
+    shutil.copy(pristine_parity / LAST, sick / LAST)
     repair(sick)
     assert same(sick, pristine_parity)
 

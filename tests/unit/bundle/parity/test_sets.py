@@ -51,15 +51,30 @@ def test_every_set_keeps_the_limits(members: list[Member], percent: int) -> None
 
 
 @pytest.mark.parametrize("percent", [1, 5, 10])
-@pytest.mark.parametrize("count", [33, 64, 930])
-def test_any_slice_of_a_large_bundle_may_be_lost(count: int, percent: int) -> None:
+@pytest.mark.parametrize("count", [2, 10, 33, 64, 930])
+def test_any_slice_may_be_lost(count: int, percent: int) -> None:
     for each in divide(slices(count), percent):
         assert each.recovery * each.block_size >= GIB
 
 
-def test_a_bundle_of_one_set_has_the_percentage_and_no_more() -> None:
-    (only,) = divide(slices(10), 5)
+@pytest.mark.parametrize("count", [31, 32])
+def test_any_file_of_a_bundle_of_several_sets_may_be_lost(count: int) -> None:
+    """Below, files that are not cut have the percentage and no more."""
+    members = [Member(f"payload/files/{number}", GIB) for number in range(count)]
+    for each in divide(members, 1):
+        assert (each.recovery * each.block_size >= GIB) == (count == 32)
+
+
+def test_a_bundle_without_slices_has_the_percentage_and_no_more() -> None:
+    (only,) = divide(small(10, GIB), 5)
     assert (only.block_size, only.recovery) == (4 << 20, 128)
+
+
+def test_sets_of_a_bundle_that_hold_no_slice_have_the_percentage() -> None:
+    """Where there are so many files that they need a second set."""
+    cut, rest = divide([*slices(2), *small(20_000, 100)], 5)
+    assert cut.recovery * cut.block_size >= GIB
+    assert rest.recovery * 100 <= 5 * len(rest.members) + 100
 
 
 def test_long_paths_fit_the_arguments_of_a_program() -> None:

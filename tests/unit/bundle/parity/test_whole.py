@@ -82,12 +82,15 @@ def test_any_lost_volume_comes_back_whole(
 def test_a_recovery_volume_mends_what_the_bundle_s_parity_cannot(
     three: list[Path], pristine_parity: Path, make: Callable[..., RecoveryVolume], repair: Repair
 ) -> None:
+    first = SLICE.replace("0001", "0000")
     made = make(*three)
-    (three[0] / SLICE.replace("0001", "0000")).unlink()
+    (three[0] / first).unlink()
+    overwrite(three[1] / LAST, 0, b"rot")
+    with pytest.raises(DamageTooGreat):
+        repair(*three)
     overwrite(made.folder / "stripe-0000.par2", 0, b"rot")
-    assert len(repair(*three, made.folder).mended) == 1
-    whole_slice = three[0] / SLICE.replace("0001", "0000")
-    assert whole_slice.read_bytes() == (pristine_parity / SLICE.replace("0001", "0000")).read_bytes()
+    assert len(repair(*three, made.folder).mended) == 2
+    assert (three[0] / first).read_bytes() == (pristine_parity / first).read_bytes()
 
 
 def test_two_lost_volumes_are_too_many(
