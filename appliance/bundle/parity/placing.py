@@ -1,6 +1,7 @@
 """Putting a mended file where it belongs: written beside, read back from the medium, then renamed.
 
-Until the rename the damaged file stays as it was, so an interruption loses nothing.
+Until the rename the damaged file stays as it was, so an interruption loses nothing.  Only where there is
+no room beside it, it is mended where it lies (``appliance.bundle.parity.patching``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.durable import FILE_MODE, create_file, sync_folder, writing_under
+from appliance.bundle.durable import FILE_MODE, create_file, free_bytes, sync_folder, writing_under
+from appliance.bundle.parity.patching import can_be_patched, patch_file
 from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.errors import MediumFailed, MediumUnsuitable
 
@@ -20,7 +22,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PROTECTED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-_FAILING: Final = frozenset({errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESHUTDOWN})
+#: What a system says of a medium that fails or is gone, by way of its own drivers or of FUSE.
+_FAILING: Final = frozenset(
+    {
+        errno.EIO,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EREMOTEIO,
+        errno.ETIMEDOUT,
+        errno.ESHUTDOWN,
+        errno.ENOTCONN,
+        errno.ECONNABORTED,
+    }
+)
 _BUFFER: Final = 1 << 20
 
 
@@ -41,7 +55,7 @@ def check_writable(folder: Path) -> None:
         MediumUnsuitable: the medium is write-protected.
     """
     remove_partial(folder)
-    with _unprotected(folder):
+    with writing_under(folder), _unprotected(folder):
         os.close(create_file(folder / MENDED_PARTIAL))
         (folder / MENDED_PARTIAL).unlink()
 
@@ -62,7 +76,7 @@ def _unprotected(folder: Path) -> Iterator[None]:
 
 
 def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool) -> None:
-    """Put the bytes of ``source`` at ``path`` of ``folder``, in one step.
+    """Put the bytes of ``source`` at ``path`` of ``folder``: in one step, or in its place if that is full.
 
     Args:
         source: a file with the right bytes.
@@ -78,6 +92,11 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
     partial, target = folder / MENDED_PARTIAL, folder / path
     with writing_under(folder), _keeping(folder):
         if not (move and _moved(source, partial)):
+            size = source.stat().st_size
+            if free_bytes(folder) < size and can_be_patched(target, size):
+                patch_file(source, target)
+                _read_back(target, path, sha256)
+                return
             _copy(source, partial)
         _settle(partial, path, sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,15 +124,11 @@ def _keeping(folder: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno not in _FAILING:
             raise
-        raise _failed(folder, fault) from fault
-
-
-def _failed(folder: Path, fault: OSError) -> MediumFailed:
-    return MediumFailed(
-        f"{folder} does not keep what is written to it",
-        found=fault.strerror,
-        hint="put the medium in again or take another; name a folder for the mended files with --out",
-    )
+        raise MediumFailed(
+            f"{folder} does not keep what is written to it",
+            found=fault.strerror,
+            hint="put the medium in again or take another; name a folder for the mended files with --out",
+        ) from fault
 
 
 def _moved(source: Path, target: Path) -> bool:
@@ -133,24 +148,29 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _settle(partial: Path, path: str, sha256: str) -> None:
-    """Bring a file to the medium, read it back from there, and compare."""
-    fd = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Bring a new file to the medium and compare what it gives back; remove it if it is not right."""
     try:
         with suppress(PermissionError):  # FAT keeps no permissions
-            os.fchmod(fd, FILE_MODE)
+            partial.chmod(FILE_MODE)
+        _read_back(partial, path, sha256)
+    except (OSError, MediumFailed):
+        partial.unlink()
+        raise
+
+
+def _read_back(placed: Path, path: str, sha256: str) -> None:
+    """Bring a file to the medium, read it from there, and compare."""
+    fd = os.open(placed, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as fault:
-        partial.unlink()
-        raise _failed(partial.parent, fault) from fault
     finally:
         os.close(fd)
     if found != sha256:
-        partial.unlink()
         raise MediumFailed(
-            f"{partial.parent} gives back something else than was written",
+            f"{placed.parent} gives back something else than was written",
             found=f"{path}: sha256 {found}",
             wanted=f"sha256 {sha256}",
             hint="take another medium; name a folder for the mended files with --out",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from appliance.bundle.durable import free_bytes
 from appliance.bundle.media.label import LABEL_PATH
 from appliance.bundle.parity.mending import clear, mend
+from appliance.bundle.parity.patching import can_be_patched
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
 from appliance.bundle.parity.remaking import remake_parity
 from appliance.bundle.parity.repaired import Mended
-from appliance.bundle.parity.survey import MISSING
 from appliance.errors import SpaceExhausted
 
 if TYPE_CHECKING:
@@ -124,11 +124,15 @@ class Task:
         self.mended.append(Mended(folder, path, self.survey.states[goal]))
 
     def _check_room(self, folder: Path) -> None:
-        """Refuse what would not fit: new files, and one beside its old self."""
-        here = [goal for goal in self.goals if self._target(goal)[0] == folder]
-        new = [goal.file.size for goal in here if self.out or self.survey.states[goal] == MISSING]
-        old = [goal.file.size for goal in here if not self.out and self.survey.states[goal] != MISSING]
-        wanted = sum(new) + max(old, default=0)
+        """Refuse what would not fit: new files, and one beside its old self if that cannot be patched."""
+        new, beside = [0], [0]
+        for goal in self.goals:
+            target, path = self._target(goal)
+            if target == folder and not (target / path).exists():
+                new.append(goal.file.size)
+            elif target == folder and not can_be_patched(target / path, goal.file.size):
+                beside.append(goal.file.size)
+        wanted = sum(new) + max(beside)
         if (free := free_bytes(folder)) >= wanted:
             return
         given = " ".join(str(place.folder) for place in self.places)

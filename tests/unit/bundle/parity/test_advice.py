@@ -105,7 +105,7 @@ def test_a_bundle_that_is_right_is_to_be_verified(sick: Path, repair: Repair) ->
 def test_a_full_medium_names_the_way_around(
     three: list[Path], repair: Repair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overwrite(three[0] / NOTICE, 0, b"rot")
+    (three[0] / NOTICE).write_bytes(b"cut")
     monkeypatch.setattr(task, "free_bytes", lambda _: 3)
     with pytest.raises(SpaceExhausted) as caught:
         repair(*three)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,6 +138,15 @@ def test_what_decayed_on_the_medium_is_found_though_it_is_remembered(
     assert (stick.place / SLICE).read_bytes() == right  # from memory
     assert [each.path for each in repair(stick.place).mended] == [SLICE]
     assert right[4096:8192] in stick.image.read_bytes()
+
+
+def test_a_full_stick_is_mended_in_place(stick: Stick, pristine_parity: Path, repair: Repair) -> None:
+    overwrite(stick.place / SLICE, 12345, b"rot")
+    with suppress(OSError), (stick.place.parent / "ballast").open("wb", buffering=0) as file:
+        while file.write(bytes(1 << 20)):
+            pass
+    repair(stick.place)
+    assert same(stick.place, pristine_parity)
 
 
 @pytest.mark.parametrize("phase", ["read", "mend"])

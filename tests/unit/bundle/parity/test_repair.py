@@ -364,7 +364,7 @@ def test_too_little_room_is_said_before_anything_is_changed(
     monkeypatch: pytest.MonkeyPatch,
     snapshot: Callable[[Path], object],
 ) -> None:
-    overwrite(sick / SLICE, 0, b"rot")
+    (sick / SLICE).write_bytes((sick / SLICE).read_bytes()[:4_000_000])
     before = snapshot(sick)
     monkeypatch.setattr(module, "free_bytes", lambda _: 1000)
     with pytest.raises(SpaceExhausted) as caught:
@@ -390,6 +390,21 @@ def test_a_medium_that_does_not_keep_its_bytes(
         repair(sick)
     assert snapshot(sick / "payload") != {}
     assert snapshot(sick) == before
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ENOTCONN, errno.ECONNABORTED])
+def test_a_medium_that_fails_while_it_is_written_to(
+    fault: int, sick: Path, tmp_path: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+
+    def failing(_fd: int) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(placing.os, "fsync", failing)
+    with pytest.raises(MediumFailed, match="does not keep what is written") as caught:
+        repair(sick, out=tmp_path / "out")
+    assert caught.value.found == os.strerror(fault)
 
 
 def test_what_an_interrupted_repair_left_is_cleared_away(
