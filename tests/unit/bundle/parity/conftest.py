@@ -10,7 +10,8 @@ import pytest
 
 from appliance.bundle.parity.creating import parity_companion
 from appliance.bundle.parity.program import find_par2
-from appliance.bundle.parity.repair import Repaired, repair_bundle
+from appliance.bundle.parity.repair import repair_bundle
+from appliance.bundle.parity.repaired import Repaired
 from appliance.bundle.writer import write_bundle
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from appliance.bundle.parity.repair import Repaired
+    from appliance.bundle.parity.repaired import Repaired
 
     Repair = Callable[..., Repaired]
 

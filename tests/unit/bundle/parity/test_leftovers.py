@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from appliance.bundle.parity.repair import Repaired
+    from appliance.bundle.parity.repaired import Repaired
     from appliance.trust.root import Root
 
     Repair = Callable[..., Repaired]
@@ -90,3 +90,12 @@ def test_it_stays_where_nothing_is_to_be_changed(sick: Path, tmp_path: Path, rep
     (sick / MENDED_PARTIAL).write_bytes(b"half a file")
     repair(sick, out=tmp_path / "out")
     assert (sick / MENDED_PARTIAL).exists()
+
+
+def test_what_an_interrupted_repair_left_is_cleared_away(
+    sick: Path, pristine_parity: Path, repair: Repair
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+    (sick / MENDED_PARTIAL).write_bytes(b"half a file")
+    repair(sick)
+    assert same(sick, pristine_parity)

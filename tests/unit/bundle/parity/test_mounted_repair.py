@@ -23,7 +23,7 @@ from tests.unit.bundle.parity.conftest import SLICE, overwrite, same
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from appliance.bundle.parity.repair import Repaired
+    from appliance.bundle.parity.repaired import Repaired
     from appliance.trust.root import Root
 
     Repair = Callable[..., Repaired]

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.parity import mending, placing, reading, survey, task
+from appliance.bundle.parity import mending, reading, survey
 from appliance.bundle.parity.places import locked
-from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     DamageTooGreat,
     FileMissing,
     FileUnexpected,
     InProgress,
-    MediumFailed,
-    MediumUnsuitable,
-    SpaceExhausted,
     ThresholdNotMet,
     Usage,
     VolumesMixed,
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from appliance.bundle.parity.repair import Repaired
+    from appliance.bundle.parity.repaired import Repaired
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker
 
@@ -340,77 +336,3 @@ def test_a_folder_with_nothing_in_it(sick: Path, repair: Repair, tmp_path: Path)
     with pytest.raises(Usage, match="holiday holds nothing of a bundle"):
         repair(sick, strange)
     assert [path.name for path in strange.iterdir()] == ["photo.jpg"]
-
-
-def test_a_write_protected_medium_needs_another_folder(
-    sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overwrite(sick / SLICE, 0, b"rot")
-
-    def protected(_: Path) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(placing, "create_file", protected)
-    with pytest.raises(MediumUnsuitable) as caught:
-        repair(sick)
-    assert "--out" in str(caught.value.hint)
-
-
-@pytest.mark.parametrize("module", [task, mending])
-def test_too_little_room_is_said_before_anything_is_changed(
-    module: object,
-    sick: Path,
-    repair: Repair,
-    monkeypatch: pytest.MonkeyPatch,
-    snapshot: Callable[[Path], object],
-) -> None:
-    (sick / SLICE).write_bytes((sick / SLICE).read_bytes()[:4_000_000])
-    before = snapshot(sick)
-    monkeypatch.setattr(module, "free_bytes", lambda _: 1000)
-    with pytest.raises(SpaceExhausted) as caught:
-        repair(sick)
-    assert "nothing was changed" in str(caught.value.hint)
-    assert snapshot(sick) == before
-
-
-def test_a_medium_that_does_not_keep_its_bytes(
-    sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[Path], object]
-) -> None:
-    overwrite(sick / SLICE, 0, b"rot")
-    before = snapshot(sick)
-    copy = placing._copy
-
-    def forgetful(source: Path, target: Path) -> None:
-        copy(source, target)
-        overwrite(target, 10, b"\0")
-
-    monkeypatch.setattr(placing, "_moved", lambda *_: False)
-    monkeypatch.setattr(placing, "_copy", forgetful)
-    with pytest.raises(MediumFailed, match="something else than was written"):
-        repair(sick)
-    assert snapshot(sick / "payload") != {}
-    assert snapshot(sick) == before
-
-
-@pytest.mark.parametrize("fault", [errno.EIO, errno.ENOTCONN, errno.ECONNABORTED])
-def test_a_medium_that_fails_while_it_is_written_to(
-    fault: int, sick: Path, tmp_path: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    overwrite(sick / SLICE, 0, b"rot")
-
-    def failing(_fd: int) -> None:
-        raise OSError(fault, os.strerror(fault))
-
-    monkeypatch.setattr(placing.os, "fsync", failing)
-    with pytest.raises(MediumFailed, match="does not keep what is written") as caught:
-        repair(sick, out=tmp_path / "out")
-    assert caught.value.found == os.strerror(fault)
-
-
-def test_what_an_interrupted_repair_left_is_cleared_away(
-    sick: Path, pristine_parity: Path, repair: Repair
-) -> None:
-    overwrite(sick / SLICE, 0, b"rot")
-    (sick / MENDED_PARTIAL).write_bytes(b"half a file")
-    repair(sick)
-    assert same(sick, pristine_parity)
