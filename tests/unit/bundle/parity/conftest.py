@@ -11,7 +11,6 @@ import pytest
 from appliance.bundle.parity.creating import parity_companion
 from appliance.bundle.parity.program import find_par2
 from appliance.bundle.parity.repair import repair_bundle
-from appliance.bundle.parity.repaired import Repaired
 from appliance.bundle.writer import write_bundle
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from appliance.bundle.parity.repaired import Repaired
     from appliance.trust.root import Root
     from tests.conftest import Holders
 
