@@ -176,10 +176,8 @@ def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
     else:
         yield "NOT JUDGED by any root: signatures were checked by the keys they name themselves"
     yield f"read        {counted(result.checked, 'file')}, {result.wrong:,} of them damaged or missing"
-    for each in result.mended[:_SHOWN]:
-        yield f"  mended    {each.folder / each.path} (was {each.state})"
-    if len(result.mended) > _SHOWN:
-        yield f"  mended    … and {len(result.mended) - _SHOWN} more; --json names them all"
+    if result.restored is None:
+        yield from _mended_lines(result)
     if result.kept:
         yield f"  kept      {counted(len(result.kept), 'file')} mended before, in {result.out}"
     yield from (
@@ -188,13 +186,21 @@ def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
     )
     yield from (f"note        {note}" for note in result.notes)
     if result.restored is not None:
-        yield f"made again  volume {result.restored} of {result.volumes}: {result.out}"
+        volume = f"volume {result.restored} of {result.volumes}"
+        yield f"made again  {volume}: {result.out}, {counted(len(result.mended), 'file')}"
     if result.absent:
         yield f"not here    {listed_numbers(result.absent, result.volumes)}"
     if verified:
         yield "verified    every byte of the whole bundle"
     else:
         yield from (f"do          {step}" for step in result.advice())
+
+
+def _mended_lines(result: Repaired) -> Iterator[str]:
+    for each in result.mended[:_SHOWN]:
+        yield f"  mended    {each.folder / each.path} (was {each.state})"
+    if len(result.mended) > _SHOWN:
+        yield f"  mended    … and {len(result.mended) - _SHOWN} more; --json names them all"
 
 
 def _values(result: Repaired, *, verified: bool) -> dict[str, object]:

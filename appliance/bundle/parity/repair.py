@@ -11,7 +11,7 @@ import hashlib
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from appliance.bundle.media.label import LABEL_PATH, volume_folder_name
+from appliance.bundle.media.label import INCOMING_FOLDER, LABEL_PATH, volume_folder_name
 from appliance.bundle.media.layout import listed_numbers
 from appliance.bundle.parity.copies import SoundCopy, find_sound_copy
 from appliance.bundle.parity.mending import assess, clear
@@ -116,6 +116,7 @@ def repair_bundle(
             absent=task.absent,
             restored=restored.number if restored else None,
             with_recovery=bool(opened.recovery),
+            joining=any(place.volume.has(INCOMING_FOLDER) for place in places if place.whole),
             volumes=len(layout) if layout else 0,
             signers=copy.signers,
             notes=(*copy.notes, *_notes(task, restored)),

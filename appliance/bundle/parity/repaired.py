@@ -31,7 +31,8 @@ class Repaired:
     missing.  ``kept`` are files that an earlier run has put under ``out``.  ``left`` are parity files that
     could not be made again, since not everything they cover was at hand.  ``absent`` are the numbers of
     volumes nobody named, ``restored`` is that of the one that was made again under ``out``;
-    ``with_recovery`` says that a recovery volume was named.  ``signers`` is empty if there was no root.
+    ``with_recovery`` says that a recovery volume was named, ``joining`` that a folder was in which a
+    join has still to go on.  ``signers`` is empty if there was no root.
     """
 
     digest: str
@@ -47,6 +48,7 @@ class Repaired:
     absent: tuple[int, ...]
     restored: int | None
     with_recovery: bool
+    joining: bool
     volumes: int
     signers: tuple[str, ...]
     notes: tuple[str, ...]
@@ -61,18 +63,20 @@ class Repaired:
         """What to do next."""
         given = " ".join(map(str, self.folders))
         missing = listed_numbers(self.absent, self.volumes) if self.absent else ""
+        step = None
         if self.restored is not None:
-            return [f"appliance verify {given} {self.out} --trust ROOT"] if not self.wrong else []
-        if self.out is not None and (self.mended or self.kept):
+            if not self.wrong:
+                step = f"appliance verify {given} {self.out} --trust ROOT"
+        elif self.out is not None and (self.mended or self.kept):
             more = f", {missing} named too," if missing else ""
             join = f"appliance media join {given} {self.out} --out NEW"
-            return [
-                f"what was given is damaged still: {join}{more} makes one sound folder of both",
-            ]
-        if self.with_recovery and len(self.absent) == 1:
-            return [f"name a medium with --out DIR: {missing} can be made again there"]
-        if self.with_recovery and self.absent:
-            return [f"name all but one of {missing}: a recovery volume brings back one"]
-        if self.complete:
-            return [f"appliance verify {given} --trust ROOT"]
-        return []
+            step = f"what was given is damaged still: {join}{more} makes one sound folder of both"
+        elif self.with_recovery and len(self.absent) == 1:
+            step = f"name a medium with --out DIR: {missing} can be made again there"
+        elif self.with_recovery and self.absent:
+            step = f"name all but one of {missing}: a recovery volume brings back one"
+        elif self.joining:
+            step = "run the same `appliance media join` again: it goes on with what was mended"
+        elif self.complete:
+            step = f"appliance verify {given} --trust ROOT"
+        return [] if step is None else [step]

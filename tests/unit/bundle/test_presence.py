@@ -10,7 +10,7 @@ import pytest
 
 from appliance.bundle import presence
 from appliance.bundle.media.readback import BlockReader
-from appliance.bundle.presence import telling_pulled
+from appliance.bundle.presence import require_answers, telling_pulled
 from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import DigestMismatch, MediumFailed
@@ -107,6 +107,17 @@ def test_the_medium_is_named_where_it_is_not(
         raise fault
     assert caught.value.found in {"Input/output error", "not signed"}
     assert "mount it again" in str(caught.value.hint)
+
+
+def test_a_medium_that_is_gone_is_said_once(bundle: Path, failing: Callable[..., None]) -> None:
+    failing(errno.EIO, lambda _: True)
+    with (
+        Tree(bundle) as tree,
+        pytest.raises(MediumFailed, match="cannot be read any more") as caught,
+        telling_pulled(lambda: [tree]),
+    ):
+        require_answers([tree])
+    assert caught.value.found is None
 
 
 def test_verify_says_that_a_medium_is_gone_rather_than_that_its_files_are_wrong(

@@ -40,7 +40,9 @@ def test_what_join_could_not_copy_is_mended_from_its_part(
         join_volumes(three, tmp_path / "whole", progress=Silent())
     partial = tmp_path / ".whole.joining"
     assert f"appliance media repair {partial}" in str(caught.value.hint)
-    assert {each.path for each in repair(partial).mended} == {FIRST, SLICE}
+    result = repair(partial)
+    assert {each.path for each in result.mended} == {FIRST, SLICE}
+    assert result.advice() == ["run the same `appliance media join` again: it goes on with what was mended"]
     join_volumes(three, tmp_path / "whole", progress=Silent())
     assert same(tmp_path / "whole", pristine_parity)
 
