@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.bench
 
-SIZE = 1 << 30
-SLICE = 256 << 20
+PART = 256 << 20
 PERCENT = 5
 DAMAGED = 0.03
 PAIRS = 2
@@ -45,11 +44,12 @@ PAIRS = 2
 def bundle(
     tmp_path_factory: pytest.TempPathFactory, holders: Holders, maker_in: Callable[[Path], BundleMaker]
 ) -> Path:
-    """A signed bundle of 1 GiB of noise in four slices, with 5 % of parity."""
+    """A signed bundle of 1 GiB of noise in four files, which are not cut, with 5 % of parity."""
     maker = maker_in(tmp_path_factory.mktemp("repair"))
     noise = random.Random(3)  # noqa: S311 - the same bytes in every run
-    weights = b"".join(noise.randbytes(16 << 20) for _ in range(SIZE >> 24))
-    lock = maker.lock({"engine": ("python", {"e": b"e"}), "model": ("tiny-gguf", {"tiny.gguf": weights})})
+    names = ("tiny.gguf", "tiny-2.gguf", "tiny-3.gguf", "tiny-4.gguf")
+    weights = {name: b"".join(noise.randbytes(16 << 20) for _ in range(PART >> 24)) for name in names}
+    lock = maker.lock({"engine": ("python", {"e": b"e"}), "model": ("tiny-gguf", weights)})
     path = write_bundle(
         maker.folder / "bundle",
         lock,
@@ -57,7 +57,6 @@ def bundle(
         root=root_bytes(holders.root("alice", "bob")),
         progress=Silent(),
         companions=[parity_companion(PERCENT)],
-        slice_size=SLICE,
     )
     return maker.sign(path, "alice", "bob")
 
@@ -69,7 +68,7 @@ def damage(bundle: Path) -> None:
     blocks = [
         (member.path, number * parity.block_size)
         for member in parity.members
-        if member.size >= SLICE
+        if member.size >= PART
         for number in range(member.size // parity.block_size)
     ]
     chosen = random.Random(5).sample(blocks, int(len(blocks) * DAMAGED))  # noqa: S311 - as above
