@@ -44,6 +44,7 @@ class Task:
     mended: list[Mended] = field(default_factory=list)
     kept: list[Mended] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    _finished: set[Wanted] = field(default_factory=set)
 
     @property
     def damaged(self) -> dict[str, list[Path]]:
@@ -70,7 +71,9 @@ class Task:
             self._check_room(folder)
 
     def place_copy(self, goal: Wanted) -> None:
-        """Put a file right that is at hand."""
+        """Put a file right that is at hand, unless a set has brought it back beside others."""
+        if goal in self._finished:
+            return
         folder, path = self._target(goal)
         data = self._data(goal)
         if data is not None:
@@ -121,6 +124,7 @@ class Task:
     def _done(self, goal: Wanted) -> None:
         folder, path = self._target(goal)
         self.survey.sound[goal.name] = folder / path
+        self._finished.add(goal)
         self.mended.append(Mended(folder, path, self.survey.states[goal]))
 
     def _check_room(self, folder: Path) -> None:

@@ -66,6 +66,13 @@ def test_damage_is_mended_in_place(
     assert repair(sick).mended == ()
 
 
+def test_what_a_set_brings_back_beside_others_is_put_in_its_place_once(sick: Path, repair: Repair) -> None:
+    """The review page needs no parity, but a set that is mended for another file gives it back too."""
+    overwrite(sick / SLICE, 12345, b"rot")
+    (sick / "VERIFY.txt").unlink()
+    assert sorted(each.path for each in repair(sick).mended) == ["VERIFY.txt", SLICE]
+
+
 def test_many_scattered_faults_within_the_parity_are_mended(
     sick: Path, pristine_parity: Path, repair: Repair
 ) -> None:
