@@ -49,13 +49,18 @@ def remove_partial(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Remove what an interrupted repair left; refuse a folder in which nothing can be written.
+    """Make a folder if it is not there; refuse one in which nothing can be written.
+
+    What an interrupted repair left is removed.
 
     Raises:
         MediumUnsuitable: the medium is write-protected.
+        MediumFailed: it fails, or was pulled.
+        SpaceExhausted: there is no room for a name.
     """
-    remove_partial(folder)
-    with writing_under(folder), _unprotected(folder):
+    with writing_under(folder), _keeping(folder), _unprotected(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(folder)
         os.close(create_file(folder / MENDED_PARTIAL))
         (folder / MENDED_PARTIAL).unlink()
 

@@ -25,7 +25,7 @@ from appliance.bundle.parity.places import (
     wanted_at,
     wanted_label,
 )
-from appliance.bundle.parity.placing import remove_partial
+from appliance.bundle.parity.placing import check_writable, remove_partial
 from appliance.bundle.parity.remedies import choose_remedies
 from appliance.bundle.parity.repaired import Mended, Repaired
 from appliance.bundle.parity.survey import SOUND, Place, survey
@@ -89,7 +89,6 @@ def repair_bundle(
             restored = None
             if out is not None and layout is not None and opened.recovery and absent:
                 restored = _lost_volume(stack, out, copy, absent, len(layout))
-                media.append(restored.volume.tree)
             task = _look(copy, places, layout, restored=restored, out=out, progress=progress)
             own = work / f"appliance-repair-{copy.digest[:12]}"
             if task.goals:
@@ -141,7 +140,7 @@ def _lost_volume(
             hint="name all of them but one; to mend only what is here, leave the recovery volume out",
         )
     folder = out / volume_folder_name(copy.manifest.product, copy.manifest.version, copy.digest)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     stack.callback(_remove_if_empty, folder)
     stack.enter_context(locked(folder))
     volume = stack.enter_context(open_volume(folder))
@@ -203,8 +202,8 @@ def _is_done(out: Path, goal: Wanted) -> bool:
     try:
         with (out / goal.name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == goal.file.sha256
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except OSError:
+        return False  # whoever writes there says what is wrong with it
 
 
 def _notes(task: Task, restored: Place | None) -> Iterator[str]:

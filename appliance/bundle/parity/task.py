@@ -62,11 +62,10 @@ class Task:
         """Refuse, before anything is changed, a folder that cannot take what is mended.
 
         Raises:
-            MediumUnsuitable: it cannot be written to.
+            MediumUnsuitable, MediumFailed: it cannot be written to.
             SpaceExhausted: too little room.
         """
         for folder in sorted({self._target(goal)[0] for goal in self.goals}):
-            folder.mkdir(parents=True, exist_ok=True)
             check_writable(folder)
             self._check_room(folder)
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.media.label import LABEL_PATH
+from appliance.bundle.media.layout import Layout
+from appliance.bundle.parity import places
+from appliance.bundle.parity.places import open_places
 from appliance.bundle.parity.whole import make_recovery_volume
 from appliance.progress import Silent
 from tests.unit.bundle.parity.conftest import same
@@ -66,3 +69,14 @@ def test_a_volume_that_lost_its_files_is_what_its_label_says(
     shutil.rmtree(three[2] / "parity")
     repair(*three)
     assert same(three[2], kept)
+
+
+def test_where_files_of_two_shares_are_as_many_the_label_decides(three: list[Path]) -> None:
+    with open_places(three[:2]) as opened:
+        _, second = opened.volumes
+        assert second.label
+        layout = Layout(second.label.volumes)
+        here = [layout.shares[0].first, layout.shares[1].first]
+        for files in (here, here[::-1]):
+            assert places._number(second, layout, files) == 2
+        assert places._number(second, layout, [*here, layout.shares[0].last]) == 1

@@ -35,6 +35,30 @@ def test_a_write_protected_medium_needs_another_folder(
     assert "--out" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (errno.EROFS, MediumUnsuitable),
+        (errno.EIO, MediumFailed),
+        (errno.ENOTCONN, MediumFailed),
+        (errno.ENOSPC, SpaceExhausted),
+    ],
+)
+def test_a_target_that_takes_no_file_is_refused_before_anything_is_changed(
+    fault: int, said: type[Exception], sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+
+    def refuse(_: Path) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(placing, "create_file", refuse)
+    monkeypatch.setattr(mending, "repair_files", lambda *_, **__: pytest.fail("par2 was started"))
+    for out in (None, sick.parent / "out"):
+        with pytest.raises(said):
+            repair(sick, out=out)
+
+
 @pytest.mark.parametrize("module", [task, mending])
 def test_too_little_room_is_said_before_anything_is_changed(
     module: object,

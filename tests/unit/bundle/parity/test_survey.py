@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,18 @@ def test_what_is_remembered_is_dropped_before_it_is_read_and_kept_for_par2(
     of_slice = [what for what, path in done if path == str(sick / SLICE)]
     assert of_slice[0] == "dropped"
     assert set(of_slice[1:]) == {"read"}
+
+
+def test_a_medium_that_takes_nothing_any_more_is_read_all_the_same(
+    sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has become write-protected with something still to be brought there."""
+
+    def protected(_: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(survey, "sync_file_system", protected)
+    assert repair(sick).complete
 
 
 def test_a_medium_that_does_not_answer_is_not_taken_for_a_damaged_one(

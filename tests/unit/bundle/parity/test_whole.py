@@ -12,10 +12,13 @@ from appliance.bundle.parity import whole
 from appliance.bundle.parity.sets import Member
 from appliance.bundle.parity.stripes import plan_stripes
 from appliance.bundle.parity.whole import make_recovery_volume
+from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     DamageTooGreat,
     DigestMismatch,
+    MediumFailed,
+    ParityFailed,
     SpaceExhausted,
     Usage,
     VolumeMissing,
@@ -138,6 +141,20 @@ def test_nothing_is_made_of_damaged_volumes(
     with pytest.raises(DigestMismatch, match="1 file damaged or missing on these volumes"):
         make(*three)
     assert list((tmp_path / "recovery").iterdir()) == []
+
+
+def test_a_volume_that_is_pulled_while_recovery_is_made(
+    three: list[Path], make: Callable[..., RecoveryVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise ParityFailed("par2 could not make recovery blocks")
+
+    monkeypatch.setattr(whole, "create_parity", failing)
+    with pytest.raises(ParityFailed):
+        make(*three)
+    monkeypatch.setattr(Tree, "answers", lambda tree: tree.folder != three[1])
+    with pytest.raises(MediumFailed, match=f"the medium at {three[1]} cannot be read any more"):
+        make(*three)
 
 
 def test_too_little_room(
