@@ -124,7 +124,7 @@ def parity(
     Exit codes:
       0  written
       4  a volume is missing or damaged, or not signed as the root wants
-      5  too little room, or no par2
+      5  too little room, a volume pulled out, or no par2
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.media.sizes import size_text
     from appliance.bundle.parity.whole import make_recovery_volume

@@ -35,6 +35,7 @@ def verify(
 
     The root is what you trust: bring it by another way than the bundle, and compare its
     fingerprint with one you were told. Exit code 0: verified. 4: do not use the bundle.
+    5: a medium was pulled out or broke meanwhile, so nothing is known of it.
 
     \b
     Examples:
