@@ -171,11 +171,14 @@ def test_damaged_packets_are_passed_over(pristine: Path, tmp_path: Path) -> None
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-from appliance.bundle.parity import mending, placing, repair
+from appliance.bundle.parity import mending, patching, placing, repair, task
 from appliance.progress import Silent
 
 module, name, after = sys.argv[1:4]
-target = {"placing": placing, "repair": repair, "mending": mending}[module]
+target = {"placing": placing, "task": task, "mending": mending, "patching": patching}[module]
+if module == "patching":  # a full medium, and a work folder elsewhere
+    placing.free_bytes = lambda _: 0
+    placing._moved = lambda *_: False
 real, count = getattr(target, name), int(after)
 
 def killed(*args, **kwargs):
@@ -195,11 +198,13 @@ repair.repair_bundle([bundle], root=root.read_bytes(), out=None, work=work, prog
     "moment",
     [
         ("mending", "repair_files", 0),
-        ("repair", "place_file", 0),
+        ("task", "place_file", 0),
         ("placing", "_settle", 0),
         ("placing", "sync_folder", 0),
-        ("repair", "place_file", 1),
-        ("repair", "place_bytes", 0),
+        ("task", "place_file", 1),
+        ("task", "place_bytes", 0),
+        ("patching", "_patch", 0),
+        ("patching", "_patch", 2),
     ],
 )
 def test_a_killed_repair_loses_nothing_and_goes_on(
