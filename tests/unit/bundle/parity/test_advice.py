@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.bundle.media.join import join_volumes
+from appliance.bundle.parity import repair as repairing
 from appliance.bundle.parity import task
 from appliance.bundle.parity.whole import make_recovery_volume
 from appliance.errors import DamageTooGreat, SpaceExhausted, VolumeMissing
@@ -15,8 +21,7 @@ from appliance.progress import Silent
 from tests.unit.bundle.parity.conftest import LAST, NOTICE, SLICE, overwrite, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from appliance.bundle.parity.repaired import Repaired
 
@@ -137,3 +142,28 @@ def test_a_folder_alone_has_no_volumes_to_ask_for(sick: Path, repair: Repair) ->
         repair(sick)
     assert "volume" not in str(caught.value.hint)
     assert str(caught.value.hint).endswith("else copy it again from its source")
+
+
+@pytest.mark.parametrize(
+    "change", [{"absent": (2,)}, {"left": (SLICE,)}, {"restored": 2}, {"out": Path("out"), "wrong": 1}]
+)
+def test_what_is_not_whole_and_right_is_not_complete(
+    change: Mapping[str, Any], sick: Path, repair: Repair
+) -> None:
+    """So that nobody is told that it was verified."""
+    right = repair(sick)
+    assert right.complete
+    assert not replace(right, **change).complete
+
+
+def test_a_file_put_elsewhere_that_cannot_be_read_is_put_there_again(
+    sick: Path, tmp_path: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+    repair(sick, out=tmp_path / "out")
+
+    def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(repairing, "hashlib", SimpleNamespace(file_digest=unreadable))
+    assert [each.path for each in repair(sick, out=tmp_path / "out").mended] == [SLICE]
