@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from appliance.bundle.media.layout import Layout
     from appliance.bundle.volume import Volume
 
-COPY_AGAIN: Final = "`appliance media repair` mends it from the others; or write this volume again"
+WRITE_AGAIN: Final = "where the bundle is, the same `appliance media write` writes again what is wrong"
+COPY_AGAIN: Final = f"`appliance media repair` mends it from the others; or {WRITE_AGAIN}"
 
 
 def refuse_same_folder(volumes: Sequence[Volume]) -> None:
@@ -181,5 +182,5 @@ def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collect
     raise FileMissing(
         f"{len(missing)} listed files are missing",
         found="; ".join(f"of volume {number}: {shown(paths)}" for number, paths in wanted.items()),
-        hint="`appliance media repair` mends what parity can; or write these volumes again",
+        hint=f"`appliance media repair` mends what parity can; or {WRITE_AGAIN}",
     )

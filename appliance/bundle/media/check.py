@@ -6,9 +6,7 @@ volume is held against it.  Damage does not end the check: all of it is found an
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
-from appliance.bundle.durable import sync_file_system
 from appliance.bundle.fileset import children_of
 from appliance.bundle.locating import find_folder, is_volume
 from appliance.bundle.manifest import ListedFile
@@ -24,7 +21,7 @@ from appliance.bundle.media.checked import DamagedFile, MediaCheck
 from appliance.bundle.media.examine import MISSING, bad_blocks, examine
 from appliance.bundle.media.label import LABEL_PATH, SPARE_FOLDER
 from appliance.bundle.media.layout import agreed_layout, bundle_order, is_shared_out
-from appliance.bundle.media.readback import BlockReader
+from appliance.bundle.media.readback import BlockReader, bring_to_medium
 from appliance.bundle.media.seen import Seen, is_statement, names_on
 from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import (
@@ -214,16 +211,11 @@ class _Check:
 
 
 def _bring_to_medium(folder: Path) -> None:
-    """Wait until what was just written to a medium is there: only then can its pages be dropped."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sync_file_system(fd)
+        bring_to_medium(folder)
     except OSError as fault:
-        if fault.errno != errno.EROFS:
-            raise DigestMismatch(
-                f"what was written to {folder} could not be brought to the medium",
-                found=fault.strerror,
-                hint="the medium is worn out or was pulled: write it again",
-            ) from fault
-    finally:
-        os.close(fd)
+        raise DigestMismatch(
+            f"what was written to {folder} could not be brought to the medium",
+            found=fault.strerror,
+            hint="the medium is worn out or was pulled: write it again",
+        ) from fault

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.volume_rules import WRITE_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +112,7 @@ class MediaCheck:
                 steps.append(f"find out how other files came onto {volume.name}, and remove them yourself")
         if any(volume.damaged for volume in self.volumes):
             steps.append(self._mend())
+            steps += [f"or else: {WRITE_AGAIN}"] if self.layout else []
         if self.absent and not steps:
             steps.append("check the other volumes too, each alone or all at once")
         if not self.signers:
@@ -124,7 +126,4 @@ class MediaCheck:
             return "`appliance media repair` with all the volumes there are: the parity lies on them too"
         if self.parity:
             return "`appliance media repair` with the volumes that hold the parity, too: none was given"
-        return (
-            "`appliance media repair` mends what has a second copy; this bundle has no parity for the "
-            "rest: write these volumes again from the bundle"
-        )
+        return "`appliance media repair` mends what has a second copy; there is no parity for the rest"

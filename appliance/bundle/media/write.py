@@ -64,13 +64,18 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WrittenVolume:
-    """A volume that is complete: where it lies, its share and what this run wrote of it, in bytes."""
+    """A volume that is complete: where it lies, and its share in bytes.  This run read all of it.
+
+    ``written`` are the bytes that this run wrote, ``kept`` those that were there and right; ``mended`` are
+    files that had their names and were wrong.
+    """
 
     number: int
     folder: Path
     share: int
     written: int
     kept: int
+    mended: tuple[str, ...]
 
 
 class Settings(TypedDict, total=False):
@@ -247,7 +252,8 @@ class _Run:
                 folder=medium.folder,
                 progress=self._progress,
             )
-        return WrittenVolume(number, medium.folder, volume.share.size, filled.written, filled.kept)
+        share = volume.share.size
+        return WrittenVolume(number, medium.folder, share, filled.written, filled.kept, filled.mended)
 
     def _examine(self, target: Path) -> Medium:
         manifest = self._cargo.manifest

@@ -53,6 +53,10 @@ def test_damaged_media(appliance: Run, three: list[Path], root_file: Path) -> No
     assert "block 0 wrong (from byte 0)" in done.out
     assert "strange   evil\\x1b[2J" in done.out
     assert "do          `appliance media repair`" in done.out
+    assert (
+        "do          or else: where the bundle is, the same `appliance media write` writes again"
+        in done.out
+    )
     done = appliance("media", "check", *three, "--trust", root_file, "--json")
     assert done.code == 4
     assert done.json["volumes"][2]["damaged"] == [

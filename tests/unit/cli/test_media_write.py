@@ -52,6 +52,11 @@ def sticks(tmp_path: Path) -> list[Path]:
     return folders
 
 
+def flip(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 def test_plan_says_what_lies_where(appliance: Run, large_bundle: Path) -> None:
     done = appliance("media", "plan", large_bundle, "--size", "64MB")
     assert done.code == 0
@@ -102,7 +107,12 @@ def test_write_says_what_it_did(
     again = appliance(*command, "--json").json
     assert [(volume["number"], volume["written"]) for volume in again["volumes"]] == [(1, 0), (2, 0)]
     assert (again["signers"], again["trusted"], again["count"]) == (["alice", "bob"], True, 2)
-    assert "was complete" in appliance(*command).out
+    flip(next(sticks[1].rglob("part-3")))
+    done = appliance(*command)
+    assert "were there, read again and right" in done.out
+    assert "8.4 MB written" not in done.out
+    assert "  mended   payload/extras/part-3: was there, and wrong\n" in done.out
+    assert "all that is here was read from its medium in this run, and is right" in done.out
 
 
 def test_write_says_that_nobody_judged_the_signatures(
@@ -125,6 +135,8 @@ def test_write_only_one_volume_like_another(
     arguments = ["--like", sticks[0], "--only", 2, "--size", "1GB", "--json"]
     done = appliance("media", "write", large_bundle, tmp_path / "new", *arguments)
     assert [volume["number"] for volume in done.json["volumes"]] == [2]
+    done = appliance("media", "write", large_bundle, tmp_path / "new", "--only", 2, "--size", "1GB")
+    assert "volume 1 of 2: not here, neither written nor read\n" in done.out
 
 
 @pytest.mark.parametrize(
