@@ -19,8 +19,8 @@ from appliance.bundle.fileset import children_of
 from appliance.bundle.locating import find_folder
 from appliance.bundle.media.cargo import Part
 from appliance.bundle.media.copying import FileCopier
+from appliance.bundle.media.entries import Entry, batches
 from appliance.bundle.media.filesystem import check_room, set_mode
-from appliance.bundle.media.fill import Entry, batches
 from appliance.bundle.media.label import INCOMING_FOLDER
 from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, is_shared_out
 from appliance.bundle.media.readback import BlockReader

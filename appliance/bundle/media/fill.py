@@ -16,7 +16,7 @@ import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import (
     FOLDER_MODE,
@@ -24,11 +24,11 @@ from appliance.bundle.durable import (
     sync_folder,
 )
 from appliance.bundle.media.copying import FileCopier, create_part
+from appliance.bundle.media.entries import batches
 from appliance.bundle.media.filesystem import check_names, check_room, set_mode
 from appliance.bundle.media.label import (
     INCOMING_FOLDER,
     LABEL_PATH,
-    SPARE_FOLDER,
     UNFINISHED_PATH,
     label_bytes,
 )
@@ -42,25 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from appliance.bundle.media.cargo import Cargo, Part
+    from appliance.bundle.media.cargo import Cargo
+    from appliance.bundle.media.entries import Entry
     from appliance.bundle.media.label import VolumeLabel
-    from appliance.bundle.media.plan import PlannedVolume
     from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
-
-#: Written and flushed together, then read back together: large enough that a disk need not wait for
-#: each small file, small enough that little is repeated after a fault.
-_BATCH_BYTES: Final = 1 << 30
-_BATCH_FILES: Final = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of a volume: its number and path there, and what of the bundle it is."""
-
-    number: int
-    path: str
-    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +59,6 @@ class Filled:
     written: int
     kept: int
     mended: tuple[str, ...]
-
-
-def volume_entries(cargo: Cargo, volume: PlannedVolume) -> list[Entry]:
-    """Every file of a volume but its label, in the order they are written."""
-    pairs = [(part.path, part) for part in cargo.root]
-    pairs += [(f"{SPARE_FOLDER}/{part.path}", part) for part in cargo.spare]
-    pairs += [(part.path, part) for part in volume.parts]
-    return [Entry(number, path, part) for number, (path, part) in enumerate(pairs)]
 
 
 def fill_volume(
@@ -269,20 +247,6 @@ class _Filling:
                     set_mode(path, FOLDER_MODE)
                 self._folders.add(folder)
         self._part(entry).rename(self._folder / entry.path)
-
-
-def batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries in portions that are brought to the medium together."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if batch and (size + entry.part.size > _BATCH_BYTES or len(batch) == _BATCH_FILES):
-            yield batch
-            batch, size = [], 0
-        batch.append(entry)
-        size += entry.part.size
-    if batch:
-        yield batch
 
 
 @contextmanager

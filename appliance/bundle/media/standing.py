@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from appliance.bundle.media.fill import Entry
+    from appliance.bundle.media.entries import Entry
     from appliance.bundle.media.label import VolumeLabel
     from appliance.bundle.media.readback import BlockReader
     from appliance.progress import Progress

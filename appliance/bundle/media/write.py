@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Protocol, Required, TypedDict
 
 from appliance.bundle.media.cargo import Cargo, read_cargo
 from appliance.bundle.media.division import Division, plan_division, told_division
+from appliance.bundle.media.entries import volume_entries
 from appliance.bundle.media.filesystem import make_folder, writing_to
-from appliance.bundle.media.fill import fill_volume, volume_entries
+from appliance.bundle.media.fill import fill_volume
 from appliance.bundle.media.label import volume_folder_name
 from appliance.bundle.media.medium import Medium, examine_medium, measure_room, read_volume_label
 from appliance.bundle.media.plan import Offer, Room
