@@ -17,11 +17,12 @@ import errno
 import os
 import stat
 from array import array
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.fileset import A_FOLDER, Children, Sizes, children_of
+from appliance.bundle.presence import folder_answers
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Tree:
     def notes(self) -> tuple[str, ...]:
         """What is odd but hinders nothing: nothing, in a single folder."""
         return ()
+
+    def answers(self) -> bool:
+        """Whether the medium is still there (``appliance.bundle.presence``)."""
+        return folder_answers(self._fd)
 
     def __enter__(self) -> Self:
         return self
@@ -286,7 +291,8 @@ def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
     except IsADirectoryError as fault:
         raise _unexpected(path, "a folder") from fault
     except OSError as fault:
-        refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        with suppress(OSError):  # a medium that was pulled does not say what it was
+            refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
         raise unreadable(path, fault) from fault
     try:
         found = os.fstat(fd)

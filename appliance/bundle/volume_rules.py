@@ -6,8 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing
+from appliance.bundle.locating import holds_trace, is_recovery
 from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
-from appliance.bundle.media.layout import listed_numbers
+from appliance.bundle.media.layout import agreed_layout, listed_numbers
 from appliance.bundle.paths import LIST_PATH
 from appliance.bundle.tree import shown
 from appliance.errors import (
@@ -21,10 +22,12 @@ from appliance.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
     from appliance.bundle.media.layout import Layout
     from appliance.bundle.volume import Volume
 
+_MOST_NAMES: Final = 1_000_000
 WRITE_AGAIN: Final = "where the bundle is, the same `appliance media write` writes again what is wrong"
 COPY_AGAIN: Final = f"`appliance media repair` mends it from the others; or {WRITE_AGAIN}"
 
@@ -45,6 +48,50 @@ def refuse_same_folder(volumes: Sequence[Volume]) -> None:
                 found=f"{other.folder} and {volume.folder} are one folder",
                 wanted="the folder of each volume, once",
             )
+
+
+def refuse_recovery(folder: Path) -> None:
+    """Say what a recovery volume is to who takes it for a part of the bundle.
+
+    Raises:
+        Usage: it is one.
+    """
+    if is_recovery(folder):
+        raise Usage(
+            f"{folder} is a recovery volume",
+            found="recovery data for the other volumes, and no part of the bundle",
+            wanted="the volumes themselves",
+            hint="leave it out; appliance media check reads it, and appliance media repair takes it where "
+            "a volume is lost",
+        )
+
+
+def refuse_bare(volumes: Sequence[Volume]) -> None:
+    """Refuse a folder in which nothing of a bundle lies: most often nothing is mounted there.
+
+    Raises:
+        VolumeMissing: naming also the volumes that are missing, if the labels of the others tell it.
+        FileMissing: naming it.
+    """
+    bare = [
+        volume for volume in volumes if not holds_trace(volume.folder) and not is_recovery(volume.folder)
+    ]
+    if not bare:
+        return
+    folder = bare[0].folder
+    names = bare[0].tree.names("", most=_MOST_NAMES)
+    empty = "an empty medium" if folder.is_mount() else "an empty folder: no medium is mounted there"
+    labels = [volume.label for volume in volumes if volume.label]
+    layout = agreed_layout(labels)
+    missing = set(range(1, len(layout) + 1)) - {label.number for label in labels} if layout else set()
+    error = VolumeMissing if missing else FileMissing
+    raise error(
+        f"{folder} holds nothing of a bundle",
+        found=f"only {shown(names)}" if names else empty,
+        wanted=layout.describe(missing) if layout and missing else "a bundle or a volume",
+        hint="mount the medium there, or name the one it is mounted at; a lost volume can be made again: "
+        "`appliance media write --like`, or `appliance media repair --out` with a recovery volume",
+    )
 
 
 def refuse_unfinished(volumes: Sequence[Volume]) -> None:

@@ -29,7 +29,7 @@ from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
 from appliance.bundle.tree import Tree, shown
 from appliance.bundle.volume import open_volume
-from appliance.bundle.volume_rules import refuse_missing, refuse_same_folder
+from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
 from appliance.errors import (
     ApplianceError,
     BundleUntrusted,
@@ -121,8 +121,12 @@ class Collecting:
     def take(self, folders: Sequence[Path]) -> None:
         """Copy from these volumes what is missing."""
         with ExitStack() as stack:
-            volumes = [stack.enter_context(open_volume(find_folder(folder))) for folder in folders]
+            places = [find_folder(folder) for folder in folders]
+            for place in places:
+                refuse_recovery(place)
+            volumes = [stack.enter_context(open_volume(place)) for place in places]
             refuse_same_folder(volumes)
+            refuse_bare(volumes)
             sound = find_sound_copy(volumes, self.root, self.role)
             if self._sound is None:
                 self._begin(sound)
