@@ -63,6 +63,7 @@ class Tree:
                 f"{folder} is not a folder that can be read",
                 found=fault.strerror,
                 wanted="the folder of a bundle: the one that holds manifest.json",
+                hint="look whether its medium is still there, mount it again, and correct the permissions",
             ) from fault
         self._device = os.fstat(self._fd).st_dev
 

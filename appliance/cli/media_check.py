@@ -24,7 +24,9 @@ def check(
     volumes: Annotated[
         list[Path],
         typer.Argument(
-            metavar="VOLUME...", help="Volumes, or the media they lie on: one, some or all, in any order."
+            metavar="VOLUME...",
+            readable=False,
+            help="Volumes, or the media they lie on: one, some or all, in any order.",
         ),
     ],
     *,

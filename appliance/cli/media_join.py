@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def join(
     volumes: Annotated[
         list[Path],
-        typer.Argument(metavar="VOLUME...", help="Volumes, or the media they lie on, in any order."),
+        typer.Argument(
+            metavar="VOLUME...", readable=False, help="Volumes, or the media they lie on, in any order."
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new folder.")],

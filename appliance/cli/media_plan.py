@@ -22,7 +22,8 @@ def plan(
         typer.Option("--size", help="What is printed on a medium: 64GB. The last one given repeats."),
     ] = None,
     to: Annotated[
-        list[Path] | None, typer.Option("--to", metavar="MOUNT", help="A mounted medium; may be repeated.")
+        list[Path] | None,
+        typer.Option("--to", metavar="MOUNT", readable=False, help="A mounted medium; may be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

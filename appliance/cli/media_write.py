@@ -24,7 +24,7 @@ def write(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
     targets: Annotated[
         list[Path],
-        typer.Argument(metavar="TARGET...", help="Where the media are mounted."),
+        typer.Argument(metavar="TARGET...", readable=False, help="Where the media are mounted."),
     ],
     *,
     trust: Annotated[

@@ -73,6 +73,7 @@ def examine_medium(target: Path, bundle: Path, name: str, digest: str, *, stands
             f"{target} is not a folder that can be read",
             found=fault.strerror,
             wanted="the folder a medium is mounted at",
+            hint="look whether the medium is still there, and mount it again",
         ) from fault
     if inside:
         raise MediumUnsuitable(

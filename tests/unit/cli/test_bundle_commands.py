@@ -338,7 +338,7 @@ def test_several_volumes_are_one_bundle(
 ) -> None:
     folders = volumes(bundle, 2, 3)
     (folders[1] / "volume.json").unlink()
-    note = f"{folders[1]} has no label"
+    note = f"{folders[1]} has no label: `appliance media repair` restores it if another volume is named too"
     done = appliance("verify", *(folder.parent for folder in folders), "--trust", root_file)
     assert done.code == 0
     assert all(str(folder) in done.out for folder in folders)

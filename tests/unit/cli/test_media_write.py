@@ -216,6 +216,7 @@ def test_ending_at_the_prompt_keeps_what_is_done(large_bundle: Path, sticks: lis
     terminal = Terminal("media", "write", large_bundle, sticks[0], "--size", "64MB")
     terminal.read_until("Then press Enter.")
     terminal.type("\x04")  # end of file, as Ctrl-C would end it
+    terminal.read_until("run the same command again to go on")
     code, _ = terminal.end()
     assert code == 130
     again = write_media(large_bundle, sticks, progress=Silent(), sizes=[64 * MIB])
