@@ -11,6 +11,7 @@ from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
 from appliance.bundle.media.layout import agreed_layout, listed_numbers
 from appliance.bundle.paths import LIST_PATH
 from appliance.bundle.tree import shown
+from appliance.counting import counted
 from appliance.errors import (
     DigestMismatch,
     FileMissing,
@@ -190,7 +191,7 @@ def refuse_twice(twice: Mapping[tuple[Volume, Volume], Sequence[str]]) -> None:
     """
     for (one, other), paths in twice.items():
         raise VolumesMixed(
-            f"{len(paths)} files lie on two volumes",
+            f"on two volumes: {counted(len(paths), 'file')}",
             found=f"{shown(paths)} on {one.name} and on {other.name}",
             wanted="each volume once, and each file on one of them",
             hint="if one is a copy of the other, name only one of them",
@@ -213,7 +214,7 @@ def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collect
         return
     if not layout:
         raise FileMissing(
-            f"{len(missing)} listed files are on none of the volumes given",
+            f"on none of the volumes given: {counted(len(missing), 'listed file')}",
             found=shown(missing),
             hint="name the folders of all volumes; no label says which of them is missing",
         )
@@ -227,7 +228,7 @@ def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collect
             "folder of volumes that are inserted one after the other",
         )
     raise FileMissing(
-        f"{len(missing)} listed files are missing",
+        f"missing: {counted(len(missing), 'listed file')}",
         found="; ".join(f"of volume {number}: {shown(paths)}" for number, paths in wanted.items()),
         hint=f"`appliance media repair` mends what parity can; or {WRITE_AGAIN}",
     )

@@ -30,6 +30,7 @@ from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
 from appliance.bundle.tree import Tree, shown
 from appliance.bundle.volume import open_volume
 from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
+from appliance.counting import counted
 from appliance.errors import (
     ApplianceError,
     BundleUntrusted,
@@ -254,7 +255,7 @@ class Collecting:
             return f"a volume with a sound copy of {shown(list(self._small))}"
         if self._layout:
             return self._layout.describe(self._layout.volumes_of(missing))
-        return f"{len(missing)} files, the first is {missing[0]}"
+        return f"{counted(len(missing), 'file')}, the first is {missing[0]}"
 
     def fault(self) -> BundleUntrusted:
         """Why the bundle is not complete."""
@@ -266,7 +267,7 @@ class Collecting:
             return fault
         if self._damaged:
             return DigestMismatch(
-                f"{len(self._damaged)} files are damaged; everything else was copied",
+                f"damaged: {counted(len(self._damaged), 'file')}; everything else was copied",
                 found="; ".join(fault.message for fault in list(self._damaged.values())[:10]),
                 hint=f"name another copy of that volume, or mend what is there: `appliance media repair "
                 f"{self.partial}`; then run the same command again",

@@ -112,7 +112,8 @@ def writing_to(target: Path, what: str) -> Iterator[None]:
             raise MediumUnsuitable(
                 f"{where} cannot be written to",
                 found=fault.strerror,
-                hint=f"correct the permissions, then {again}",
+                hint=f"{again}; if it says so once more, correct the permissions, or mount the medium with "
+                "another driver",
             ) from fault
         if fault.errno == errno.EFBIG:
             raise MediumUnsuitable(

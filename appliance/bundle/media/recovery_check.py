@@ -20,6 +20,7 @@ from appliance.bundle.media.seen import Seen, names_on
 from appliance.bundle.parity.creating import CREATOR_TEXT
 from appliance.bundle.parity.packets import CREATOR, RECOVERY, Description, packet_bytes, scan_packets
 from appliance.bundle.parity.stripes import bundle_path
+from appliance.counting import counted
 from appliance.errors import BundleUntrusted, FileMissing, LabelInvalid
 from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.record import Record
@@ -103,7 +104,7 @@ class RecoveryCheck:
         seen = self.seen
         shared = {path for path, file in self._sound.files.items() if is_shared_out(path) and file.size}
         if not seen.find_out_whether_gone() and not seen.damaged and (bare := shared - self._covered):
-            problem = f"its stripes cover all but {len(bare)} of {len(shared)} files"
+            problem = f"its stripes lack {counted(len(bare), 'file')} of {len(shared)}"
             seen.damaged.append(DamagedFile(RECOVERY_LABEL_PATH, problem))
         return CheckedRecovery(
             name=f"the recovery volume ({seen.volume.folder})",

@@ -83,8 +83,10 @@ def test_plan_for_media_that_are_there(appliance: Run, large_bundle: Path, stick
         (["--size", "64GB", "--to", "."], 2, "name sizes or mounted media"),
         (["--size", "64"], 2, "a size is misspelled"),
         (["--size", "1MB"], 5, "is too small for volume 1"),
+        (["--size", "16MB"], 5, "room for 0 bytes, since formatting takes 33,570,432\n"),
         (["--size", "40MB"], 5, "40.0 MB is too small for volume 2"),
         (["--to", "/none"], 5, "is not a folder that can be read"),
+        (["--to", "/", "--to", "/"], 2, "a medium is given twice"),
     ],
 )
 def test_plan_refuses(

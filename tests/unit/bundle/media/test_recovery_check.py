@@ -104,7 +104,7 @@ def test_stripes_that_do_not_cover_everything(recovery: Path, check: Callable[..
     label = recovery / "recovery.json"
     label.write_bytes(label.read_bytes().replace(b'"stripes":1', b'"stripes":0'))
     (recovery / STRIPE).unlink()
-    assert problems(check(recovery)) == {"recovery.json": "its stripes cover all but 4 of 4 files"}
+    assert problems(check(recovery)) == {"recovery.json": "its stripes lack 4 files of 4"}
 
 
 def test_a_damaged_label(recovery: Path, check: Callable[..., MediaCheck]) -> None:
