@@ -116,4 +116,6 @@ def _file_answers(folder: int, name: str) -> bool:
 def _what_was_said(fault: Exception | None) -> str | None:
     if isinstance(fault, OSError):
         return fault.strerror
+    if isinstance(fault, MediumFailed):
+        return fault.found
     return fault.message if isinstance(fault, ApplianceError) else None

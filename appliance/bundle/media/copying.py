@@ -137,10 +137,18 @@ class FileCopier:
             MediumFailed: it is not what was written.
         """
         digest = hashlib.sha256()
-        with open_uncached(path) as fd:
-            for _, block in self._reader.blocks(fd, range(block_count(part.size))):
-                digest.update(block)
-                self._progress.advance(len(block) - len(block) // 2)
+        try:
+            with open_uncached(path) as fd:
+                for _, block in self._reader.blocks(fd, range(block_count(part.size))):
+                    digest.update(block)
+                    self._progress.advance(len(block) - len(block) // 2)
+        except PermissionError as fault:  # of what was just written: some drivers in user space stumble so
+            raise MediumFailed(
+                f"{path} cannot be read back: {part.path}",
+                found=f"{fault.strerror}, said of a file that could be written",
+                hint="what was written is kept: run the same command again; if it stays so, mount the "
+                "medium with another driver, or take another one",
+            ) from fault
         if digest.hexdigest() != part.sha256:
             raise MediumFailed(
                 f"{path} does not read back as it was written: {part.path}",

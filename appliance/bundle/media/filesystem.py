@@ -112,8 +112,7 @@ def writing_to(target: Path, what: str) -> Iterator[None]:
             raise MediumUnsuitable(
                 f"{where} cannot be written to",
                 found=fault.strerror,
-                hint=f"{again}; if it says so once more, correct the permissions, or mount the medium with "
-                "another driver",
+                hint=f"correct the permissions, then {again}",
             ) from fault
         if fault.errno == errno.EFBIG:
             raise MediumUnsuitable(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from appliance.progress import Silent
 from .conftest import MIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.bundle.media.write import WrittenVolume
 
 SLICE = "payload/model/tiny.gguf.slice-0000"
@@ -196,3 +199,32 @@ def test_a_label_is_read_back_too(
     monkeypatch.setattr(fill, "label_bytes", lambda _: b"forgotten by the medium")
     with pytest.raises(MediumFailed, match=r"volume\.json\.partial does not read back"):
         write(cut_bundle, places[0])
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a file": lambda folder: (folder / "payload/more").write_text("x"),
+    "a folder": lambda folder: (folder / "more").mkdir(),
+    "a link in place of a file": lambda folder: (
+        (folder / "VERIFY.txt").unlink(),
+        (folder / "VERIFY.txt").symlink_to("/etc/hostname"),
+    ),
+    "a link in place of a folder": lambda folder: (
+        shutil.rmtree(folder / "spare"),
+        (folder / "spare").symlink_to("/tmp"),
+    ),
+    "a foreign part": lambda folder: (
+        (folder / "incoming").mkdir(),
+        (folder / "incoming/x.part").write_text(""),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_not_of_the_volume_is_named_and_left(
+    cut_bundle: Path, volume: Path, name: str, snapshot: Callable[[Path], object]
+) -> None:
+    STRANGE[name](volume)
+    before = snapshot(volume)
+    with pytest.raises(MediumOccupied, match="holds what is not of this volume"):
+        write(cut_bundle, volume.parent)
+    assert snapshot(volume) == before
