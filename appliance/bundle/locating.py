@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 #: A folder with one of these is a bundle's or a volume's, however little is left of it.
 _SIGNS: Final = (LIST_PATH, LABEL_PATH, UNFINISHED_PATH)
-#: What lies at the top of bundles and volumes, and of nothing else.
-_TRACES: Final = (*_SIGNS, MANIFEST_PATH, PAYLOAD_FOLDER, PARITY_FOLDER, TRUST_FOLDER, SPARE_FOLDER)
+#: What lies at the top of bundles, volumes and recovery volumes, and of nothing else.
+_TRACES: Final = (
+    *(*_SIGNS, RECOVERY_LABEL_PATH),
+    *(MANIFEST_PATH, PAYLOAD_FOLDER, PARITY_FOLDER, TRUST_FOLDER, SPARE_FOLDER),
+)
 _NAMES_SHOWN: Final = 10
 
 

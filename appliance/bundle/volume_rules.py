@@ -68,31 +68,38 @@ def refuse_recovery(folder: Path) -> None:
 
 
 def refuse_bare(volumes: Sequence[Volume]) -> None:
-    """Refuse a folder in which nothing of a bundle lies: most often nothing is mounted there.
+    """Refuse a folder in which nothing of a bundle lies: most often no medium is mounted there.
 
     Raises:
-        VolumeMissing: naming also the volumes that are missing, if the labels of the others tell it.
+        VolumeMissing: naming it, and the volumes that are missing, if the labels of the others tell that.
         FileMissing: naming it.
     """
-    bare = [
-        volume for volume in volumes if not holds_trace(volume.folder) and not is_recovery(volume.folder)
-    ]
+    bare = [volume for volume in volumes if not holds_trace(volume.folder)]
     if not bare:
         return
     folder = bare[0].folder
-    names = bare[0].tree.names("", most=_MOST_NAMES)
-    empty = "an empty medium" if folder.is_mount() else "an empty folder: no medium is mounted there"
     labels = [volume.label for volume in volumes if volume.label]
-    layout = agreed_layout(labels)
+    layout = agreed_layout(labels) if len(labels) + len(bare) == len(volumes) else None
     missing = set(range(1, len(layout) + 1)) - {label.number for label in labels} if layout else set()
-    error = VolumeMissing if missing else FileMissing
-    raise error(
-        f"{folder} holds nothing of a bundle",
-        found=f"only {shown(names)}" if names else empty,
+    told = f", and {_are_missing(missing, layout)}" if layout and missing else ""
+    raise (VolumeMissing if told else FileMissing)(
+        f"{folder} holds nothing of a bundle{told}",
+        found=_all_there_is(bare[0]),
         wanted=layout.describe(missing) if layout and missing else "a bundle or a volume",
-        hint="mount the medium there, or name the one it is mounted at; a lost volume can be made again: "
-        "`appliance media write --like`, or `appliance media repair --out` with a recovery volume",
+        hint="mount the medium there, or name the folder where it is; a lost volume is made again by "
+        "`appliance media write --like`, or from a recovery volume by `appliance media repair --out`",
     )
+
+
+def _all_there_is(volume: Volume) -> str:
+    if names := volume.tree.names("", most=_MOST_NAMES):
+        return f"only {shown(names)}"
+    return "an empty medium" if volume.folder.is_mount() else "an empty folder: no medium is mounted there"
+
+
+def _are_missing(numbers: Collection[int], layout: Layout) -> str:
+    """Volumes that are missing, by their numbers: "volume 3 of 5 is missing"."""
+    return f"{listed_numbers(numbers, len(layout))} {'are' if len(numbers) > 1 else 'is'} missing"
 
 
 def refuse_unfinished(volumes: Sequence[Volume]) -> None:
@@ -221,7 +228,7 @@ def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collect
     wanted = layout.volumes_of(missing)
     if absent := wanted.keys() - given:
         raise VolumeMissing(
-            f"{listed_numbers(absent, len(layout))} {'are' if len(absent) > 1 else 'is'} missing",
+            _are_missing(absent, layout),
             found=f"not here: {layout.describe(absent)}",
             wanted=f"all {len(layout)} volumes at once",
             hint="name the missing folders too; with too few ports, `appliance media join` makes one "

@@ -142,7 +142,7 @@ def test_a_medium_that_is_not_mounted_is_the_volume_that_is_missing(
     empty = tmp_path / "empty"
     empty.mkdir()
     said = refusal(VolumeMissing, verified, [empty, three[1], three[2]])
-    assert f"{empty} holds nothing of a bundle" in said
+    assert f"{empty} holds nothing of a bundle, and volume 1 of 3 is missing" in said
     assert "an empty folder: no medium is mounted there" in said
     assert "volume 1: payload/engine/engine-1.0-py3-none-any.whl to payload/engine/requirements.txt" in said
     assert "holds nothing of a bundle" in refusal(FileMissing, verified, [empty])

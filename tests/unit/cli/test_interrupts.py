@@ -53,12 +53,12 @@ def test_everything_is_as_before_afterwards() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while the root is read."""
+@pytest.fixture(params=[KeyboardInterrupt, EOFError])
+def interrupted(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the root is read; or the terminal was closed when it should answer."""
 
     def press(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise request.param
 
     monkeypatch.setattr("appliance.bundle.roots.load_root", press)
 
@@ -68,7 +68,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_says_what_to_do(appliance: Run, bundle: Path, root_file: Path, command: list[str]) -> None:
     done = appliance(*command, bundle, "--trust", root_file)
     assert (done.code, done.out) == (130, "")
-    assert done.err == "error: interrupted\n  do: run the same command again to go on\n"
+    assert done.err.strip() == "error: interrupted\n  do: run the same command again to go on"
     done = appliance(*command, bundle, "--trust", root_file, "--json")
     assert (done.code, done.json["error"], done.json["exit_code"]) == (130, "Interrupted", 130)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.media.check import check_media
+from appliance.bundle.parity.repair import repair_bundle
 from appliance.bundle.tree import Tree
 from appliance.errors import FileMissing, MediumFailed, VolumeMissing
 from appliance.progress import Silent
@@ -109,6 +110,8 @@ def test_a_volume_that_was_hardly_begun(three: list[Path]) -> None:
         ) as fault:
             check(given)
         assert "the same `appliance media write`" in str(fault.value.hint)
+        with pytest.raises(FileMissing, match=f"{three[1]} was not written to its end"):
+            repair_bundle([given], root=None, out=None, work=three[0], progress=Silent())
 
 
 def test_a_volume_that_was_hardly_begun_beside_others(three: list[Path]) -> None:
@@ -123,13 +126,22 @@ def test_a_volume_that_was_hardly_begun_beside_others(three: list[Path]) -> None
     assert [volume.sound for volume in found.volumes] == [True, False, True]
 
 
-def test_a_medium_that_is_not_mounted(three: list[Path], tmp_path: Path) -> None:
+def test_a_medium_that_is_not_mounted(
+    three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(VolumeMissing, match=f"{empty} holds nothing of a bundle") as fault:
         check(empty, three[1], three[2])
     assert fault.value.found == "an empty folder: no medium is mounted there"
     assert str(fault.value.wanted).startswith("volume 1: payload/engine/")
+    (three[1] / "volume.json").unlink()  # then it may be this one that is volume 1
+    with pytest.raises(FileMissing, match=f"{empty} holds nothing of a bundle$"):
+        check(empty, three[1], three[2])
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+    with pytest.raises(FileMissing) as fault:
+        check(empty)
+    assert fault.value.found == "an empty medium"
     (empty / "photo").touch()
     with pytest.raises(FileMissing) as fault:
         check(empty)
