@@ -183,9 +183,9 @@ def _text(written: WrittenMedia) -> str:
         lines += [f"  mended   {path}: was there, and wrong" for path in volume.mended[:_SHOWN]]
         if len(volume.mended) > _SHOWN:
             lines.append(f"  mended   … and {len(volume.mended) - _SHOWN} more; --json names them all")
+    lines.append("all of it was read from the media in this run, and is right")
     if others := set(range(1, written.count + 1)) - {volume.number for volume in written.volumes}:
-        lines.append(f"{listed_numbers(others, written.count)}: not here, neither written nor read")
-    lines.append("all that is here was read from its medium in this run, and is right")
+        lines.append(f"neither written nor read: {listed_numbers(others, written.count)}")
     lines.append("unmount the media before you take them out")
     return "\n".join(lines)
 

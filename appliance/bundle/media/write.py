@@ -138,8 +138,8 @@ def write_media(
         run = _Run(bundle, tree, cargo, sizes, progress)
         media = run.examine(targets)
         division = run.divide(media, like, repeats=ask is not None)
-        there = {medium.label.number for medium in media.values() if medium.label}
-        queue = sorted(_wanted(only, division) - there)
+        wanted = _wanted(only, division)
+        queue = _queue(wanted, media)
         fresh = sum(medium.label is None for medium in media.values())
         if ask is None and len(queue) > fresh:
             raise MediaMissing(
@@ -149,7 +149,7 @@ def write_media(
                 hint="name more media, or insert others; write some volumes with --only, or run this in a "
                 "terminal, which asks for them",
             )
-        return WrittenMedia(cargo, division.count, tuple(run.write(media, division, queue, ask)))
+        return WrittenMedia(cargo, division.count, tuple(run.write(media, division, wanted, ask)))
 
 
 class _Run:
@@ -185,15 +185,16 @@ class _Run:
         return plan_division(self._cargo, Offer(tuple(rooms), repeats))
 
     def write(
-        self, media: Mapping[Path, Medium], division: Division, queue: list[int], ask: Ask | None
+        self, media: Mapping[Path, Medium], division: Division, wanted: set[int], ask: Ask | None
     ) -> Iterator[WrittenVolume]:
-        """Write what the media that are there shall hold, then ask for others while any is wanted.
-
-        ``queue`` are the volumes that are wanted and lie on no medium that is there.
-        """
+        """Write what the media that are there shall hold, then ask for others while any is wanted."""
+        queue = _queue(wanted, media)
         for turn, medium in enumerate(media.values()):
-            if medium.label is not None:
+            if medium.label is not None and medium.label.number in wanted:
                 yield self._fill(medium, division, medium.label.number)
+            elif medium.label is not None:
+                name = division.name(medium.label.number)
+                self._progress.note(f"{medium.target} holds {name}, which is not wanted; it was not read")
             elif queue:
                 self._check_fits(medium, division, queue[0], turn)
                 yield self._fill(medium, division, queue.pop(0))
@@ -255,6 +256,11 @@ class _Run:
 
     def _size(self, turn: int) -> int | None:
         return self._sizes[min(turn, len(self._sizes) - 1)] if self._sizes else None
+
+
+def _queue(wanted: set[int], media: Mapping[Path, Medium]) -> list[int]:
+    """The volumes that are wanted and lie on no medium that is there."""
+    return sorted(wanted - {medium.label.number for medium in media.values() if medium.label})
 
 
 def _wanted(only: Sequence[int], division: Division) -> set[int]:

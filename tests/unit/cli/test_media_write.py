@@ -114,7 +114,7 @@ def test_write_says_what_it_did(
     assert "were there, read again and right" in done.out
     assert "8.4 MB written" not in done.out
     assert "  mended   payload/extras/part-3: was there, and wrong\n" in done.out
-    assert "all that is here was read from its medium in this run, and is right" in done.out
+    assert "all of it was read from the media in this run, and is right" in done.out
 
 
 def test_write_says_that_nobody_judged_the_signatures(
@@ -138,7 +138,7 @@ def test_write_only_one_volume_like_another(
     done = appliance("media", "write", large_bundle, tmp_path / "new", *arguments)
     assert [volume["number"] for volume in done.json["volumes"]] == [2]
     done = appliance("media", "write", large_bundle, tmp_path / "new", "--only", 2, "--size", "1GB")
-    assert "volume 1 of 2: not here, neither written nor read\n" in done.out
+    assert "neither written nor read: volume 1 of 2\n" in done.out
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,19 @@ def test_a_lost_volume_is_written_again(cut_bundle: Path, places: list[Path], tm
     assert {path.name for path in new.rglob("*.slice-*")} == {"tiny.gguf.slice-0001"}
 
 
+def test_what_is_not_wanted_is_not_read(cut_bundle: Path, places: list[Path]) -> None:
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    write(cut_bundle, *places)
+    shutil.rmtree(only_folder(places[1]))
+    written = write(cut_bundle, *places, only=[1, 2], progress=Noting())
+    assert [volume.number for volume in written.volumes] == [1, 2]
+    assert notes == [f"{places[2]} holds volume 3 of 3, which is not wanted; it was not read"]
+
+
 def test_like_names_a_volume_of_this_bundle(
     cut_bundle: Path, bundle: Path, places: list[Path], tmp_path: Path
 ) -> None:
