@@ -202,7 +202,7 @@ def test_one_fault_ends_the_long_reads_of_the_others(tmp_path: Path) -> None:
 
 def test_what_is_no_bundle(tmp_path: Path, two_of_three: Root) -> None:
     root = root_bytes(two_of_three)
-    with pytest.raises(FileMissing, match="not a bundle"):
+    with pytest.raises(FileMissing, match="holds nothing of a bundle"):
         verify_bundle(tmp_path, root, progress=Silent())
     with pytest.raises(Usage):
         verify_bundle(tmp_path / "nothing", root, progress=Silent())
