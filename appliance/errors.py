@@ -17,6 +17,7 @@ Exit codes (the whole program):
 7    apply failed
 8    qualification failed, or drift found
 9    verified but stale
+130  interrupted by Ctrl-C
 ==== =======================================================================
 """
 
@@ -263,7 +264,7 @@ class InProgress(PreflightFailed):
     """Another run holds the lock of this folder or node."""
 
 
-# --- 6 to 9 ------------------------------------------------------------------------------------
+# --- 6 to 9, and 130 ------------------------------------------------------------------------------------
 
 
 class Unreachable(ApplianceError):
@@ -306,3 +307,9 @@ class BundleStale(ApplianceError):
     """Everything verified, but the bundle is past its date."""
 
     exit_code = 9
+
+
+class Interrupted(ApplianceError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130

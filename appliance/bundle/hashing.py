@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.tree import unreadable
+from appliance.bundle.tree import MEND, unreadable
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Wrong:
             raise DigestMismatch(
                 f"{self._count} files are not what was signed",
                 found="; ".join(fault.message for fault in self._first),
-                hint="copy these files again from their medium",
+                hint=MEND,
             )
 
 
@@ -141,7 +141,7 @@ class Hasher:
             f"{self._tree.place(path)} is not what was signed",
             found=f"sha256 {found}",
             wanted=f"sha256 {wanted.sha256}",
-            hint="copy the file again from its medium",
+            hint=MEND,
         )
 
     def _digest(self, path: str) -> str:

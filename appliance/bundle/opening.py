@@ -6,18 +6,17 @@ What one folder holds is read by ``appliance.bundle.tree``, several volumes by `
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from appliance.bundle.locating import find_folder, is_volume
-from appliance.bundle.media.label import RECOVERY_LABEL_PATH
-from appliance.bundle.paths import LIST_PATH
+from appliance.bundle.locating import find_folder, holds_trace, is_volume
 from appliance.bundle.tree import Tree
+from appliance.bundle.volume_rules import refuse_recovery
 from appliance.bundle.volumes import VolumeTree
 from appliance.errors import Usage
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
@@ -109,26 +108,13 @@ def open_tree(folders: Path | Sequence[Path]) -> BundleTree:
         Usage: a folder cannot be read, is given twice, or is a medium that holds several bundles.
         BundleUntrusted: the folders are not volumes of one bundle; the subclass says why.
     """
-    for folder in [folders] if isinstance(folders, Path) else folders:
-        _refuse_recovery(folder)
     places = [find_folder(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
+    for place in places:
+        refuse_recovery(place)
     match places:
         case []:
             raise Usage("no bundle is named", wanted="its folder, or the folders of all its volumes")
-        case [folder] if not is_volume(folder):
+        case [folder] if holds_trace(folder) and not is_volume(folder):
             return Tree(folder)
         case _:
             return VolumeTree(places)
-
-
-def _refuse_recovery(folder: Path) -> None:
-    """Say what a recovery volume is to who takes it for a part of the bundle."""
-    inner = sorted(folder.iterdir()) if folder.is_dir() else []
-    marked = [each for each in (folder, *inner) if os.path.lexists(each / RECOVERY_LABEL_PATH)]
-    if marked and (marked[0] == folder or not any(os.path.lexists(each / LIST_PATH) for each in inner)):
-        raise Usage(
-            f"{marked[0]} is a recovery volume",
-            found="recovery data for the other volumes, and no part of the bundle",
-            wanted="the volumes themselves",
-            hint="leave it out; appliance media repair takes it where a volume is lost",
-        )

@@ -28,6 +28,8 @@ from appliance.bundle.paths import (
     signature_path,
 )
 from appliance.bundle.pieces import read_pieces
+from appliance.bundle.tree import MEND
+from appliance.counting import counted
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing
 from appliance.trust import root as roots
 from appliance.trust import sshsig
@@ -119,7 +121,7 @@ def read_contents(tree: BundleTree, signed: Signed) -> Contents:
         wrong = [number for number, size in enumerate(files.sizes) if size != sizes[number]]
         first = wrong[0]
         raise DigestMismatch(
-            f"{len(wrong)} files have another size than was signed, the first is {listed.paths[first]}",
+            f"another size than was signed: {counted(len(wrong), 'file')}, first {listed.paths[first]}",
             found=f"{sizes[first]:,} bytes",
             wanted=f"{files.sizes[first]:,} bytes",
             hint="copy these files again from their medium: "
@@ -201,7 +203,7 @@ def _require(path: str, found: str, wanted: str) -> None:
             f"{path} is not what was signed",
             found=f"sha256 {found}",
             wanted=f"sha256 {wanted}",
-            hint="copy the bundle again from its medium",
+            hint=MEND,
         )
 
 

@@ -17,13 +17,14 @@ import errno
 import os
 import stat
 from array import array
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.fileset import A_FOLDER, Children, Sizes, children_of
 from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.bundle.presence import folder_answers
+from appliance.counting import counted
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ _SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 #: Bits of a mode that are not judged.
 _PERMISSIONS: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
 NAMES_SHOWN: Final = 10
+#: What to do about a file that is not what was signed, wherever it lies.
+MEND: Final = (
+    "`appliance media repair` mends it, as far as parity or another copy goes; else bring it again from "
+    "where it came from"
+)
 
 _KINDS: Final = {
     stat.S_IFLNK: "a symbolic link",
@@ -64,6 +70,7 @@ class Tree:
                 f"{folder} is not a folder that can be read",
                 found=fault.strerror,
                 wanted="the folder of a bundle: the one that holds manifest.json",
+                hint="look whether its medium is still there, mount it again, and correct the permissions",
             ) from fault
         self._device = os.fstat(self._fd).st_dev
 
@@ -120,9 +127,9 @@ class Tree:
         self.survey(wanted, sizes.__setitem__)
         if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
-                f"{len(missing)} listed files are missing in {self.folder}",
+                f"missing in {self.folder}: {counted(len(missing), 'listed file')}",
                 found=shown(missing),
-                hint="copy the bundle again from its medium",
+                hint=MEND,
             )
         return Sizes(wanted.files, sizes)
 
@@ -299,7 +306,8 @@ def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
     except IsADirectoryError as fault:
         raise _unexpected(path, "a folder") from fault
     except OSError as fault:
-        refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
+        with suppress(OSError):  # a medium that was pulled does not say what it was
+            refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
         raise unreadable(path, fault) from fault
     try:
         found = os.fstat(fd)
@@ -329,7 +337,7 @@ def unreadable(path: str, fault: OSError) -> DigestMismatch:
     return DigestMismatch(
         f"{path} cannot be read",
         found=fault.strerror,
-        hint="check the medium and the permissions; copy the bundle again from its source",
+        hint=f"check the medium and the permissions; {MEND}",
     )
 
 
@@ -344,7 +352,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def _missing(path: str) -> FileMissing:
-    return FileMissing(f"{path} is missing", hint="copy the bundle again from its medium")
+    return FileMissing(f"{path} is missing", hint=MEND)
 
 
 def _unexpected(path: str, found: str, wanted: str = "a plain file under one name") -> FileUnexpected:

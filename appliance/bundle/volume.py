@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.media.label import LABEL_PATH, MAX_BYTES, UNFINISHED_PATH, parse_label
 from appliance.bundle.tree import Tree
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from appliance.bundle.media.label import VolumeLabel
     from appliance.bundle.media.layout import Layout
 
+_RESTORED: Final = "`appliance media repair` restores it if another volume is named too"
+
 
 @dataclass(eq=False)
 class Volume:
     """A volume that is open.
 
     ``label`` is None if there is none to believe, and ``note`` says why; ``name`` is what messages call it:
-    by its folder until its number is known.
+    by its folder until its number is known.  ``unfinished``: it is still being written, or writing it was
+    given up.
     """
 
     folder: Path
@@ -32,6 +35,7 @@ class Volume:
     note: str | None = None
     name: str = ""
     number: int | None = None
+    unfinished: bool = False
 
     def __post_init__(self) -> None:
         self.name = str(self.folder)
@@ -57,11 +61,6 @@ class Volume:
             return False
         except BundleUntrusted:
             return True
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether it is still being written, or writing it was given up."""
-        return self.has(UNFINISHED_PATH)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -115,12 +114,15 @@ def open_volume(folder: Path) -> Iterator[Volume]:
         FileUnexpected: the label is a link, a device … which no damage makes of a file.
     """
     with Tree(folder) as tree:
+        volume = Volume(folder, tree, None)
+        volume.unfinished = volume.has(UNFINISHED_PATH)
+        path = UNFINISHED_PATH if volume.unfinished else LABEL_PATH
         try:
-            label, note = parse_label(tree.read(LABEL_PATH, limit=MAX_BYTES)), None
+            volume.label = parse_label(tree.read(path, limit=MAX_BYTES))
         except FileMissing:
-            label, note = None, f"{folder} has no label"
+            volume.note = f"{folder} has no label: {_RESTORED}"
         except FileUnexpected:
             raise
         except BundleUntrusted as fault:
-            label, note = None, f"the label in {folder} is damaged: {fault.message}"
-        yield Volume(folder, tree, label, note)
+            volume.note = f"the label in {folder} is damaged: {fault.message}; {_RESTORED}"
+        yield volume

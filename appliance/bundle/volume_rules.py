@@ -6,10 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing
+from appliance.bundle.locating import holds_trace, is_recovery
 from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
-from appliance.bundle.media.layout import listed_numbers
+from appliance.bundle.media.layout import agreed_layout, listed_numbers
 from appliance.bundle.paths import LIST_PATH
 from appliance.bundle.tree import shown
+from appliance.counting import counted
 from appliance.errors import (
     DigestMismatch,
     FileMissing,
@@ -21,11 +23,14 @@ from appliance.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
     from appliance.bundle.media.layout import Layout
     from appliance.bundle.volume import Volume
 
-COPY_AGAIN: Final = "`appliance media repair` mends it from the others; or write this volume again"
+_MOST_NAMES: Final = 1_000_000
+WRITE_AGAIN: Final = "where the bundle is, the same `appliance media write` writes again what is wrong"
+COPY_AGAIN: Final = f"`appliance media repair` mends it from the others; or {WRITE_AGAIN}"
 
 
 def refuse_same_folder(volumes: Sequence[Volume]) -> None:
@@ -44,6 +49,57 @@ def refuse_same_folder(volumes: Sequence[Volume]) -> None:
                 found=f"{other.folder} and {volume.folder} are one folder",
                 wanted="the folder of each volume, once",
             )
+
+
+def refuse_recovery(folder: Path) -> None:
+    """Say what a recovery volume is to who takes it for a part of the bundle.
+
+    Raises:
+        Usage: it is one.
+    """
+    if is_recovery(folder):
+        raise Usage(
+            f"{folder} is a recovery volume",
+            found="recovery data for the other volumes, and no part of the bundle",
+            wanted="the volumes themselves",
+            hint="leave it out; appliance media check reads it, and appliance media repair takes it where "
+            "a volume is lost",
+        )
+
+
+def refuse_bare(volumes: Sequence[Volume]) -> None:
+    """Refuse a folder in which nothing of a bundle lies: most often no medium is mounted there.
+
+    Raises:
+        VolumeMissing: naming it, and the volumes that are missing, if the labels of the others tell that.
+        FileMissing: naming it.
+    """
+    bare = [volume for volume in volumes if not holds_trace(volume.folder)]
+    if not bare:
+        return
+    folder = bare[0].folder
+    labels = [volume.label for volume in volumes if volume.label]
+    layout = agreed_layout(labels) if len(labels) + len(bare) == len(volumes) else None
+    missing = set(range(1, len(layout) + 1)) - {label.number for label in labels} if layout else set()
+    told = f", and {_are_missing(missing, layout)}" if layout and missing else ""
+    raise (VolumeMissing if told else FileMissing)(
+        f"{folder} holds nothing of a bundle{told}",
+        found=_all_there_is(bare[0]),
+        wanted=layout.describe(missing) if layout and missing else "a bundle or a volume",
+        hint="mount the medium there, or name the folder where it is; a lost volume is made again by "
+        "`appliance media write --like`, or from a recovery volume by `appliance media repair --out`",
+    )
+
+
+def _all_there_is(volume: Volume) -> str:
+    if names := volume.tree.names("", most=_MOST_NAMES):
+        return f"only {shown(names)}"
+    return "an empty medium" if volume.folder.is_mount() else "an empty folder: no medium is mounted there"
+
+
+def _are_missing(numbers: Collection[int], layout: Layout) -> str:
+    """Volumes that are missing, by their numbers: "volume 3 of 5 is missing"."""
+    return f"{listed_numbers(numbers, len(layout))} {'are' if len(numbers) > 1 else 'is'} missing"
 
 
 def refuse_unfinished(volumes: Sequence[Volume]) -> None:
@@ -142,7 +198,7 @@ def refuse_twice(twice: Mapping[tuple[Volume, Volume], Sequence[str]]) -> None:
     """
     for (one, other), paths in twice.items():
         raise VolumesMixed(
-            f"{len(paths)} files lie on two volumes",
+            f"on two volumes: {counted(len(paths), 'file')}",
             found=f"{shown(paths)} on {one.name} and on {other.name}",
             wanted="each volume once, and each file on one of them",
             hint="if one is a copy of the other, name only one of them",
@@ -165,21 +221,21 @@ def refuse_missing(layout: Layout | None, missing: Sequence[str], given: Collect
         return
     if not layout:
         raise FileMissing(
-            f"{len(missing)} listed files are on none of the volumes given",
+            f"on none of the volumes given: {counted(len(missing), 'listed file')}",
             found=shown(missing),
             hint="name the folders of all volumes; no label says which of them is missing",
         )
     wanted = layout.volumes_of(missing)
     if absent := wanted.keys() - given:
         raise VolumeMissing(
-            f"{listed_numbers(absent, len(layout))} {'are' if len(absent) > 1 else 'is'} missing",
+            _are_missing(absent, layout),
             found=f"not here: {layout.describe(absent)}",
             wanted=f"all {len(layout)} volumes at once",
             hint="name the missing folders too; with too few ports, `appliance media join` makes one "
             "folder of volumes that are inserted one after the other",
         )
     raise FileMissing(
-        f"{len(missing)} listed files are missing",
+        f"missing: {counted(len(missing), 'listed file')}",
         found="; ".join(f"of volume {number}: {shown(paths)}" for number, paths in wanted.items()),
-        hint="`appliance media repair` mends what parity can; or write these volumes again",
+        hint=f"`appliance media repair` mends what parity can; or {WRITE_AGAIN}",
     )

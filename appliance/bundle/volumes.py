@@ -21,6 +21,7 @@ from appliance.bundle.volume import Volume, name_by_contents, open_volume
 from appliance.bundle.volume_rules import (
     COPY_AGAIN,
     common_digest,
+    refuse_bare,
     refuse_empty,
     refuse_lacking,
     refuse_missing,
@@ -58,6 +59,7 @@ class VolumeTree:
         with ExitStack() as stack:
             self._volumes = [stack.enter_context(open_volume(folder)) for folder in folders]
             refuse_same_folder(self._volumes)
+            refuse_bare(self._volumes)
             refuse_unfinished(self._volumes)
             digest = common_digest(self._volumes)
             for volume in self._volumes:

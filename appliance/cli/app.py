@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import TYPE_CHECKING
 
 import typer
+from typer._click.exceptions import UsageError  # Typer has no public name for it
+from typer.core import TyperGroup
 
 from appliance import __version__
 from appliance.cli.build import build
 from appliance.cli.console import print_error
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
+from appliance.cli.interrupts import keeping_interrupts
 from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
 from appliance.cli.media import media_app
@@ -23,10 +27,25 @@ from appliance.cli.sign import sign
 from appliance.cli.store import store_app
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, Interrupted, Usage
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+
+class _Program(TyperGroup):
+    """The table of commands; of Ctrl-C Typer would make an exit code that says nothing."""
+
+    def invoke(self, ctx: Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as fault:
+            raise _interrupted() from fault
+
 
 app = typer.Typer(
     name="appliance",
+    cls=_Program,
     help="Provision air-gapped inference nodes from signed offline bundles.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -66,12 +85,32 @@ app.add_typer(lab_app)
 def main() -> None:
     """Run the program and exit with the code of DESIGN's table (see ``appliance.errors``)."""
     try:
-        app()
+        with keeping_interrupts():
+            sys.exit(_run())
     except ApplianceError as error:
         if os.environ.get("APPLIANCE_VERBOSE"):
             traceback.print_exc()
         print_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+
+
+def _run() -> int:
+    """Run one command; what Typer says in its own ways is said in ours.
+
+    Raises:
+        ApplianceError: something for a person to act on.
+    """
+    try:
+        code = app(prog_name="appliance", standalone_mode=False) or 0
+    except UsageError as fault:
+        if not (said := fault.format_message().strip()):  # no arguments at all: the help was printed
+            return Usage.exit_code
+        command = fault.ctx.command_path if fault.ctx else "appliance"
+        raise Usage(said, hint=f"{command} --help says how it is called") from fault
+    except typer.Abort as fault:  # what Typer makes of a terminal that was closed
+        raise _interrupted() from fault
+    return int(code)
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("interrupted", hint="run the same command again to go on")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def join(
     volumes: Annotated[
         list[Path],
-        typer.Argument(metavar="VOLUME...", help="Volumes, or the media they lie on, in any order."),
+        typer.Argument(
+            metavar="VOLUME...", readable=False, help="Volumes, or the media they lie on, in any order."
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new folder.")],
@@ -89,6 +91,7 @@ def _ask(lacking: Lacking, place: Path) -> Path:
 
 def _text(joined: Joined) -> str:
     from appliance.bundle.media.sizes import size_text
+    from appliance.counting import counted
 
     if joined.signers:
         signed = f"signed by {', '.join(joined.signers)}: enough, by the root you trust"
@@ -99,7 +102,7 @@ def _text(joined: Joined) -> str:
         [
             f"joined      {joined.folder}",
             f"bundle      {joined.product} {joined.version}, digest {joined.digest}",
-            f"contents    {joined.files} files, {size_text(joined.copied)} copied{kept}",
+            f"contents    {counted(joined.files, 'file')}, {size_text(joined.copied)} copied{kept}",
             signed,
         ]
     )

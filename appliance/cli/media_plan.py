@@ -22,14 +22,17 @@ def plan(
         typer.Option("--size", help="What is printed on a medium: 64GB. The last one given repeats."),
     ] = None,
     to: Annotated[
-        list[Path] | None, typer.Option("--to", metavar="MOUNT", help="A mounted medium; may be repeated.")
+        list[Path] | None,
+        typer.Option("--to", metavar="MOUNT", readable=False, help="A mounted medium; may be repeated."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how a bundle divides among media: how many, how full, what lies on each.
 
     Sizes are as bought, formatted with FAT32 or exFAT; clusters, folders and
-    tables are counted. Writes nothing and reads no payload.
+    tables are counted. Of mounted media it says what `media write` would do with
+    them: volumes that lie there already fix the division. Writes nothing and reads
+    no payload.
 
     \b
     Examples:
@@ -52,20 +55,21 @@ def plan(
 
 def _text(planned: Plan) -> str:
     from appliance.bundle.media.sizes import size_text
+    from appliance.counting import counted
 
     shared = size_text(sum(volume.share.size for volume in planned.volumes))
-    count = f"{len(planned.volumes)} {'volume' if len(planned.volumes) == 1 else 'volumes'}"
+    count = counted(len(planned.volumes), "volume")
     title = f"{planned.product} {planned.version}, {planned.digest[:12]}"
     lines = [f"{title}: {count} for {shared}, and {size_text(planned.repeated)} on each", ""]
     rows = [("volume", "medium", "files", "holds", "takes", "full", "components")]
     rows += [
         (
             str(volume.number),
-            volume.room.name,
+            f"{volume.room.name} ({volume.there})" if volume.there else volume.room.name,
             f"{volume.share.files:,}",
             size_text(volume.share.size),
             size_text(volume.used),
-            f"{100 * volume.used / volume.room.size:.0f} %",
+            f"{100 * volume.used / volume.room.size:.0f} %" if volume.room.size else "",
             " ".join(volume.holds),
         )
         for volume in planned.volumes
@@ -88,6 +92,7 @@ def _values(planned: Plan) -> dict[str, object]:
             {
                 "number": volume.number,
                 "medium": volume.room.name,
+                "there": volume.there,
                 "room": volume.room.size,
                 "takes": volume.used,
                 "bytes": volume.share.size,

@@ -32,6 +32,7 @@ def repair(
         list[Path],
         typer.Argument(
             metavar="VOLUME|BUNDLE...",
+            readable=False,
             help="A bundle, copies of it, or its volumes, or the media these lie on; recovery volumes.",
         ),
     ],

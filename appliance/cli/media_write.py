@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it at run time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from appliance.bundle.media.write import Wanted, WrittenMedia
 
 
+#: Files that were wrong that are shown of each volume; --json has all.
+_SHOWN: Final = 20
+
+
 def write(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
     targets: Annotated[
         list[Path],
-        typer.Argument(metavar="TARGET...", help="Where the media are mounted."),
+        typer.Argument(metavar="TARGET...", readable=False, help="Where the media are mounted."),
     ],
     *,
     trust: Annotated[
@@ -167,15 +171,22 @@ def _ask(wanted: Wanted) -> None:
 
 
 def _text(written: WrittenMedia) -> str:
+    from appliance.bundle.media.layout import listed_numbers
     from appliance.bundle.media.sizes import size_text
 
     cargo = written.cargo
     lines = [f"{cargo.manifest.product} {cargo.manifest.version}, digest {cargo.digest}", _signed(written)]
     for volume in written.volumes:
-        done = f"{size_text(volume.written)} written" if volume.written else "was complete"
-        kept = f", {size_text(volume.kept)} were there" if volume.written and volume.kept else ""
-        lines.append(f"volume {volume.number} of {written.count}: {volume.folder}: {done}{kept}")
-    lines.append("read back and right; unmount the media before you take them out")
+        done = [f"{size_text(volume.written)} written and read back"] if volume.written else []
+        done += [f"{size_text(volume.kept)} were there, read again and right"] if volume.kept else []
+        lines.append(f"volume {volume.number} of {written.count}: {volume.folder}: {'; '.join(done)}")
+        lines += [f"  mended   {path}: was there, and wrong" for path in volume.mended[:_SHOWN]]
+        if len(volume.mended) > _SHOWN:
+            lines.append(f"  mended   … and {len(volume.mended) - _SHOWN} more; --json names them all")
+    lines.append("all of it was read from the media in this run, and is right")
+    if others := set(range(1, written.count + 1)) - {volume.number for volume in written.volumes}:
+        lines.append(f"neither written nor read: {listed_numbers(others, written.count)}")
+    lines.append("unmount the media before you take them out")
     return "\n".join(lines)
 
 
@@ -204,6 +215,7 @@ def _values(written: WrittenMedia) -> dict[str, object]:
                 "bytes": volume.share,
                 "written": volume.written,
                 "kept": volume.kept,
+                "mended": list(volume.mended),
             }
             for volume in written.volumes
         ],

@@ -11,7 +11,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 BundleFolders = Annotated[
     list[Path],
     typer.Argument(
-        metavar="DIR...", help="The bundle's folder; of several media each volume, in any order."
+        metavar="DIR...",
+        readable=False,  # whoever opens it says why it cannot be read
+        help="The bundle's folder; of several media each volume, in any order.",
     ),
 ]
 StoreFolder = Annotated[

@@ -6,6 +6,7 @@ order, then the parity files.  Volumes are ranges of it.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 class Part:
     """A file as it lies in the bundle; ``size`` in bytes, ``sha256`` as signed.
 
-    ``sha256`` is None for what the list cannot name: signatures and provenance.
+    Of what the list cannot name, signatures and provenance, ``sha256`` is that of the bytes that were read.
     """
 
     path: str
     size: int
-    sha256: str | None
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,6 @@ def _root_parts(files: Mapping[str, ListedFile], signed: Signed, shared: Collect
         if path not in shared:
             yield Part(path, file.size, file.sha256)
     for holder, data in sorted(signed.signatures.items()):
-        yield Part(signature_path(holder), len(data), None)
+        yield Part(signature_path(holder), len(data), hashlib.sha256(data).hexdigest())
     for holder, data in sorted(signed.provenance.items()):
-        yield Part(provenance_path(holder), len(data), None)
+        yield Part(provenance_path(holder), len(data), hashlib.sha256(data).hexdigest())

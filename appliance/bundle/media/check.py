@@ -6,25 +6,23 @@ volume is held against it.  Damage does not end the check: all of it is found an
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
-from appliance.bundle.durable import sync_file_system
 from appliance.bundle.fileset import children_of
-from appliance.bundle.locating import find_folder, is_volume
+from appliance.bundle.locating import find_folder, is_recovery, is_volume
 from appliance.bundle.manifest import ListedFile
-from appliance.bundle.media.checked import DamagedFile, MediaCheck
-from appliance.bundle.media.examine import MISSING, bad_blocks, examine
+from appliance.bundle.media.checked import MISSING, DamagedFile, MediaCheck
+from appliance.bundle.media.examine import bad_blocks, examine
 from appliance.bundle.media.label import LABEL_PATH, SPARE_FOLDER
 from appliance.bundle.media.layout import agreed_layout, bundle_order, is_shared_out
-from appliance.bundle.media.readback import BlockReader
+from appliance.bundle.media.readback import BlockReader, bring_to_medium
+from appliance.bundle.media.recovery_check import RecoveryCheck
 from appliance.bundle.media.seen import Seen, is_statement, names_on
 from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import (
@@ -35,8 +33,9 @@ from appliance.bundle.paths import (
     parity_number,
     signature_holder,
 )
+from appliance.bundle.presence import telling_pulled
 from appliance.bundle.volume import name_by_contents, open_volume
-from appliance.bundle.volume_rules import refuse_same_folder
+from appliance.bundle.volume_rules import refuse_bare, refuse_same_folder
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def check_media(
     """Check what these volumes hold; changes nothing.
 
     Args:
-        folders: volumes of one bundle, or the media they lie on; or a plain bundle.
+        folders: volumes of one bundle and recovery volumes, or the media they lie on; or a plain bundle.
         root: the bytes of the root that is trusted; None to compare digests only.
         progress: told of every block and file.
         role: the role whose holders must have signed.
@@ -69,12 +68,16 @@ def check_media(
     Raises:
         Usage: a folder cannot be read, or is given twice.
         VolumesMixed: they are of several bundles.
+        MediumFailed: a medium was pulled before anything was read of it.
+        FileMissing, VolumeMissing: nothing of a bundle lies in a folder, or nothing yet.
         BundleUntrusted: nothing there can be held against anything: no sound list or manifest, or not
             signed as the root wants.
     """
     with ExitStack() as stack:
         volumes = [stack.enter_context(open_volume(find_folder(folder))) for folder in folders]
+        stack.enter_context(telling_pulled(lambda: [volume.tree for volume in volumes]))
         refuse_same_folder(volumes)
+        refuse_bare(volumes)
         for volume in volumes:
             _bring_to_medium(volume.folder)
         sound = find_sound_copy(volumes, root, role)
@@ -87,7 +90,7 @@ class _Check:
     """One check of volumes that are open, against what they should hold."""
 
     def __init__(self, volumes: Sequence[Volume], sound: SoundCopy, progress: Progress) -> None:
-        self._volumes = volumes
+        self._volumes = [volume for volume in volumes if not is_recovery(volume.folder)]
         self._sound = sound
         self._progress = progress
         listed = sound.files.items()
@@ -100,6 +103,9 @@ class _Check:
             for path, file in self._everywhere.items()
             if path == MANIFEST_PATH or path.startswith(f"{TRUST_FOLDER}/")
         }
+        self._recovery = [
+            RecoveryCheck(volume, sound, self._spare) for volume in volumes if is_recovery(volume.folder)
+        ]
 
     def run(self, workers: int | None) -> MediaCheck:
         """Look what lies where, read all of it, and say what is wrong or not there."""
@@ -116,9 +122,17 @@ class _Check:
         self._read(seen, workers)
         for one in seen:
             if lost := missing.get(one.volume.number) if one.volume.number in given else None:
-                one.damaged += [DamagedFile(path, MISSING) for path in lost]
+                if not one.volume.unfinished:
+                    one.damaged += [DamagedFile(path, MISSING) for path in lost]
                 del missing[one.volume.number]
-        return self._result(seen, layout, missing)
+            one.find_out_whether_gone()
+        copies = {
+            one.volume.name: other.name
+            for one in seen
+            for path in one.present
+            if (other := where.get(path, one.volume)) is not one.volume
+        }
+        return self._result(seen, layout, missing, copies)
 
     def _look(self) -> list[Seen]:
         wanted = {**self._everywhere, **self._shared, **self._spare}
@@ -133,7 +147,8 @@ class _Check:
                     one.damaged.append(DamagedFile(path, "no copy of it verifies"))
                 else:
                     one.strange.append(path)
-            one.damaged += [DamagedFile(path, MISSING) for path in self._everywhere if path not in names]
+            if not volume.unfinished:
+                one.damaged += [DamagedFile(path, MISSING) for path in self._everywhere.keys() - names]
             seen.append(one)
         return seen
 
@@ -152,31 +167,38 @@ class _Check:
         Each medium is read by one thread, in order: sticks and disks are fastest so.
         """
         size = sum(file.size for one in seen for file in one.present.values())
-        self._progress.begin("check", sum(len(one.present) for one in seen), size)
+        files = sum(len(one.present) for one in seen) + sum(each.files for each in self._recovery)
+        self._progress.begin("check", files, size + sum(each.size for each in self._recovery))
         stop = threading.Event()
-        with ThreadPoolExecutor(workers or max(len(seen), 1)) as pool:
+        with ThreadPoolExecutor(workers or len(seen) + len(self._recovery)) as pool:
             try:
-                found = list(pool.map(lambda one: self._wrong(one, stop), seen))
+                reading = [pool.submit(self._compare, one, stop) for one in seen]
+                reading += [pool.submit(each.read, self._progress, stop) for each in self._recovery]
+                for ended in as_completed(reading):
+                    ended.result()
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
                 self._progress.end()
-        blocks = self._block_digests({damage.path for wrong in found for damage in wrong})
-        for one, wrong in zip(seen, found, strict=True):
+        blocks = self._block_digests({damage.path for one in seen for damage in one.damaged})
+        for one in seen:
             with BlockReader() as reader:
-                for damage in wrong:
-                    size, digests = one.present[damage.path].size, blocks.get(damage.path, ())
-                    bad = bad_blocks(one.volume, damage.path, size, digests, reader)
-                    one.damaged.append(replace(damage, bad=bad))
+                for place, damage in enumerate(one.damaged):
+                    if wanted := one.present.get(damage.path):
+                        digests = blocks.get(damage.path, ())
+                        bad = bad_blocks(one.volume, damage.path, wanted.size, digests, reader)
+                        one.damaged[place] = replace(damage, bad=bad)
 
-    def _wrong(self, one: Seen, stop: threading.Event) -> list[DamagedFile]:
+    def _compare(self, one: Seen, stop: threading.Event) -> None:
+        """Compare the files of one medium, as long as it is there; adds what is damaged."""
         with BlockReader() as reader:
-            checked = (
-                examine(one.volume, path, wanted, reader, self._progress)
-                for path, wanted in one.present.items()
-                if not stop.is_set()
-            )
-            return [damage for damage in checked if damage]
+            for path, wanted in one.present.items():
+                if stop.is_set():
+                    return
+                if damage := examine(one.volume, path, wanted, reader, self._progress):
+                    one.damaged.append(damage)
+                    if not damage.was_read and one.find_out_whether_gone():
+                        return
 
     def _block_digests(self, paths: Collection[str]) -> Mapping[str, tuple[bytes, ...]]:
         """Of these files the digests of their blocks, as far as a sound index is there."""
@@ -186,7 +208,11 @@ class _Check:
         return {path: found for path, found in split_blocks(self._sound.manifest, data) if path in paths}
 
     def _result(
-        self, seen: Sequence[Seen], layout: Layout | None, absent: Mapping[int | None, list[str]]
+        self,
+        seen: Sequence[Seen],
+        layout: Layout | None,
+        absent: Mapping[int | None, list[str]],
+        copies: Mapping[str, str],
     ) -> MediaCheck:
         manifest = self._sound.manifest
         names = (path.rpartition("/")[2] for path in self._sound.unlisted)
@@ -202,6 +228,8 @@ class _Check:
             parity=self._parity(seen, {path for paths in absent.values() for path in paths}),
             layout=layout,
             notes=(*self._sound.notes, *notes),
+            recovery=tuple(each.checked() for each in self._recovery),
+            copies=copies,
         )
 
     def _parity(self, seen: Sequence[Seen], absent: Collection[str]) -> Mapping[str, str]:
@@ -214,16 +242,11 @@ class _Check:
 
 
 def _bring_to_medium(folder: Path) -> None:
-    """Wait until what was just written to a medium is there: only then can its pages be dropped."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sync_file_system(fd)
+        bring_to_medium(folder)
     except OSError as fault:
-        if fault.errno != errno.EROFS:
-            raise DigestMismatch(
-                f"what was written to {folder} could not be brought to the medium",
-                found=fault.strerror,
-                hint="the medium is worn out or was pulled: write it again",
-            ) from fault
-    finally:
-        os.close(fd)
+        raise DigestMismatch(
+            f"what was written to {folder} could not be brought to the medium",
+            found=fault.strerror,
+            hint="the medium is worn out or was pulled: write it again",
+        ) from fault

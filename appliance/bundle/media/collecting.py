@@ -19,8 +19,8 @@ from appliance.bundle.fileset import children_of
 from appliance.bundle.locating import find_folder
 from appliance.bundle.media.cargo import Part
 from appliance.bundle.media.copying import FileCopier
+from appliance.bundle.media.entries import Entry, batches
 from appliance.bundle.media.filesystem import check_room, set_mode
-from appliance.bundle.media.fill import Entry, batches
 from appliance.bundle.media.label import INCOMING_FOLDER
 from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, is_shared_out
 from appliance.bundle.media.readback import BlockReader
@@ -29,7 +29,8 @@ from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
 from appliance.bundle.tree import Tree, shown
 from appliance.bundle.volume import open_volume
-from appliance.bundle.volume_rules import refuse_missing, refuse_same_folder
+from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
+from appliance.counting import counted
 from appliance.errors import (
     ApplianceError,
     BundleUntrusted,
@@ -122,8 +123,12 @@ class Collecting:
     def take(self, folders: Sequence[Path]) -> None:
         """Copy from these volumes what is missing."""
         with ExitStack() as stack:
-            volumes = [stack.enter_context(open_volume(find_folder(folder))) for folder in folders]
+            places = [find_folder(folder) for folder in folders]
+            for place in places:
+                refuse_recovery(place)
+            volumes = [stack.enter_context(open_volume(place)) for place in places]
             refuse_same_folder(volumes)
+            refuse_bare(volumes)
             sound = find_sound_copy(volumes, self.root, self.role)
             if self._sound is None:
                 self._begin(sound)
@@ -255,7 +260,7 @@ class Collecting:
             return f"a volume with a sound copy of {shown(list(self._small))}"
         if self._layout:
             return self._layout.describe(self._layout.volumes_of(missing))
-        return f"{len(missing)} files, the first is {missing[0]}"
+        return f"{counted(len(missing), 'file')}, the first is {missing[0]}"
 
     def fault(self) -> BundleUntrusted:
         """Why the bundle is not complete."""
@@ -267,7 +272,7 @@ class Collecting:
             return fault
         if self._damaged:
             return DigestMismatch(
-                f"{len(self._damaged)} files are damaged; everything else was copied",
+                f"damaged: {counted(len(self._damaged), 'file')}; everything else was copied",
                 found="; ".join(fault.message for fault in list(self._damaged.values())[:10]),
                 hint=f"name another copy of that volume, or mend what is there: `appliance media repair "
                 f"{self.partial}`; then run the same command again",

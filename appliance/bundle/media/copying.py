@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
 from appliance.bundle.durable import FILE_MODE, begin_writing_back
 from appliance.bundle.media.filesystem import set_mode
-from appliance.bundle.media.readback import BlockReader, uncached
+from appliance.bundle.media.readback import BlockReader, open_uncached
 from appliance.bundle.tree import unreadable
 from appliance.errors import DigestMismatch, MediumFailed
 
@@ -45,8 +44,8 @@ class FileCopier:
         self._progress = progress
         self.written = 0
 
-    def write(self, part: Part, path: Path, expected: Sequence[bytes]) -> str:
-        """Write what of a file is missing at ``path``; returns the digest (hex) it must have then.
+    def write(self, part: Part, path: Path, expected: Sequence[bytes]) -> None:
+        """Write what of a file is missing at ``path``.
 
         Args:
             part: the file in the bundle.
@@ -66,11 +65,8 @@ class FileCopier:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        if digest is None:
-            return str(part.sha256)
-        if part.sha256 not in {None, digest}:
+        if digest not in {None, part.sha256}:
             raise _source_damaged(part, f"sha256 {digest}", f"sha256 {part.sha256}")
-        return digest
 
     def _copy_blocks(self, part: Part, fd: int, good: set[int], expected: Sequence[bytes]) -> str | None:
         """Copy all blocks but the good ones; returns the digest of the whole source if it was read."""
@@ -123,7 +119,7 @@ class FileCopier:
             return set()
         if expected and there <= part.size:
             try:
-                with _open_uncached(path) as fd:
+                with open_uncached(path) as fd:
                     return {
                         number
                         for number, block in self._reader.blocks(fd, range(block_count(there)))
@@ -134,22 +130,30 @@ class FileCopier:
         path.unlink()
         return set()
 
-    def prove(self, part: Part, path: Path, wanted: str) -> None:
+    def prove(self, part: Part, path: Path) -> None:
         """Read a file back from the medium and compare.
 
         Raises:
             MediumFailed: it is not what was written.
         """
         digest = hashlib.sha256()
-        with _open_uncached(path) as fd:
-            for _, block in self._reader.blocks(fd, range(block_count(part.size))):
-                digest.update(block)
-                self._progress.advance(len(block) - len(block) // 2)
-        if digest.hexdigest() != wanted:
+        try:
+            with open_uncached(path) as fd:
+                for _, block in self._reader.blocks(fd, range(block_count(part.size))):
+                    digest.update(block)
+                    self._progress.advance(len(block) - len(block) // 2)
+        except PermissionError as fault:  # of what was just written: some drivers in user space stumble so
+            raise MediumFailed(
+                f"{path} cannot be read back: {part.path}",
+                found=f"{fault.strerror}, said of a file that could be written",
+                hint="what was written is kept: run the same command again; if it stays so, mount the "
+                "medium with another driver, or take another one",
+            ) from fault
+        if digest.hexdigest() != part.sha256:
             raise MediumFailed(
                 f"{path} does not read back as it was written: {part.path}",
                 found=f"sha256 {digest.hexdigest()}",
-                wanted=f"sha256 {wanted}",
+                wanted=f"sha256 {part.sha256}",
                 hint="it is worn out, or smaller than it claims to be: take another one",
             )
 
@@ -159,16 +163,6 @@ def create_part(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     set_mode(fd, FILE_MODE)
     return fd
-
-
-@contextmanager
-def _open_uncached(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with uncached(fd) as direct:
-            yield direct
-    finally:
-        os.close(fd)
 
 
 def _write_all(fd: int, block: memoryview, offset: int) -> None:

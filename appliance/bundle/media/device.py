@@ -7,13 +7,24 @@ import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import MediumOccupied, MediumUnsuitable, ToolMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+#: The packages that the system's programs are in.
+_PACKAGES: Final = {
+    "cryptsetup": "cryptsetup",
+    "lsblk": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "modprobe": "kmod",
+    "mount": "mount",
+    "umount": "mount",
+    "wipefs": "util-linux",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +119,7 @@ def run_tool(command: Sequence[str], *, given: bytes = b"") -> subprocess.Comple
         ToolMissing: it is not installed.
     """
     if shutil.which(command[0]) is None:
-        raise ToolMissing(
-            f"{command[0]} is not installed", hint="install cryptsetup, e2fsprogs, util-linux"
-        )
+        raise ToolMissing(f"{command[0]} is not installed", hint=f"install {_PACKAGES[command[0]]}")
     return subprocess.run(command, input=given, capture_output=True, check=False)
 
 

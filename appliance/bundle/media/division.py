@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.media.label import VolumeLabel, VolumeShare
 from appliance.bundle.media.plan import Room, plan_volumes, volume_from_label
+from appliance.counting import counted
 from appliance.errors import LabelInvalid, MediumOccupied
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Division:
             share = self.shares[number - 1]
             raise LabelInvalid(
                 f"a label contradicts the bundle about volume {number}",
-                found=f"{share.files} files, {share.first} to {share.last}, {share.size:,} bytes",
+                found=f"{share.first} to {share.last}, {share.files:,} of {share.size:,} bytes",
                 wanted="the range of the bundle that follows volume " + str(number - 1),
                 hint="that volume was changed: remove its folder yourself and write it again",
             )
@@ -96,8 +97,8 @@ def told_division(cargo: Cargo, labels: Mapping[str, VolumeLabel]) -> Division |
     if sum(share.files for share in division.shares) != len(cargo.shared):
         raise LabelInvalid(
             f"the label at {first} does not divide the whole bundle",
-            found=f"{sum(share.files for share in division.shares)} files",
-            wanted=f"{len(cargo.shared)} files",
+            found=counted(sum(share.files for share in division.shares), "file"),
+            wanted=counted(len(cargo.shared), "file"),
             hint="that volume was changed: remove its folder yourself and write it again",
         )
     for number in range(1, division.count + 1):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
-from appliance.bundle.media.checked import BadBlocks, DamagedFile
+from appliance.bundle.media.checked import MISSING, UNREADABLE, BadBlocks, DamagedFile
 from appliance.bundle.media.readback import uncached
 from appliance.errors import DigestMismatch, FileMissing, FileUnexpected
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from appliance.bundle.media.readback import BlockReader
     from appliance.bundle.volume import Volume
     from appliance.progress import Progress
-
-MISSING: Final = "missing"
 
 
 def examine(
@@ -38,9 +36,9 @@ def examine(
     except FileUnexpected as fault:
         problem = f"not a plain file: {fault.found}"
     except DigestMismatch as fault:
-        problem = f"cannot be read: {fault.found}"
+        problem = f"{UNREADABLE}: {fault.found}"
     except OSError as fault:
-        problem = f"cannot be read: {fault.strerror}"
+        problem = f"{UNREADABLE}: {fault.strerror}"
     progress.item(path)
     return DamagedFile(path, problem) if problem else None
 

@@ -7,6 +7,7 @@ the same command.  The volumes are never written to.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from appliance.bundle.media.collecting import Ask, Collecting, Joined
@@ -55,7 +56,8 @@ def join_volumes(
     partial = out.with_name(f".{out.name}.joining")
     with writing_to(out.parent, "the joined bundle"):
         partial.mkdir(exist_ok=True)
-        with alone(partial):
+        with alone(partial), ExitStack() as stack:
+            stack.callback(_remove_if_empty, partial)
             joining = Collecting(out, partial, root, role, progress)
             joining.take(folders)
             while not joining.complete:
@@ -63,3 +65,9 @@ def join_volumes(
                     raise joining.fault()
                 joining.take_another(ask)
             return joining.finish()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave nothing of a run that was refused; what can be gone on with stays."""
+    with suppress(OSError):
+        folder.rmdir()

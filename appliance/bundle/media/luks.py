@@ -26,7 +26,7 @@ from appliance.bundle.media.device import (
     signatures,
 )
 from appliance.bundle.media.write import write_media
-from appliance.errors import MediumFailed, MediumUnsuitable, PreflightFailed, Usage
+from appliance.errors import MediumFailed, MediumUnsuitable, PreflightFailed, ToolMissing, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -187,12 +187,16 @@ def require_dm_crypt() -> None:
     """
     if os.geteuid() != 0:
         raise PreflightFailed("only root can format and mount media", hint="run the command with sudo")
+    found = "no device mapper"
     if not _has_device_mapper():
-        run_tool(["modprobe", "dm_crypt"])
+        try:
+            run_tool(["modprobe", "dm_crypt"])
+        except ToolMissing as fault:
+            found += f", and no modprobe that could load it ({fault.hint})"
     if not _has_device_mapper():
         raise PreflightFailed(
             "this kernel cannot open encrypted media",
-            found="no device mapper",
+            found=found,
             wanted="a kernel with dm-crypt",
             hint="write encrypted media on another system; nothing was changed on the device",
         )

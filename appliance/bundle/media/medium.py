@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.locating import holds_trace
 from appliance.bundle.media.label import (
     LABEL_PATH,
     MAX_BYTES,
@@ -19,6 +20,7 @@ from appliance.bundle.media.label import (
 )
 from appliance.bundle.media.plan import Room
 from appliance.bundle.paths import LIST_PATH, MANIFEST_PATH
+from appliance.counting import counted
 from appliance.errors import (
     LabelInvalid,
     MediumFailed,
@@ -73,6 +75,7 @@ def examine_medium(target: Path, bundle: Path, name: str, digest: str, *, stands
             f"{target} is not a folder that can be read",
             found=fault.strerror,
             wanted="the folder a medium is mounted at",
+            hint="look whether the medium is still there, and mount it again",
         ) from fault
     if inside:
         raise MediumUnsuitable(
@@ -151,6 +154,7 @@ def _held(folder: Path) -> str | None:
 def _label(folder: Path, digest: str) -> tuple[VolumeLabel | None, bool]:
     """What our own folder says it is, and whether it says that it is complete."""
     hint = "look at what is there and remove the folder yourself, or take another medium"
+    restore = f"`appliance media repair` restores the label, if another volume is named too; or {hint}"
     for name in (LABEL_PATH, UNFINISHED_PATH):
         try:
             label = parse_label(_read_label(folder / name))
@@ -158,7 +162,7 @@ def _label(folder: Path, digest: str) -> tuple[VolumeLabel | None, bool]:
             continue
         except LabelInvalid as fault:
             raise MediumOccupied(
-                f"{folder / name} is damaged: {fault.message}", found=fault.found, hint=hint
+                f"{folder / name} is damaged: {fault.message}", found=fault.found, hint=restore
             ) from fault
         except OSError as fault:
             raise MediumFailed(f"{folder / name} cannot be read", found=fault.strerror) from fault
@@ -171,7 +175,11 @@ def _label(folder: Path, digest: str) -> tuple[VolumeLabel | None, bool]:
             )
         return label, name == LABEL_PATH
     if not folder.is_dir() or folder.is_symlink() or any(folder.iterdir()):
-        raise MediumOccupied(f"{folder} is there, but is no volume", found="no label", hint=hint)
+        raise MediumOccupied(
+            f"{folder} is there, but is no volume",
+            found="no label",
+            hint=restore if holds_trace(folder) else hint,
+        )
     return None, False
 
 
@@ -191,7 +199,7 @@ def read_volume_label(folder: Path) -> VolumeLabel:
     if len(found) != 1:
         raise Usage(
             f"{folder} is not a volume",
-            found=f"{len(found)} labels",
+            found=counted(len(found), "label"),
             wanted=f"one {LABEL_PATH}, there or in a folder there",
         )
     return parse_label(_read_label(found[0]))

@@ -25,6 +25,7 @@ from appliance.bundle.media.label import (
 )
 from appliance.bundle.media.sizes import size_text
 from appliance.bundle.paths import PAYLOAD_FOLDER, folders_of
+from appliance.counting import counted
 from appliance.errors import MediaTooSmall
 
 if TYPE_CHECKING:
@@ -45,11 +46,15 @@ _FORMATTING: Final = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What one medium has: ``size`` bytes free, counted in clusters of ``cluster`` bytes."""
+    """What one medium has: ``size`` bytes free, counted in clusters of ``cluster`` bytes.
+
+    ``formatting`` are the bytes that formatting takes of it, of a medium as it is bought.
+    """
 
     name: str
     size: int
     cluster: int
+    formatting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class PlannedVolume:
-    """One volume: its parts in the bundle's order, and the bytes it takes with all that repeats."""
+    """One volume: its parts in the bundle's order, and the bytes it takes with all that repeats.
+
+    ``there`` is "complete" or "begun" if it lies on a medium already.
+    """
 
     number: int
     room: Room
     parts: tuple[Part, ...]
     used: int
+    there: str | None = None
 
     @property
     def share(self) -> VolumeShare:
@@ -102,7 +111,8 @@ def raw_room(name: str, size: int) -> Room:
 
     Clusters are those that mkfs.vfat and mkfs.exfat take for sticks of this size.
     """
-    return Room(name, size - size // 1000 - _FORMATTING, (32 if size <= _SMALL else 128) << 10)
+    taken = size // 1000 + _FORMATTING
+    return Room(name, max(size - taken, 0), (32 if size <= _SMALL else 128) << 10, taken)
 
 
 def plan_volumes(cargo: Cargo, offer: Offer) -> Plan:
@@ -129,14 +139,19 @@ def plan_volumes(cargo: Cargo, offer: Offer) -> Plan:
     if rest:
         left = sum(part.size for part in rest)
         raise MediaTooSmall(
-            f"{_count(len(offer.rooms), 'medium', 'media')} cannot hold the bundle",
+            f"{counted(len(offer.rooms), 'medium', 'media')} cannot hold the bundle",
             found=f"room for all but {size_text(left)}, from {rest[0].path} on",
             wanted="room for everything",
             hint="add media, or larger ones",
         )
+    return planned(cargo, tuple(volumes))
+
+
+def planned(cargo: Cargo, volumes: tuple[PlannedVolume, ...]) -> Plan:
+    """The plan of which these are all volumes."""
     manifest = cargo.manifest
     repeated = sum(part.size for part in (*cargo.root, *cargo.spare))
-    return Plan(cargo.digest, manifest.product, manifest.version, repeated, tuple(volumes))
+    return Plan(cargo.digest, manifest.product, manifest.version, repeated, volumes)
 
 
 def volume_from_label(cargo: Cargo, label: VolumeLabel, room: Room) -> PlannedVolume | None:
@@ -176,7 +191,8 @@ def _fill(cargo: Cargo, rest: Sequence[Part], room: Room, number: int) -> Planne
     what = f"{first.path} of {size_text(first.size)} beside what every volume carries"
     raise MediaTooSmall(
         f"{room.name} is too small for volume {number}",
-        found=f"room for {usable:,} bytes",
+        found=f"room for {usable:,} bytes"
+        + (f", since formatting takes {room.formatting:,}" if room.formatting else ""),
         wanted=f"{tally.used:,} bytes: "
         + (what if repeated <= usable else "what every volume carries, and one file"),
         hint="take a larger medium; files are cut at 1 GiB and no further",
@@ -212,7 +228,3 @@ def _name(path: str) -> str:
     """The component of a payload file, or ``parity``."""
     top, _, rest = path.partition("/")
     return rest.partition("/")[0] if top == PAYLOAD_FOLDER else top
-
-
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"

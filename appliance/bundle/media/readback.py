@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
+from appliance.bundle.durable import sync_file_system
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
+    from pathlib import Path
     from typing import Self
 
 
@@ -115,6 +117,33 @@ def uncached(fd: int) -> Iterator[int]:
         yield direct
     finally:
         os.close(direct)
+
+
+@contextmanager
+def open_uncached(path: Path) -> Iterator[int]:
+    """A descriptor of the file at a path, no link, as ``uncached`` gives it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with uncached(fd) as direct:
+            yield direct
+    finally:
+        os.close(fd)
+
+
+def bring_to_medium(folder: Path) -> None:
+    """Wait until what was just written to a medium is there: only then can its pages be dropped.
+
+    Raises:
+        OSError: something could not be written.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file_system(fd)
+    except OSError as fault:
+        if fault.errno != errno.EROFS:  # what is mounted for reading only has nothing to be brought there
+            raise
+    finally:
+        os.close(fd)
 
 
 def _preadv(fd: int, view: memoryview, offset: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.fileset import A_FOLDER
-from appliance.bundle.media.checked import CheckedVolume
+from appliance.bundle.media.checked import MISSING, UNREADABLE, CheckedVolume
 from appliance.bundle.media.label import INCOMING_FOLDER, SPARE_FOLDER, UNFINISHED_PATH
 from appliance.bundle.media.layout import bundle_order
 from appliance.bundle.paths import TRUST_FOLDER, folders_of, provenance_holder, signature_holder
@@ -25,12 +25,29 @@ _MAX_NAMES: Final = 1_000_000
 
 @dataclass
 class Seen:
-    """A volume while it is looked at: what lies there of what may, and what is wrong."""
+    """A volume while it is looked at: what lies there of what may, and what is wrong.
+
+    ``gone`` is what the system said when the medium stopped to answer.
+    """
 
     volume: Volume
     present: Mapping[str, ListedFile]
     damaged: list[DamagedFile] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
+    gone: str | None = None
+
+    def find_out_whether_gone(self) -> bool:
+        """Whether the medium is not there any more, which looks as if every file were damaged.
+
+        What it seemed to lack then is forgotten; what was read of it and is wrong stays.
+        """
+        nothing = [damage for damage in self.damaged if not damage.was_read]
+        if self.gone is None and (nothing or self.strange) and not self.volume.tree.answers():
+            said = (damage.problem for damage in nothing if damage.problem != MISSING)
+            self.gone = next(said, UNREADABLE)
+            self.damaged = [damage for damage in self.damaged if damage.was_read]
+            self.strange = []
+        return self.gone is not None
 
     def checked(self) -> CheckedVolume:
         """What is to be reported of it."""
@@ -43,6 +60,7 @@ class Seen:
             damaged=tuple(sorted(self.damaged, key=lambda damage: bundle_order(damage.path))),
             strange=tuple(sorted(self.strange)),
             unfinished=self.volume.unfinished,
+            gone=self.gone,
         )
 
 

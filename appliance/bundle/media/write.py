@@ -16,20 +16,26 @@ from typing import TYPE_CHECKING, Protocol, Required, TypedDict
 
 from appliance.bundle.media.cargo import Cargo, read_cargo
 from appliance.bundle.media.division import Division, plan_division, told_division
+from appliance.bundle.media.entries import volume_entries
 from appliance.bundle.media.filesystem import make_folder, writing_to
-from appliance.bundle.media.fill import fill_volume, volume_entries
-from appliance.bundle.media.label import volume_folder_name
-from appliance.bundle.media.medium import Medium, examine_medium, measure_room, read_volume_label
+from appliance.bundle.media.fill import fill_volume
+from appliance.bundle.media.layout import listed_numbers
+from appliance.bundle.media.medium import Medium, measure_room, read_volume_label
 from appliance.bundle.media.plan import Offer, Room
+from appliance.bundle.media.targets import (
+    examine_target,
+    examine_targets,
+    holding,
+    refuse_shared_room,
+    require_room,
+)
 from appliance.bundle.opening import open_tree
 from appliance.errors import (
     ApplianceError,
     LabelInvalid,
     MediaMissing,
     MediumOccupied,
-    MediumUnsuitable,
     PreflightFailed,
-    SpaceExhausted,
     Usage,
 )
 
@@ -64,13 +70,18 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WrittenVolume:
-    """A volume that is complete: where it lies, its share and what this run wrote of it, in bytes."""
+    """A volume that is complete: where it lies, and its share in bytes.  This run read all of it.
+
+    ``written`` are the bytes that this run wrote, ``kept`` those that were there and right; ``mended`` are
+    files that had their names and were wrong.
+    """
 
     number: int
     folder: Path
     share: int
     written: int
     kept: int
+    mended: tuple[str, ...]
 
 
 class Settings(TypedDict, total=False):
@@ -127,17 +138,18 @@ def write_media(
         run = _Run(bundle, tree, cargo, sizes, progress)
         media = run.examine(targets)
         division = run.divide(media, like, repeats=ask is not None)
-        there = {medium.label.number for medium in media.values() if medium.label}
-        queue = sorted(_wanted(only, division) - there)
+        wanted = _wanted(only, division)
+        queue = _queue(wanted, media)
         fresh = sum(medium.label is None for medium in media.values())
         if ask is None and len(queue) > fresh:
             raise MediaMissing(
-                f"no medium for volumes {', '.join(map(str, queue[fresh:]))} of {division.count}",
-                found=f"{len(media)} targets",
-                wanted="a target for each volume, or a terminal to ask for the next medium on",
-                hint="name more targets, write some volumes with --only, or run this in a terminal",
+                f"no medium for {listed_numbers(queue[fresh:], division.count)}",
+                found=holding(media.values(), division.count),
+                wanted="a free medium for each volume that is to be written",
+                hint="name more media, or insert others; write some volumes with --only, or run this in a "
+                "terminal, which asks for them",
             )
-        return WrittenMedia(cargo, division.count, tuple(run.write(media, division, queue, ask)))
+        return WrittenMedia(cargo, division.count, tuple(run.write(media, division, wanted, ask)))
 
 
 class _Run:
@@ -154,26 +166,9 @@ class _Run:
 
     def examine(self, targets: Sequence[Path]) -> dict[Path, Medium]:
         """Look at all targets; each is there once, in the order they were given first."""
-        media = {}
-        for target in dict.fromkeys(target.resolve() for target in targets):
-            media[target] = self._examine(target)
-        devices: dict[int, Path] = {}
-        for target in media:
-            other = devices.setdefault(target.stat().st_dev, target)
-            if other != target and not self._sizes:
-                raise MediumUnsuitable(
-                    f"{other} and {target} are on one medium",
-                    wanted="one volume for each medium",
-                    hint="name each medium once; or give --size to fill plain folders",
-                )
-        numbers: dict[int, Path] = {}
-        for target, medium in media.items():
-            if medium.label and (other := numbers.setdefault(medium.label.number, target)) != target:
-                raise MediumOccupied(
-                    f"{other} and {target} hold the same volume",
-                    found=f"volume {medium.label.number} on both",
-                    hint="keep one of them, and remove the folder on the other yourself",
-                )
+        media = examine_targets(self._bundle, self._cargo, targets, stands_for=bool(self._sizes))
+        if not self._sizes:
+            refuse_shared_room(media, "name each medium once; or give --size to fill plain folders")
         return media
 
     def divide(self, media: Mapping[Path, Medium], like: Path | None, *, repeats: bool) -> Division:
@@ -190,15 +185,16 @@ class _Run:
         return plan_division(self._cargo, Offer(tuple(rooms), repeats))
 
     def write(
-        self, media: Mapping[Path, Medium], division: Division, queue: list[int], ask: Ask | None
+        self, media: Mapping[Path, Medium], division: Division, wanted: set[int], ask: Ask | None
     ) -> Iterator[WrittenVolume]:
-        """Write what the media that are there shall hold, then ask for others while any is wanted.
-
-        ``queue`` are the volumes that are wanted and lie on no medium that is there.
-        """
+        """Write what the media that are there shall hold, then ask for others while any is wanted."""
+        queue = _queue(wanted, media)
         for turn, medium in enumerate(media.values()):
-            if medium.label is not None:
+            if medium.label is not None and medium.label.number in wanted:
                 yield self._fill(medium, division, medium.label.number)
+            elif medium.label is not None:
+                name = division.name(medium.label.number)
+                self._progress.note(f"{medium.target} holds {name}, which is not wanted; it was not read")
             elif queue:
                 self._check_fits(medium, division, queue[0], turn)
                 yield self._fill(medium, division, queue.pop(0))
@@ -247,27 +243,24 @@ class _Run:
                 folder=medium.folder,
                 progress=self._progress,
             )
-        return WrittenVolume(number, medium.folder, volume.share.size, filled.written, filled.kept)
+        share = volume.share.size
+        return WrittenVolume(number, medium.folder, share, filled.written, filled.kept, filled.mended)
 
     def _examine(self, target: Path) -> Medium:
-        manifest = self._cargo.manifest
-        name = volume_folder_name(manifest.product, manifest.version, self._cargo.digest)
-        return examine_medium(target, self._bundle, name, self._cargo.digest, stands_for=bool(self._sizes))
+        return examine_target(self._bundle, self._cargo, target, stands_for=bool(self._sizes))
 
     def _check_fits(self, medium: Medium, division: Division, number: int, turn: int) -> None:
         """Refuse a fresh medium that has too little room for the volume it shall hold."""
         room = measure_room(medium.target, self._size(turn))
-        volume = division.volume(number, room)
-        if volume.used > room.size:
-            raise SpaceExhausted(
-                f"{medium.target} is too small for {division.name(number)}",
-                found=f"{room.size:,} bytes free",
-                wanted=f"{volume.used:,} bytes",
-                hint="take a larger medium; nothing was written to this one",
-            )
+        require_room(division.volume(number, room), division.name(number))
 
     def _size(self, turn: int) -> int | None:
         return self._sizes[min(turn, len(self._sizes) - 1)] if self._sizes else None
+
+
+def _queue(wanted: set[int], media: Mapping[Path, Medium]) -> list[int]:
+    """The volumes that are wanted and lie on no medium that is there."""
+    return sorted(wanted - {medium.label.number for medium in media.values() if medium.label})
 
 
 def _wanted(only: Sequence[int], division: Division) -> set[int]:

@@ -30,6 +30,7 @@ from appliance.bundle.paths import (
 )
 from appliance.bundle.reader import MAX_PROVENANCE_BYTES
 from appliance.bundle.review import review_bytes
+from appliance.bundle.volume_rules import refuse_unfinished
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -97,13 +98,14 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
         role: the role whose holders must have signed.
 
     Raises:
-        FileMissing: no copy of the list can be read.
+        FileMissing: no copy of the list can be read; or a volume was not written that far.
         VolumesMixed: the folders are of several bundles.
         DamageTooGreat: list or manifest are damaged in every copy.
         BundleUntrusted: not signed as the root wants.
     """
     copies = _gather(volumes)
     if not copies.lists:
+        refuse_unfinished(volumes)
         raise FileMissing(
             f"no copy of {LIST_PATH} can be read",
             found=", ".join(volume.name for volume in volumes),
@@ -261,7 +263,7 @@ def _refuse_mixture(copies: _Copies, lists: Sequence[bytes]) -> None:
         "these folders are of several bundles",
         found="; ".join(places),
         wanted="volumes or copies of one bundle",
-        hint="name only the folders of the bundle to be repaired",
+        hint="name only the folders of one bundle",
     )
 
 

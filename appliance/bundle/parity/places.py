@@ -18,6 +18,7 @@ from appliance.bundle.media.label import (
     LABEL_PATH,
     RECOVERY_LABEL_PATH,
     SPARE_FOLDER,
+    UNFINISHED_PATH,
     VolumeLabel,
     label_bytes,
 )
@@ -50,6 +51,7 @@ _SIGNS: Final = (
     SPARE_FOLDER,
     LABEL_PATH,
     RECOVERY_LABEL_PATH,
+    UNFINISHED_PATH,
 )
 
 

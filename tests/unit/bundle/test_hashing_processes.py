@@ -104,7 +104,7 @@ def test_an_error_comes_back_as_it_was(
     change_before_hashing(monkeypatch, (bundle / WHEEL).unlink)
     with pytest.raises(FileMissing, match=WHEEL) as caught:
         verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
-    assert "copy the bundle again" in (caught.value.hint or "")
+    assert "`appliance media repair` mends it" in (caught.value.hint or "")
     assert multiprocessing.active_children() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.opening import open_tree
-from appliance.errors import FileMissing, FileUnexpected, Usage
+from appliance.errors import DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +67,22 @@ def test_a_cursor_looks_a_folder_up_when_it_comes_to_it(bundle: Path) -> None:
         (bundle / "payload/engine").symlink_to(bundle.parent / "elsewhere")
         with pytest.raises(FileUnexpected, match="payload/engine"):
             cursor.open(WHEEL)
+
+
+def test_a_file_on_a_medium_that_was_pulled_cannot_be_read(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor can it be asked what it is."""
+
+    def gone(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+
+    with open_tree(bundle) as tree, monkeypatch.context() as patch:
+        patch.setattr(os, "stat", gone)
+        patch.setattr(os, "open", gone)
+        with (
+            pytest.raises(DigestMismatch, match=r"VERIFY\.txt cannot be read") as fault,
+            tree.open("VERIFY.txt"),
+        ):
+            pass
+    assert fault.value.found == "Transport endpoint is not connected"

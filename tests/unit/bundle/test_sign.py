@@ -332,7 +332,7 @@ def test_a_malformed_bundle_is_not_signed(unsigned: Path, holders: Holders) -> N
 
 
 def test_what_is_not_a_bundle(tmp_path: Path, holders: Holders) -> None:
-    with pytest.raises(FileMissing, match="not a bundle"):
+    with pytest.raises(FileMissing, match="holds nothing of a bundle"):
         sign_bundle(tmp_path, holders.key("alice"))
     with pytest.raises(Usage, match="not a folder"):
         sign_bundle(tmp_path / "nothing", holders.key("alice"))

@@ -200,9 +200,16 @@ def test_one_fault_ends_the_long_reads_of_the_others(tmp_path: Path) -> None:
     assert time.process_time() - started < 10
 
 
+def test_what_is_left_of_a_bundle_is_none(bundle: Path, two_of_three: Root) -> None:
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(FileMissing, match="is not a bundle") as caught:
+        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+    assert caught.value.found == "no manifest.json"
+
+
 def test_what_is_no_bundle(tmp_path: Path, two_of_three: Root) -> None:
     root = root_bytes(two_of_three)
-    with pytest.raises(FileMissing, match="not a bundle"):
+    with pytest.raises(FileMissing, match="holds nothing of a bundle"):
         verify_bundle(tmp_path, root, progress=Silent())
     with pytest.raises(Usage):
         verify_bundle(tmp_path / "nothing", root, progress=Silent())

@@ -125,6 +125,29 @@ def test_a_volume_that_was_not_written_to_its_end(
     assert "media write" in said
 
 
+def test_a_volume_that_was_hardly_begun(three: list[Path], verified: Callable[..., VerifiedBundle]) -> None:
+    """Nothing on it has its name yet, and it is found by the medium all the same."""
+    label = (three[1] / "volume.json").read_bytes()
+    shutil.rmtree(three[1])
+    (three[1] / "incoming").mkdir(parents=True)
+    (three[1] / "volume.json.partial").write_bytes(label)
+    for given in ([three[1].parent], [folder.parent for folder in three]):
+        said = refusal(FileMissing, verified, given)
+        assert f"{three[1]} was not written to its end" in said
+
+
+def test_a_medium_that_is_not_mounted_is_the_volume_that_is_missing(
+    three: list[Path], tmp_path: Path, verified: Callable[..., VerifiedBundle]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = refusal(VolumeMissing, verified, [empty, three[1], three[2]])
+    assert f"{empty} holds nothing of a bundle, and volume 1 of 3 is missing" in said
+    assert "an empty folder: no medium is mounted there" in said
+    assert "volume 1: payload/engine/engine-1.0-py3-none-any.whl to payload/engine/requirements.txt" in said
+    assert "holds nothing of a bundle" in refusal(FileMissing, verified, [empty])
+
+
 def test_a_missing_volume_is_named_with_what_it_holds(
     three: list[Path], verified: Callable[..., VerifiedBundle]
 ) -> None:
@@ -252,7 +275,7 @@ def test_a_copied_volume_is_given_once(
 def test_a_volume_beside_the_whole_bundle(
     bundle: Path, three: list[Path], verified: Callable[..., VerifiedBundle]
 ) -> None:
-    assert "2 files lie on two volumes" in refusal(VolumesMixed, verified, [bundle, three[0]])
+    assert "on two volumes: 2 files\n" in refusal(VolumesMixed, verified, [bundle, three[0]])
 
 
 def test_volumes_of_two_bundles_are_named_with_both_digests(

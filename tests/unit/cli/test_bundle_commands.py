@@ -48,6 +48,17 @@ def test_verify_says_what_was_verified(appliance: Run, bundle: Path, root_file: 
     assert values["root"] == {"version": 1, "fingerprint": fingerprint, "solo": False}
 
 
+def test_a_damaged_bundle_is_mended_or_brought_again(appliance: Run, bundle: Path, root_file: Path) -> None:
+    """It may lie on its medium: that is not where a better copy is."""
+    (bundle / "payload/model/tiny.gguf").write_bytes(bytes(4000))
+    done = appliance("verify", bundle, "--trust", root_file)
+    assert "do: `appliance media repair` mends it" in done.err
+    (bundle / "payload/model/tiny.gguf").unlink()
+    done = appliance("verify", bundle, "--trust", root_file)
+    assert f"error: missing in {bundle}: 1 listed file\n" in done.err
+    assert "do: `appliance media repair` mends it" in done.err
+
+
 def test_a_solo_root_is_said(appliance: Run, maker: BundleMaker, holders: Holders) -> None:
     root = holders.root("alice", solo=True)
     bundle = maker.sign(maker.write("solo", root), "alice")
@@ -338,7 +349,7 @@ def test_several_volumes_are_one_bundle(
 ) -> None:
     folders = volumes(bundle, 2, 3)
     (folders[1] / "volume.json").unlink()
-    note = f"{folders[1]} has no label"
+    note = f"{folders[1]} has no label: `appliance media repair` restores it if another volume is named too"
     done = appliance("verify", *(folder.parent for folder in folders), "--trust", root_file)
     assert done.code == 0
     assert all(str(folder) in done.out for folder in folders)

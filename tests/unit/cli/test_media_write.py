@@ -52,6 +52,11 @@ def sticks(tmp_path: Path) -> list[Path]:
     return folders
 
 
+def flip(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 def test_plan_says_what_lies_where(appliance: Run, large_bundle: Path) -> None:
     done = appliance("media", "plan", large_bundle, "--size", "64MB")
     assert done.code == 0
@@ -78,8 +83,10 @@ def test_plan_for_media_that_are_there(appliance: Run, large_bundle: Path, stick
         (["--size", "64GB", "--to", "."], 2, "name sizes or mounted media"),
         (["--size", "64"], 2, "a size is misspelled"),
         (["--size", "1MB"], 5, "is too small for volume 1"),
+        (["--size", "16MB"], 5, "room for 0 bytes, since formatting takes 33,570,432\n"),
         (["--size", "40MB"], 5, "40.0 MB is too small for volume 2"),
         (["--to", "/none"], 5, "is not a folder that can be read"),
+        (["--to", "/", "--to", "/"], 2, "a medium is given twice"),
     ],
 )
 def test_plan_refuses(
@@ -102,7 +109,12 @@ def test_write_says_what_it_did(
     again = appliance(*command, "--json").json
     assert [(volume["number"], volume["written"]) for volume in again["volumes"]] == [(1, 0), (2, 0)]
     assert (again["signers"], again["trusted"], again["count"]) == (["alice", "bob"], True, 2)
-    assert "was complete" in appliance(*command).out
+    flip(next(sticks[1].rglob("part-3")))
+    done = appliance(*command)
+    assert "were there, read again and right" in done.out
+    assert "8.4 MB written" not in done.out
+    assert "  mended   payload/extras/part-3: was there, and wrong\n" in done.out
+    assert "all of it was read from the media in this run, and is right" in done.out
 
 
 def test_write_says_that_nobody_judged_the_signatures(
@@ -125,6 +137,8 @@ def test_write_only_one_volume_like_another(
     arguments = ["--like", sticks[0], "--only", 2, "--size", "1GB", "--json"]
     done = appliance("media", "write", large_bundle, tmp_path / "new", *arguments)
     assert [volume["number"] for volume in done.json["volumes"]] == [2]
+    done = appliance("media", "write", large_bundle, tmp_path / "new", "--only", 2, "--size", "1GB")
+    assert "neither written nor read: volume 1 of 2\n" in done.out
 
 
 @pytest.mark.parametrize(
@@ -204,6 +218,7 @@ def test_ending_at_the_prompt_keeps_what_is_done(large_bundle: Path, sticks: lis
     terminal = Terminal("media", "write", large_bundle, sticks[0], "--size", "64MB")
     terminal.read_until("Then press Enter.")
     terminal.type("\x04")  # end of file, as Ctrl-C would end it
+    terminal.read_until("run the same command again to go on")
     code, _ = terminal.end()
     assert code == 130
     again = write_media(large_bundle, sticks, progress=Silent(), sizes=[64 * MIB])

@@ -220,7 +220,7 @@ def test_what_was_not_brought_to_the_medium_is_damage(
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("appliance.bundle.media.check.sync_file_system", fail)
+    monkeypatch.setattr("appliance.bundle.media.readback.sync_file_system", fail)
     with pytest.raises(BundleUntrusted, match="could not be brought to the medium"):
         check(*three)
 

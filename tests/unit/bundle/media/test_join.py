@@ -216,7 +216,7 @@ def test_a_damaged_file_is_named_and_the_rest_copied(
     large: Path, three: list[Path], out: Path, joined: Join, partial: Path
 ) -> None:
     (three[1] / SLICE).write_bytes(bytes(4 * BLOCK))
-    with pytest.raises(DigestMismatch, match="1 files are damaged; everything else was copied") as caught:
+    with pytest.raises(DigestMismatch, match="damaged: 1 file; everything else was copied") as caught:
         joined(*three)
     assert f"volume 2 of 3 ({three[1]})" in (caught.value.found or "")
     assert f"media repair {partial}" in (caught.value.hint or "")
@@ -299,8 +299,10 @@ def test_volumes_of_two_bundles(
     out: Path,
 ) -> None:
     other = volumes(maker.sign(maker.write("other", two_of_three), "alice", "bob"), 2, medium="other")
-    with pytest.raises(VolumesMixed):
+    with pytest.raises(VolumesMixed) as caught:
         joined(three[0], other[1])
+    assert caught.value.hint == "name only the folders of one bundle"
+    assert not out.with_name(f".{out.name}.joining").exists()
     with pytest.raises(VolumeMissing):
         joined(three[0])
     with pytest.raises(Usage, match="begun with another bundle"):

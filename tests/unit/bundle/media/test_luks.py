@@ -237,6 +237,11 @@ def test_a_kernel_without_device_mapper(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "modprobe").chmod(0o755)
     with pytest.raises(PreflightFailed, match="cannot open encrypted media"):
         require_dm_crypt()
+    (tmp_path / "modprobe").unlink()
+    with pytest.raises(PreflightFailed, match="cannot open encrypted media") as fault:
+        require_dm_crypt()
+    assert "no modprobe that could load it (install kmod)" in str(fault.value.found)
+    (tmp_path / "modprobe").touch(mode=0o755)
     (tmp_path / "modprobe").write_text(f"#!/bin/sh\necho 236 device-mapper >>{tmp_path}/misc\n")
     require_dm_crypt()
 

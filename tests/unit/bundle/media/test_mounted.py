@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.media.check import check_media
 from appliance.bundle.media.write import write_media
 from appliance.bundle.verify import verify_bundle
-from appliance.errors import MediumFailed, MediumUnsuitable, SpaceExhausted
+from appliance.errors import MediumFailed, MediumUnsuitable, SpaceExhausted, Usage
 from appliance.progress import Silent
 from appliance.trust.root import Root, root_bytes
 from tests.conftest import CONTENTS
@@ -168,6 +169,30 @@ def test_a_pulled_stick(cut_bundle: Path, mounts: Mounts) -> None:
         write(cut_bundle, place, progress=Then(5 * MIB, pull))
     assert fault.value.found in {"Input/output error", "Read-only file system"}
     assert "goes on where this one stopped" in str(fault.value.hint)
+
+
+def test_a_stick_that_is_pulled_while_it_is_checked(cut_bundle: Path, mounts: Mounts) -> None:
+    place, other = mounts.make("tmpfs"), mounts._place()
+    device = mounts.loop(mounts.image("exfat", 64))
+    driver = subprocess.Popen(["mount.exfat-fuse", "-d", device, other], stderr=subprocess.DEVNULL)
+    mounts._undo.callback(run, "umount", "--lazy", other)
+    while not other.is_mount():
+        assert driver.poll() is None
+    write(cut_bundle, place)
+    write(cut_bundle, other)
+
+    def pull() -> None:
+        driver.kill()
+        driver.wait()
+
+    found = check_media([place, other], root=None, progress=Then(25 * MIB, pull))
+    sound, pulled = found.volumes
+    assert sound.sound
+    assert str(pulled.gone).startswith("cannot be read: ")
+    assert not pulled.damaged
+    assert isinstance(found.failure, MediumFailed)
+    with pytest.raises(Usage, match="is not a folder that can be read"):
+        check_media([place, other], root=None, progress=Silent())
 
 
 def test_a_stick_that_is_put_back_goes_on(cut_bundle: Path, mounts: Mounts) -> None:

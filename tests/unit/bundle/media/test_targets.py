@@ -98,11 +98,11 @@ def test_targets_on_one_file_system_are_one_medium(
     bundle: Path, places: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their room would be counted twice.  Both lie on this system's disk, which is refused before."""
-    import appliance.bundle.media.write as writing
+    from appliance.bundle.media import targets
 
-    examine = writing.examine_medium
+    examine = targets.examine_medium
     monkeypatch.setattr(
-        writing,
+        targets,
         "examine_medium",
         lambda *args, **options: examine(*args, **{**options, "stands_for": True}),
     )
@@ -146,8 +146,9 @@ def test_other_files_on_the_medium_do_not_matter(bundle: Path, places: list[Path
 def test_a_volume_with_a_damaged_label_is_left_alone(bundle: Path, places: list[Path]) -> None:
     write(bundle, places[0])
     (only_folder(places[0]) / "volume.json").write_bytes(b"{}")
-    with pytest.raises(MediumOccupied, match=r"volume\.json is damaged"):
+    with pytest.raises(MediumOccupied, match=r"volume\.json is damaged") as damaged:
         write(bundle, places[0])
+    assert str(damaged.value.hint).startswith("`appliance media repair` restores the label")
     only_folder(places[0]).rename(places[0] / "renamed")
     with pytest.raises(MediumOccupied) as fault:
         write(bundle, places[0])
@@ -158,9 +159,12 @@ def test_a_folder_of_the_volumes_name_without_a_label(bundle: Path, places: list
     write(bundle, places[0])
     (only_folder(places[0]) / "volume.json").unlink()
     (places[1] / only_folder(places[0]).name).symlink_to("/tmp")
-    for place in places[:2]:
-        with pytest.raises(MediumOccupied, match="is there, but is no volume"):
+    (places[2] / only_folder(places[0]).name).mkdir()
+    (only_folder(places[2]) / "mine").touch()
+    for place, advice in zip(places, ("`appliance media repair`", "look at", "look at"), strict=True):
+        with pytest.raises(MediumOccupied, match="is there, but is no volume") as fault:
             write(bundle, place)
+        assert str(fault.value.hint).startswith(advice)
 
 
 def test_a_label_of_another_bundle_under_our_name(bundle: Path, places: list[Path]) -> None:
@@ -202,6 +206,19 @@ def test_a_lost_volume_is_written_again(cut_bundle: Path, places: list[Path], tm
         written = write(cut_bundle, new, sizes=[64 * MIB], only=[2], like=like)
         assert [volume.number for volume in written.volumes] == [2]
     assert {path.name for path in new.rglob("*.slice-*")} == {"tiny.gguf.slice-0001"}
+
+
+def test_what_is_not_wanted_is_not_read(cut_bundle: Path, places: list[Path]) -> None:
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    write(cut_bundle, *places)
+    shutil.rmtree(only_folder(places[1]))
+    written = write(cut_bundle, *places, only=[1, 2], progress=Noting())
+    assert [volume.number for volume in written.volumes] == [1, 2]
+    assert notes == [f"{places[2]} holds volume 3 of 3, which is not wanted; it was not read"]
 
 
 def test_like_names_a_volume_of_this_bundle(
@@ -267,8 +284,12 @@ def test_without_anybody_to_ask_all_media_must_be_there(cut_bundle: Path, places
         write(cut_bundle, *places[:2])
     write(cut_bundle, *places)
     shutil.rmtree(only_folder(places[2]))
-    with pytest.raises(MediaMissing, match=r"^no medium for volumes 3 of 3$"):
+    with pytest.raises(MediaMissing, match=r"^no medium for volume 3 of 3$") as fault:
         write(cut_bundle, *places[:2])
+    assert fault.value.found == f"{places[0]} holds volume 1 of 3, {places[1]} holds volume 2 of 3"
+    with pytest.raises(MediaMissing, match=r"^no medium for volume 3 of 3$") as fault:
+        write(cut_bundle, places[1], only=[3])
+    assert fault.value.found == f"{places[1]} holds volume 2 of 3"
 
 
 def test_the_next_medium_is_asked_for(cut_bundle: Path, places: list[Path]) -> None:
