@@ -13,7 +13,8 @@ from appliance.errors import BundleMalformed, DefinitionInvalid, DigestMismatch,
 from appliance.sources.http_download import fetch_resuming
 from appliance.sources.hub import Hub, HubFile, Snapshot
 from appliance.sources.kinds import UNKNOWN, Source, by_path
-from appliance.sources.model_formats import WHY, betrays, needs
+from appliance.sources.model_contents import betrays
+from appliance.sources.model_formats import WHY, needs
 from appliance.sources.together import together
 
 if TYPE_CHECKING:
