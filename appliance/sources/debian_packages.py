@@ -13,7 +13,7 @@ from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
 from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
 from appliance.sources.apt_repositories import archive_keyring, repositories
-from appliance.sources.deb_file import index_entry, licence
+from appliance.sources.deb_file import index_entry, licences
 from appliance.sources.kinds import UNKNOWN, Source, by_path
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ class DebianPackages(Source):
 
     def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """With the licences the packages state, and the index ``Packages``."""
-        store = self.station.store
-        described = [
-            deb.model_copy(update={"licence": licence(store.path(deb.sha256), deb.name)})
-            for deb in artefacts
-        ]
+        stated = licences({deb.name: self.station.store.path(deb.sha256) for deb in artefacts})
+        described = [deb.model_copy(update={"licence": stated[deb.name]}) for deb in artefacts]
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])
 

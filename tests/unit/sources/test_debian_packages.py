@@ -111,6 +111,46 @@ def test_licences_come_from_the_packages_own_copyright_files(source: DebianPacka
     assert licences["closed"] == "see copyright file"
 
 
+DEP5_LICENCES = "(GPL-2+ or MIT) AND BSD-3-clause AND MIT"
+
+
+@pytest.mark.parametrize(
+    ("links", "licence"),
+    [
+        ({"app": "base"}, DEP5_LICENCES),
+        ({"app": "/usr/share/doc/base"}, DEP5_LICENCES),
+        ({"app/copyright": "../base/copyright"}, DEP5_LICENCES),
+        ({"app": "linked"}, DEP5_LICENCES),  # which shares base's in turn
+        ({"app": "app"}, "see copyright file"),
+        ({"app": "elsewhere"}, "see copyright file"),
+        ({"app": "../../../etc"}, "see copyright file"),
+    ],
+)
+def test_packages_may_share_the_copyright_file_of_another(
+    archive: Archive, source: DebianPackages, links: dict[str, str], licence: str
+) -> None:
+    """openssh-server states its licence in openssh-client, most of gcc in gcc-14-base."""
+    archive.add("app", copyright_text=None, links=links, Depends="base, linked")
+    archive.add("base")
+    archive.add("linked", copyright_text=None, links={"linked": "base"})
+    archive.publish()
+    assert {entry.name: entry.licence for entry in locked(source, "app")}["app"] == licence
+
+
+def test_prose_is_not_judged_but_what_it_refers_to_is_said(
+    archive: Archive, source: DebianPackages
+) -> None:
+    archive.add(
+        "app",
+        copyright_text="On Debian systems see /usr/share/common-licenses/GPL-3, or\n"
+        "/usr/share/common-licenses/LGPL. /usr/share/common-licenses/LGPL-2.1.\n"
+        "/usr/share/common-licenses/\n",
+    )
+    archive.publish()
+    licences = {entry.name: entry.licence for entry in locked(source, "app")}
+    assert licences["app"] == "see copyright file, which refers to GPL-3, LGPL, LGPL-2.1"
+
+
 @pytest.mark.usefixtures("filled")
 def test_the_archives_component_is_recorded(source: DebianPackages) -> None:
     (closed,) = source.resolve(spec("closed"), where)
