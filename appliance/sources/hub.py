@@ -13,7 +13,7 @@ import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import httpx2
@@ -49,6 +49,8 @@ NAME: Final = "the model hub"
 _SECONDS: Final = 60.0  # for a description
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # of a task or an architecture
+_MOST_NAMES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,18 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit.  ``gated``: "auto" or "manual", who gives consent; None: nobody."""
+    """A repository at one commit, and what the hub says of the model in it.
+
+    ``gated``: "auto" or "manual", who gives consent; None: nobody.  ``task`` and ``architectures`` are
+    None where the hub has none, or none that is a name.
+    """
 
     repository: str
     commit: str
     gated: str | None
     licence: str | None
+    task: str | None
+    architectures: str | None
     files: tuple[HubFile, ...]
 
 
@@ -104,11 +112,14 @@ class Hub:
                 wanted=revision,
                 hint="a commit never changes: find out who answers",
             )
+        config = info.config if isinstance(info.config, dict) else {}
         return Snapshot(
             repository=repository,
             commit=commit,
             gated=info.gated or None,
             licence=_licence(info),
+            task=_names(info.pipeline_tag),
+            architectures=_names(config.get("architectures")),
             files=tuple(self._file(entry) for entry in info.siblings),
         )
 
@@ -237,6 +248,14 @@ def _licence(info: ModelInfo) -> str | None:
         return str(canonicalize_license_expression(" AND ".join(names))) if names else None
     except InvalidLicenseExpression:
         return ", ".join(names)
+
+
+def _names(stated: object) -> str | None:
+    """One name, or several; None for what is not made of names: it is shown to people."""
+    names: list[Any] = stated if isinstance(stated, list) else [stated]
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        return None
+    return ", ".join(names[:_MOST_NAMES]) or None
 
 
 set_client_factory(_client)

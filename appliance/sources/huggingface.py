@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from io import BufferedRandom
 
     from appliance.definition.components import HuggingFace
+    from appliance.definition.lock import OriginKey
     from appliance.sources.kinds import Where
 
 _CONNECTIONS: Final = 4  # files fetched at the same time
@@ -158,6 +159,11 @@ def _check_formats(files: Sequence[HubFile], spec: HuggingFace, where: Where) ->
 
 
 def _artefact(snapshot: Snapshot, file: HubFile, sha256: str, licence: str) -> Artefact:
+    said: dict[OriginKey, str | None] = {
+        "gated": snapshot.gated,
+        "task": snapshot.task,
+        "architectures": snapshot.architectures,
+    }
     return Artefact(
         path=file.path,
         name=snapshot.repository,
@@ -170,7 +176,7 @@ def _artefact(snapshot: Snapshot, file: HubFile, sha256: str, licence: str) -> A
             "repository": snapshot.repository,
             "revision": snapshot.commit,
             "upstream": "sha256" if file.sha256 else f"git-blob-sha1:{file.git_sha1}",
-            **({"gated": snapshot.gated} if snapshot.gated else {}),
+            **{key: value for key, value in said.items() if value},
         },
     )
 

@@ -292,6 +292,37 @@ def test_the_definition_may_say_the_licence(source: HuggingFaceRepository) -> No
     }
 
 
+# --- what it does -------------------------------------------------------------------------------
+
+SAID: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "task and architecture": (
+        {"pipeline_tag": "text-generation", "config": {"architectures": ["LlamaForCausalLM"]}},
+        {"task": "text-generation", "architectures": "LlamaForCausalLM"},
+    ),
+    "several architectures": (
+        {"config": {"architectures": ["One", "Two"]}},
+        {"architectures": "One, Two"},
+    ),
+    "nothing": ({"config": {"model_type": "llama"}}, {}),
+    "no configuration": ({"config": None, "pipeline_tag": None}, {}),
+    "a configuration that is none": ({"config": ["architectures"]}, {}),
+    "no architectures": ({"config": {"architectures": []}}, {}),
+    "what is no name": ({"pipeline_tag": "a\x1b[2Jb", "config": {"architectures": [{}]}}, {}),
+    "a name without end": ({"pipeline_tag": "x" * 101}, {}),
+    "names without end": ({"config": {"architectures": ["x"] * 99}}, {"architectures": ", ".join("x" * 8)}),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_the_hub_says_of_the_model_is_locked(
+    hub: HubServer, source: HuggingFaceRepository, case: str
+) -> None:
+    hub.repositories[NAME].changes, wanted = SAID[case]
+    for entry in source.resolve(spec(), where):
+        said = {key: value for key, value in entry.origin.items() if key in {"task", "architectures"}}
+        assert said == wanted
+
+
 # --- who may read -------------------------------------------------------------------------------
 
 
