@@ -79,6 +79,7 @@ class DebianPackages(Source):
             self.target.architecture,
             repositories(self.target.suite, settings),
             archive_keyring(settings),
+            self.station.stop,
         )
 
     def _index(self, debs: Sequence[Artefact]) -> bytes:
@@ -92,7 +93,7 @@ class DebianPackages(Source):
 
     def _download(self, root: AptRoot, closure: Sequence[Package], wanted: Sequence[Package]) -> None:
         """Let apt fetch ``wanted``, which completes ``closure``, and move it into the store."""
-        store, progress = self.station.store, self.station.progress
+        store, progress, stop = self.station.store, self.station.progress, self.station.stop
         for package in closure:  # what the store holds, apt need not fetch
             place = root.archives / package.cached
             if package not in wanted and not place.exists():
@@ -106,14 +107,14 @@ class DebianPackages(Source):
             told = reached
 
         try:
-            root.download([package.pinned for package in closure], advanced, self.station.stop)
+            root.download([package.pinned for package in closure], advanced)
         except AptFailed as fault:
             raise not_fetched(root, wanted, fault) from fault
         progress.advance(total - told)
         for package in wanted:
-            with store.fetch(package.sha256, package.size, package.file) as partial:
+            with store.fetch(package.sha256, package.size, package.file, stop) as partial:
                 if partial:
-                    store.replace(partial, root.archives / package.cached)
+                    store.replace(partial, root.archives / package.cached, stop)
             progress.item(package.file)
         for package in closure:
             (root.archives / package.cached).unlink(missing_ok=True)

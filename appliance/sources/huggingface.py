@@ -103,7 +103,7 @@ class HuggingFaceRepository(Source):
                         wanted=f"git-blob-sha1 {file.git_sha1}",
                         hint="try again; if it stays so, find out who answers",
                     )
-                found[file.path], _ = self.station.store.add_file(scratch)
+                found[file.path], _ = self.station.store.add_file(scratch, self.station.stop)
 
         together([partial(measure, file) for file in files], _CONNECTIONS, self.station.stop)
         return found

@@ -366,6 +366,21 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
     assert (tmp_path / "bundle" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("page", ["simple/app/", "debian/dists/trixie/InRelease"])
+def test_an_interrupted_lock_waits_for_no_resolver(definition: Path, web: Web, page: str) -> None:
+    """uv and apt would wait for their server as long as that takes."""
+    web.cut[page] = 10
+    release = web.hold[page] = threading.Event()
+    program = str(Path(sys.executable).with_name("appliance"))
+    with subprocess.Popen([program, "lock", str(definition)], stderr=subprocess.DEVNULL) as process:
+        assert web.held.wait(30)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(15)
+        release.set()
+    assert code == 130
+    assert list_files(definition.parent) == ["small.yaml"]
+
+
 def test_a_killed_build_goes_on_with_debian_packages_too(
     definition: Path, run: Callable[..., int], tmp_path: Path, web: Web, archive: Archive
 ) -> None:

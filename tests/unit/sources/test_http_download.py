@@ -15,7 +15,7 @@ from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, SourceUnreachable
 from appliance.sources import http_download
 from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped
 
 from .loopback import (
     Asked,
