@@ -303,7 +303,6 @@ def private_root(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.utime(lock.fileno())  # its age counts from here, for tidying up
         yield AptRoot(folder, architecture, repositories, keyring, lock=lock.fileno(), stop=stop)
 
 
