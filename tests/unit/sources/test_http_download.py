@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -326,6 +327,33 @@ def test_a_pause_too_long_ends_it(fetch: Fetch, web: Loopback) -> None:
         fetch.unknown("/small")
     assert caught.value.found == "127.0.0.1: HTTP status 429"
     assert fetch.pauses == []
+
+
+@pytest.mark.parametrize(("pause", "waited"), [("120", [120.0]), ("121", [])])
+def test_two_minutes_are_waited_and_no_second_more(
+    fetch: Fetch, web: Loopback, pause: str, waited: list[float]
+) -> None:
+    web.faults["/small"].append(status(429, Retry_After=pause))
+    if waited:
+        assert fetch.unknown("/small") == DATA[:1000]
+    else:
+        with pytest.raises(SourceUnreachable):
+            fetch.unknown("/small")
+    assert fetch.pauses == waited
+
+
+def test_a_download_of_any_length_takes_the_memory_of_a_piece(fetch: Fetch, web: Loopback) -> None:
+    """Weights are larger than any memory; the server's own copy is there before anything is counted."""
+    web.files["/long"] = bytes(32 * MIB)
+    with fetch.station.store.scratch() as scratch, scratch.open("w+b") as file:
+        tracemalloc.start()
+        try:
+            fetch.http.append(f"{web.address}/long", file, name="long", size=32 * MIB)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert file.tell() == 32 * MIB
+    assert most < 4 * MIB
 
 
 def test_a_break_after_much_came_costs_no_pause(fetch: Fetch, web: Loopback) -> None:
