@@ -13,7 +13,7 @@ import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import httpx2
@@ -35,6 +35,7 @@ from appliance.sources.http_download import (
     retry_after,
 )
 from appliance.sources.http_transfer import Broken, Patience
+from appliance.sources.model_description import architectures, licence, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +50,6 @@ NAME: Final = "the model hub"
 _SECONDS: Final = 60.0  # for a description
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # of a task or an architecture
-_MOST_NAMES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -112,14 +111,13 @@ class Hub:
                 wanted=revision,
                 hint="a commit never changes: find out who answers",
             )
-        config = info.config if isinstance(info.config, dict) else {}
         return Snapshot(
             repository=repository,
             commit=commit,
             gated=info.gated or None,
-            licence=_licence(info),
-            task=_names(info.pipeline_tag),
-            architectures=_names(config.get("architectures")),
+            licence=licence(info),
+            task=task(info),
+            architectures=architectures(info),
             files=tuple(self._file(entry) for entry in info.siblings),
         )
 
@@ -234,28 +232,6 @@ def _untrusted(fault: BaseException | None) -> bool:
     while fault and not isinstance(fault, ssl.SSLCertVerificationError):
         fault = fault.__cause__ or fault.__context__
     return fault is not None
-
-
-def _licence(info: ModelInfo) -> str | None:
-    """The licence of the model card, in SPDX's spelling where it is SPDX's; its name if it is its own."""
-    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
-    stated = info.card_data.get("license") if info.card_data else None
-    if stated == "other" and info.card_data:
-        stated = info.card_data.get("license_name") or stated
-    names = [str(name) for name in (stated if isinstance(stated, list) else [stated]) if name]
-    try:
-        return str(canonicalize_license_expression(" AND ".join(names))) if names else None
-    except InvalidLicenseExpression:
-        return ", ".join(names)
-
-
-def _names(stated: object) -> str | None:
-    """One name, or several; None for what is not made of names: it is shown to people."""
-    names: list[Any] = stated if isinstance(stated, list) else [stated]
-    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        return None
-    return ", ".join(names[:_MOST_NAMES]) or None
 
 
 set_client_factory(_client)
