@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from appliance.errors import (
 from appliance.sources.apt import AptRoot
 from appliance.sources.debian_packages import DebianPackages
 from appliance.sources.station import DebianSettings, Settings
+from appliance.sources.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -362,6 +364,21 @@ def test_a_connection_that_breaks_is_taken_up_again(web: Web, cold: Cold) -> Non
     assert first is None
     assert second is not None
     assert second.startswith("bytes=")
+
+
+def test_a_download_by_apt_ends_when_the_work_is_given_up(
+    web: Web, cold: Cold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone, apt would wait for a server that has fallen silent; its next run goes on from there."""
+    source, artefacts = cold
+    web.cut[f"debian/pool/{LIBRARY}"] = 1_000_000
+    release = web.hold[f"debian/pool/{LIBRARY}"] = Event()
+    stop = source.station.stop
+    monkeypatch.setattr(source.station.progress, "advance", lambda count: count and stop.set())
+    with pytest.raises(Stopped):
+        source.fetch(artefacts)
+    release.set()
+    assert list(source.station.store.folder.glob(f"apt/*/cache/archives/partial/{LIBRARY}"))
 
 
 def test_a_version_that_left_the_archive(filled: Archive, cold: Cold) -> None:

@@ -369,11 +369,22 @@ def test_when_the_work_is_given_up_the_pause_ends(fetch: Fetch, web: Loopback) -
         fetch.locked()
 
 
-def test_when_the_work_is_given_up_the_transfer_ends(fetch: Fetch) -> None:
+def test_when_the_work_is_given_up_the_transfer_ends(
+    fetch: Fetch, web: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = fetch.station.stop
+    monkeypatch.setattr(fetch.station.progress, "advance", lambda count: count and stop.set())
+    web.faults["/big"].append(lambda _, __, whole: Reply(200, {}, whole, cut=MIB))
+    with pytest.raises(Stopped):
+        fetch.locked()
+    assert PIECE <= fetch.kept < MIB
+
+
+def test_when_the_work_is_given_up_nobody_is_asked(fetch: Fetch, web: Loopback) -> None:
     fetch.station.stop.set()
     with pytest.raises(Stopped):
         fetch.locked()
-    assert fetch.kept < PIECE
+    assert web.asked == []
 
 
 def test_a_server_that_falls_silent_is_left_and_asked_again(

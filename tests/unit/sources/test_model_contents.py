@@ -151,7 +151,11 @@ DECEIVED: dict[str, tuple[str, bytes, str]] = {
     "a header that is no JSON": ("more.safetensors", tensors(b"{nothing"), "its header is not JSON"),
     "a header that is a list": ("more.safetensors", tensors([]), "its header is not JSON"),
     "a header that nests": ("more.safetensors", tensors(b"[" * 200_000), "its header is not JSON"),
-    "a tensor twice": ("more.safetensors", tensors(b'{"a": 1, "a": 2}'), "its header is not JSON"),
+    "a tensor twice": (
+        "more.safetensors",
+        tensors(b'{"a": {"data_offsets": [0, 9]}, "a": {"data_offsets": [0, 1]}}', b"x"),
+        "its header is not JSON",
+    ),
     "a tensor without offsets": ("more.safetensors", tensors({"a": {}}), "its header is not JSON"),
     "a tensor that is a number": ("more.safetensors", tensors({"a": 7}), "its header is not JSON"),
     "offsets that go back": ("more.safetensors", tensors({"a": tensor(1, 0)}), "its header is not JSON"),
