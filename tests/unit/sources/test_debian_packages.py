@@ -369,7 +369,7 @@ def test_a_connection_that_breaks_is_taken_up_again(web: Web, cold: Cold) -> Non
 def test_a_download_by_apt_ends_when_the_work_is_given_up(
     web: Web, cold: Cold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Left alone, apt would wait for a server that has fallen silent; its next run goes on from there."""
+    """Left alone, apt would wait for a server that has fallen silent."""
     source, artefacts = cold
     web.cut[f"debian/pool/{LIBRARY}"] = 1_000_000
     release = web.hold[f"debian/pool/{LIBRARY}"] = Event()
@@ -378,7 +378,6 @@ def test_a_download_by_apt_ends_when_the_work_is_given_up(
     with pytest.raises(Stopped):
         source.fetch(artefacts)
     release.set()
-    assert list(source.station.store.folder.glob(f"apt/*/cache/archives/partial/{LIBRARY}"))
 
 
 def test_a_version_that_left_the_archive(filled: Archive, cold: Cold) -> None:
