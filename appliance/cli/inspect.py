@@ -37,11 +37,13 @@ def inspect(
 ) -> None:
     """Show what a bundle is, who signed it, and a table of its packages.
 
-    The table has version, size, licence and origin, and the names from the SBOM (purl, CPE).
-    Licences are shown by one name each; what was stated word for word, --files and --json show.
+    The table has version, size, licence and origin, and the names from the
+    SBOM (purl, CPE). Licences are shown by one name each; what was stated
+    word for word, --files and --json show.
 
-    Verifies nothing unless --trust is given, and says so. Of the bundle named by --against only
-    the signatures are checked: what it held is compared, and its payload is not read.
+    Verifies nothing unless --trust is given, and says so. Of the bundle
+    named by --against only the signatures are checked: what it held is
+    compared, and its payload is not read.
 
     \b
     Examples:

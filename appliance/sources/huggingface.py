@@ -62,7 +62,7 @@ class HuggingFaceRepository(Source):
         """The same, if the files are what their names say.
 
         Raises:
-            FormatRefused: a file begins otherwise than a file of its name does.
+            FormatRefused: a file is something else than its name says.
         """
         for artefact in artefacts:
             if needs(artefact.path):
@@ -70,7 +70,7 @@ class HuggingFaceRepository(Source):
             if wrong := betrays(artefact.path, self.station.store.path(artefact.sha256)):
                 raise FormatRefused(
                     f"{artefact.name}: {artefact.path} {wrong}",
-                    wanted="safetensors, or text",
+                    wanted="what its name says: safetensors, JSON, or text in UTF-8",
                     hint="leave it out with exclude; ask the repository's owner",
                 )
         return by_path(artefacts)
