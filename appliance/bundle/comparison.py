@@ -1,7 +1,8 @@
 """What changed from one bundle to another: packages by name, and what the medium must carry anew.
 
 Packages are matched by component, kind and name; their versions, licences, origins, sizes and bytes
-are compared.  Nothing is read here: both bundles' manifests say it all, as truly as they were verified.
+are compared.  Licences are compared by meaning, not by spelling.  Nothing is read here: both bundles'
+manifests say it all, as truly as they were verified.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
+
+from appliance.bundle.versions import is_older
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +45,15 @@ class FileCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """A file that has other bytes than before: both digests (SHA-256, hex)."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedPackage:
     """A package that both bundles have, not the same."""
 
@@ -51,18 +63,37 @@ class ChangedPackage:
 
     @property
     def what(self) -> tuple[str, ...]:
-        """Which of version, licence, origin and bytes differ; a version kept with other bytes is said."""
+        """Which of version, licence, origin and bytes differ.
+
+        A version that went back is a downgrade too; one that was kept with other bytes is said.
+        """
         found = []
         if self.old.version != self.new.version:
             found.append("version")
+            if is_older(self.new.kind, self.new.version, self.old.version):
+                found.append("downgrade")
         elif any((self.files.added, self.files.removed, self.files.changed)):
             is_release = self.new.kind in _RELEASED and self.new.version
             found.append("same version, other bytes" if is_release else "files")
-        if self.old.licences != self.new.licences:
+        if self.old.licence_names != self.new.licence_names:
             found.append("licence")
         if _lasting(self.old) != _lasting(self.new):
             found.append("origin")
         return tuple(found)
+
+    @property
+    def replaced(self) -> tuple[Replaced, ...]:
+        """The files whose bytes were exchanged under one version; none where the version is another."""
+        if self.old.version != self.new.version:
+            return ()
+        old, new = _digests(self.old), _digests(self.new)
+        if len(old) == len(new) == 1:  # a package of one file is that file, whatever its path
+            old = dict.fromkeys(new, next(iter(old.values())))
+        return tuple(
+            Replaced(path, old[path], digest)
+            for path, digest in new.items()
+            if old.get(path, digest) != digest
+        )
 
 
 @dataclass(frozen=True)
@@ -189,5 +220,5 @@ def _new_bytes(old: Manifest, new: Manifest) -> int:
 
 def _lasting(package: Package) -> dict[str, str]:
     """What of an origin does not change by itself from version to version."""
-    passing = {"revision", "image", "upstream", "source_version", "sentence", "pythons"}
+    passing = {"revision", "image", "upstream", "source_version", "pythons"}
     return {key: value for key, value in package.origin.items() if key not in passing}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
     from appliance.trust.root import Root
 
+#: Whose holders must have signed a bundle that is inspected.
+ROLE: Final = "release"
 #: A bill of materials grows with the packages, not with the files.
 _MAX_SBOM: Final = 128 << 20
-#: What differs from file to file of one origin.
-_OWN: Final = ("package", "project", "python", "pythons", "source", "source_version", "part")
 _IDENTIFIER = re.compile(r"[!-~]{1,2048}")
 
 
@@ -76,7 +75,7 @@ class Inspection:
 
     ``verified``: signatures and every byte.  ``signed``: the signatures over the list, so that all
     that is shown here is what was signed, but nobody has looked whether the payload is.
-    ``judged_by`` is the fingerprint of the root that was trusted.  ``root`` is only the one carried.
+    ``trusted`` is the root it was judged by; ``root`` is only the one carried.
     """
 
     folders: tuple[Path, ...]
@@ -89,8 +88,18 @@ class Inspection:
     sbom: Sbom | None
     verified: bool
     signed: bool
-    judged_by: str | None
+    trusted: Root | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def judged_by(self) -> str | None:
+        """The fingerprint of the root that was trusted."""
+        return self.trusted.fingerprint if self.trusted else None
+
+    @property
+    def authority(self) -> Root | None:
+        """The root whose rule is shown: the trusted one; without it the bundle's own, unproven."""
+        return self.trusted or self.root
 
     @property
     def folder(self) -> Path:
@@ -140,9 +149,9 @@ def inspect_bundle(
             wanted=verified.digest,
             hint="make the medium read-only and inspect again",
         )
+    judge = parse_root(trusted) if trusted is not None else None
     is_signed = verified is not None or (
-        trusted is not None
-        and decide(signed.listing, signed.signatures, parse_root(trusted), "release").accepted
+        judge is not None and decide(signed.listing, signed.signatures, judge, ROLE).accepted
     )
     return Inspection(
         folders=tree.folders,
@@ -155,7 +164,7 @@ def inspect_bundle(
         sbom=sbom,
         verified=verified is not None,
         signed=is_signed,
-        judged_by=hashlib.sha256(trusted).hexdigest() if trusted is not None else None,
+        trusted=judge,
         notes=tree.notes,
     )
 
@@ -207,10 +216,3 @@ def _identifier(values: Mapping[str, object], key: str) -> str:
     if not isinstance(text, str) or not _IDENTIFIER.fullmatch(text):
         raise ValueError(f"{key} is not printable ASCII")
     return text
-
-
-def origin_text(origin: Mapping[str, str], *, with_names: bool) -> str:
-    """An origin in a line; without the names that differ from file to file, for counting."""
-    left_out = {"kind", "upstream", *(() if with_names else _OWN)}
-    details = [value for key, value in sorted(origin.items()) if key not in left_out]
-    return " ".join([origin["kind"], *details])

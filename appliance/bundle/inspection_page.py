@@ -12,16 +12,19 @@ import base64
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files as resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from appliance.bundle.durable import replace_file
-from appliance.bundle.inspection import origin_text
+from appliance.bundle.inspection import ROLE
+from appliance.bundle.licences import normalised
+from appliance.bundle.media.sizes import size_text
+from appliance.bundle.origins import NAMES, origin_text
 from appliance.bundle.paths import MANIFEST_PATH
+from appliance.bundle.wording import counted, exact_size
 from appliance.errors import Usage
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
     from appliance.bundle.comparison import Comparison
     from appliance.bundle.inspection import Inspection
+
+#: Files of one package whose bytes were exchanged, listed with both digests.
+_REPLACED_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,13 @@ def render(seen: Inspection, changes: Comparison | None, *, files: bool) -> str:
         identifiers=seen.sbom.identifiers if seen.sbom else {},
         beside=sorted({MANIFEST_PATH: seen.files[MANIFEST_PATH], **seen.manifest.files}.items()),
         with_files=files,
-        origin=partial(origin_text, with_names=True),
+        shown=_REPLACED_SHOWN,
+        role=ROLE,
+        origin=origin_text,
+        names=NAMES,
+        counted=counted,
+        size_text=size_text,
+        exact_size=exact_size,
         policy=f"default-src 'none'; style-src {_allowed(style)}; script-src {_allowed(script)}; "
         "base-uri 'none'; form-action 'none'",
         style=Markup(style),  # noqa: S704 - our own files, which hold no markup
@@ -129,12 +141,12 @@ def _components(seen: Inspection) -> list[_Component]:
 
 
 def _licences(seen: Inspection) -> list[_Licence]:
-    """By what the packages state, most packages first."""
+    """By what the packages state, each licence by one name, most packages first."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for package in seen.packages:
-        for text in package.licences:
+        for text in package.licence_names:
             counts[text][0] += 1
-            counts[text][1] += sum(file.size for file in package.files if file.licence == text)
+            counts[text][1] += sum(file.size for file in package.files if normalised(file.licence) == text)
     rows = [_Licence(text, number, size) for text, (number, size) in counts.items()]
     return sorted(rows, key=lambda row: (-row.packages, row.text))
 

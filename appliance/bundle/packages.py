@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.licences import normalised
 from appliance.bundle.paths import PAYLOAD_FOLDER
 
 if TYPE_CHECKING:
@@ -54,8 +55,13 @@ class Package:
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """The distinct licences of its files, sorted."""
+        """The distinct licences of its files, as stated, sorted."""
         return tuple(sorted({file.licence for file in self.files}))
+
+    @property
+    def licence_names(self) -> tuple[str, ...]:
+        """The same in one spelling for each licence, sorted (``appliance.bundle.licences``)."""
+        return tuple(sorted(set(map(normalised, self.licences))))
 
     @property
     def sha256(self) -> str | None:

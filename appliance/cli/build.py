@@ -45,6 +45,7 @@ def build(
       5  the disk is full, or too small
       6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.media.sizes import size_text
     from appliance.sources.building import build_bundle, read_lock, read_root
     from appliance.sources.locking import default_lock_path, open_definition
     from appliance.sources.station import open_station
@@ -62,7 +63,7 @@ def build(
         "size": locked.size,
     }
     lines = [
-        f"{built.folder}: {locked.product} {locked.version}, {locked.size / 1e6:,.1f} MB",
+        f"{built.folder}: {locked.product} {locked.version}, {size_text(locked.size)}",
         f"sha256 {built.digest}",
     ]
     print_result("\n".join(lines), values, as_json=as_json)

@@ -35,10 +35,15 @@ def inspect(
     files: Annotated[bool, typer.Option("--files", help="Also list every file with its origin.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a bundle's contents, origins, licences, sizes, signatures, SBOM and provenance.
+    """Show what a bundle is, who signed it, and a table of its packages.
 
-    Verifies nothing unless --trust is given, and says so. Of the bundle named by --against only
-    the signatures are checked: what it held is compared, and its payload is not read.
+    The table has version, size, licence and origin, and the names from the
+    SBOM (purl, CPE). Licences are shown by one name each; what was stated
+    word for word, --files and --json show.
+
+    Verifies nothing unless --trust is given, and says so. Of the bundle
+    named by --against only the signatures are checked: what it held is
+    compared, and its payload is not read.
 
     \b
     Examples:
@@ -54,7 +59,9 @@ def inspect(
     from appliance.bundle.comparison import compare
     from appliance.bundle.inspection import inspect_bundle
     from appliance.bundle.roots import load_root
-    from appliance.cli import inspection_text as text
+    from appliance.cli.comparison_text import comparison_lines, comparison_values
+    from appliance.cli.inspection_text import inspection_lines
+    from appliance.cli.inspection_values import inspection_values
     from appliance.errors import Usage
 
     if fingerprint is not None and trust is None:
@@ -65,14 +72,14 @@ def inspect(
 
         check_place(html, [*folders, *(against or ())], replace=force)
     seen = inspect_bundle(folders, trusted=root, progress=progress())
-    lines, values = text.inspection_lines(seen, files=files), text.inspection_values(seen, files=files)
+    lines, values = inspection_lines(seen, files=files), inspection_values(seen, files=files)
     changes = None
     if against:
         changes = compare(
             inspect_bundle(against, trusted=root, progress=progress(), every_byte=False), seen
         )
-        lines += ["", *text.comparison_lines(changes)]
-        values["against"] = text.comparison_values(changes)
+        lines += ["", *comparison_lines(changes)]
+        values["against"] = comparison_values(changes)
     if html is not None:
         from appliance.bundle.inspection_page import write_page
 

@@ -43,6 +43,8 @@ def lock(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import os
 
+    from appliance.bundle.media.sizes import size_text
+    from appliance.bundle.wording import counted
     from appliance.sources.locking import (
         default_lock_path,
         lock_definition,
@@ -59,7 +61,7 @@ def lock(
     write_lock(path, locked)
 
     counts = {name: len(component.artefacts) for name, component in locked.components.items()}
-    lines = [f"{name}: {count} artefacts" for name, count in counts.items()]
-    lines.append(f"{path}: {sum(counts.values())} artefacts, {locked.size / 1e6:,.1f} MB")
+    lines = [f"{name}: {counted(count, 'artefact')}" for name, count in counts.items()]
+    lines.append(f"{path}: {counted(sum(counts.values()), 'artefact')}, {size_text(locked.size)}")
     values = {"lock": str(path), "size": locked.size, "artefacts": counts, "definition": locked.definition}
     print_result("\n".join(lines), values, as_json=as_json)

@@ -37,9 +37,11 @@ def _store() -> None:
 
 @store_app.command("list")
 def list_(locks: Locks = None, *, store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """List what the store holds: size, age, and which of the given locks need it.
+    """List what the store holds: size, age, and which of the given locks need it, under which name.
 
-    The age counts from when a lock or build last needed the file.
+    The age counts from when a lock or build last needed the file. At the
+    end stands what lies beside the files: downloads that were interrupted,
+    and what apt keeps for each archive.
 
     \b
     Examples:
@@ -53,22 +55,26 @@ def list_(locks: Locks = None, *, store: StoreFolder = None, as_json: AsJson = F
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import time
 
+    from appliance.bundle.media.sizes import size_text
+    from appliance.bundle.wording import counted
     from appliance.sources.station import open_store
-    from appliance.sources.store_contents import contents, leftovers, total, users
+    from appliance.sources.store_contents import beside, contents, total, users
 
     opened = open_store(store)
     needed_by = users(_read_locks(locks))
-    held, left = contents(opened, needed_by), leftovers(opened, needed_by)
+    held, others = contents(opened, needed_by), beside(opened, needed_by)
     now = time.time()
-    lines = [_line(entry, now, with_users=bool(locks)) for entry in held]
-    lines.append(f"{opened.folder}: {len(held)} files, {total(held) / 1e6:,.1f} MB")
-    if left:
-        lines.append(f"left by interrupted work: {len(left)}, {total(left) / 1e6:,.1f} MB")
+    lines = [_line(entry, now, with_users=bool(locks)) for entry in (*held, *others)]
+    lines.append(f"{opened.folder}: {counted(len(held), 'file')}, {size_text(total(held))}")
+    if others:
+        together = size_text(total(held) + total(others))
+        lines.append(f"beside them {size_text(total(others))}; together {together}")
     values = {
         "store": str(opened.folder),
         "files": [_values(entry, now) for entry in held],
         "size": total(held),
-        "leftovers": [_values(entry, now) for entry in left],
+        "beside": [_values(entry, now) for entry in others],
+        "together": total(held) + total(others),
     }
     print_result("\n".join(lines), values, as_json=as_json)
 
@@ -90,8 +96,9 @@ def gc(
     """Remove what no given lock names and nobody needed for some time.
 
     Downloads that were interrupted stay as long, so that they can be gone on
-    with; those of running fetches are never touched. What is removed is
-    fetched again when it is needed, if its source still has it.
+    with, and so do apt's package lists; those of running fetches are never
+    touched. What is removed is fetched again when it is needed, if its
+    source still has it.
 
     \b
     Examples:
@@ -107,6 +114,7 @@ def gc(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import time
 
+    from appliance.bundle.media.sizes import size_text
     from appliance.errors import Usage
     from appliance.sources.station import open_store
     from appliance.sources.store_contents import collect, total, users
@@ -118,8 +126,8 @@ def gc(
     opened = open_store(store)
     removed = collect(opened, users(_read_locks(locks)), before=before, dry_run=dry_run)
     lines = [_line(entry, now, with_users=False) for entry in removed]
-    done = "would be freed" if dry_run else "freed"
-    lines.append(f"{opened.folder}: {len(removed)} files, {total(removed) / 1e6:,.1f} MB {done}")
+    done = "would go" if dry_run else "removed"
+    lines.append(f"{opened.folder}: {len(removed)} {done}, {size_text(total(removed))}")
     values = {
         "store": str(opened.folder),
         "dry_run": dry_run,
@@ -143,13 +151,14 @@ def check(*, store: StoreFolder = None, as_json: AsJson = False) -> None:
       3  the settings are invalid, or there is no store
       4  files had changed; they were removed
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.wording import counted
     from appliance.sources.station import open_store
     from appliance.sources.store_contents import check as check_store
 
     opened = open_store(store)
     count = check_store(opened, progress())
     values = {"store": str(opened.folder), "files": count}
-    print_result(f"{opened.folder}: {count} files, all as they came", values, as_json=as_json)
+    print_result(f"{opened.folder}: {counted(count, 'file')}, all as they came", values, as_json=as_json)
 
 
 def _read_locks(paths: list[Path] | None) -> dict[str, Lock]:
@@ -169,8 +178,8 @@ def _seconds(age: str) -> int:
 
 
 def _line(entry: Held, now: float, *, with_users: bool) -> str:
-    needed = f"  {', '.join(entry.users) or '-'}" if with_users else ""
-    return f"{entry.name}  {entry.size:>15,}  {_age(now - entry.needed):>6}{needed}"
+    needed = f"  {', '.join(entry.users) or '-'}  {entry.called}".rstrip() if with_users else ""
+    return f"{entry.name:64}  {entry.size:>15,}  {_age(now - entry.needed):>6}{needed}"
 
 
 def _age(seconds: float) -> str:
@@ -186,4 +195,5 @@ def _values(entry: Held, now: float) -> dict[str, object]:
         "size": entry.size,
         "age": max(0, round(now - entry.needed)),
         "users": list(entry.users),
+        "called": entry.called or None,
     }

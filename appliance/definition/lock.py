@@ -58,10 +58,13 @@ OriginKey = Literal[
     # python; pythons: of a toolkit's wheel, those that need it
     "project",
     "pythons",
-    # huggingface; gated: whether the repository asks for consent, and who gives it
+    # huggingface; gated: whether the repository asks for consent, and who gives it; task and
+    # architectures: what the hub says the model does, and how it is built
     "repository",
     "revision",
     "gated",
+    "task",
+    "architectures",
     # oci, beside the repository: the digest the definition names, and which part of it this is
     "image",
     "platform",

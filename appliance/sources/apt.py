@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ArchiveUntrusted, SourceUnreachable, ToolMissing
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import check, run_program
 
 if TYPE_CHECKING:
     import threading
@@ -106,7 +106,8 @@ class AptFailed(Exception):
 class AptRoot:
     """apt with its own state, usable by one process at a time (see ``private_root``).
 
-    ``lock`` is a descriptor that apt inherits: whoever waits for it waits for apt too.
+    ``lock`` is a descriptor that apt inherits: whoever waits for it waits for apt too.  When ``stop`` is
+    set, apt is ended, and every method raises ``Stopped``.
     """
 
     def __init__(
@@ -117,8 +118,9 @@ class AptRoot:
         keyring: Path,
         *,
         lock: int | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self._stop = folder, stop
         self._inherited = [] if lock is None else [lock]
         self.archives = folder / "cache" / "archives"
         self._repositories, self._architecture, self._keyring = repositories, architecture, keyring
@@ -195,15 +197,12 @@ class AptRoot:
         }
         return [entries[name] for name in sorted(entries)]
 
-    def download(
-        self, packages: Sequence[str], advanced: Callable[[float], None], stop: threading.Event
-    ) -> None:
+    def download(self, packages: Sequence[str], advanced: Callable[[float], None]) -> None:
         """Bring "name=version" packages into ``archives``, going on where an earlier try stopped.
 
         Args:
             packages: a complete closure, so that apt has nothing to choose.
             advanced: told the percentage done, 0 to 100.
-            stop: set when the download shall end early.
 
         Raises:
             AptFailed: not all came.
@@ -234,8 +233,7 @@ class AptRoot:
             try:
                 for line in status:  # "dlstatus:<item>:<percent>:<text>", apt's README.progress-reporting
                     kind, _, percent, *_ = [*line.split(":", 3), "", ""]
-                    if stop.is_set():
-                        raise Stopped
+                    check(self._stop)
                     if kind == "dlstatus":
                         advanced(float(percent))
             except BaseException:
@@ -251,7 +249,9 @@ class AptRoot:
         A throw-away root, and no package lists: nothing unauthenticated is kept or used.
         """
         with tempfile.TemporaryDirectory(prefix="appliance-") as folder:
-            root = AptRoot(Path(folder), self._architecture, self._repositories, self._keyring)
+            root = AptRoot(
+                Path(folder), self._architecture, self._repositories, self._keyring, stop=self._stop
+            )
             try:
                 root._run(
                     "apt-get",
@@ -266,14 +266,11 @@ class AptRoot:
         return len(releases) == len(self._repositories)
 
     def _run(self, program: str, *arguments: str) -> str:
-        run = subprocess.run(
+        run = run_program(
             [*_MORTAL, program, "-c", self.folder / "apt.conf", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            pass_fds=self._inherited,
-            env=_environment(),
+            self._stop,
+            environment=_environment(),
+            descriptors=self._inherited,
         )
         if run.returncode != 0:
             raise AptFailed(_said(run.stderr))
@@ -282,7 +279,11 @@ class AptRoot:
 
 @contextmanager
 def private_root(
-    parent: Path, architecture: str, repositories: Sequence[Repository], keyring: Path
+    parent: Path,
+    architecture: str,
+    repositories: Sequence[Repository],
+    keyring: Path,
+    stop: threading.Event | None = None,
 ) -> Iterator[AptRoot]:
     """The root for these repositories and this keyring, kept between runs; waits for other users of it.
 
@@ -302,7 +303,7 @@ def private_root(
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield AptRoot(folder, architecture, repositories, keyring, lock=lock.fileno())
+        yield AptRoot(folder, architecture, repositories, keyring, lock=lock.fileno(), stop=stop)
 
 
 def _configuration(folder: Path, architecture: str) -> str:

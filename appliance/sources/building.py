@@ -109,8 +109,9 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
                 companions=[add_sbom, parity_companion(lock.parity)],
                 companion_bytes=room,
             )
-        except DigestMismatch:
-            _sweep(lock, station)
+        except DigestMismatch as fault:
+            if _sweep(lock, station):
+                fault.hint = "run the build again: what was removed is fetched anew"
             raise
     digest = hashlib.sha256((out / "trust" / "SHA256SUMS").read_bytes()).hexdigest()
     return Built(out, digest, lock)
@@ -135,11 +136,14 @@ def _check_room(lock: Lock, out: Path, beside: int) -> None:
         )
 
 
-def _sweep(lock: Lock, station: Station) -> None:
-    """Remove what has gone bad in the store, so that the next build fetches it anew."""
+def _sweep(lock: Lock, station: Station) -> bool:
+    """Remove what has gone bad in the store, so that the next build fetches it anew; whether any had."""
+    removed = False
     for component in lock.components.values():
         for artefact in component.artefacts:
             if station.store.holds(artefact.sha256, artefact.size) and not station.store.check(
                 artefact.sha256
             ):
                 station.progress.note(f"removed from the store, its bytes had changed: {artefact.path}")
+                removed = True
+    return removed

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import logging
+import posixpath
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+    from tarfile import TarFile
 
     from debian.copyright import License
 
 SEE_FILE: Final = "see copyright file"
-"""Licence of a package whose copyright file is prose for people, or lies in another package."""
+"""Licence of a package whose copyright file is prose for people, or lies in no package that is here."""
+
+_DOCUMENTATION: Final = "usr/share/doc"
+#: Where Debian keeps the texts that copyright files need not repeat (Policy, 12.5).
+_COMMON: Final = re.compile(r"/usr/share/common-licenses/([A-Z][A-Za-z]*(?:-[0-9]+(?:\.[0-9]+)*)?)")
+_MOST_LINKS: Final = 8
+
+
+@dataclass(frozen=True)
+class _CopyrightFile:
+    """A package's copyright file: its text, or the package whose documentation it shares."""
+
+    text: str | None = None
+    shared_with: str | None = None
 
 
 def index_entry(path: Path, file: str, sha256: str, size: int) -> str:
@@ -27,33 +45,77 @@ def index_entry(path: Path, file: str, sha256: str, size: int) -> str:
     return f"{control.rstrip()}\nFilename: ./{file}\nSize: {size}\nSHA256: {sha256}\n"
 
 
-def licence(path: Path, package: str) -> str:
-    """The licences named in the package's own machine-readable copyright file, or ``SEE_FILE``.
+def licences(debs: Mapping[str, Path]) -> dict[str, str]:
+    """The licences that packages state, by package: those of their copyright files, or ``SEE_FILE``.
+
+    A package may share the documentation of another that it depends on (Policy, 12.3): its folder, or
+    the file in it, is a link.
+
+    Args:
+        debs: the packages' files, by package; where links may lead.
+    """
+    found = {package: _copyright_file(path, package) for package, path in debs.items()}
+    named = {package: _named(file.text) for package, file in found.items() if file.text is not None}
+
+    def stated(package: str) -> str:
+        for _ in range(_MOST_LINKS):
+            file = found.get(package, _CopyrightFile())
+            if file.shared_with is None:
+                break
+            package = file.shared_with
+        return named.get(package, SEE_FILE)
+
+    return {package: stated(package) for package in debs}
+
+
+def _copyright_file(path: Path, package: str) -> _CopyrightFile:
+    from debian.debfile import DebFile
+
+    folder = f"{_DOCUMENTATION}/{package}"
+    with path.open("rb") as opened:
+        data: TarFile = DebFile(fileobj=opened).data.tgz()
+        for member in data:
+            name = posixpath.normpath(member.name)
+            if name not in {folder, f"{folder}/copyright"}:
+                continue
+            if member.issym():
+                target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                return _CopyrightFile(shared_with=_owner(target))
+            if member.isfile() and (content := data.extractfile(member)):
+                return _CopyrightFile(text=content.read().decode(errors="replace"))
+    return _CopyrightFile()
+
+
+def _owner(target: str) -> str | None:
+    """The package whose documentation a link leads to."""
+    match = re.fullmatch(rf"/?{_DOCUMENTATION}/([^/]+)(?:/copyright)?", target)
+    return match[1] if match else None
+
+
+def _named(text: str) -> str:
+    """The licences a machine-readable copyright file names; what prose refers to, said as that.
 
     Debian's short names (DEP-5), sorted, joined by AND: what is in the package is under all of them.
     """
     from debian.copyright import Copyright, MachineReadableFormatError, NotMachineReadableError
-    from debian.debfile import DebFile
 
     logging.getLogger("debian.copyright").setLevel(logging.ERROR)  # it warns about other people's spelling
-    with path.open("rb") as opened:
-        data = DebFile(fileobj=opened).data.tgz()
-        wanted = f"./usr/share/doc/{package}/copyright"
-        text = None
-        for member in data:
-            if member.name == wanted and member.isfile():
-                content = data.extractfile(member)
-                text = content.read().decode(errors="replace") if content else None
-                break
-    if text is None:
-        return SEE_FILE
     try:
         copyrights = Copyright(text.splitlines(keepends=True), strict=False)
     except (NotMachineReadableError, MachineReadableFormatError, ValueError):
-        return SEE_FILE
+        return _referred_to(text)
     names: set[str] = set()
     for paragraph in copyrights.all_files_paragraphs():
         named: License | None = paragraph.license  # type: ignore[assignment]  # a descriptor, left untyped
         synopsis = named.synopsis.strip() if named else ""
         names.update([f"({synopsis})"] if " or " in synopsis.lower() else synopsis.split(" and "))
-    return " AND ".join(sorted(names - {""})) or SEE_FILE
+    return " AND ".join(sorted(names - {""})) or _referred_to(text)
+
+
+def _referred_to(text: str) -> str:
+    """``SEE_FILE``, and which common texts the prose refers to: a hint where to look, no verdict.
+
+    Whether "or later" belongs to a reference, and what else the file says, takes a person to read.
+    """
+    texts = sorted(set(_COMMON.findall(text)))
+    return f"{SEE_FILE}, which refers to {', '.join(texts)}" if texts else SEE_FILE

@@ -13,7 +13,7 @@ from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
 from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
 from appliance.sources.apt_repositories import archive_keyring, repositories
-from appliance.sources.deb_file import index_entry, licence
+from appliance.sources.deb_file import index_entry, licences
 from appliance.sources.kinds import UNKNOWN, Source, by_path
 
 if TYPE_CHECKING:
@@ -67,11 +67,8 @@ class DebianPackages(Source):
 
     def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """With the licences the packages state, and the index ``Packages``."""
-        store = self.station.store
-        described = [
-            deb.model_copy(update={"licence": licence(store.path(deb.sha256), deb.name)})
-            for deb in artefacts
-        ]
+        stated = licences({deb.name: self.station.store.path(deb.sha256) for deb in artefacts})
+        described = [deb.model_copy(update={"licence": stated[deb.name]}) for deb in artefacts]
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])
 
@@ -82,6 +79,7 @@ class DebianPackages(Source):
             self.target.architecture,
             repositories(self.target.suite, settings),
             archive_keyring(settings),
+            self.station.stop,
         )
 
     def _index(self, debs: Sequence[Artefact]) -> bytes:
@@ -95,7 +93,7 @@ class DebianPackages(Source):
 
     def _download(self, root: AptRoot, closure: Sequence[Package], wanted: Sequence[Package]) -> None:
         """Let apt fetch ``wanted``, which completes ``closure``, and move it into the store."""
-        store, progress = self.station.store, self.station.progress
+        store, progress, stop = self.station.store, self.station.progress, self.station.stop
         for package in closure:  # what the store holds, apt need not fetch
             place = root.archives / package.cached
             if package not in wanted and not place.exists():
@@ -109,14 +107,14 @@ class DebianPackages(Source):
             told = reached
 
         try:
-            root.download([package.pinned for package in closure], advanced, self.station.stop)
+            root.download([package.pinned for package in closure], advanced)
         except AptFailed as fault:
             raise not_fetched(root, wanted, fault) from fault
         progress.advance(total - told)
         for package in wanted:
-            with store.fetch(package.sha256, package.size, package.file) as partial:
+            with store.fetch(package.sha256, package.size, package.file, stop) as partial:
                 if partial:
-                    store.replace(partial, root.archives / package.cached)
+                    store.replace(partial, root.archives / package.cached, stop)
             progress.item(package.file)
         for package in closure:
             (root.archives / package.cached).unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from requests.auth import AuthBase
 
 from appliance.errors import DigestMismatch, SourceUnreachable
 from appliance.sources.http_transfer import Broken, Patience, Transfer, pieces
+from appliance.sources.stopping import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
 _REDIRECTS: Final = 10
+_LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
 
 UNTRUSTED: Final = "its certificate is not trusted here (REQUESTS_CA_BUNDLE names other authorities)"
 BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -170,6 +172,7 @@ class HttpDownloader:
         raise HttpRefused(answer)
 
     def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+        check(self._station.stop)
         auth = _Shown(self._access.headers()) if self._access else None
         try:
             return self.session.get(
@@ -203,7 +206,7 @@ def fetch_resuming(station: Station, artefact: Artefact, append: Callable[[Buffe
 
     Raises:
         DigestMismatch: it is another file.
-        SpaceExhausted: see ``Store.fetch``; and whatever ``append`` raises.
+        SpaceExhausted, Stopped: see ``Store.fetch``; and whatever ``append`` raises.
     """
     if station.store.fetched(artefact.sha256) > 0:
         try:
@@ -218,13 +221,15 @@ def fetch_resuming(station: Station, artefact: Artefact, append: Callable[[Buffe
 def _fetch_once(station: Station, artefact: Artefact, append: Callable[[BufferedRandom], None]) -> None:
     came = 0
     try:
-        with station.store.fetch(artefact.sha256, artefact.size, artefact.path) as partial:
+        with station.store.fetch(artefact.sha256, artefact.size, artefact.path, station.stop) as partial:
             if partial:
                 station.progress.advance(partial.tell())
                 try:
                     append(partial)
                 finally:
                     came = partial.tell()
+                if came >= _LONG:
+                    station.progress.note(f"comparing {artefact.path} with its digest")
     except DigestMismatch:
         station.progress.advance(-came)
         raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import requests
 
 from appliance.errors import DigestMismatch
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,6 +35,7 @@ from appliance.sources.http_download import (
     retry_after,
 )
 from appliance.sources.http_transfer import Broken, Patience
+from appliance.sources.model_description import architectures, licence, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,12 +67,18 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit.  ``gated``: "auto" or "manual", who gives consent; None: nobody."""
+    """A repository at one commit, and what the hub says of the model in it.
+
+    ``gated``: "auto" or "manual", who gives consent; None: nobody.  ``task`` and ``architectures`` are
+    None where the hub has none, or none that is a name.
+    """
 
     repository: str
     commit: str
     gated: str | None
     licence: str | None
+    task: str | None
+    architectures: str | None
     files: tuple[HubFile, ...]
 
 
@@ -108,7 +115,9 @@ class Hub:
             repository=repository,
             commit=commit,
             gated=info.gated or None,
-            licence=_licence(info),
+            licence=licence(info),
+            task=task(info),
+            architectures=architectures(info),
             files=tuple(self._file(entry) for entry in info.siblings),
         )
 
@@ -223,20 +232,6 @@ def _untrusted(fault: BaseException | None) -> bool:
     while fault and not isinstance(fault, ssl.SSLCertVerificationError):
         fault = fault.__cause__ or fault.__context__
     return fault is not None
-
-
-def _licence(info: ModelInfo) -> str | None:
-    """The licence of the model card, in SPDX's spelling where it is SPDX's; its name if it is its own."""
-    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
-    stated = info.card_data.get("license") if info.card_data else None
-    if stated == "other" and info.card_data:
-        stated = info.card_data.get("license_name") or stated
-    names = [str(name) for name in (stated if isinstance(stated, list) else [stated]) if name]
-    try:
-        return str(canonicalize_license_expression(" AND ".join(names))) if names else None
-    except InvalidLicenseExpression:
-        return ", ".join(names)
 
 
 set_client_factory(_client)

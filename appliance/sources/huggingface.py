@@ -13,7 +13,8 @@ from appliance.errors import BundleMalformed, DefinitionInvalid, DigestMismatch,
 from appliance.sources.http_download import fetch_resuming
 from appliance.sources.hub import Hub, HubFile, Snapshot
 from appliance.sources.kinds import UNKNOWN, Source, by_path
-from appliance.sources.model_formats import WHY, betrays, needs
+from appliance.sources.model_contents import betrays
+from appliance.sources.model_formats import WHY, needs
 from appliance.sources.together import together
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from io import BufferedRandom
 
     from appliance.definition.components import HuggingFace
+    from appliance.definition.lock import OriginKey
     from appliance.sources.kinds import Where
 
 _CONNECTIONS: Final = 4  # files fetched at the same time
@@ -60,7 +62,7 @@ class HuggingFaceRepository(Source):
         """The same, if the files are what their names say.
 
         Raises:
-            FormatRefused: a file begins otherwise than a file of its name does.
+            FormatRefused: a file is something else than its name says.
         """
         for artefact in artefacts:
             if needs(artefact.path):
@@ -68,7 +70,7 @@ class HuggingFaceRepository(Source):
             if wrong := betrays(artefact.path, self.station.store.path(artefact.sha256)):
                 raise FormatRefused(
                     f"{artefact.name}: {artefact.path} {wrong}",
-                    wanted="safetensors, or text",
+                    wanted="what its name says: safetensors, JSON, or text in UTF-8",
                     hint="leave it out with exclude; ask the repository's owner",
                 )
         return by_path(artefacts)
@@ -101,7 +103,7 @@ class HuggingFaceRepository(Source):
                         wanted=f"git-blob-sha1 {file.git_sha1}",
                         hint="try again; if it stays so, find out who answers",
                     )
-                found[file.path], _ = self.station.store.add_file(scratch)
+                found[file.path], _ = self.station.store.add_file(scratch, self.station.stop)
 
         together([partial(measure, file) for file in files], _CONNECTIONS, self.station.stop)
         return found
@@ -157,6 +159,11 @@ def _check_formats(files: Sequence[HubFile], spec: HuggingFace, where: Where) ->
 
 
 def _artefact(snapshot: Snapshot, file: HubFile, sha256: str, licence: str) -> Artefact:
+    said: dict[OriginKey, str | None] = {
+        "gated": snapshot.gated,
+        "task": snapshot.task,
+        "architectures": snapshot.architectures,
+    }
     return Artefact(
         path=file.path,
         name=snapshot.repository,
@@ -169,7 +176,7 @@ def _artefact(snapshot: Snapshot, file: HubFile, sha256: str, licence: str) -> A
             "repository": snapshot.repository,
             "revision": snapshot.commit,
             "upstream": "sha256" if file.sha256 else f"git-blob-sha1:{file.git_sha1}",
-            **({"gated": snapshot.gated} if snapshot.gated else {}),
+            **{key: value for key, value in said.items() if value},
         },
     )
 

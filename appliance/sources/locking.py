@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from appliance.definition.bundle_definition import read_definition
@@ -14,6 +14,7 @@ from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
 from appliance.sources.store import full_disk
+from appliance.sources.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from appliance.definition.document import Loc
     from appliance.definition.lock import Artefact
     from appliance.errors import Location
-    from appliance.sources.kinds import Source
     from appliance.sources.station import Station
 
 
@@ -127,15 +127,14 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         for name, component in definition.components.items()
     }
 
-    def resolve(name: str, component_source: Source) -> list[Artefact]:
-        artefacts = component_source.resolve(definition.components[name], _where(read, name))
+    resolved: dict[str, list[Artefact]] = {}
+
+    def resolve(name: str) -> None:
+        resolved[name] = sources[name].resolve(definition.components[name], _where(read, name))
         station.progress.item(name)
-        return artefacts
 
     station.progress.begin("resolve", len(sources))
-    with ThreadPoolExecutor(len(sources)) as pool:
-        resolving = {name: pool.submit(resolve, name, entry) for name, entry in sources.items()}
-        resolved = {name: future.result() for name, future in resolving.items()}
+    together([partial(resolve, name) for name in sources], len(sources), station.stop)
     station.progress.end()
     _check_served(read, resolved[read.definition.inference.model])
 

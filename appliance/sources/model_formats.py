@@ -2,24 +2,18 @@
 
 Weights in safetensors are numbers and nothing else; text is text.  Pickle runs code when it is loaded,
 whatever its suffix; Python files run when a library is told to trust the repository; GGUF is data, but
-read by parsers written in C.  A file is judged by its name, before it is fetched, and by its first
-bytes, once it is here: a name alone proves nothing.
+read by parsers written in C.  A file is judged by its name, before it is fetched; that those taken without
+permission are what they are called, ``appliance.sources.model_contents`` finds out once they are here.
 """
 
 from __future__ import annotations
 
-import json
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from appliance.definition.components import Allowed
-
-_MAX_HEADER: Final = 100_000_000  # bytes; the limit of the safetensors library itself
-_HEAD: Final = 512  # bytes of a text that are looked at
 
 _PICKLE: Final = (
     *(".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".nemo"),
@@ -47,17 +41,6 @@ _TEXT: Final = (
 """Configuration, tokenizers and their tables (``.model`` is a SentencePiece table), documentation."""
 _TEXT_NAMES: Final = ("license*", "licence*", "notice*", "readme*", "use_policy*", "copying*", "authors*")
 
-_SIGNS: Final[tuple[tuple[bytes, Allowed], ...]] = (
-    (b"PK\x03\x04", "pickle"),  # zip: PyTorch's files, npz
-    *((b"\x80" + bytes([protocol]), "pickle") for protocol in range(2, 6)),
-    (b"\x93NUMPY", "pickle"),
-    (b"\x89HDF", "pickle"),
-    (b"\x7fELF", "code"),
-    (b"#!", "code"),
-    (b"GGUF", "gguf"),
-)
-"""How files begin that are not what a text file's name promises."""
-
 WHY: Final[dict[Allowed, str]] = {
     "pickle": "can run code when it is loaded",
     "code": "is a program",
@@ -77,39 +60,14 @@ def needs(path: str) -> Allowed | None:
         found = "code"
     elif suffix == ".gguf":
         found = "gguf"
-    elif suffix in {".safetensors", *_TEXT} or any(fnmatchcase(name, pattern) for pattern in _TEXT_NAMES):
+    elif suffix in {".safetensors", *_TEXT} or _is_named_as_text(name, suffix):
         found = None
     else:
         found = "other"
     return found
 
 
-def betrays(path: str, file: Path) -> str | None:
-    """What is wrong with a file whose name needs no permission; None: it is what it is called."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-        if path.lower().endswith(".safetensors"):
-            return _no_safetensors(head, opened.read(_header_size(head, size)), size)
-    for sign, kind in _SIGNS:
-        if head.startswith(sign):
-            return f"begins like a file that {WHY[kind]}"
-    return None
-
-
-def _header_size(head: bytes, size: int) -> int:
-    """Bytes of a safetensors header that are still to be read after ``head``."""
-    length = int.from_bytes(head[:8], "little")
-    return max(0, min(length, _MAX_HEADER, size) + 8 - len(head))
-
-
-def _no_safetensors(head: bytes, rest: bytes, size: int) -> str | None:
-    """The format of safetensors: length of the header (8 bytes, little-endian), JSON, numbers."""
-    length = int.from_bytes(head[:8], "little")
-    if len(head) <= 8 or length > min(_MAX_HEADER, size - 8):  # noqa: PLR2004 - the length's own length
-        return "is too short to be safetensors, or its header is longer than it may be"
-    try:
-        header = json.loads((head + rest)[8 : 8 + length])
-    except (ValueError, RecursionError):
-        return "is no safetensors: its header is not JSON"
-    return None if isinstance(header, dict) else "is no safetensors: its header is no JSON object"
+def _is_named_as_text(name: str, suffix: str) -> bool:
+    """LICENSE, README_zh, LICENSE-2.0: the end of a version is no suffix, but that of an archive is."""
+    has_suffix = bool(suffix) and not suffix[1:].isdecimal()
+    return not has_suffix and any(fnmatchcase(name, pattern) for pattern in _TEXT_NAMES)

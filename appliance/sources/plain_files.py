@@ -10,7 +10,7 @@ from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.http_download import fetch_resuming
 from appliance.sources.kinds import Source, by_path
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

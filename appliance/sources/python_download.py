@@ -91,7 +91,7 @@ class WheelFetcher:
             if not path.is_file():
                 raise PackageMissing(f"the package index offers {path} but does not have it")
             start = partial.tell()
-            self._station.store.replace(partial, path)
+            self._station.store.replace(partial, path, self._station.stop)
             self._station.progress.advance(partial.tell() - start)
             return
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 from appliance.errors import PackageMissing, SourceUnreachable
+from appliance.sources.stopping import run_program
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Sequence
 
     from appliance.definition.names import Target
@@ -67,7 +68,9 @@ class Wheel:
     sha256: str | None
 
 
-def resolve_wheels(requirements: Sequence[str], platform: Platform, indexes: Indexes) -> list[Wheel]:
+def resolve_wheels(
+    requirements: Sequence[str], platform: Platform, indexes: Indexes, stop: threading.Event
+) -> list[Wheel]:
     """Exactly one wheel for each project that ``requirements`` need there, sorted by project.
 
     Markers are evaluated for that platform's Python.  Source distributions are not considered: the
@@ -76,6 +79,7 @@ def resolve_wheels(requirements: Sequence[str], platform: Platform, indexes: Ind
     Raises:
         PackageMissing: no set of wheels fits the platform.
         SourceUnreachable: an index does not answer.
+        Stopped: ``stop`` was set.
     """
     glibc = min(platform.glibc, _UV_NEWEST_MINOR)
     command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--format", "pylock.toml", "--quiet"]
@@ -86,14 +90,8 @@ def resolve_wheels(requirements: Sequence[str], platform: Platform, indexes: Ind
     command += ["--index-strategy", "unsafe-best-match"]
     if indexes.only_links:
         command.append("--no-index")
-    run = subprocess.run(
-        command,
-        input="\n".join(requirements) + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        env=indexes.uv_environment(),
-    )
+    wanted = "".join(f"{requirement}\n" for requirement in requirements)
+    run = run_program(command, stop, text=wanted, environment=indexes.uv_environment())
     if run.returncode == _NO_SOLUTION:
         raise PackageMissing(
             f"no set of wheels for Python {platform.python} on {platform.name} satisfies the requirements",

@@ -58,7 +58,7 @@ class PythonWheels(Source):
 
     def closure(self, demanded: Sequence[str], platform: Platform) -> list[Artefact]:
         """The wheels of a resolution.  Those on whose size the index is silent are fetched for it."""
-        resolved = resolve_wheels(demanded, platform, self.station.indexes)
+        resolved = resolve_wheels(demanded, platform, self.station.indexes, self.station.stop)
         return [self._pin(wheel) for wheel in resolved]
 
     def _pin(self, wheel: Wheel) -> Artefact:
@@ -90,7 +90,7 @@ class PythonWheels(Source):
         with self.station.store.scratch() as scratch:
             with scratch.open("w+b") as file:
                 fetcher.download(wheel.url, file, name=wheel.file)
-            sha256, size = self.station.store.add_file(scratch)
+            sha256, size = self.station.store.add_file(scratch, self.station.stop)
         if wheel.sha256 not in {None, sha256}:
             raise DigestMismatch(
                 f"{wheel.file} is not the file its index describes",

@@ -87,10 +87,6 @@ class Settings(Frozen):
     oci: OciSettings = OciSettings()
 
 
-class Stopped(Exception):
-    """A transfer was ended early because ``Station.stop`` is set; what came is kept."""
-
-
 @dataclass(frozen=True)
 class Station:
     """What the sources work with.

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from appliance.errors import DigestMismatch, InProgress, SpaceExhausted
+from appliance.sources.stopping import pieces_of, sha256_of
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
     from io import BufferedRandom
 
-_READ: Final = 1 << 20
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
@@ -86,7 +87,9 @@ class Store:
             return 0
 
     @contextmanager
-    def fetch(self, sha256: str, size: int, name: str) -> Iterator[BufferedRandom | None]:
+    def fetch(
+        self, sha256: str, size: int, name: str, stop: threading.Event | None = None
+    ) -> Iterator[BufferedRandom | None]:
         """The partial file of one download, positioned at its end; None when the file is here already.
 
         Leaving the block checks size and digest and moves the file to its place; leaving it by an
@@ -95,6 +98,7 @@ class Store:
         Raises:
             DigestMismatch: other bytes came than were locked; they are deleted.
             SpaceExhausted: the store's disk is full; what came so far is kept.
+            Stopped: ``stop`` was set while the digest was computed; the file is kept.
         """
         partial = self.folder / "partial" / sha256
         with full_disk(self.folder), _locked(partial) as file:
@@ -108,21 +112,18 @@ class Store:
             yield file
             file.flush()
             file.seek(0)
-            found_size, found = (
-                os.fstat(file.fileno()).st_size,
-                hashlib.file_digest(file, "sha256").hexdigest(),
-            )
+            found_size, found = os.fstat(file.fileno()).st_size, sha256_of(file, stop)
             if (found_size, found) != (size, sha256):
                 partial.unlink()
                 raise _mismatch(name, found, found_size, sha256, size)
             self._settle(file, partial, sha256)
 
-    def replace(self, partial: BufferedRandom, source: Path) -> None:
+    def replace(self, partial: BufferedRandom, source: Path, stop: threading.Event | None = None) -> None:
         """Fill a partial file, from its beginning, with another file's bytes."""
         partial.truncate(0)
         partial.seek(0)
         with source.open("rb") as file:
-            shutil.copyfileobj(file, partial, _READ)
+            partial.writelines(pieces_of(file, stop))
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -133,14 +134,13 @@ class Store:
         ):
             yield Path(folder) / "file"
 
-    def add_file(self, source: Path) -> tuple[str, int]:
+    def add_file(self, source: Path, stop: threading.Event | None = None) -> tuple[str, int]:
         """Copy a file in; returns its SHA-256 and size in bytes."""
         with source.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-        with self.fetch(sha256, size, source.name) as partial:
+            sha256, size = sha256_of(file, stop), os.fstat(file.fileno()).st_size
+        with self.fetch(sha256, size, source.name, stop) as partial:
             if partial:
-                self.replace(partial, source)
+                self.replace(partial, source, stop)
         return sha256, size
 
     def add_bytes(self, data: bytes) -> tuple[str, int]:

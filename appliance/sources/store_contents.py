@@ -2,7 +2,8 @@
 
 A file's age counts from when a lock or build last needed it.  Tidying up keeps every file that a given
 lock names and every file that is young; what an interrupted fetch left stays as long, so that it can be
-gone on with.  It runs only while nobody uses the store.
+gone on with, and so do apt's package lists, which the next lock fetches anew if they are gone.  It runs
+only while nobody uses the store.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +34,8 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 class Held:
     """One thing on the store's disk: its size in bytes, and when it was last needed (seconds since 1970).
 
-    ``name`` is a digest, or says what else it is; ``users`` are the locks that name it.
+    ``name`` is a digest, or says what else it is; ``users`` are the locks that name it, ``called`` is
+    how the first of them does.
     """
 
     name: str
@@ -40,46 +43,60 @@ class Held:
     size: int
     needed: float
     users: tuple[str, ...] = ()
+    called: str = ""
 
 
-def users(locks: Mapping[str, Lock]) -> dict[str, tuple[str, ...]]:
-    """Which of the named locks needs a digest."""
-    found: dict[str, list[str]] = {}
+@dataclass(frozen=True)
+class Use:
+    """What a digest is called, as ``component/path``, and by which locks."""
+
+    called: str
+    locks: tuple[str, ...]
+
+
+_NOBODY: Final = Use("", ())
+
+
+def users(locks: Mapping[str, Lock]) -> dict[str, Use]:
+    """What the named locks need, by digest."""
+    found: dict[str, Use] = {}
     for name, lock in locks.items():
-        for component in lock.components.values():
-            for artefact in component.artefacts:
-                if name not in found.setdefault(artefact.sha256, []):
-                    found[artefact.sha256].append(name)
-    return {sha256: tuple(names) for sha256, names in found.items()}
+        for component, locked in lock.components.items():
+            for artefact in locked.artefacts:
+                known = found.get(artefact.sha256, Use(f"{component}/{artefact.path}", ()))
+                if name not in known.locks:
+                    found[artefact.sha256] = Use(known.called, (*known.locks, name))
+    return found
 
 
-def contents(store: Store, needed_by: Mapping[str, tuple[str, ...]]) -> list[Held]:
+def contents(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
     """The files of the store, largest first."""
     held = [
-        Held(path.name, path, status.st_size, status.st_mtime, needed_by.get(path.name, ()))
+        _held(path.name, path, status.st_size, status.st_mtime, needed_by.get(path.name, _NOBODY))
         for path, status in _walk(store.folder / "objects")
         if _DIGEST.fullmatch(path.name)
     ]
     return sorted(held, key=lambda entry: (-entry.size, entry.name))
 
 
-def leftovers(store: Store, needed_by: Mapping[str, tuple[str, ...]]) -> list[Held]:
-    """What interrupted work left: partial downloads, scratch files, apt's downloads."""
+def beside(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
+    """What else lies there: partial downloads, scratch files, and what apt keeps for each archive."""
     found = []
     for path in sorted((store.folder / "partial").iterdir()):
-        status = path.lstat()
         name = f"partial {path.name}" if _DIGEST.fullmatch(path.name) else "scratch"
-        size = status.st_size if path.is_file() else sum(entry.st_size for _, entry in _walk(path))
-        found.append(Held(name, path, size, status.st_mtime, needed_by.get(path.name, ())))
-    for path, status in _walk(store.folder / "apt"):
-        if path.suffix == ".deb" or path.parent.name == "partial":
-            found.append(Held(f"apt's {path.name}", path, status.st_size, status.st_mtime))
+        status = path.lstat()
+        size = status.st_size if path.is_file() else sum(each.st_size for _, each in _walk(path))
+        found.append(_held(name, path, size, status.st_mtime, needed_by.get(path.name, _NOBODY)))
+    for path in sorted((store.folder / "apt").glob("*/")):
+        files = [status for _, status in _walk(path)]
+        # apt dates its lists as the archive does; that it was here, its newest file tells.
+        newest = max((status.st_mtime for status in files), default=path.stat().st_mtime)
+        size = sum(status.st_size for status in files)
+        found.append(_held(f"apt's lists and downloads, {path.name}", path, size, newest, _NOBODY))
     return found
 
 
-def collect(
-    store: Store, needed_by: Mapping[str, tuple[str, ...]], *, before: float, dry_run: bool
-) -> list[Held]:
+def collect(store: Store, needed_by: Mapping[str, Use], *, before: float, dry_run: bool) -> list[Held]:
     """Remove what no lock of ``needed_by`` names and nobody has needed since ``before``; returns it.
 
     Args:
@@ -92,7 +109,7 @@ def collect(
         InProgress: the store is in use; nothing was removed.
     """
     with store.alone():
-        candidates = [*contents(store, needed_by), *leftovers(store, needed_by)]
+        candidates = [*contents(store, needed_by), *beside(store, needed_by)]
         removed = []
         for entry in candidates:
             # Scratch files belong to work that is over: nobody else is here.
@@ -100,6 +117,8 @@ def collect(
                 continue
             if dry_run or _remove(entry.path):
                 removed.append(entry)
+        if not dry_run:
+            _remove_empty_folders(store)
         return removed
 
 
@@ -137,6 +156,10 @@ def total(held: Sequence[Held]) -> int:
     return sum(entry.size for entry in held)
 
 
+def _held(name: str, path: Path, size: int, needed: float, use: Use) -> Held:
+    return Held(name, path, size, needed, use.locks, use.called)
+
+
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
@@ -144,7 +167,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file or a scratch folder; a partial file that a fetch holds is left alone."""
+    """Remove a file or a whole folder; a partial file that a fetch holds is left alone."""
     if path.is_dir():
         shutil.rmtree(path)
         return True
@@ -155,3 +178,9 @@ def _remove(path: Path) -> bool:
             return False
         path.unlink()
     return True
+
+
+def _remove_empty_folders(store: Store) -> None:
+    for folder in [*(store.folder / "objects").glob("*/"), store.folder / "apt"]:
+        with suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()

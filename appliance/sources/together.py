@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped, check
 
 if TYPE_CHECKING:
     import threading
@@ -18,8 +18,13 @@ def together(tasks: Sequence[Callable[[], None]], workers: int, stop: threading.
     When one fails, or the operator interrupts, ``stop`` is set, tasks not begun are dropped, those
     running are waited for, and the first failure is raised; ``Stopped`` only if there is no other.
     """
+
+    def unless_stopped(task: Callable[[], None]) -> None:
+        check(stop)
+        task()
+
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        futures = [pool.submit(task) for task in tasks]
+        futures = [pool.submit(unless_stopped, task) for task in tasks]
         try:
             _, unfinished = wait(futures, return_when=FIRST_EXCEPTION)
         except BaseException:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 MOST_FILES: Final = 4096
 #: What the programs that generate models make (``appliance.sources.tiny_gguf``).
 _GENERATED: Final = {"tiny-gguf": {"task": "text-generation", "modelArchitecture": "llama"}}
-_CARD_KEYS: Final = {"task": "task", "architecture": "modelArchitecture"}
+#: What the origin says of a model, and where its card has room for it.
+_CARD_KEYS: Final = {"task": "task", "architectures": "modelArchitecture"}
 
 
 def add_sbom(folder: Path, manifest: Manifest, progress: Progress) -> Mapping[str, ListedFile]:

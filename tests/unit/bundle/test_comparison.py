@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.comparison import FileCounts, compare
+from appliance.bundle.comparison import FileCounts, Replaced, compare
 from appliance.bundle.inspection import inspect_bundle
 from appliance.definition.lock import Artefact, Lock, LockedComponent
 from appliance.progress import Silent
@@ -44,8 +45,10 @@ def with_engine(lock: Lock, *artefacts: Artefact) -> Lock:
 
 @pytest.fixture
 def between(maker: BundleMaker) -> Callable[[Lock, Lock], Comparison]:
+    names = count()
+
     def run(old: Lock, new: Lock) -> Comparison:
-        folders = (maker.write("old", None, old), maker.write("new", None, new))
+        folders = [maker.write(f"bundle-{next(names)}", None, lock) for lock in (old, new)]
         before, after = (inspect_bundle(each, trusted=None, progress=Silent()) for each in folders)
         return compare(before, after)
 
@@ -87,6 +90,60 @@ def test_the_same_version_with_other_bytes_is_said(
     )
     assert [pair.what for pair in found.changed] == [("same version, other bytes",)]
     assert found.files.changed == 1
+    assert found.changed[0].replaced == (
+        Replaced("payload/engine/x-1-py3-none-any.whl", old.sha256, sha256),
+    )
+
+
+def test_the_digests_of_a_package_whose_file_has_another_name(
+    maker: BundleMaker, between: Callable[[Lock, Lock], Comparison]
+) -> None:
+    old, new = wheel(maker, "x", "1"), wheel(maker, "x", "1", tag="cp313")
+    lock = maker.lock()
+    (pair,) = between(with_engine(lock, old), with_engine(lock, new)).changed
+    assert pair.what == ("same version, other bytes",)
+    assert pair.replaced == (Replaced("payload/engine/x-1-cp313-none-any.whl", old.sha256, new.sha256),)
+
+
+def test_a_version_that_went_back_is_said(
+    maker: BundleMaker, between: Callable[[Lock, Lock], Comparison]
+) -> None:
+    lock = maker.lock()
+    new, old = with_engine(lock, wheel(maker, "x", "0.2.8")), with_engine(lock, wheel(maker, "x", "2026.1"))
+    (pair,) = between(old, new).changed
+    assert pair.what == ("version", "downgrade")
+    assert pair.replaced == ()
+    assert between(new, old).changed[0].what == ("version",)
+
+
+def test_another_spelling_of_a_licence_is_no_change(
+    maker: BundleMaker, between: Callable[[Lock, Lock], Comparison]
+) -> None:
+    lock, old = maker.lock(), wheel(maker, "x", "1", licence="MIT License")
+
+    def said(licence: str) -> Lock:
+        return with_engine(lock, old.model_copy(update={"licence": licence}))
+
+    assert between(said("MIT License"), said("Expat")).changed == ()
+    (pair,) = between(said("GPL-2"), said("GPL-2+")).changed
+    assert pair.what == ("licence",)
+
+
+def test_what_a_model_was_generated_from_is_its_origin(
+    maker: BundleMaker, between: Callable[[Lock, Lock], Comparison]
+) -> None:
+    lock = maker.lock()
+    (file,) = lock.components["model"].artefacts
+
+    def saying(sentence: str) -> Lock:
+        origin = {"kind": "generated", "generator": "tiny-gguf 1", "sentence": sentence}
+        model = lock.components["model"].model_copy(
+            update={"artefacts": (file.model_copy(update={"origin": origin}),)}
+        )
+        return lock.model_copy(update={"components": {**lock.components, "model": model}})
+
+    (pair,) = between(saying("One."), saying("Another.")).changed
+    assert pair.what == ("origin",)
 
 
 def test_wheels_for_several_pythons_are_matched_each_with_its_own(
@@ -111,6 +168,7 @@ def test_a_set_of_files_is_one_change(
     (pair,) = found.changed
     assert (pair.new.component, pair.what) == ("extras", ("files",))
     assert pair.files == FileCounts(added=1, removed=1, changed=1)
+    assert [file.path for file in pair.replaced] == ["payload/extras/b.txt"]
     assert found.new_bytes == 1  # d.txt has the bytes of c.txt: the medium holds them
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.inspection import Identifiers, inspect_bundle, origin_text
+from appliance.bundle.inspection import Identifiers, inspect_bundle
+from appliance.bundle.origins import NAMES, OWN, origin_text
 from appliance.bundle.paths import SBOM_PATH
 from appliance.bundle.sbom.document import add_sbom
 from appliance.bundle.signing_keys import open_key
@@ -136,8 +137,26 @@ def test_how_far_it_was_verified(bundle: Path, two_of_three: Root, holders: Hold
     assert (stranger.verified, stranger.signed) == (False, False)
 
 
+def test_whose_rule_counts(bundle: Path, two_of_three: Root, holders: Holders) -> None:
+    """The trusted root's; that in the bundle is shown only where none is trusted."""
+    assert inspect(bundle).authority == two_of_three
+    assert inspect(bundle).trusted is None
+    other = holders.root("alice", "carol")
+    glance = inspect_bundle(bundle, trusted=root_bytes(other), progress=Silent(), every_byte=False)
+    assert glance.authority == other
+    assert glance.root == two_of_three
+
+
 def test_an_origin_in_a_line() -> None:
-    origin = {"kind": "debian", "suite": "trixie", "package": "bash", "component": "main"}
-    assert origin_text(origin, with_names=False) == "debian main trixie"
-    assert origin_text(origin, with_names=True) == "debian main bash trixie"
-    assert origin_text({**origin, "upstream": "sha256"}, with_names=True) == "debian main bash trixie"
+    origin = {
+        "kind": "debian",
+        "suite": "trixie",
+        "package": "bash",
+        "source_version": "5",
+        "upstream": "x",
+    }
+    assert origin_text(origin) == "debian: package bash, source version 5, suite trixie"
+    assert origin_text(origin, without=NAMES) == "debian: source version 5, suite trixie"
+    assert origin_text(origin, without=OWN) == "debian: suite trixie"
+    assert origin_text({"kind": "huggingface", "gated": "manual"}) == "huggingface: gated manual"
+    assert origin_text({"kind": "file"}) == "file"

@@ -15,6 +15,7 @@ from appliance.bundle.comparison import compare
 from appliance.bundle.inspection import inspect_bundle
 from appliance.bundle.inspection_page import check_place, render, write_page
 from appliance.bundle.packages import packages
+from appliance.bundle.sign import sign_bundle
 from appliance.errors import Usage
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from appliance.bundle.inspection import Inspection
     from appliance.trust.root import Root
-    from tests.conftest import BundleMaker
+    from tests.conftest import BundleMaker, Holders
 
 _VOID = {"meta", "input", "br"}
 
@@ -99,6 +100,44 @@ def test_it_says_loudly_that_nothing_was_verified(bundle: Path, two_of_three: Ro
     assert two_of_three.fingerprint in Page(verified).text("code")
 
 
+def test_it_says_how_many_must_sign_and_who(bundle: Path, two_of_three: Root) -> None:
+    verified = render(inspect(bundle, two_of_three), None, files=False)
+    assert "Signed by alice, bob, where 2 of alice, bob, carol must sign" in verified
+    assert "which nobody trusted" not in verified
+    assert "says the root in the bundle, which nobody trusted" in render(inspect(bundle), None, files=False)
+    assert "solo" not in verified
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_it_says_that_one_person_alone_can_release(
+    maker: BundleMaker, holders: Holders, *, carried: bool
+) -> None:
+    root = holders.root("alice", solo=True)
+    bundle = maker.write("solo", root if carried else None)
+    sign_bundle(bundle, holders.key("alice"), holder="alice")
+    assert "solo: one person alone can release" in render(inspect(bundle, root), None, files=False)
+    assert ("solo" in render(inspect(bundle), None, files=False)) is carried
+
+
+def test_numbers_are_to_be_read_and_licences_stand_after_the_packages(bundle: Path) -> None:
+    seen = inspect(bundle)
+    model = seen.manifest.components["model"]
+    files = (replace(model.files[0], size=141_107_412_992, licence="Expat"),)
+    extras = seen.manifest.components["extras"]
+    components = {
+        **seen.manifest.components,
+        "model": replace(model, files=files),
+        "extras": replace(extras, files=tuple(replace(file, licence="MIT") for file in extras.files)),
+    }
+    manifest = replace(seen.manifest, components=components)
+    text = render(replace(seen, manifest=manifest, packages=tuple(packages(manifest))), None, files=False)
+    assert 'title="141,107,412,992 bytes">141.1 GB<' in text
+    assert "3 components, 3 packages,\n" in text
+    assert text.index("<h2>Packages</h2>") < text.index("<h2>Licences</h2>")
+    assert '<tr><td>MIT</td><td class="number" data-value="2">2</td>' in text
+    assert "Expat" not in text
+
+
 def test_it_shows_all_that_a_reviewer_asks_for(bundle: Path) -> None:
     seen = inspect(bundle)
     text = render(seen, None, files=False)
@@ -152,6 +191,33 @@ def test_what_changed_is_shown(maker: BundleMaker, bundle: Path) -> None:
         assert expected in text
     back = render(old, compare(inspect(bundle), old), files=False)
     assert "BACK" in back
+
+
+def test_what_was_exchanged_or_went_back_stands_out(bundle: Path) -> None:
+    seen = inspect(bundle)
+    extras = seen.manifest.components["extras"]
+    engine = seen.manifest.components["engine"]
+    python = {"kind": "python", "project": "engine"}
+    many = [
+        replace(extras.files[0], path=f"payload/extras/{number:02}", sha256=f"{number:064x}")
+        for number in range(22)
+    ]
+
+    def version(text: str, digest: str) -> Inspection:
+        wheel = replace(engine.files[0], name="engine", version=text, origin=python)
+        files = tuple(replace(file, sha256=digest[0] + file.sha256[1:]) for file in many)
+        components = {
+            **seen.manifest.components,
+            "engine": replace(engine, files=(wheel, *engine.files[1:])),
+            "extras": replace(extras, files=files),
+        }
+        manifest = replace(seen.manifest, components=components)
+        return replace(seen, manifest=manifest, packages=tuple(packages(manifest)))
+
+    text = render(seen, compare(version("2.0", "a"), version("1.0", "b")), files=False)
+    assert '<span class="bad">downgrade</span>' in text
+    assert f"a{'0' * 62}3 → b{'0' * 62}3" in text
+    assert "… and 2 more; " in text
 
 
 def test_files_are_listed_only_if_asked_for(bundle: Path) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.signing_keys import open_key
 from appliance.trust.allowed_signers import allowed_signers
+from appliance.trust.dsse import Envelope, envelope_bytes, parse_envelope, pre_authentication_encoding
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
@@ -179,9 +181,9 @@ def test_inspect_keeps_its_summary_short() -> None:
 def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path) -> None:
     text = appliance("inspect", bundle, "--files").out
     for expected in (
-        "model (tiny-gguf): 1 packages, 1 files, 4,000 bytes",
+        "model (tiny-gguf): 1 package, 1 file, 4,000 bytes",
+        "engine (python): 1 package, 2 files, 17 bytes",
         "licence    CC0-1.0: 2",
-        "origin     file: 2",
         "payload/extras/site/notice.txt",
         "signature    alice, release@appliance, ssh-ed25519 SHA256:",
     ):
@@ -191,6 +193,27 @@ def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path)
     assert values["components"]["engine"]["licences"] == {"CC0-1.0": 2}
     assert values["components"]["engine"]["contents"][0]["origin"] == {"kind": "file"}
     assert "contents" not in appliance("inspect", bundle, "--json").json["components"]["engine"]
+
+
+def test_inspect_says_whose_signatures_are_needed(
+    appliance: Run, bundle: Path, root_file: Path, maker: BundleMaker, holders: Holders
+) -> None:
+    asked = ("inspect", bundle, "--trust", root_file)
+    assert "needed       2 of alice, bob, carol as release\n" in appliance(*asked).out
+    values = appliance(*asked, "--json").json
+    assert values["trusted"] == values["root"]
+    assert (values["root"]["threshold"], values["root"]["solo"]) == (2, False)
+    assert values["root"]["holders"] == ["alice", "bob", "carol"]
+    unproven = appliance("inspect", bundle)
+    assert "2 of alice, bob, carol as release, says the root in the bundle\n" in unproven.out
+    assert appliance("inspect", bundle, "--json").json["trusted"] is None
+
+    solo = holders.root("alice", solo=True)
+    alone = maker.sign(maker.write("solo", solo), "alice")
+    for arguments in ((), ("--trust", alone / "trust/root.1.json")):
+        assert "one person alone can release" in appliance("inspect", alone, *arguments).out
+        assert appliance("inspect", alone, *arguments, "--json").json["root"]["solo"] is True
+    assert "one person" not in unproven.out
 
 
 def test_inspect_writes_a_page(appliance: Run, bundle: Path, root_file: Path, tmp_path: Path) -> None:
@@ -224,12 +247,18 @@ def test_inspect_shows_what_changed(
     assert "its signatures verified, its bytes not read" in signed.out
 
 
-def test_inspect_shows_provenance(appliance: Run, bundle: Path) -> None:
+def test_inspect_shows_provenance(appliance: Run, bundle: Path, holders: Holders) -> None:
     assert (
         "provenance   alice, in-toto with SLSA provenance 1: as the manifest says"
         in appliance("inspect", bundle).out
     )
     assert appliance("inspect", bundle, "--json").json["signatures"][0]["provenance"] is True
+    path = bundle / "trust/provenance.alice.dsse.json"
+    said = b'{"other":1}'
+    raw = open_key(holders.key("alice")).sign_raw(pre_authentication_encoding(said))
+    assert raw
+    path.write_bytes(envelope_bytes(Envelope(said, parse_envelope(path.read_bytes()).keyid, raw)))
+    assert "alice, in-toto with SLSA provenance 1: CONTRADICTS" in appliance("inspect", bundle).out
 
 
 def test_sign_states_provenance_unless_told_not_to(

@@ -12,7 +12,7 @@ from debian.copyright import _CURRENT_FORMAT
 from debian.debfile import DebFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 DEP5 = f"""\
@@ -68,11 +68,15 @@ class Archive:
         version: str = "1.0",
         *,
         copyright_text: str | None = DEP5,
+        links: Mapping[str, str] | None = None,
         section: str = "misc",
         filler: int = 0,
         **fields: str,
     ) -> Path:
-        """Build a package, in place of an older one of that name; ``fields`` as of its control file."""
+        """Build a package, in place of an older one of that name; ``fields`` as of its control file.
+
+        ``links``: symbolic links below /usr/share/doc, and where they lead.
+        """
         tree = self.root / ".trees" / f"{name}_{version}_{filler}"
         doc = tree / "usr" / "share" / "doc" / name
         doc.mkdir(parents=True)
@@ -91,7 +95,12 @@ class Archive:
         )
         if copyright_text is not None:
             (doc / "copyright").write_text(copyright_text)
-        (doc / "filler").write_bytes(b"x" * filler)
+        if filler:
+            (doc / "filler").write_bytes(b"x" * filler)
+        for place, target in (links or {}).items():
+            if (tree / "usr/share/doc" / place).is_dir():
+                doc.rmdir()
+            (tree / "usr/share/doc" / place).symlink_to(target)
         file = self.root / "pool" / f"{name}_{version.rpartition(':')[2]}_amd64.deb"
         file.parent.mkdir(exist_ok=True)
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}

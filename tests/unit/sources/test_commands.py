@@ -282,7 +282,7 @@ def test_other_bytes_than_locked_end_the_build(
 
 
 def test_a_store_gone_bad_is_found_cleaned_and_filled_again(
-    definition: Path, run: Callable[..., int], tmp_path: Path
+    definition: Path, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("lock", definition) == 0
     lock = json.loads(definition.with_name("small.lock.json").read_text())
@@ -295,8 +295,13 @@ def test_a_store_gone_bad_is_found_cleaned_and_filled_again(
     data = path.read_bytes()
     path.chmod(0o644)
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    capsys.readouterr()
     assert run("build", definition, "--out", tmp_path / "bundle") == 4
     assert not path.exists()
+    said = capsys.readouterr().err
+    assert f"removed from the store, its bytes had changed: {WHEEL}" in said
+    assert "do: run the build again: what was removed is fetched anew" in said
+    assert "delete" not in said
     assert nothing_left(tmp_path)
     assert run("build", definition, "--out", tmp_path / "bundle") == 0
 
@@ -364,6 +369,21 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
     assert header is not None
     assert int(header.removeprefix("bytes=").rstrip("-")) >= 1_400_000
     assert (tmp_path / "bundle" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("page", ["simple/app/", "debian/dists/trixie/InRelease"])
+def test_an_interrupted_lock_waits_for_no_resolver(definition: Path, web: Web, page: str) -> None:
+    """Uv and apt would wait for their server as long as that takes."""
+    web.cut[page] = 10
+    release = web.hold[page] = threading.Event()
+    program = str(Path(sys.executable).with_name("appliance"))
+    with subprocess.Popen([program, "lock", str(definition)], stderr=subprocess.DEVNULL) as process:
+        assert web.held.wait(30)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(15)
+        release.set()
+    assert code == 130
+    assert list_files(definition.parent) == ["small.yaml"]
 
 
 def test_a_killed_build_goes_on_with_debian_packages_too(

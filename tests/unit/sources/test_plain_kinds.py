@@ -10,7 +10,7 @@ import pytest
 from appliance.definition.components import Files, PlainFile, TinyGguf
 from appliance.errors import DefinitionInvalid, DigestMismatch, Location, LockInvalid, PackageMissing
 from appliance.sources.plain_files import PlainFiles
-from appliance.sources.station import Stopped
+from appliance.sources.stopping import Stopped
 from appliance.sources.tiny_gguf import generate
 from appliance.sources.tiny_model import TinyModel
 

@@ -326,6 +326,7 @@ def test_a_wheel_that_was_withdrawn(index: Index, cold: tuple[PythonWheels, list
     (index.web.root / "files" / APP).unlink()
     with pytest.raises(PackageMissing, match="does not have it"):
         source.fetch(artefacts)
+    source.station.stop.clear()  # a run of its own
     index.add("app", "2.0")
     with pytest.raises(PackageMissing, match="no package index of this station offers"):
         source.fetch(artefacts)

@@ -20,7 +20,7 @@ from appliance.errors import DigestMismatch, InProgress
 from appliance.progress import Silent
 from appliance.sources.fetching import fetch_locked
 from appliance.sources.store import Store
-from appliance.sources.store_contents import check, collect, contents, leftovers, total, users
+from appliance.sources.store_contents import beside, check, collect, contents, total, users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,21 +138,38 @@ def test_what_interrupted_work_left_goes_when_it_is_old_or_nobody_can_go_on_with
         age(partial / name, days)
     (partial / "scratch-1").mkdir()
     (partial / "scratch-1" / "file").write_bytes(b"x" * 100)
-    archives = store.folder / "apt" / "trixie" / "cache" / "archives"
-    (archives / "partial").mkdir(parents=True)
-    (archives / "a_1_all.deb").write_bytes(b"deb")
-    (archives / "partial" / "b_1_all.deb").write_bytes(b"de")
-    age(archives / "a_1_all.deb", 30)
-    (store.folder / "apt" / "trixie" / "sources.list").write_text("kept")
-    age(store.folder / "apt" / "trixie" / "sources.list", 30)
-    names = {entry.name: entry.size for entry in leftovers(store, {})}
+    names = {entry.name: entry.size for entry in beside(store, {})}
     assert names["scratch"] == 100
-    assert len(names) == 6
+    assert len(names) == 4
     lock = lock_of(b"wanted", SMALL, BIG, OTHER)
-    assert gc(store, lock, days=7) == sorted([f"partial {old}", "scratch", "apt's a_1_all.deb"])
+    assert gc(store, lock, days=7) == sorted([f"partial {old}", "scratch"])
     assert {path.name for path in partial.iterdir()} == {wanted, young}
-    assert (archives / "partial" / "b_1_all.deb").exists()
-    assert (store.folder / "apt" / "trixie" / "sources.list").exists()
+
+
+def test_what_apt_keeps_is_counted_and_goes_as_a_whole_when_it_is_old(store: Store) -> None:
+    """Its package lists are larger than many a bundle."""
+    for root, days in (("trixie-amd64-1", 30), ("bookworm-amd64-2", 1)):
+        folder = store.folder / "apt" / root
+        (folder / "state" / "lists").mkdir(parents=True)
+        for name, size, file_days in (("status", 0, days), ("state/lists/Packages", 5000, 100)):
+            (folder / name).write_bytes(b"x" * size)
+            age(folder / name, file_days)
+    assert {entry.name: entry.size for entry in beside(store, {})} == {
+        "apt's lists and downloads, bookworm-amd64-2": 5000,
+        "apt's lists and downloads, trixie-amd64-1": 5000,
+    }
+    lock = lock_of(SMALL, BIG, OTHER)
+    assert gc(store, lock, days=7) == ["apt's lists and downloads, trixie-amd64-1"]
+    assert [path.name for path in (store.folder / "apt").iterdir()] == ["bookworm-amd64-2"]
+    assert gc(store, lock, days=0.5) == ["apt's lists and downloads, bookworm-amd64-2"]
+    assert not (store.folder / "apt").exists()
+
+
+def test_no_empty_folders_are_left(store: Store) -> None:
+    gc(store, dry_run=True)
+    gc(store, lock_of(BIG))
+    assert [path.name for path in (store.folder / "objects").iterdir()] == [digest(BIG)[:2]]
+    assert store.add_bytes(SMALL) == (digest(SMALL), 5)
 
 
 def test_a_partial_file_that_a_fetch_holds_is_left_alone(store: Store) -> None:
@@ -252,10 +269,12 @@ def test_the_list_as_text_and_as_json(
     (store.folder / "partial" / digest(b"x")).write_bytes(b"half")
     code, text = run("list", "--lock", lock)
     assert code == 0
-    assert text.splitlines()[0] == f"{digest(BIG)}            3,000     10d  {lock}"
-    assert text.splitlines()[-2:] == [
-        f"{store.folder}: 3 files, 0.0 MB",
-        "left by interrupted work: 1, 0.0 MB",
+    assert text.splitlines()[0] == f"{digest(BIG)}            3,000     10d  {lock}  m/file-0"
+    assert text.splitlines()[1] == f"{digest(OTHER)}               50     10d  -"
+    assert text.splitlines()[-3:] == [
+        f"partial {digest(b'x')}                4      0s  -",
+        f"{store.folder}: 3 files, 3,055 bytes",
+        "beside them 4 bytes; together 3,059 bytes",
     ]
     values = json.loads(run("list", "--json", "--lock", lock)[1])
     assert values["files"][0] == {
@@ -263,8 +282,10 @@ def test_the_list_as_text_and_as_json(
         "size": 3000,
         "age": pytest.approx(10 * DAY, abs=60),
         "users": [str(lock)],
+        "called": "m/file-0",
     }
-    assert values["leftovers"][0]["name"] == f"partial {digest(b'x')}"
+    assert values["beside"][0]["name"] == f"partial {digest(b'x')}"
+    assert values["together"] == 3059
 
 
 def test_tidying_up_from_the_command_line(
@@ -276,7 +297,7 @@ def test_tidying_up_from_the_command_line(
     assert len(held(store)) == 3
     age(store.path(digest(SMALL)), 6)
     code, text = run("gc", "--lock", lock)  # older than 7 days by default
-    assert text.splitlines()[-1] == f"{store.folder}: 1 files, 0.0 MB freed"
+    assert text.splitlines()[-1] == f"{store.folder}: 1 removed, 50 bytes"
     assert held(store) == {digest(BIG), digest(SMALL)}
     assert run("gc", "--older-than", "0")[0] == 0
     assert held(store) == set()

@@ -99,6 +99,15 @@ def test_a_model_has_a_card_of_what_is_known_and_its_files(manifest: Manifest) -
     assert properties(model["modelCard"])["appliance:formats"] == "json, safetensors"
 
 
+def test_a_card_says_what_the_origin_says(manifest: Manifest) -> None:
+    component = manifest.components["model"]
+    said = {"task": "text-generation", "architectures": "LlamaForCausalLM"}
+    files = tuple(replace(file, origin={**file.origin, **said}) for file in component.files)
+    told = replace(manifest, components={**manifest.components, "model": replace(component, files=files)})
+    card = named(sbom(told), "example/Tiny-Model")["modelCard"]
+    assert card["modelParameters"] == {"task": "text-generation", "modelArchitecture": "LlamaForCausalLM"}
+
+
 def test_a_generated_model_says_what_its_generator_makes(manifest: Manifest) -> None:
     served = replace(manifest, inference=replace(manifest.inference, model="tiny", file="tiny.gguf"))
     model = named(sbom(served), "tiny.gguf")

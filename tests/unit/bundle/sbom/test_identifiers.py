@@ -94,6 +94,16 @@ def test_a_debian_version_becomes_its_authors(version: str, upstream: str) -> No
     [
         (deb("openssl", "3.5.1-1"), "cpe:2.3:a:openssl:openssl:3.5.1:*:*:*:*:*:*:*"),
         (deb("libssl3t64", "3.5.1-1", source="openssl"), "cpe:2.3:a:openssl:openssl:3.5.1:*:*:*:*:*:*:*"),
+        (
+            deb("libkrb5-3", "1.21.3-5+deb13u2", source="krb5"),
+            "cpe:2.3:a:mit:kerberos_5:1.21.3:*:*:*:*:*:*:*",
+        ),
+        (
+            deb("libtirpc3t64", "1.3.6+ds-1", source="libtirpc"),
+            "cpe:2.3:a:libtirpc_project:libtirpc:1.3.6:*:*:*:*:*:*:*",
+        ),
+        (deb("libcap2", "1:2.75-10+deb13u1"), "cpe:2.3:a:libcap_project:libcap:2.75:*:*:*:*:*:*:*"),
+        (deb("procps", "2:4.0.4-9"), None),
         (deb("sudo", "1.9.16p2-3"), "cpe:2.3:a:sudo_project:sudo:1.9.16:p2:*:*:*:*:*:*"),
         (
             deb("linux-image-6.12", "6.12.41-1", source="linux-signed-amd64", source_version="6.12.41+1"),
