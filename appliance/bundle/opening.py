@@ -18,7 +18,7 @@ from appliance.bundle.volumes import VolumeTree
 from appliance.errors import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -84,6 +84,12 @@ class BundleTree(Protocol):
         Raises:
             FileMissing, FileUnexpected: it is not there, or not a plain file.
             DigestMismatch: it cannot be read.
+        """
+
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file of the bundle as ``open`` does, also when this tree is closed.
+
+        What it opens then need not be the same file: the caller compares what he reads.
         """
 
     def read(self, path: str, *, limit: int) -> bytes:

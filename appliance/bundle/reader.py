@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: A signature and a provenance for each key that a root can have, the list and a root beside them.
 _MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
-#: A manifest of more bytes is read in pieces, and kept compressed.
+#: A manifest of more bytes is read in pieces, and not kept.
 LARGE: Final = 8 << 20
 #: A provenance names a handful of files by digest; a real one has a few thousand bytes.
 MAX_PROVENANCE_BYTES: Final = 1 << 20
@@ -165,10 +165,12 @@ def _read_manifest(
 ) -> tuple[Manifest, ListedFiles, Sequence[int]]:
     """The manifest, which says the same as the list; the payload's numbers in the list, in its order."""
     if size > LARGE:
-        with tree.open(MANIFEST_PATH) as fd:
-            pieces = read_pieces(
-                fd, MANIFEST_PATH, mark=large_manifest.MARK, limit=manifest_reader.MAX_BYTES
-            )
+        pieces = read_pieces(
+            tree.again(MANIFEST_PATH),
+            MANIFEST_PATH,
+            mark=large_manifest.MARK,
+            limit=manifest_reader.MAX_BYTES,
+        )
         _require(MANIFEST_PATH, pieces.sha256, listed[MANIFEST_PATH])
         if large := large_manifest.read_large(pieces, listed):
             return large.manifest, ListedFiles(listed, large.sizes), large.order

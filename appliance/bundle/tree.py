@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 from array import array
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
@@ -26,6 +26,7 @@ from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -160,6 +161,23 @@ class Tree:
             yield fd
         finally:
             os.close(fd)
+
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file as ``open`` does, also when this tree is closed."""
+        folder = self.folder.absolute()
+
+        @contextmanager
+        def open_again() -> Iterator[int]:
+            with ExitStack() as stack:
+                try:
+                    tree = stack.enter_context(Tree(folder))
+                except Usage as fault:  # it was a bundle's folder: what is amiss now is the medium
+                    raise DigestMismatch(
+                        f"{path} cannot be read", found=fault.message, hint="put the medium back"
+                    ) from fault
+                yield stack.enter_context(tree.open(path))
+
+        return open_again
 
     @contextmanager
     def cursor(self) -> Iterator[FolderCursor]:

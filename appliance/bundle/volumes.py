@@ -33,6 +33,7 @@ from appliance.errors import Usage
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from appliance.bundle.fileset import Children
@@ -169,6 +170,20 @@ class VolumeTree:
             with volume.named():
                 fd = stack.enter_context(volume.tree.open(path))
             yield fd
+
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file as ``open`` does, also when this tree is closed."""
+        volume = self._holder(path)
+        open_file = volume.tree.again(path)
+
+        @contextmanager
+        def open_again() -> Iterator[int]:
+            with ExitStack() as stack:
+                with volume.named():
+                    fd = stack.enter_context(open_file())
+                yield fd
+
+        return open_again
 
     def read(self, path: str, *, limit: int) -> bytes:
         """The bytes of a small file."""
