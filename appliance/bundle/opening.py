@@ -37,6 +37,14 @@ class Cursor(Protocol):
             DigestMismatch: it cannot be read.
         """
 
+    def size(self, path: str) -> int:
+        """The size of a file in bytes, without opening it.
+
+        Raises:
+            FileMissing, FileUnexpected: it is not there, or not a plain file.
+            DigestMismatch: the medium does not say.
+        """
+
 
 class BundleTree(Protocol):
     """The files of a bundle by their paths in it; to be used in a ``with`` statement.
@@ -73,6 +81,15 @@ class BundleTree(Protocol):
         Raises:
             FileUnexpected: a file, folder, link, device … that is not wanted.
             FileMissing: a wanted file is not there.
+        """
+
+    def check_names(self, files: Collection[str]) -> None:
+        """Refuse any other set of files than ``files`` by their names and kinds.
+
+        Second names and special bits may be left to who opens the files.
+
+        Raises:
+            FileUnexpected, FileMissing: as ``check_set``.
         """
 
     def place(self, path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from appliance.bundle.opening import open_tree
 from appliance.errors import FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
@@ -66,3 +67,25 @@ def test_a_cursor_looks_a_folder_up_when_it_comes_to_it(bundle: Path) -> None:
         (bundle / "payload/engine").symlink_to(bundle.parent / "elsewhere")
         with pytest.raises(FileUnexpected, match="payload/engine"):
             cursor.open(WHEEL)
+
+
+def test_names_and_kinds_are_checked_without_what_only_opening_tells(bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle.parent / "second").hardlink_to(bundle / WHEEL)
+    with open_tree(bundle) as tree:
+        tree.check_names(files)
+        with pytest.raises(FileUnexpected, match="not what belongs there"):
+            tree.check_set(files)
+        with pytest.raises(FileMissing, match="1 listed files"):
+            tree.check_names([*files, "payload/engine/absent"])
+        with pytest.raises(FileUnexpected, match="not of this bundle"):
+            tree.check_names([path for path in files if path != WHEEL])
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("requirements.txt")])
+def test_another_kind_is_noticed_by_its_name_s_entry(make: Callable[[Path], object], bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle / WHEEL).unlink()
+    make(bundle / WHEEL)
+    with open_tree(bundle) as tree, pytest.raises(FileUnexpected, match="not what belongs there"):
+        tree.check_names(files)
