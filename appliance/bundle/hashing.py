@@ -41,10 +41,10 @@ _NAMES_SHOWN: Final = 10
 
 
 @contextmanager
-def hashing_begun(
+def hashing_meanwhile(
     tree: BundleTree, listed: Listing, read: Collection[str], workers: int | None = None
 ) -> Iterator[Processes | None]:
-    """Begin to hash, before the manifest was read, where there are so many files that it is worth it.
+    """Processes to hash while the manifest is read, where there are so many files that it is worth it.
 
     Nothing but the signed list is needed for it.  None of a bundle on several volumes: what lies where
     is to be looked up first.
@@ -90,6 +90,7 @@ def check_bytes(
         processes = begun
         if not processes and _for_processes(sum(size < LONG for size in files.sizes)):
             processes = stack.enter_context(_processes(tree, files.listing, read, workers))
+            processes.begin(range(len(files)))
         # Not earlier: showing progress may take a thread, and threads do not survive a fork.
         progress.begin("verify", len(files), files.size)
         stack.callback(progress.end)

@@ -14,6 +14,7 @@ import mmap
 import multiprocessing
 import signal
 from array import array
+from bisect import bisect_left
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
@@ -25,6 +26,7 @@ from appliance.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from concurrent.futures import Future
 
     from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.hashing import Wrong
@@ -37,7 +39,7 @@ _BATCH: Final = 1024
 
 
 class Processes:
-    """Processes that hash the short files of a list; they begin at once.
+    """Processes that hash the short files of a list.
 
     Args:
         tree: the bundle.
@@ -48,6 +50,7 @@ class Processes:
 
     def __init__(self, tree: BundleTree, listed: Listing, read: Collection[str], count: int) -> None:
         self._tree = tree
+        self._listed = listed
         self._batches = _Batches(listed, read)
         self._stop = _Stop()
         self._pool = ProcessPoolExecutor(
@@ -56,7 +59,8 @@ class Processes:
             initializer=_begin,
             initargs=(tree, self._batches, self._stop),  # inherited, not copied
         )
-        self._futures = {self._pool.submit(_check, first): first for first in range(0, len(listed), _BATCH)}
+        self._futures: dict[Future[tuple[array[int], list[DigestMismatch]]], int] = {}
+        self._waiting = {first: self._batches.length(first) for first in range(0, len(listed), _BATCH)}
 
     def __enter__(self) -> Self:
         return self
@@ -64,6 +68,20 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, numbers: Sequence[int]) -> None:
+        """Hash files, by their ascending numbers in the list; once all of a batch may be opened.
+
+        Opening a device can do harm, and a link leads away: so what is there was looked at before.
+        """
+        start, end = 0, bisect_left(numbers, len(self._listed))
+        while start < end:
+            first = numbers[start] // _BATCH * _BATCH
+            after = bisect_left(numbers, first + _BATCH, start, end)
+            self._waiting[first] -= after - start
+            if not self._waiting[first]:
+                self._futures[self._pool.submit(_check, first)] = first
+            start = after
 
     def collect(self, files: ListedFiles, wrong: Wrong, progress: Progress) -> None:
         """Wait until all files are hashed, telling of each when its batch is done.

@@ -37,14 +37,6 @@ class Cursor(Protocol):
             DigestMismatch: it cannot be read.
         """
 
-    def size(self, path: str) -> int:
-        """The size of a file in bytes, without opening it.
-
-        Raises:
-            FileMissing, FileUnexpected: it is not there, or not a plain file.
-            DigestMismatch: the medium does not say.
-        """
-
 
 class BundleTree(Protocol):
     """The files of a bundle by their paths in it; to be used in a ``with`` statement.
@@ -83,10 +75,14 @@ class BundleTree(Protocol):
             FileMissing: a wanted file is not there.
         """
 
-    def check_names(self, files: Collection[str]) -> None:
+    def check_names(self, files: Collection[str], seen: Callable[[Sequence[int]], None]) -> None:
         """Refuse any other set of files than ``files`` by their names and kinds.
 
         Second names and special bits may be left to who opens the files.
+
+        Args:
+            files: what must be there.
+            seen: told the numbers of files, ascending, that may be opened now: they are of the right kind.
 
         Raises:
             FileUnexpected, FileMissing: as ``check_set``.

@@ -7,6 +7,7 @@ wrote it is for ``appliance.bundle.verify`` to judge.
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from appliance.trust import root as roots
 from appliance.trust import sshsig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from appliance.bundle.listing import Listing
     from appliance.bundle.opening import BundleTree
@@ -100,7 +101,10 @@ def read_signed(tree: BundleTree) -> Signed:
 
 
 def read_contents(
-    tree: BundleTree, signed: Signed, listed: Listing | None = None, *, hashed_meanwhile: bool = False
+    tree: BundleTree,
+    signed: Signed,
+    listed: Listing | None = None,
+    hash_meanwhile: Callable[[Sequence[int]], None] | None = None,
 ) -> Contents:
     """Read list, manifest and carried root; check them and the set of files against each other.
 
@@ -110,8 +114,9 @@ def read_contents(
         tree: the bundle.
         signed: its list, and what lies beside that.
         listed: the list, if it was parsed already.
-        hashed_meanwhile: whether others hash the short files, but for those of ``read_apart``, and find
-            their sizes by it; then no more than names and kinds of these is checked here.
+        hash_meanwhile: told the numbers of listed files that may be opened now, if others hash the short
+            ones and find their sizes by it; then no more than names and kinds of these is checked here.
+            The numbers of files beside the list follow those of the listed.
 
     Raises:
         BundleMalformed: the list or the manifest break the format, or they contradict each other.
@@ -121,8 +126,8 @@ def read_contents(
     listed = listed or listing.parse_listing(signed.listing)
     beside = [*map(signature_path, signed.signatures), *map(provenance_path, signed.provenance)]
     together = _Together(listed.paths, (LIST_PATH, *beside))
-    if hashed_meanwhile:
-        tree.check_names(together)
+    if hash_meanwhile:
+        tree.check_names(together, hash_meanwhile)
         manifest, files, order = _read_manifest(tree, listed)
         apart = {listed.paths.index(path) for path in read_apart(listed)}
         asked = [n for n, size in enumerate(files.sizes) if size >= WORTH_ASKING or n in apart]
@@ -175,8 +180,8 @@ class _Together(Sequence[str]):
 
 def _read_manifest(tree: BundleTree, listed: Listing) -> tuple[Manifest, ListedFiles, Sequence[int]]:
     """The manifest, which says the same as the list; the payload's numbers in the list, in its order."""
-    with tree.cursor() as cursor:
-        size = cursor.size(MANIFEST_PATH)
+    with tree.open(MANIFEST_PATH) as fd:
+        size = os.fstat(fd).st_size
     if size > LARGE:
         pieces = read_pieces(
             tree.again(MANIFEST_PATH),

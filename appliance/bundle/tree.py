@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    Seen = Callable[[Sequence[int]], None]
+
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -105,19 +107,20 @@ class Tree:
             FileUnexpected: a file, folder, link, device … that is not wanted.
             FileMissing: a wanted file is not there.
         """
-        return self._check_set(files, measure=True)
+        return self._check_set(files)
 
-    def check_names(self, files: Collection[str]) -> None:
-        """As ``check_set``, but look at names and kinds only, which takes a third of the time.
+    def check_names(self, files: Collection[str], seen: Seen) -> None:
+        """As ``check_set``, but look at names and kinds only, which takes half the time.
 
-        Sizes, second names and special bits are left to who opens the files.
+        Sizes, second names and special bits are left to who opens the files.  ``seen`` is told the
+        numbers of each folder's files when all that lie there are of the right kind.
         """
-        self._check_set(files, measure=False)
+        self._check_set(files, seen)
 
-    def _check_set(self, files: Collection[str], *, measure: bool) -> Sizes:
+    def _check_set(self, files: Collection[str], seen: Seen | None = None) -> Sizes:
         wanted = children_of(files)
         sizes = array("q", [-1]) * len(wanted.files)
-        self.survey(wanted, sizes.__setitem__, measure=measure)
+        self.survey(wanted, sizes.__setitem__, seen)
         if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
                 f"{len(missing)} listed files are missing in {self.folder}",
@@ -127,14 +130,15 @@ class Tree:
         return Sizes(wanted.files, sizes)
 
     def survey(
-        self, wanted: Children, keep: Callable[[int, int], None], *, measure: bool = True
+        self, wanted: Children, keep: Callable[[int, int], None], seen: Seen | None = None
     ) -> list[str]:
         """Look what lies in the folder, of all that may; returns the folders that are there.
 
         Args:
             wanted: the files that may be there.
             keep: hears number and size in bytes of each of them that is.
-            measure: whether to ask for more than names and kinds; if not, ``keep`` hears 0 for a size.
+            seen: if given, told the numbers of each folder's files; then no more is asked for than
+                names and kinds, and ``keep`` hears 0 for a size.
 
         Raises:
             FileUnexpected: a file, folder, link, device … that may not.
@@ -142,8 +146,10 @@ class Tree:
         folders: list[str] = []
         strange: list[str] = []
         for folder in sorted(wanted):
-            if self._check_folder(folder, wanted[folder], keep, strange, measure=measure):
+            if self._check_folder(folder, wanted[folder], keep, strange, measure=seen is None):
                 folders.append(folder)
+                if seen and not strange:
+                    seen(wanted.numbers(folder))
             if len(strange) > NAMES_SHOWN:
                 break  # a hostile folder may hold millions of names
         if strange:
@@ -305,27 +311,10 @@ class FolderCursor:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
         parent, _, name = path.rpartition("/")
         if parent != self._path:
-            self._enter(parent)
+            self.close()
+            self._fd = self._open_folder(parent)
+            self._path = parent
         return _open_file(self._fd, name, path)
-
-    def size(self, path: str) -> int:
-        """The size of a plain file in bytes, without opening it."""
-        parent, _, name = path.rpartition("/")
-        if parent != self._path:
-            self._enter(parent)
-        try:
-            found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        except FileNotFoundError as fault:
-            raise _missing(path) from fault
-        except OSError as fault:
-            raise unreadable(path, fault) from fault
-        refuse_special(path, found)
-        return found.st_size
-
-    def _enter(self, folder: str) -> None:
-        self.close()
-        self._fd = self._open_folder(folder)
-        self._path = folder
 
     def close(self) -> None:
         """Close the folder that is open, if one is."""

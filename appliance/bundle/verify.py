@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
-from appliance.bundle.hashing import check_bytes, hashing_begun
+from appliance.bundle.hashing import check_bytes, hashing_meanwhile
 from appliance.bundle.listing import parse_listing
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
@@ -104,8 +104,8 @@ def verify_bundle(
         verdict.require()
         listed = parse_listing(signed.listing)
         read = read_apart(listed)
-        with hashing_begun(tree, listed, read, workers) as begun:
-            contents = read_contents(tree, signed, listed, hashed_meanwhile=begun is not None)
+        with hashing_meanwhile(tree, listed, read, workers) as begun:
+            contents = read_contents(tree, signed, listed, begun.begin if begun else None)
             _check_carried_root(contents.root, root, trusted)
             statement = statement_bytes(signed.digest, contents.manifest, contents.files)
             for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):

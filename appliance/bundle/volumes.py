@@ -129,9 +129,10 @@ class VolumeTree:
         self._compare(everywhere, spares)
         return Sizes(wanted.files[: len(files)], sizes[: len(files)])
 
-    def check_names(self, files: Collection[str]) -> None:
+    def check_names(self, files: Collection[str], seen: Callable[[Sequence[int]], None]) -> None:
         """As ``check_set``: what lies where is to be known before anything is opened."""
         self.check_set(files)
+        seen(range(len(files)))
 
     def _look(
         self,
@@ -226,19 +227,10 @@ class VolumeCursor:
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
         volume = self._holder(path)
-        with volume.named():
-            return self._cursor(volume).open(path)
-
-    def size(self, path: str) -> int:
-        """The size of a plain file in bytes, without opening it."""
-        volume = self._holder(path)
-        with volume.named():
-            return self._cursor(volume).size(path)
-
-    def _cursor(self, volume: Volume) -> FolderCursor:
         if volume.folder not in self._cursors:
             self._cursors[volume.folder] = self._stack.enter_context(volume.tree.cursor())
-        return self._cursors[volume.folder]
+        with volume.named():
+            return self._cursors[volume.folder].open(path)
 
 
 def _spare_copies(paths: Iterable[str]) -> list[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from appliance.bundle import hashing, hashing_processes, reader
 from appliance.bundle import verify as verifier
-from appliance.bundle.hashing import check_bytes, hashing_begun
-from appliance.bundle.listing import Listing
+from appliance.bundle.hashing import check_bytes, hashing_meanwhile
+from appliance.bundle.listing import Listing, parse_listing
 from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.reader import read_apart, read_contents, read_signed
 from appliance.bundle.tree import Tree
@@ -24,7 +24,7 @@ from appliance.progress import Silent
 from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import Manifest
@@ -69,12 +69,11 @@ class Heard(Silent):
 def change_before_hashing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Everything was in order when the set of files was checked; the processes came late."""
 
-    def change_then_begin(*arguments: object) -> object:
+    def change_then_begin(_: Tree, files: Sequence[str], seen: Callable[[Sequence[int]], None]) -> None:
         change()
-        return hashing.hashing_begun(*arguments)  # type: ignore[arg-type]
+        seen(range(len(files)))
 
-    monkeypatch.setattr(verifier, "hashing_begun", change_then_begin)
-    monkeypatch.setattr(Tree, "check_names", lambda *_: None)
+    monkeypatch.setattr(Tree, "check_names", change_then_begin)
 
 
 def test_every_file_is_hashed_and_told_of_once(bundle: Path, two_of_three: Root, asked: list[int]) -> None:
@@ -140,8 +139,9 @@ def test_what_others_read_is_left_to_them(bundle: Path) -> None:
         assert apart == ("manifest.json", "blocks.bin", "trust/root.1.json")
         for name in apart:
             (bundle / name).unlink()
-        with hashing_begun(tree, files.listing, apart) as begun:
+        with hashing_meanwhile(tree, files.listing, apart) as begun:
             assert begun
+            begun.begin(range(len(files)))
             heard = Heard()
             check_bytes(tree, files, progress=heard, read=apart, begun=begun)
     assert (heard.items, heard.bytes) == (len(files), files.size)
@@ -167,6 +167,43 @@ def test_nothing_is_hashed_of_an_unsigned_list(bundle: Path, two_of_three: Root,
     with pytest.raises(ThresholdNotMet):
         verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
     assert asked == []
+
+
+def test_nothing_is_opened_before_its_folder_was_looked_at(
+    bundle: Path, two_of_three: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is opened may do harm."""
+    (bundle / WHEEL).unlink()
+    os.mkfifo(bundle / WHEEL)
+    begun: list[int] = []
+    real = hashing_processes.Processes.begin
+
+    def note(processes: hashing_processes.Processes, numbers: Sequence[int]) -> None:
+        begun.extend(numbers)
+        real(processes, numbers)
+
+    monkeypatch.setattr(hashing_processes.Processes, "begin", note)
+    with pytest.raises(FileUnexpected, match=WHEEL):
+        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+    paths = parse_listing((bundle / "trust/SHA256SUMS").read_bytes()).paths
+    assert paths.index("manifest.json") in begun
+    assert paths.index(WHEEL) not in begun
+
+
+def test_a_batch_begins_when_all_of_it_may_be_opened(bundle: Path) -> None:
+    listed = parse_listing((bundle / "trust/SHA256SUMS").read_bytes())
+    assert len(listed) > 4
+    with Tree(bundle) as tree, hashing_processes.Processes(tree, listed, (), 1) as processes:
+        submitted: list[int] = []
+        processes._pool.submit = lambda _, first: submitted.append(first)  # type: ignore[method-assign,assignment,misc]
+        for numbers, expected in (
+            ([1], []),
+            ([0, 3], [0]),
+            ([2, 5, len(listed), 99], [0, 2]),
+            ([4], [0, 2, 4]),
+        ):
+            processes.begin(numbers)
+            assert submitted == expected
 
 
 @pytest.mark.parametrize("left_to_them", [True, False])
@@ -239,7 +276,9 @@ def test_a_refusal_meanwhile_ends_the_processes_at_once(
             os.write(tell, b"x")
 
     def refuse_once_they_are_at_it(tree: Tree) -> None:
-        with hashing_begun(tree, listed, ()):
+        with hashing_meanwhile(tree, listed, ()) as begun:
+            assert begun
+            begun.begin([0, 1])
             os.read(heard, 1)
             raise RuntimeError
 

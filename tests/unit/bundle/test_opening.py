@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from appliance.bundle.opening import open_tree
 from appliance.errors import FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
@@ -72,14 +73,25 @@ def test_a_cursor_looks_a_folder_up_when_it_comes_to_it(bundle: Path) -> None:
 def test_names_and_kinds_are_checked_without_what_only_opening_tells(bundle: Path) -> None:
     files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
     (bundle.parent / "second").hardlink_to(bundle / WHEEL)
+    seen: list[Sequence[int]] = []
     with open_tree(bundle) as tree:
-        tree.check_names(files)
+        tree.check_names(files, seen.append)
+        assert sorted(chain.from_iterable(seen)) == list(range(len(files)))
         with pytest.raises(FileUnexpected, match="not what belongs there"):
             tree.check_set(files)
         with pytest.raises(FileMissing, match="1 listed files"):
-            tree.check_names([*files, "payload/engine/absent"])
+            tree.check_names([*files, "payload/engine/absent"], seen.append)
         with pytest.raises(FileUnexpected, match="not of this bundle"):
-            tree.check_names([path for path in files if path != WHEEL])
+            tree.check_names([path for path in files if path != WHEEL], seen.append)
+
+
+def test_nothing_may_be_opened_of_a_bundle_that_holds_more(bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle / "odd").touch()
+    seen: list[Sequence[int]] = []
+    with open_tree(bundle) as tree, pytest.raises(FileUnexpected, match="not of this bundle"):
+        tree.check_names(files, seen.append)
+    assert seen == []
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("requirements.txt")])
@@ -87,5 +99,7 @@ def test_another_kind_is_noticed_by_its_name_s_entry(make: Callable[[Path], obje
     files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
     (bundle / WHEEL).unlink()
     make(bundle / WHEEL)
+    seen: list[Sequence[int]] = []
     with open_tree(bundle) as tree, pytest.raises(FileUnexpected, match="not what belongs there"):
-        tree.check_names(files)
+        tree.check_names(files, seen.append)
+    assert not any(files.index(WHEEL) in numbers for numbers in seen)
