@@ -10,9 +10,12 @@ the whole, the rest is shared until somebody writes to it.
 from __future__ import annotations
 
 import gc
+import hashlib
 import mmap
 import multiprocessing
+import os
 import signal
+import time
 from array import array
 from bisect import bisect_left
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +24,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.hashing import LONG, UNKNOWN, Hasher
 from appliance.bundle.sizes import measure
-from appliance.errors import DigestMismatch
+from appliance.bundle.tree import refuse_special
+from appliance.errors import BundleUntrusted, DigestMismatch
 from appliance.progress import Silent
 
 if TYPE_CHECKING:
@@ -36,6 +40,12 @@ if TYPE_CHECKING:
 
 #: Files that a process is given at once: some hundredths of a second.
 _BATCH: Final = 1024
+
+
+#: A file system's clock may be as coarse as FAT's: two seconds.
+_SETTLED: Final = 3_000_000_000
+#: Of longer files, one look less would not show.
+_SHORTEST: Final = 64 << 10
 
 
 class Processes:
@@ -160,11 +170,43 @@ class _Worker:
 
     def __init__(self, tree: BundleTree, batches: _Batches, stop: _Stop) -> None:
         self._open = ExitStack()
+        self._cursor = self._open.enter_context(tree.cursor())
+        self._buffer = memoryview(bytearray(_SHORTEST))
+        self._buffers = [self._buffer]
         self.batches = batches
         self.stop = stop
         self.hasher = Hasher(
             tree, self._open.enter_context(tree.cursor()), Silent(), stop.is_set, leave=LONG
         )
+
+    def close(self) -> None:
+        self._open.close()
+
+    def size_if_right(self, path: str, sha256: str, settled: int) -> int | None:
+        """The size of a file that is what was signed; None if that does not show at one look.
+
+        ``Hasher`` looks before and after it reads, and says what is wrong.  One look, after, is enough for
+        a file that was last changed well before it was read, and saves a twentieth of a short file's time.
+
+        Args:
+            path: the file's.
+            sha256: its digest.
+            settled: a file that was changed since this time, in nanoseconds, is not judged here.
+        """
+        try:
+            fd = self._cursor.open_unseen(path)
+            try:
+                size = os.readv(fd, self._buffers)
+                found = os.fstat(fd)
+            finally:
+                os.close(fd)
+            refuse_special(path, found)
+        except (OSError, BundleUntrusted):
+            return None
+        unchanged = size == found.st_size and found.st_mtime_ns < settled and found.st_ctime_ns < settled
+        if unchanged and hashlib.sha256(self._buffer[:size]).hexdigest() == sha256:
+            return size
+        return None
 
 
 _worker: _Worker
@@ -182,9 +224,13 @@ def _check(first: int) -> tuple[array[int], list[DigestMismatch]]:
     worker, faults = _worker, []
     hasher, stopped = worker.hasher, worker.stop.is_set
     sizes = array("q", [UNKNOWN]) * worker.batches.length(first)
+    settled = time.time_ns() - _SETTLED
     for place, path, sha256 in worker.batches.of(first):
         if stopped():
             break
+        if (size := worker.size_if_right(path, sha256, settled)) is not None:
+            sizes[place] = size
+            continue
         if fault := hasher.check(path, sha256):
             faults.append(fault)
         sizes[place] = hasher.size

@@ -37,6 +37,14 @@ class Cursor(Protocol):
             DigestMismatch: it cannot be read.
         """
 
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file: the caller looks, and closes it.
+
+        Raises:
+            OSError: it cannot be opened.
+            FileMissing, FileUnexpected, DigestMismatch: nor can its folder.
+        """
+
 
 class BundleTree(Protocol):
     """The files of a bundle by their paths in it; to be used in a ``with`` statement.

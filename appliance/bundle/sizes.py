@@ -1,7 +1,7 @@
 """Whether the files have the sizes that were signed: asked before anything long is hashed.
 
-To open a short file and ask for its size takes a tenth of the time that hashing it takes.  So where there are
-thousands of these, their sizes are found by who hashes them, and only the others are asked for theirs.
+To open a short file and ask for its size takes a tenth of the time that hashing it takes.  So where
+there are thousands of these, their sizes are found by who hashes them, and only the others are asked.
 """
 
 from __future__ import annotations

@@ -309,12 +309,21 @@ class FolderCursor:
 
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
+        return _open_file(*self._find(path), path)
+
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file; the caller looks, and closes it."""
+        folder, name = self._find(path)
+        return os.open(name, _FILE_FLAGS, dir_fd=folder)
+
+    def _find(self, path: str) -> tuple[int, str]:
+        """The open folder that a file lies in, and its name there."""
         parent, _, name = path.rpartition("/")
         if parent != self._path:
             self.close()
             self._fd = self._open_folder(parent)
             self._path = parent
-        return _open_file(self._fd, name, path)
+        return self._fd, name
 
     def close(self) -> None:
         """Close the folder that is open, if one is."""

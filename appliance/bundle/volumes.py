@@ -227,10 +227,19 @@ class VolumeCursor:
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
         volume = self._holder(path)
+        with volume.named():
+            return self._cursor(volume).open(path)
+
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file; the caller looks, and closes it."""
+        volume = self._holder(path)
+        with volume.named():
+            return self._cursor(volume).open_unseen(path)
+
+    def _cursor(self, volume: Volume) -> FolderCursor:
         if volume.folder not in self._cursors:
             self._cursors[volume.folder] = self._stack.enter_context(volume.tree.cursor())
-        with volume.named():
-            return self._cursors[volume.folder].open(path)
+        return self._cursors[volume.folder]
 
 
 def _spare_copies(paths: Iterable[str]) -> list[str]:

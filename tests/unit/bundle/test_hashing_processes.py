@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
 
-@pytest.fixture(autouse=True)
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+@pytest.fixture(params=["just written", "settled"], autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[int]:
     """Take the few files of a test for many, in batches of two; notes the numbers of processes."""
+    if request.param == "settled":
+        monkeypatch.setattr(hashing_processes, "_SETTLED", -(10**18))
     numbers: list[int] = []
 
     class Noted(hashing_processes.Processes):
