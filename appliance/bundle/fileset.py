@@ -53,6 +53,10 @@ class Children(Mapping[str, Mapping[str, int]]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._numbers)
 
+    def numbers(self, folder: str) -> Sequence[int]:
+        """The numbers of the files in a folder, ascending."""
+        return self._numbers[folder]
+
     def __getitem__(self, folder: str) -> dict[str, int]:
         names = dict.fromkeys(self._inner[folder], A_FOLDER)
         numbers = self._numbers[folder]

@@ -5,7 +5,8 @@ reading and hashing release the interpreter's lock.  Files over 1 GiB lie in sli
 several cores share one large model.
 
 Short files are too quick for that: threads would spend a fifth of their time handing the lock around.
-Where there are thousands of them, forked processes share them out (docs/decisions/0010).
+Where there are thousands of them, forked processes share them out (docs/decisions/0010), and begin as soon
+as the list is known to be signed.
 """
 
 from __future__ import annotations
@@ -14,26 +15,51 @@ import hashlib
 import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.tree import MEND, unreadable
+from appliance.bundle.tree import MEND, Tree, unreadable
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from appliance.bundle.fileset import ListedFiles
-    from appliance.bundle.manifest import ListedFile
+    from appliance.bundle.hashing_processes import Processes
+    from appliance.bundle.listing import Listing
     from appliance.bundle.opening import BundleTree, Cursor
     from appliance.progress import Progress
 
 #: Shorter files are hashed by processes, if there are so many of them that starting these is worth it.
 LONG: Final = 16 << 20
 MANY: Final = 4096
+#: Stands for a size that is not known.
+UNKNOWN: Final = -1
 _BUFFER: Final = 256 << 10  # stays in a core's cache between reading and hashing
 _REPORT: Final = 16 << 20  # bytes between two reports of progress
 _NAMES_SHOWN: Final = 10
+
+
+@contextmanager
+def hashing_meanwhile(
+    tree: BundleTree, listed: Listing, read: Collection[str], workers: int | None = None
+) -> Iterator[Processes | None]:
+    """Processes to hash while the manifest is read, where there are so many files that it is worth it.
+
+    Nothing but the signed list is needed for it.  None of a bundle on several volumes: what lies where
+    is to be looked up first.
+
+    Args:
+        tree: the bundle.
+        listed: its list, which must have been signed.
+        read: paths of files that somebody else reads and compares.
+        workers: as of ``check_bytes``.
+    """
+    if not isinstance(tree, Tree) or not _for_processes(len(listed)):
+        yield None
+        return
+    with _processes(tree, listed, read, workers) as processes:
+        yield processes
 
 
 def check_bytes(
@@ -43,6 +69,7 @@ def check_bytes(
     progress: Progress,
     read: Collection[str] = (),
     workers: int | None = None,
+    begun: Processes | None = None,
 ) -> None:
     """Hash every one of ``files`` and compare; all are read even if some are wrong.
 
@@ -52,33 +79,47 @@ def check_bytes(
         progress: told of every file.
         read: paths of those that were read, hashed and found right already.
         workers: threads or processes; one for each core this process may use if None.
+        begun: what hashes the short ones already, and leaves the same to others.
 
     Raises:
         DigestMismatch: naming every file that is wrong or cannot be read.
         FileMissing, FileUnexpected: a file was taken away or exchanged meanwhile.
     """
-    count = workers or len(os.sched_getaffinity(0))
     wrong = Wrong()
-    many = sum(size < LONG for size in files.sizes) >= MANY and threading.active_count() == 1
-    alone = [number for number, size in enumerate(files.sizes) if size >= LONG or not many]
-    alone.sort(key=lambda number: -files.sizes[number])
     with ExitStack() as stack:
-        processes = None
-        if many:  # before progress begins: showing it may take a thread, and threads do not survive a fork
-            from appliance.bundle.hashing_processes import Processes
-
-            processes = stack.enter_context(Processes(tree, files, read, count))
+        processes = begun
+        if not processes and _for_processes(sum(size < LONG for size in files.sizes)):
+            processes = stack.enter_context(_processes(tree, files.listing, read, workers))
+            processes.begin(range(len(files)))
+        # Not earlier: showing progress may take a thread, and threads do not survive a fork.
         progress.begin("verify", len(files), files.size)
         stack.callback(progress.end)
         for path in read:
             progress.item(path)
             progress.advance(files[path].size)
         if processes:
-            processes.collect(wrong, progress)
+            processes.collect(files, wrong, progress)
+        alone = [number for number, size in enumerate(files.sizes) if size >= LONG or not processes]
+        alone.sort(key=lambda number: -files.sizes[number])
         paths = (files.listing.paths[number] for number in alone)
-        rest = ((path, files[path]) for path in paths if path not in read)
-        _check_in_threads(tree, rest, wrong, progress=progress, count=count)
+        rest = ((path, files[path].sha256) for path in paths if path not in read)
+        _check_in_threads(tree, rest, wrong, progress=progress, count=_count(workers))
     wrong.raise_all()
+
+
+def _for_processes(count: int) -> bool:
+    """Whether so many short files are hashed by processes; threads there are would not survive a fork."""
+    return count >= MANY and threading.active_count() == 1
+
+
+def _processes(tree: BundleTree, listed: Listing, read: Collection[str], workers: int | None) -> Processes:
+    from appliance.bundle.hashing_processes import Processes
+
+    return Processes(tree, listed, read, _count(workers))
+
+
+def _count(workers: int | None) -> int:
+    return workers or len(os.sched_getaffinity(0))
 
 
 class Wrong:
@@ -109,57 +150,71 @@ class Wrong:
 class Hasher:
     """Hashes one file after another, for one thread.
 
+    ``size`` is that of the last file in bytes, or ``UNKNOWN`` if it could not be opened.
+
     Args:
         tree: the bundle.
         cursor: opens its files.
         progress: told of every 16 MiB of a long file, and of the rest at its end.
-        stop: when set, a long file is given up.
+        stopped: whether a long file is to be given up.
+        leave: files of so many bytes are opened, but left to others to hash.
     """
 
     def __init__(
-        self, tree: BundleTree, cursor: Cursor, progress: Progress, stop: threading.Event | None = None
+        self,
+        tree: BundleTree,
+        cursor: Cursor,
+        progress: Progress,
+        stopped: Callable[[], bool],
+        leave: int | None = None,
     ) -> None:
+        self.size = UNKNOWN
         self._tree = tree
         self._cursor = cursor
         self._progress = progress
-        self._stop = stop
+        self._stopped = stopped
+        self._leave = leave
         self._buffer = memoryview(bytearray(_BUFFER))
 
-    def check(self, path: str, wanted: ListedFile) -> DigestMismatch | None:
+    def check(self, path: str, sha256: str) -> DigestMismatch | None:
         """What is wrong with a file, if anything is.
 
         Raises:
             FileMissing, FileUnexpected: it was taken away or exchanged.
         """
+        self.size = UNKNOWN
         try:
             found = self._digest(path)
         except DigestMismatch as fault:
             return fault
-        if found == wanted.sha256:
+        if found == sha256 or found is None:
             return None
         return DigestMismatch(
             f"{self._tree.place(path)} is not what was signed",
             found=f"sha256 {found}",
-            wanted=f"sha256 {wanted.sha256}",
+            wanted=f"sha256 {sha256}",
             hint=MEND,
         )
 
-    def _digest(self, path: str) -> str:
-        """SHA-256 (hex) of a file, which must not change while it is read."""
+    def _digest(self, path: str) -> str | None:
+        """SHA-256 (hex) of a file, which must not change while it is read; None of one that is left."""
         digest = hashlib.sha256()
         buffer, size, reported = self._buffer, 0, 0
         fd, before = self._cursor.open(path)
         try:
-            if before.st_size > _BUFFER:
+            self.size = before.st_size
+            if self._leave is not None and self.size >= self._leave:
+                return None
+            if self.size > _BUFFER:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             # Not until nothing comes: should the file grow meanwhile, its new size tells.
-            while size < before.st_size and (count := os.readv(fd, [buffer])):
+            while size < self.size and (count := os.readv(fd, [buffer])):
                 digest.update(buffer[:count])
                 size += count
                 if size - reported >= _REPORT:
                     self._progress.advance(size - reported)
                     reported = size
-                    if self._stop and self._stop.is_set():
+                    if self._stopped():
                         break
             after = os.fstat(fd)
         except OSError as fault:
@@ -167,7 +222,7 @@ class Hasher:
         finally:
             os.close(fd)
         self._progress.advance(size - reported)
-        if _version(after) != _version(before) or size != before.st_size:
+        if size != self.size or _version(after) != _version(before):
             raise DigestMismatch(
                 f"{self._tree.place(path)} was changed while it was read",
                 hint="make the medium read-only and verify again",
@@ -177,7 +232,7 @@ class Hasher:
 
 def _check_in_threads(
     tree: BundleTree,
-    files: Iterator[tuple[str, ListedFile]],
+    files: Iterator[tuple[str, str]],
     wrong: Wrong,
     *,
     progress: Progress,
@@ -185,13 +240,13 @@ def _check_in_threads(
 ) -> None:
     stop, lock = threading.Event(), threading.Lock()
 
-    def take() -> tuple[str, ListedFile] | None:
+    def take() -> tuple[str, str] | None:
         with lock:
             return None if stop.is_set() else next(files, None)
 
     def run() -> None:
         with tree.cursor() as cursor:
-            hasher = Hasher(tree, cursor, progress, stop)
+            hasher = Hasher(tree, cursor, progress, stop.is_set)
             while taken := take():
                 if fault := hasher.check(*taken):
                     with lock:

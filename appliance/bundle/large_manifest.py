@@ -85,8 +85,8 @@ class _Run:
     count: int
 
 
-class PackedFiles(Sequence[PayloadFile]):
-    """The files of a component, read again from their compressed records whenever they are asked for."""
+class FilesOnMedium(Sequence[PayloadFile]):
+    """The files of a component, read again from the manifest whenever they are asked for."""
 
     def __init__(self, pieces: Pieces, runs: Sequence[_Run]) -> None:
         self._pieces = pieces
@@ -98,7 +98,7 @@ class PackedFiles(Sequence[PayloadFile]):
 
     def __iter__(self) -> Iterator[PayloadFile]:
         for run in self._runs:
-            yield from self._unpack(run)
+            yield from self._read(run)
 
     @overload
     def __getitem__(self, number: int) -> PayloadFile: ...
@@ -109,7 +109,7 @@ class PackedFiles(Sequence[PayloadFile]):
             return list(self)[number]
         number = range(len(self))[number]
         found = next(each for each, before in enumerate(self._before[1:]) if number < before)
-        return self._unpack(self._runs[found])[number - self._before[found]]
+        return self._read(self._runs[found])[number - self._before[found]]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
@@ -118,7 +118,7 @@ class PackedFiles(Sequence[PayloadFile]):
 
     __hash__ = None  # type: ignore[assignment] # like any sequence that is compared by its items
 
-    def _unpack(self, run: _Run) -> list[PayloadFile]:
+    def _read(self, run: _Run) -> list[PayloadFile]:
         records = self._pieces[run.piece][run.start : run.end]
         return [_payload_file(values) for values in json.loads(b"[" + records + b"]")]
 
@@ -157,7 +157,7 @@ class _Reading:
         value = parse_canonical(skeleton, limit=MAX_BYTES)
         used: list[int] = []
 
-        def files_of(component: Record, folder: str) -> PackedFiles | tuple[()]:
+        def files_of(component: Record, folder: str) -> FilesOnMedium | tuple[()]:
             if not component.items("files"):
                 return ()
             number = len(used)
@@ -166,7 +166,7 @@ class _Reading:
             if component.items("files") != [number]:
                 raise _NotCommonError
             used.append(number)
-            return PackedFiles(self.pieces, components[number].runs)
+            return FilesOnMedium(self.pieces, components[number].runs)
 
         manifest = manifest_of(Record(value, MANIFEST_PATH, BundleMalformed), files_of)
         if len(used) != len(components):

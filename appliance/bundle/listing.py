@@ -92,6 +92,11 @@ class ListedPaths(Sequence[str]):
         """How many of the paths sort before this one."""
         return bisect_left(range(len(self)), path, key=self._spelled)
 
+    def under(self, folder: str) -> list[str]:
+        """The paths of the files in a folder, and in those within it."""
+        before = f"{folder}/".encode()
+        return self[self.place(before) : self.place(before + b"\xff")]
+
     def lines(self, first: int, end: int) -> list[str]:
         """Whole lines, without their ends."""
         return self._data[self._starts[first] : self._starts[end]].decode("ascii").splitlines()

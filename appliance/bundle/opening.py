@@ -17,7 +17,7 @@ from appliance.errors import Usage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -34,6 +34,14 @@ class Cursor(Protocol):
         Raises:
             FileMissing, FileUnexpected: it is not there, or not a plain file.
             DigestMismatch: it cannot be read.
+        """
+
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file: the caller looks, and closes it.
+
+        Raises:
+            OSError: it cannot be opened.
+            FileMissing, FileUnexpected, DigestMismatch: nor can its folder.
         """
 
 
@@ -78,6 +86,19 @@ class BundleTree(Protocol):
             FileMissing: a wanted file is not there.
         """
 
+    def check_names(self, files: Collection[str], seen: Callable[[Sequence[int]], None]) -> None:
+        """Refuse any other set of files than ``files`` by their names and kinds.
+
+        Second names and special bits may be left to who opens the files.
+
+        Args:
+            files: what must be there.
+            seen: told the numbers of files, ascending, that may be opened now: they are of the right kind.
+
+        Raises:
+            FileUnexpected, FileMissing: as ``check_set``.
+        """
+
     def place(self, path: str) -> str:
         """How a file is called in messages: its path, and the volume it lies on if there are several."""
 
@@ -87,6 +108,12 @@ class BundleTree(Protocol):
         Raises:
             FileMissing, FileUnexpected: it is not there, or not a plain file.
             DigestMismatch: it cannot be read.
+        """
+
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file of the bundle as ``open`` does, also when this tree is closed.
+
+        What it opens then need not be the same file: the caller compares what he reads.
         """
 
     def read(self, path: str, *, limit: int) -> bytes:

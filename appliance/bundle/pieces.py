@@ -1,90 +1,134 @@
-"""A file read once, hashed while it is read, and kept in compressed pieces.
+"""A long file read in pieces, each of which is read again from the medium whenever somebody asks for it.
 
-The manifest of 200,000 files is 90 MB of text that repeats itself: compressed it is 15, and one piece
-at a time is unpacked when somebody asks.  What was hashed is what is unpacked later: the medium is not
-asked twice.
+The manifest of 200,000 files is 90 MB, too much to keep.  What is kept is where each piece ends, and the
+state of the digest there: so a piece that is read again is known to be what was hashed with the whole, or
+else is refused, at the cost of hashing it alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.tree import unreadable
-from appliance.errors import BundleMalformed
+from appliance.errors import BundleMalformed, DigestMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from hashlib import _Hash
 
 #: Bytes of a piece, about.
 PIECE: Final = 1 << 20
-_LEVEL: Final = 1  # as quick as it gets; more would save little
 
 
 class Pieces:
     """The bytes of a file; a border lies only before a given mark, or at the end.
 
     Args:
-        sha256: lower-case hex, of all bytes.
-        size: of all bytes.
+        open_again: opens the file.
+        path: for messages.
+        borders: where each piece begins, and where the last one ends.
+        states: the digest of all that comes before each border.
     """
 
-    def __init__(self, packed: list[bytes], sha256: str, size: int) -> None:
-        self._packed = packed
-        self.sha256 = sha256
-        self.size = size
+    def __init__(
+        self,
+        open_again: Callable[[], AbstractContextManager[int]],
+        path: str,
+        borders: list[int],
+        states: list[_Hash],
+    ) -> None:
+        self._open_again = open_again
+        self._path = path
+        self._borders = borders
+        self._states = states
+        self.sha256 = states[-1].hexdigest()
+        self.size = borders[-1]
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._borders) - 1
 
     def __getitem__(self, number: int) -> bytes:
-        return zlib.decompress(self._packed[number])
+        """One piece.
+
+        Raises:
+            DigestMismatch: it is not what it was, or cannot be read.
+            FileMissing, FileUnexpected: nor is the file.
+        """
+        start, end = self._borders[number], self._borders[number + 1]
+        digest = self._states[number].copy()
+        with self._open_again() as fd:
+            data = _read(fd, self._path, start, end - start)
+        digest.update(data)
+        if digest.digest() != self._states[number + 1].digest():
+            raise DigestMismatch(
+                f"{self._path} was changed after it was read",
+                hint="make the medium read-only and start again",
+            )
+        return data
 
     def __iter__(self) -> Iterator[bytes]:
-        return map(zlib.decompress, self._packed)
+        return map(self.__getitem__, range(len(self)))
 
     def join(self) -> bytes:
         """The file as a whole."""
         return b"".join(self)
 
 
-def read_pieces(fd: int, path: str, *, mark: bytes, limit: int, size: int = PIECE) -> Pieces:
-    """Read an open file to its end.
+def read_pieces(
+    open_again: Callable[[], AbstractContextManager[int]],
+    path: str,
+    *,
+    mark: bytes,
+    limit: int,
+    size: int = PIECE,
+) -> Pieces:
+    """Read a file to its end, and keep none of it.
 
     Args:
-        fd: where to read.
+        open_again: opens the file, now and whenever a piece is asked for.
         path: for messages.
         mark: pieces begin with it, all but the first.
         limit: the most bytes the file may have.
-        size: bytes of a piece, at least; more where no mark comes.
+        size: bytes of a piece, at most; more where no mark comes.
 
     Raises:
         BundleMalformed: it has more than ``limit`` bytes.
         DigestMismatch: it cannot be read.
+        FileMissing, FileUnexpected: it is not there, or not a plain file.
     """
+    borders, digest, position = [0], hashlib.sha256(), 0
+    states = [digest.copy()]
+    with open_again() as fd:
+        while data := _read(fd, path, position, max(size, len(mark))):
+            if position + len(data) > limit:
+                raise BundleMalformed(
+                    f"{path} is too large",
+                    found=f"more than {limit:,} bytes",
+                    hint="obtain the bundle again",
+                )
+            border = data.rfind(mark, int(position == borders[-1]))
+            # Without one, go on; but the last bytes may begin a mark, and are read again.
+            end = border if border != -1 else max(1, len(data) - len(mark) + 1)
+            digest.update(data[:end])
+            position += end
+            if border != -1:
+                borders.append(position)
+                states.append(digest.copy())
+    if position > borders[-1] or position == 0:
+        borders.append(position)
+        states.append(digest.copy())
+    return Pieces(open_again, path, borders, states)
+
+
+def _read(fd: int, path: str, start: int, size: int) -> bytes:
+    """So many bytes from a place in an open file; fewer only at its end."""
     try:
-        return _pack(lambda: os.read(fd, size), path, mark, limit)
+        data = os.pread(fd, size, start)
+        while 0 < len(data) < size and (more := os.pread(fd, size - len(data), start + len(data))):
+            data += more
     except OSError as fault:
         raise unreadable(path, fault) from fault
-
-
-def _pack(read: Callable[[], bytes], path: str, mark: bytes, limit: int) -> Pieces:
-    packed: list[bytes] = []
-    digest = hashlib.sha256()
-    rest, size = bytearray(), 0
-    while data := read():
-        digest.update(data)
-        size += len(data)
-        if size > limit:
-            raise BundleMalformed(
-                f"{path} is too large", found=f"more than {limit:,} bytes", hint="obtain the bundle again"
-            )
-        searched = max(1, len(rest) - len(mark) + 1)  # up to here it was looked for before
-        rest += data
-        if (border := rest.rfind(mark, searched)) != -1:
-            packed.append(zlib.compress(rest[:border], _LEVEL))
-            del rest[:border]
-    packed.append(zlib.compress(rest, _LEVEL))
-    return Pieces(packed, digest.hexdigest(), size)
+    return data

@@ -7,6 +7,7 @@ wrote it is for ``appliance.bundle.verify`` to judge.
 from __future__ import annotations
 
 import hashlib
+import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from appliance.bundle import large_manifest, listing, manifest_reader
 from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.manifest import ListedFile, Manifest, parse_manifest
 from appliance.bundle.paths import (
+    BLOCKS_PATH,
     LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
@@ -28,21 +30,21 @@ from appliance.bundle.paths import (
     signature_path,
 )
 from appliance.bundle.pieces import read_pieces
+from appliance.bundle.sizes import WORTH_ASKING, measure, refuse_sizes
 from appliance.bundle.tree import MEND
-from appliance.counting import counted
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing
 from appliance.trust import root as roots
 from appliance.trust import sshsig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from appliance.bundle.listing import Listing
     from appliance.bundle.opening import BundleTree
 
 #: A signature and a provenance for each key that a root can have, the list and a root beside them.
 _MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
-#: A manifest of more bytes is read in pieces, and kept compressed.
+#: A manifest of more bytes is read in pieces, and not kept.
 LARGE: Final = 8 << 20
 #: A provenance names a handful of files by digest; a real one has a few thousand bytes.
 MAX_PROVENANCE_BYTES: Final = 1 << 20
@@ -70,14 +72,12 @@ class Contents:
     """What the bundle holds: the manifest, and every listed file by path.
 
     ``order``: the numbers in the list of the payload's files as they lie there, in manifest order.
-    ``read``: the paths of files whose bytes were compared with their signed digest already.
     """
 
     manifest: Manifest
     files: ListedFiles
     order: Sequence[int]
     root: bytes | None
-    read: tuple[str, ...]
 
 
 def read_signed(tree: BundleTree) -> Signed:
@@ -101,37 +101,54 @@ def read_signed(tree: BundleTree) -> Signed:
     return Signed(data, signatures, provenance)
 
 
-def read_contents(tree: BundleTree, signed: Signed) -> Contents:
+def read_contents(
+    tree: BundleTree,
+    signed: Signed,
+    listed: Listing | None = None,
+    hash_meanwhile: Callable[[Sequence[int]], None] | None = None,
+) -> Contents:
     """Read list, manifest and carried root; check them and the set of files against each other.
 
     Everything is checked but the bytes of the payload, ``blocks.bin`` and the review page.
+
+    Args:
+        tree: the bundle.
+        signed: its list, and what lies beside that.
+        listed: the list, if it was parsed already.
+        hash_meanwhile: told the numbers of listed files that may be opened now, if others hash the short
+            ones and find their sizes by it; then no more than names and kinds of these is checked here.
+            The numbers of files beside the list follow those of the listed.
 
     Raises:
         BundleMalformed: the list or the manifest break the format, or they contradict each other.
         FileMissing, FileUnexpected: other files lie in the folder than the list names.
         DigestMismatch: manifest or root differ from the list, or a file has another size than signed.
     """
-    listed = listing.parse_listing(signed.listing)
+    listed = listed or listing.parse_listing(signed.listing)
     beside = [*map(signature_path, signed.signatures), *map(provenance_path, signed.provenance)]
-    found = tree.check_set(_Together(listed.paths, (LIST_PATH, *beside)))
-    sizes = array("q", islice(found.values(), len(listed)))
-    del found
-    manifest, files, order = _read_manifest(tree, listed, sizes[listed.paths.index(MANIFEST_PATH)])
-    if files.sizes != sizes:
-        wrong = [number for number, size in enumerate(files.sizes) if size != sizes[number]]
-        first = wrong[0]
-        raise DigestMismatch(
-            f"another size than was signed: {counted(len(wrong), 'file')}, first {listed.paths[first]}",
-            found=f"{sizes[first]:,} bytes",
-            wanted=f"{files.sizes[first]:,} bytes",
-            hint="copy these files again from their medium: "
-            + ", ".join(listed.paths[number] for number in wrong[:10]),
-        )
+    together = _Together(listed.paths, (LIST_PATH, *beside))
+    if hash_meanwhile:
+        tree.check_names(together, hash_meanwhile)
+        manifest, files, order = _read_manifest(tree, listed)
+        apart = {listed.paths.index(path) for path in read_apart(listed)}
+        asked = [n for n, size in enumerate(files.sizes) if size >= WORTH_ASKING or n in apart]
+        measure(tree, files, asked)
+    else:
+        sizes = array("q", islice(tree.check_set(together).values(), len(listed)))
+        manifest, files, order = _read_manifest(tree, listed)
+        pairs = enumerate(zip(sizes, files.sizes, strict=True))
+        refuse_sizes(files, {n: size for n, (size, wanted) in pairs if size != wanted})
     carried = next((path for path in manifest.files if root_version(path) is not None), None)
     root = read_listed(tree, carried, listed[carried], limit=roots.MAX_BYTES) if carried else None
     if root is not None and root_path(roots.parse_root(root).version) != carried:
         raise BundleMalformed(f"{carried} is a root of another version than its name says")
-    return Contents(manifest, files, order, root, (MANIFEST_PATH, *([carried] if carried else [])))
+    return Contents(manifest, files, order, root)
+
+
+def read_apart(listed: Listing) -> tuple[str, ...]:
+    """The listed files that are read here, or by ``read_listed``, and compared with their digests."""
+    trust = listed.paths.under(TRUST_FOLDER)  # nothing but the root is listed there
+    return (MANIFEST_PATH, BLOCKS_PATH, *trust)
 
 
 class _Together(Sequence[str]):
@@ -162,15 +179,17 @@ class _Together(Sequence[str]):
         )
 
 
-def _read_manifest(
-    tree: BundleTree, listed: Listing, size: int
-) -> tuple[Manifest, ListedFiles, Sequence[int]]:
+def _read_manifest(tree: BundleTree, listed: Listing) -> tuple[Manifest, ListedFiles, Sequence[int]]:
     """The manifest, which says the same as the list; the payload's numbers in the list, in its order."""
+    with tree.open(MANIFEST_PATH) as fd:
+        size = os.fstat(fd).st_size
     if size > LARGE:
-        with tree.open(MANIFEST_PATH) as fd:
-            pieces = read_pieces(
-                fd, MANIFEST_PATH, mark=large_manifest.MARK, limit=manifest_reader.MAX_BYTES
-            )
+        pieces = read_pieces(
+            tree.again(MANIFEST_PATH),
+            MANIFEST_PATH,
+            mark=large_manifest.MARK,
+            limit=manifest_reader.MAX_BYTES,
+        )
         _require(MANIFEST_PATH, pieces.sha256, listed[MANIFEST_PATH])
         if large := large_manifest.read_large(pieces, listed):
             return large.manifest, ListedFiles(listed, large.sizes), large.order

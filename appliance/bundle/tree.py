@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 from array import array
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
@@ -29,7 +29,10 @@ from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileU
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    Seen = Callable[[Sequence[int]], None]
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
@@ -122,9 +125,20 @@ class Tree:
             FileUnexpected: a file, folder, link, device … that is not wanted.
             FileMissing: a wanted file is not there.
         """
+        return self._check_set(files)
+
+    def check_names(self, files: Collection[str], seen: Seen) -> None:
+        """As ``check_set``, but look at names and kinds only, which takes half the time.
+
+        Sizes, second names and special bits are left to who opens the files.  ``seen`` is told the
+        numbers of each folder's files when all that lie there are of the right kind.
+        """
+        self._check_set(files, seen)
+
+    def _check_set(self, files: Collection[str], seen: Seen | None = None) -> Sizes:
         wanted = children_of(files)
         sizes = array("q", [-1]) * len(wanted.files)
-        self.survey(wanted, sizes.__setitem__)
+        self.survey(wanted, sizes.__setitem__, seen)
         if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
                 f"missing in {self.folder}: {counted(len(missing), 'listed file')}",
@@ -133,12 +147,16 @@ class Tree:
             )
         return Sizes(wanted.files, sizes)
 
-    def survey(self, wanted: Children, keep: Callable[[int, int], None]) -> list[str]:
+    def survey(
+        self, wanted: Children, keep: Callable[[int, int], None], seen: Seen | None = None
+    ) -> list[str]:
         """Look what lies in the folder, of all that may; returns the folders that are there.
 
         Args:
             wanted: the files that may be there.
             keep: hears number and size in bytes of each of them that is.
+            seen: if given, told the numbers of each folder's files; then no more is asked for than
+                names and kinds, and ``keep`` hears 0 for a size.
 
         Raises:
             FileUnexpected: a file, folder, link, device … that may not.
@@ -146,8 +164,10 @@ class Tree:
         folders: list[str] = []
         strange: list[str] = []
         for folder in sorted(wanted):
-            if self._check_folder(folder, wanted[folder], keep, strange):
+            if self._check_folder(folder, wanted[folder], keep, strange, measure=seen is None):
                 folders.append(folder)
+                if seen and not strange:
+                    seen(wanted.numbers(folder))
             if len(strange) > NAMES_SHOWN:
                 break  # a hostile folder may hold millions of names
         if strange:
@@ -180,6 +200,23 @@ class Tree:
             yield fd
         finally:
             os.close(fd)
+
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file as ``open`` does, also when this tree is closed."""
+        folder = self.folder.absolute()
+
+        @contextmanager
+        def open_again() -> Iterator[int]:
+            with ExitStack() as stack:
+                try:
+                    tree = stack.enter_context(Tree(folder))
+                except Usage as fault:  # it was a bundle's folder: what is amiss now is the medium
+                    raise DigestMismatch(
+                        f"{path} cannot be read", found=fault.message, hint="put the medium back"
+                    ) from fault
+                yield stack.enter_context(tree.open(path))
+
+        return open_again
 
     @contextmanager
     def cursor(self) -> Iterator[FolderCursor]:
@@ -240,7 +277,13 @@ class Tree:
         return fd
 
     def _check_folder(
-        self, folder: str, wanted: Mapping[str, int], keep: Callable[[int, int], None], strange: list[str]
+        self,
+        folder: str,
+        wanted: Mapping[str, int],
+        keep: Callable[[int, int], None],
+        strange: list[str],
+        *,
+        measure: bool,
     ) -> bool:
         """Compare one folder with what belongs in it, adding to ``strange``; False if it is not there."""
         prefix = f"{folder}/" if folder else ""
@@ -252,6 +295,9 @@ class Tree:
                         strange.append(prefix + entry.name)
                         if len(strange) > NAMES_SHOWN:
                             return True
+                        continue
+                    if not measure and number != A_FOLDER and entry.is_file(follow_symlinks=False):
+                        keep(number, 0)
                         continue
                     found = entry.stat(follow_symlinks=False)
                     mode = found.st_mode
@@ -283,12 +329,21 @@ class FolderCursor:
 
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
+        return _open_file(*self._find(path), path)
+
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file; the caller looks, and closes it."""
+        folder, name = self._find(path)
+        return os.open(name, _FILE_FLAGS, dir_fd=folder)
+
+    def _find(self, path: str) -> tuple[int, str]:
+        """The open folder that a file lies in, and its name there."""
         parent, _, name = path.rpartition("/")
         if parent != self._path:
             self.close()
             self._fd = self._open_folder(parent)
             self._path = parent
-        return _open_file(self._fd, name, path)
+        return self._fd, name
 
     def close(self) -> None:
         """Close the folder that is open, if one is."""

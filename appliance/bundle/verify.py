@@ -3,6 +3,8 @@
 The order is the point.  Nothing but the list and its signatures is read before enough holders are
 known to have signed; nothing but the signed manifest is parsed; cheap checks (names, kinds, sizes)
 come before the long one, so that a truncated copy of half a terabyte is refused within a second.
+Only thousands of short files are hashed beside the cheap checks: for these the list is enough, and
+what looking at each of them twice would cost is saved (docs/decisions/0010).
 
 Two statements of the manifest are checked where they are used, not here, because they would take
 a second hash over the same bytes and twice the time: that ``blocks.bin`` fits files of more than one
@@ -17,12 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
-from appliance.bundle.hashing import check_bytes
+from appliance.bundle.hashing import check_bytes, hashing_meanwhile
+from appliance.bundle.listing import parse_listing
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
 from appliance.bundle.presence import telling_pulled
 from appliance.bundle.provenance import judge_provenance, statement_bytes
-from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
+from appliance.bundle.reader import read_apart, read_contents, read_listed, read_signed, require_file
 from appliance.errors import RootInvalid
 from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
@@ -101,14 +104,16 @@ def verify_bundle(
         signed = read_signed(tree)
         verdict = decide(signed.listing, signed.signatures, trusted, role)
         verdict.require()
-        contents = read_contents(tree, signed)
-        _check_carried_root(contents.root, root, trusted)
-        statement = statement_bytes(signed.digest, contents.manifest, contents.files)
-        for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
-            raise refusal
-        _check_blocks(tree, contents)
-        read = (*contents.read, BLOCKS_PATH)
-        check_bytes(tree, contents.files, progress=progress, read=read, workers=workers)
+        listed = parse_listing(signed.listing)
+        read = read_apart(listed)
+        with hashing_meanwhile(tree, listed, read, workers) as begun:
+            contents = read_contents(tree, signed, listed, begun.begin if begun else None)
+            _check_carried_root(contents.root, root, trusted)
+            statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+            for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
+                raise refusal
+            _check_blocks(tree, contents)
+            check_bytes(tree, contents.files, progress=progress, read=read, workers=workers, begun=begun)
     return VerifiedBundle(
         folders=tree.folders,
         digest=signed.digest,

@@ -34,6 +34,7 @@ from appliance.errors import Usage
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from appliance.bundle.fileset import Children
@@ -135,6 +136,11 @@ class VolumeTree:
         self._compare(everywhere, spares)
         return Sizes(wanted.files[: len(files)], sizes[: len(files)])
 
+    def check_names(self, files: Collection[str], seen: Callable[[Sequence[int]], None]) -> None:
+        """As ``check_set``: what lies where is to be known before anything is opened."""
+        self.check_set(files)
+        seen(range(len(files)))
+
     def _look(
         self,
         volume: Volume,
@@ -177,6 +183,20 @@ class VolumeTree:
                 fd = stack.enter_context(volume.tree.open(path))
             yield fd
 
+    def again(self, path: str) -> Callable[[], AbstractContextManager[int]]:
+        """What opens a file as ``open`` does, also when this tree is closed."""
+        volume = self._holder(path)
+        open_file = volume.tree.again(path)
+
+        @contextmanager
+        def open_again() -> Iterator[int]:
+            with ExitStack() as stack:
+                with volume.named():
+                    fd = stack.enter_context(open_file())
+                yield fd
+
+        return open_again
+
     def read(self, path: str, *, limit: int) -> bytes:
         """The bytes of a small file."""
         volume = self._holder(path)
@@ -214,10 +234,19 @@ class VolumeCursor:
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """A descriptor for reading, which the caller closes, and what is known of the file."""
         volume = self._holder(path)
+        with volume.named():
+            return self._cursor(volume).open(path)
+
+    def open_unseen(self, path: str) -> int:
+        """A descriptor for reading of what may be no plain file; the caller looks, and closes it."""
+        volume = self._holder(path)
+        with volume.named():
+            return self._cursor(volume).open_unseen(path)
+
+    def _cursor(self, volume: Volume) -> FolderCursor:
         if volume.folder not in self._cursors:
             self._cursors[volume.folder] = self._stack.enter_context(volume.tree.cursor())
-        with volume.named():
-            return self._cursors[volume.folder].open(path)
+        return self._cursors[volume.folder]
 
 
 def _spare_copies(paths: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle import hashing, hashing_processes, reader
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleMalformed,
@@ -49,6 +50,15 @@ FILES = [
 STATED = ["trust/provenance.alice.dsse.json", "trust/provenance.bob.dsse.json"]
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 SIGNATURE = "trust/SHA256SUMS.bob.sig"
+
+
+@pytest.fixture(params=["few", "many"], autouse=True)
+def taken_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many files the short ones are hashed while the rest is looked at: with the same refusals."""
+    if request.param == "many":
+        monkeypatch.setattr(hashing, "MANY", 1)
+        monkeypatch.setattr(reader, "WORTH_ASKING", 1 << 60)
+        monkeypatch.setattr(hashing_processes, "_SETTLED", -(10**18))  # as if they lay there for long
 
 
 def test_the_untouched_bundle_is_accepted(bundle: Path, two_of_three: Root) -> None:

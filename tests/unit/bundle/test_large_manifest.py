@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from appliance.bundle import large_manifest, reader
 from appliance.bundle.blocks import BLOCK_SIZE
-from appliance.bundle.large_manifest import MARK, LargeManifest, PackedFiles, read_large
+from appliance.bundle.large_manifest import MARK, FilesOnMedium, LargeManifest, read_large
 from appliance.bundle.listing import listing_bytes, parse_listing
 from appliance.bundle.manifest import (
     Component,
@@ -27,29 +29,28 @@ from appliance.bundle.manifest import (
 )
 from appliance.bundle.pieces import read_pieces
 from appliance.bundle.verify import verify_bundle
-from appliance.errors import BundleMalformed
+from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from appliance.bundle.pieces import Pieces
     from appliance.trust.root import Root
 
 D = "0" * 64
+WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
 
 def pieces_of(data: bytes, size: int) -> Pieces:
     """As if read from a medium that gives ``size`` bytes at a time."""
-    fd = os.memfd_create("manifest")
-    try:
-        os.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return read_pieces(fd, "manifest.json", mark=MARK, limit=len(data), size=size)
-    finally:
-        os.close(fd)
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as pieces are asked for
+    file.write(data)
+    file.flush()
+    return read_pieces(
+        lambda: nullcontext(file.fileno()), "manifest.json", mark=MARK, limit=len(data), size=size
+    )
 
 
 def file(path: str, size: int = 7, **fields: object) -> PayloadFile:
@@ -148,7 +149,7 @@ def test_files_are_a_sequence() -> None:
     large = read(manifest, 2000)
     assert large
     packed, plain = large.manifest.components["system"].files, manifest.components["system"].files
-    assert isinstance(packed, PackedFiles)
+    assert isinstance(packed, FilesOnMedium)
     assert len(packed) == 300
     assert [packed[0], packed[137], packed[-1]] == [plain[0], plain[137], plain[-1]]
     assert packed[5:8] == list(plain[5:8])
@@ -302,6 +303,32 @@ def test_a_large_bundle_verifies_and_its_faults_are_named(
     monkeypatch.setattr(large_manifest, "read_large", watch)
     large = verify_bundle(bundle, root, progress=Silent())
     assert len(seen) == 1
-    assert isinstance(large.manifest.components["engine"].files, PackedFiles)
+    assert isinstance(large.manifest.components["engine"].files, FilesOnMedium)
     assert (large.manifest, large.size) == (small.manifest, small.size)
     assert dict(large.files) == dict(small.files)
+
+
+def test_the_files_of_a_large_bundle_are_read_from_where_it_lay(
+    bundle: Path, two_of_three: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LARGE", 0)
+    monkeypatch.chdir(bundle.parent)
+    large = verify_bundle(Path(bundle.name), root_bytes(two_of_three), progress=Silent())
+    files = large.manifest.components["engine"].files
+    monkeypatch.chdir("/")
+    assert [file.path for file in files] == [WHEEL, "payload/engine/requirements.txt"]
+    manifest = bundle / "manifest.json"
+    good = manifest.read_bytes()
+    manifest.write_bytes(good.replace(b"engine-1.0", b"engine-2.0"))
+    with pytest.raises(DigestMismatch, match="was changed after"):
+        list(files)
+    manifest.rename(bundle / "other.json")
+    manifest.symlink_to("other.json")
+    with pytest.raises(FileUnexpected):
+        list(files)
+    manifest.unlink()
+    with pytest.raises(FileMissing):
+        list(files)
+    bundle.rename(bundle.parent / "elsewhere")
+    with pytest.raises(DigestMismatch, match="cannot be read"):
+        list(files)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +15,7 @@ from appliance.bundle.opening import open_tree
 from appliance.errors import DigestMismatch, FileMissing, FileUnexpected, Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
@@ -86,3 +88,38 @@ def test_a_file_on_a_medium_that_was_pulled_cannot_be_read(
         ):
             pass
     assert fault.value.found == "Transport endpoint is not connected"
+
+
+def test_names_and_kinds_are_checked_without_what_only_opening_tells(bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle.parent / "second").hardlink_to(bundle / WHEEL)
+    seen: list[Sequence[int]] = []
+    with open_tree(bundle) as tree:
+        tree.check_names(files, seen.append)
+        assert sorted(chain.from_iterable(seen)) == list(range(len(files)))
+        with pytest.raises(FileUnexpected, match="not what belongs there"):
+            tree.check_set(files)
+        with pytest.raises(FileMissing, match="1 listed files"):
+            tree.check_names([*files, "payload/engine/absent"], seen.append)
+        with pytest.raises(FileUnexpected, match="not of this bundle"):
+            tree.check_names([path for path in files if path != WHEEL], seen.append)
+
+
+def test_nothing_may_be_opened_of_a_bundle_that_holds_more(bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle / "odd").touch()
+    seen: list[Sequence[int]] = []
+    with open_tree(bundle) as tree, pytest.raises(FileUnexpected, match="not of this bundle"):
+        tree.check_names(files, seen.append)
+    assert seen == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("requirements.txt")])
+def test_another_kind_is_noticed_by_its_name_s_entry(make: Callable[[Path], object], bundle: Path) -> None:
+    files = sorted(str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file())
+    (bundle / WHEEL).unlink()
+    make(bundle / WHEEL)
+    seen: list[Sequence[int]] = []
+    with open_tree(bundle) as tree, pytest.raises(FileUnexpected, match="not what belongs there"):
+        tree.check_names(files, seen.append)
+    assert not any(files.index(WHEEL) in numbers for numbers in seen)

@@ -299,3 +299,13 @@ def test_a_list_that_was_read_finds_its_paths() -> None:
             read.paths.index(absent)
     with pytest.raises(IndexError):
         read.paths[6]
+
+
+def test_the_files_of_a_folder_and_of_those_within_it() -> None:
+    below = ["payload/a/b/c", "payload/a/d"]
+    paths = parse_listing(
+        listing_bytes(dict.fromkeys([*ALWAYS, *below, "payload/a-b/c", "payload/ab"], D))
+    ).paths
+    assert paths.under("payload/a") == below
+    assert paths.under("payload") == ["payload/a-b/c", *below, "payload/ab"]
+    assert paths.under("trust") == []

@@ -133,6 +133,8 @@ def test_nothing_is_parsed_before_the_signatures_held(
     for module, name in (
         (reader, "parse_manifest"),
         (reader.listing, "parse_listing"),
+        (verifier, "parse_listing"),
+        (verifier, "hashing_meanwhile"),
         (verifier, "check_bytes"),
     ):
         monkeypatch.setattr(module, name, never)

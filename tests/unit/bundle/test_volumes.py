@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle import reader
 from appliance.bundle.inspection import inspect_bundle
 from appliance.bundle.media.label import VolumeShare, label_bytes, parse_label
 from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order
@@ -451,6 +452,16 @@ def test_empty_folders_are_refused(three: list[Path], verified: Callable[..., Ve
     said = refusal(FileUnexpected, verified, three)
     assert f"volume 1 of 3 ({three[0]}) holds empty folders" in said
     assert "payload/model" in said
+
+
+def test_a_large_manifest_is_read_again_from_its_volume(
+    three: list[Path], verified: Callable[..., VerifiedBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LARGE", 0)
+    large = verified(three).manifest
+    assert [file.path for file in large.payload()][-1] == MODEL
+    (three[0] / "manifest.json").unlink()
+    assert str(three[0]) in refusal(FileMissing, lambda _: list(large.payload()), three)
 
 
 def test_the_order_of_a_bundle_follows_from_its_paths(
