@@ -53,15 +53,15 @@ class RecoveryCheck:
     def __init__(self, volume: Volume, sound: SoundCopy, spare: Mapping[str, ListedFile]) -> None:
         self._sound = sound
         self._covered: set[str] = set()
-        self._volumes, self._stripes = 0, 0
+        self._volumes, count = 0, 0
         damaged: list[DamagedFile] = []
         try:
-            self._volumes, self._stripes = _read_label(volume, sound.digest)
+            self._volumes, count = _read_label(volume, sound.digest)
         except FileMissing:
             damaged.append(DamagedFile(RECOVERY_LABEL_PATH, MISSING))
         except BundleUntrusted as fault:
             damaged.append(DamagedFile(RECOVERY_LABEL_PATH, fault.message))
-        stripes = [f"stripe-{number:04d}.par2" for number in range(self._stripes)]
+        stripes = [f"stripe-{number:04d}.par2" for number in range(count)]
         names, strange = names_on(volume, children_of([RECOVERY_LABEL_PATH, *stripes, *spare]))
         damaged += [DamagedFile(name, MISSING) for name in stripes if name not in names]
         present = {path: spare[path] for path in sorted(names & spare.keys())}
