@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 from appliance.bundle.durable import replace_file, writing_under
 from appliance.errors import KeyRefused, RootInvalid, Usage
 from appliance.trust.allowed_signers import allowed_signers
+from appliance.trust.founding import first_root
 from appliance.trust.keys import PublicKey, parse_public_file
-from appliance.trust.root import MAX_BYTES, Root, first_root, root_bytes
+from appliance.trust.root import MAX_BYTES, Root, root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -164,4 +164,4 @@ def _judge(listing: bytes, armoured: bytes, root: Root | None, role: str, holder
         raise SignerUnknown(f"the bundle's root gives nobody the role {role}", found=", ".join(root.roles))
     enrolled = root.keys.get(key.keyid)
     name = holder or (enrolled.holder if enrolled else "nobody")
-    return judge_signature(listing, name, armoured, root, role)
+    return judge_signature(listing, name, armoured, (root,), role)
