@@ -188,7 +188,7 @@ def parts(file: Any) -> list[tuple[str, int, str]]:
 def read_manifest(data: bytes) -> tuple[Any, list[tuple[str, int, str]]]:
     """The manifest, and path, size and digest of each file of the payload as it lies there."""
     manifest = canonical(data, "manifest")
-    datetime.fromisoformat(manifest["created"])
+    need(all(datetime.fromisoformat(manifest.get(key, "2026-01-31")) for key in ("created", "expires")), "")
     paths = [file["path"] for file in manifest["files"]]
     need(increases(paths) and not any(path.startswith("payload/") for path in paths), "paths of files")
     whole, payload = [], []

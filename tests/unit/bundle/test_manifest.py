@@ -234,11 +234,15 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "slice in other letters": _beside_the_model("payload/model/tiny.gguf.SLICE-0001"),
     "no block index": _root_files("VERIFY.txt", "trust/root.1.json"),
     "no review page": _root_files("blocks.bin"),
-    "two roots": _root_files("VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.2.json"),
+    "a gap between roots": _root_files(
+        "VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.2.json"
+    ),
     "itself": _root_files("VERIFY.txt", "blocks.bin", "manifest.json"),
     "another file": _root_files("VERIFY.txt", "blocks.bin", "autorun.inf"),
     "parity with a gap": _root_files("VERIFY.txt", "blocks.bin", "parity/set-0001.par2"),
     "provenance": _root_files("VERIFY.txt", "blocks.bin", "trust/provenance.a.dsse.json"),
+    "expires tomorrow": _set("expires", to="tomorrow"),
+    "expires null": _set("expires", to=None),
     "build null": _set("build", to=None),
     "build without the lock": _set("build", to={"definition": D}),
     "build with more": _set("build", to={"definition": D, "lock": D, "host": D}),
