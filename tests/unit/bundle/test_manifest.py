@@ -234,9 +234,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "slice in other letters": _beside_the_model("payload/model/tiny.gguf.SLICE-0001"),
     "no block index": _root_files("VERIFY.txt", "trust/root.1.json"),
     "no review page": _root_files("blocks.bin"),
-    "a gap between roots": _root_files(
-        "VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.2.json"
-    ),
+    "a gap": _root_files("VERIFY.txt", "blocks.bin", "trust/root.1.json", "trust/root.3.json"),
     "itself": _root_files("VERIFY.txt", "blocks.bin", "manifest.json"),
     "another file": _root_files("VERIFY.txt", "blocks.bin", "autorun.inf"),
     "parity with a gap": _root_files("VERIFY.txt", "blocks.bin", "parity/set-0001.par2"),
