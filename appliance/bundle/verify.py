@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Contents
     from appliance.progress import Progress
+    from appliance.trust.chain import Judged
     from appliance.trust.documents import SignedDocument
     from appliance.trust.policy import Signer
     from appliance.trust.revocation import Revocation
@@ -50,7 +51,7 @@ class VerifiedBundle:
     listed file by path, and nothing else was in the folder but the list and its signatures.
     ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``).
     ``root`` is the newest of its chain, by which it was judged, ``root_digest`` the fingerprint of that
-    one, ``passed`` the versions on the way there from the trusted one.  ``revocation`` is the newest at
+    one, ``followed`` those on the way there from the trusted one.  ``revocation`` is the newest at
     hand.  ``folders`` say where it lay, ``notes`` what a person should know besides.
     """
 
@@ -63,7 +64,7 @@ class VerifiedBundle:
     root: Root
     root_digest: str
     role: str
-    passed: tuple[int, ...] = ()
+    followed: tuple[Judged, ...] = ()
     revocation: Revocation = NOTHING
     notes: tuple[str, ...] = ()
 
@@ -125,7 +126,7 @@ def verify_bundle(
         root=chain.root,
         root_digest=hashlib.sha256(chain.data).hexdigest(),
         role=role,
-        passed=tuple(each.version for each in chain.passed),
+        followed=chain.followed,
         revocation=judged.revocation,
         notes=(*tree.notes, *verdict.notes),
     )
