@@ -203,6 +203,54 @@ class KeyRefused(BundleUntrusted):
     """A public key is weak, malformed or of a kind not allowed."""
 
 
+class KeyRevoked(BundleUntrusted):
+    """A signature is by a key that its owners took back."""
+
+
+class BundleRevoked(BundleUntrusted):
+    """The bundle itself was taken back."""
+
+
+class RevocationInvalid(BundleUntrusted):
+    """A revocation is malformed, older than one already known, or gives something back."""
+
+
+class StatementInvalid(BundleUntrusted):
+    """An admission, permit, waiver, time or enrolment is malformed, or is about something else."""
+
+
+class DocumentInvalid(BundleUntrusted):
+    """A file is none of the documents that people sign, or lies under another document's name."""
+
+
+class TranscriptInvalid(BundleUntrusted):
+    """A ceremony's transcript was altered, cut or reordered, or nobody has closed it."""
+
+
+class TranscriptionFailed(BundleUntrusted):
+    """What was typed or scanned is not what was shown: a line is wrong or missing."""
+
+
+class DrillFailed(BundleUntrusted):
+    """A rehearsal of the ceremony came out otherwise than the rules say."""
+
+
+class RollbackRefused(BundleUntrusted):
+    """A root, revocation or bundle is older than what the node has seen, and no permit allows it."""
+
+
+class NotAdmitted(BundleUntrusted):
+    """The site has not admitted the bundle to this node."""
+
+
+class JournalLost(BundleUntrusted):
+    """A node that was installed has no sound journal any more: it cannot tell new from old."""
+
+
+class JournalRolledBack(BundleUntrusted):
+    """A node's journal is older than the counter of its TPM: somebody put an old one back."""
+
+
 class ImageRefused(BundleUntrusted):
     """An image's index, manifest or configuration is malformed, too large or of a kind not carried."""
 

@@ -25,6 +25,7 @@ from appliance.trust.dsse import (
     pre_authentication_encoding,
     verify_envelope,
 )
+from appliance.trust.keys import PublicKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import ListedFile, Manifest
     from appliance.bundle.signing_keys import SigningKey
     from appliance.errors import BundleUntrusted
-    from appliance.trust.keys import PublicKey
     from appliance.trust.policy import Signer
     from appliance.trust.root import Root
 
@@ -101,7 +101,8 @@ def judge_provenance(
         root: the trusted root.
         statement: what each must say (``statement_bytes``).
     """
-    keys = {signer.holder: root.keys[signer.keyid].key for signer in signers}
+    entries = {signer.holder: root.keys[signer.keyid].key for signer in signers}
+    keys = {holder: key for holder, key in entries.items() if isinstance(key, PublicKey)}
     refusals: list[BundleUntrusted] = []
     for holder, data in sorted(envelopes.items()):
         try:

@@ -182,7 +182,7 @@ def _judged(copies: _Copies, root: bytes, role: str) -> tuple[bytes, Mapping[str
     for listing in copies.lists:
 
         def judge(holder: str, data: bytes, listing: bytes = listing) -> None:
-            judge_signature(listing, holder, data, trusted, role)
+            judge_signature(listing, holder, data, (trusted,), role)
 
         good = _good(copies.signatures, judge) if role in trusted.roles else {}
         verdict = decide(listing, good, trusted, role)

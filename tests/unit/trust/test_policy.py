@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.errors import BundleUntrusted, KeyRefused, SignatureInvalid, SignerUnknown, ThresholdNotMet
 from appliance.trust import policy
+from appliance.trust.founding import first_root
 from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
 from appliance.trust.policy import Signer, decide
-from appliance.trust.root import Enrolled, Rule, first_root, parse_root, root_bytes
+from appliance.trust.root import Enrolled, Rule, parse_root, root_bytes
 from appliance.trust.sshsig import armour, parse_signature, verify_signature
 from appliance.trust.wire import string
 
@@ -132,7 +133,8 @@ def test_distinct_keys_are_counted_whatever_the_names_say(
     two_of_three: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second line of defence: even if one key passed for two holders, it would count once."""
-    monkeypatch.setattr(policy, "judge_signature", lambda _, holder, *__: Signer(holder, "one key", ""))
+    key = two_of_three.roles["release"].keys[0]
+    monkeypatch.setattr(policy, "judge_signature", lambda _, holder, *__, **___: Signer(holder, key, ""))
     assert refused(two_of_three, alice=b"", bob=b"") == [ThresholdNotMet]
 
 

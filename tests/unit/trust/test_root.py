@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from appliance.errors import BundleUntrusted, KeyRefused, RootInvalid, Usage
 from appliance.trust.allowed_signers import allowed_signers
 from appliance.trust.canonical import canonical_bytes
+from appliance.trust.founding import first_root
 from appliance.trust.keys import encode_blob, parse_public_file
-from appliance.trust.root import first_root, parse_root, root_bytes
+from appliance.trust.root import parse_root, root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
