@@ -81,7 +81,7 @@ def assemble(
     Args:
         sources: documents with what lies beside them, folders of such, and signatures by themselves.
         out: made if it is not there; what lies there already must be the same.
-        root: the root that is trusted; None only where a root of version 1 is among the documents.
+        root: the root that is trusted; None only for roots from version 1 on, and nothing else.
         revoked: a revocation; its keys count no more, but for roots.
 
     Raises:
@@ -97,6 +97,9 @@ def assemble(
         name for name in documents if not isinstance(documents[name], Root)
     ]
 
+    if trusted is None and len(roots) < len(documents):
+        # A first root vouches for itself and nothing else, as long as nobody named it.
+        raise Usage("nothing says whose keys count", wanted="--root root.N.json")
     standings: dict[str, Standing] = {}
     withdrawn: frozenset[str] | None = None
     for name in order:
