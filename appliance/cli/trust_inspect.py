@@ -11,6 +11,7 @@ from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.cli.trust_options import RootFile  # noqa: TC001 - likewise
 from appliance.cli.trust_text import (
+    change_lines,
     document_lines,
     document_values,
     policy_lines,
@@ -69,7 +70,8 @@ def inspect(
         typer.echo(f"fingerprint of this file: {signers_digest(document)}", err=True)
         return
     if isinstance(document, Root):
-        lines, values = _root_lines(document), _root_values(document)
+        lines = [*_root_lines(document), *change_lines(seen.root, document)]
+        values = _root_values(document)
         if pem is not None:
             written = write_pem(document, pem)
             lines += [f"written      {path}" for path in written]

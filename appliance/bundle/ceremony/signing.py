@@ -6,6 +6,7 @@ root N+1 by root N and N+1.  What others signed is judged too, and said.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new signature, whose it is, and how far the document is with it."""
+    """A new signature, whose it is, and how far the document is with it.
+
+    ``digest`` is the document's fingerprint; ``before`` the root that a root was signed to follow.
+    """
 
     path: Path
     entry: Enrolled
     standing: Standing
+    digest: str
+    before: Root | None
 
 
 def sign_document(
@@ -83,7 +89,8 @@ def sign_document(
     ssh, post_quantum = dict(signed.signatures.ssh), dict(signed.signatures.post_quantum)
     (post_quantum if later else ssh)[name] = made
     standing = judge_document(SignedDocument(signed.data, Signatures(ssh, post_quantum)), trusted)
-    return Made(path, entry, standing)
+    before = roots[0] if len(roots) > 1 else None
+    return Made(path, entry, standing, hashlib.sha256(signed.data).hexdigest(), before)
 
 
 def named_document(name: str, data: bytes) -> Document:

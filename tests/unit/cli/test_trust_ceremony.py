@@ -195,6 +195,16 @@ def test_the_drill(appliance: Callable[..., Outcome], tmp_path: Path) -> None:
     assert again.code == 2
 
 
+def test_a_ceremony_opens_no_network_socket(tmp_path: Path) -> None:
+    """The drill does all of it: keys, roots, signatures, revocation, transcript."""
+    log = tmp_path / "strace"
+    command = ["strace", "-f", "-e", "trace=network", "-o", str(log), sys.executable, "-c"]
+    command += ["from appliance.cli.app import main; main()", "trust", "drill"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert log.read_text().rstrip().endswith("+++ exited with 0 +++")
+    assert "INET" not in log.read_text()
+
+
 def test_a_drill_that_fails_says_so(
     appliance: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -80,6 +81,47 @@ def test_the_next_root_is_proposed_signed_and_assembled(ceremony: Ceremony) -> N
     assert (root.version, root.roles["release"].threshold) == (2, 3)
     assert root.holders("release") == ("alice", "bob", "carol", "mallory")
     assert root.holders("root") == ("alice", "bob", "carol")
+
+
+def test_whoever_signs_is_told_what_changes(ceremony: Ceremony) -> None:
+    draft = ceremony.propose("--remove", "carol", "--add", f"mallory={ceremony.public('mallory')}:release")
+    for command in (
+        ("inspect", draft, "--root", ceremony.root),
+        ("sign", draft, "--root", ceremony.root, "--key", ceremony.holders.key("bob")),
+    ):
+        text = ceremony.appliance("trust", *command).out
+        for line in ("change       gone: ecdsa-sha2-nistp256 key", "of mallory, which serves release"):
+            assert line in text
+        assert f"fingerprint  {hashlib.sha256(draft.read_bytes()).hexdigest()}" in text
+
+
+def test_more_roles_and_fewer(ceremony: Ceremony) -> None:
+    """A key that is there already gets more roles; removed and added, it has the new ones alone."""
+    carol, mallory = (f"{name}={ceremony.public(name)}" for name in ("carol", "mallory"))
+    draft = ceremony.propose("--add", f"{mallory}:patch", "--add", f"{mallory}:site", "--solo")
+    root = parse_root(draft.read_bytes())
+    assert (root.holders("patch"), "mallory" in root.holders("site")) == (("mallory",), True)
+    out = ("--out", ceremony.folder / "fewer")
+    ceremony.run("propose", ceremony.root, "--remove", "carol", "--add", f"{carol}:release", *out)
+    root = parse_root((ceremony.folder / "fewer/root.2.json").read_bytes())
+    assert [role for role in root.roles if "carol" in root.holders(role)] == ["release"]
+    both = ("--add", f"{carol}:patch", "--out", ceremony.folder / "x")
+    assert ceremony.fails("propose", ceremony.root, *both) == (2, "Usage")
+
+
+def test_one_person_alone(ceremony: Ceremony) -> None:
+    """Solo works like everything else, and says so everywhere."""
+    out = ceremony.folder / "solo"
+    ceremony.run("init", "--holder", f"alice={ceremony.public('alice')}", "--solo", "--out", out)
+    ceremony.sign(out / "root.1.json", "alice")
+    ceremony.run("assemble", out / "root.1.json", "--out", ceremony.folder / "x")
+    seen = ceremony.appliance("trust", "inspect", out / "root.1.json").out
+    assert "solo: one person alone can release" in seen
+    new = ("--add", f"bob={ceremony.public('bob')}", "--out", ceremony.folder / "y")
+    assert ceremony.fails("propose", out / "root.1.json", *new, "--no-solo") == (2, "Usage")
+    thresholds = ("--threshold", "root=2", "--threshold", "release=2", "--no-solo")
+    values = ceremony.run("propose", out / "root.1.json", *new, *thresholds)
+    assert "no longer solo" in values["changes"]
 
 
 def test_copies_on_several_sticks_are_put_together(ceremony: Ceremony) -> None:
