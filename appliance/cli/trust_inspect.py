@@ -39,11 +39,13 @@ def inspect(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a document says, its fingerprint, who signed it and who is missing.
+    """Show what a document says, its fingerprint, who signed it and who is
+    missing.
 
-    A first root is judged by itself: this proves that its holders have their keys, not that they are
-    the right ones. Anything else needs --root; without it signatures are counted, not judged. The
-    exit code says whether the document is well-formed; whether it counts says "accepted" in --json.
+    A first root is judged by itself: this proves that its holders have their
+    keys, not that they are the right ones. Anything else needs --root;
+    without it signatures are counted, not judged. The exit code says whether
+    the document is well-formed; whether it counts says "accepted" in --json.
 
     \b
     Examples:

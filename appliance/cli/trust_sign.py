@@ -40,20 +40,25 @@ def sign(
 ) -> None:
     """Sign a document; the signature lies beside it, named for holder and key.
 
-    The new signature is judged as any verifier will, before it is put in its place. What was signed
-    is shown with its fingerprint, which all who sign compare; to look before, `trust inspect`.
+    The new signature is judged as any verifier will, before it is put in its
+    place. What was signed is shown with its fingerprint, which all who sign
+    compare; to look before, `trust inspect`.
 
-    Root 1 is signed by its own holders; root N+1 by holders of root N (--root) and its own;
-    everything else by those of --root. The key may be in a file, in ssh-agent, on a FIDO token, in
-    a PKCS#11 token that ssh-agent reaches (ssh-add -s MODULE), or an ML-DSA-87 key file. With
+    Root 1 is signed by its own holders; root N+1 by holders of root N
+    (--root) and its own; everything else by those of --root. The key may be
+    in a file, in ssh-agent, on a FIDO token, in a PKCS#11 token that
+    ssh-agent reaches (ssh-add -s MODULE), or an ML-DSA-87 key file. With
     --transcript an SSH key signs a second time, for the transcript's line.
 
     \b
     Examples:
       appliance trust sign trust/root.1.json --key ~/.ssh/id_ed25519
-      appliance trust sign draft/root.2.json --root trust/root.1.json --key alice.pub
-      appliance trust sign draft/root.2.json --root trust/root.1.json --key alice-ml
-      appliance trust sign revoked.1.json --root trust/root.2.json --key bob --transcript log.jsonl
+      appliance trust sign draft/root.2.json --root trust/root.1.json \\
+          --key alice.pub
+      appliance trust sign draft/root.2.json --root trust/root.1.json \\
+          --key alice-ml
+      appliance trust sign revoked.1.json --root trust/root.2.json \\
+          --key bob --transcript log.jsonl
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.signing import sign_document
     from appliance.bundle.ceremony.transcripts import begin_log

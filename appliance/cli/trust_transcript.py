@@ -40,11 +40,13 @@ def verify(
 ) -> None:
     """Check a transcript line by line, and show it.
 
-    Without --root it is not judged whose keys signed: compare the fingerprint with the one on paper.
+    Without --root it is not judged whose keys signed: compare the fingerprint
+    with the one on paper.
 
     \b
     Examples:
-      appliance trust transcript verify log.jsonl --root trust/root.1.json --root trust/root.2.json
+      appliance trust transcript verify log.jsonl --root trust/root.1.json \\
+          --root trust/root.2.json
       appliance trust transcript verify log.jsonl --open
 
     \b
@@ -72,8 +74,10 @@ def note(
 
     \b
     Examples:
-      appliance trust transcript note log.jsonl --text "Bern, room 4, 2026-01-31, five present"
-      appliance trust transcript note log.jsonl --key alice --holder alice --text "seals 11 to 15 intact"
+      appliance trust transcript note log.jsonl \\
+          --text "Bern, room 4, 2026-01-31, five present"
+      appliance trust transcript note log.jsonl --key alice --holder alice \\
+          --text "seals 11 to 15 intact"
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.transcripts import add_note
 
@@ -89,10 +93,11 @@ def close(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Sign the end of a transcript: nothing follows, and nothing can be cut off unseen.
+    """Sign the end of a transcript: nothing follows, and nothing can be cut off
+    unseen.
 
-    Several people may close it one after the other; then each vouches for all of it. Write its
-    fingerprint on paper, beside that of the root.
+    Several people may close it one after the other; then each vouches for all
+    of it. Write its fingerprint on paper, beside that of the root.
 
     \b
     Examples:
