@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from appliance.bundle.documents import read_plain
 from appliance.bundle.durable import replace_file
 from appliance.bundle.post_quantum_keys import PostQuantumSigner, open_signer
-from appliance.errors import PreflightFailed, TranscriptInvalid, Usage
+from appliance.errors import InProgress, PreflightFailed, TranscriptInvalid, Usage
 from appliance.trust.root import HOLDER
 from appliance.trust.transcript import (
     CLOSE,
@@ -77,6 +77,7 @@ class Log:
 
         Raises:
             Usage: the holder or the note is misspelled.
+            InProgress: another command added a line meanwhile.
             PreflightFailed, SpaceExhausted: it cannot be written.
         """
         if self._path is None:
@@ -92,6 +93,13 @@ class Log:
         signature = self._signer.sign(entry_bytes(entry), NAMESPACE) if self._signer else None
         data = self._data + line_bytes(entry, signature)
         read_transcript(data)  # as everybody who reads it will
+        if os.path.lexists(self._path) != bool(self._data) or (
+            self._data and read_plain(self._path, MAX_BYTES) != self._data
+        ):
+            raise InProgress(
+                f"somebody else wrote to {self._path} meanwhile",
+                hint="look at it, and add what this command did with: appliance trust transcript note",
+            )
         replace_file(self._path, data)
         self._data = data
 

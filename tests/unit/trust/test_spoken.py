@@ -101,7 +101,16 @@ def test_what_is_wrong_is_named(lines: list[str], told: str) -> None:
     assert told in f"{caught.value.message} {caught.value.found} {caught.value.wanted} first or last"
 
 
-@pytest.mark.parametrize("name", ["SHA256SUMS", "a/b", "", ".hidden", "a b", "ä", "x" * 200])
+@pytest.mark.parametrize("name", ["SHA256SUMS.alice.sig", "alice.pub", "root.2.alice.3f1c9a2b.mldsa87"])
+def test_names_of_signatures_and_keys(name: str) -> None:
+    lines = spoken_lines(name, DATA)
+    assert read_spoken(typed(lines).lower()) == (name, DATA)
+    assert read_spoken(typed(compact_parts(lines, 200))) == (name, DATA)
+
+
+@pytest.mark.parametrize(
+    "name", ["SHA256SUMS", "sha256sums.alice.sig", "Alice.pub", "a/b", "", ".hidden", "a b", "ä", "x" * 200]
+)
 def test_names_that_cannot_be_spoken(name: str) -> None:
     with pytest.raises(Usage):
         spoken_lines(name, DATA)
