@@ -348,12 +348,8 @@ def test_keys_that_prove_nothing_are_not_added(ceremony: Ceremony, second: Calla
 
 
 def test_one_person_has_one_key_of_a_kind_for_a_role(ceremony: Ceremony) -> None:
-    options = [
-        "--holder",
-        f"alice={ceremony.public('alice')}",
-        "--holder",
-        f"alice={ceremony.public('bob')}",
-    ]
+    people = (("alice", "alice"), ("alice", "bob"), ("carol", "carol"))
+    options = [part for name, key in people for part in ("--holder", f"{name}={ceremony.public(key)}")]
     assert ceremony.fails("init", *options, "--out", ceremony.folder / "x") == (2, "Usage")
 
 

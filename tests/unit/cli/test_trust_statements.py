@@ -58,7 +58,9 @@ def test_keys_and_bundles_are_revoked(ceremony: Ceremony, out: Path) -> None:
     second = parse_revocation(written(ceremony.run(*again, "--key", "ab" * 32)))
     assert second.includes(parse_revocation(draft.read_bytes()))
     assert (second.serial, len(second.keys)) == (2, 2)
-    assert ceremony.fails(*again, "--key", keyid(ceremony, "carol")) == (2, "Usage")
+    elsewhere = (*again[:-1], ceremony.folder / "elsewhere")
+    assert ceremony.fails(*elsewhere, "--key", keyid(ceremony, "carol")) == (2, "Usage")
+    assert ceremony.fails(*elsewhere) == (2, "Usage")
     assert ceremony.fails(*again, "--key", "zoe") == (2, "Usage")
     assert ceremony.fails(*again, "--bundle", ceremony.folder / "nothing") == (2, "Usage")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import TranscriptionFailed, Usage
-from appliance.trust.spoken import ALPHABET, MAX_BYTES, compact_parts, read_spoken, spoken_lines
+from appliance.trust.spoken import ALPHABET, MAX_BYTES, _check, compact_parts, read_spoken, spoken_lines
 
 NAME = "permit.0123456789abcdef.json"
 DATA = bytes(range(100))
@@ -120,6 +120,15 @@ def test_names_that_cannot_be_spoken(name: str) -> None:
 def test_sizes_that_cannot_be_spoken(data: bytes) -> None:
     with pytest.raises(Usage):
         spoken_lines(NAME, data)
+
+
+def test_a_file_has_one_spelling() -> None:
+    """The last digit of a short line has bits that no byte needs."""
+    lines = spoken_lines(NAME, b"x")
+    assert lines[1].split()[1] == "PA"
+    other = f"1 PB {_check(1, 'PB')}"
+    with pytest.raises(TranscriptionFailed, match="wrong or missing"):
+        read_spoken(typed([lines[0], other, lines[2]]))
 
 
 def test_codes_hold_no_more_than_they_may() -> None:
