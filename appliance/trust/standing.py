@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.errors import SignerUnknown, ThresholdNotMet, Usage
+from appliance.errors import RootInvalid, SignerUnknown, ThresholdNotMet, Usage
 from appliance.trust.chain import Link, judge_link
 from appliance.trust.kinds import parse_document, role_of
 from appliance.trust.policy import counting, decide, too_few
@@ -119,8 +119,16 @@ def root_before(document: Root, root: Root | None) -> Root | None:
 
     Raises:
         Usage: it is not the one given.
+        RootInvalid: a first root, and another one is trusted.
     """
     if document.version == 1:
+        if root is not None and root != document:
+            raise RootInvalid(
+                "a root 1 is judged by itself, and this is another than the one that is trusted",
+                found=f"fingerprint {document.fingerprint}",
+                wanted=f"root {root.version}, fingerprint {root.fingerprint}, or no --root",
+                hint="if both say version 1, somebody made a second one: ask the holders",
+            )
         return None
     if root is None or root.version != document.version - 1:
         raise Usage(

@@ -15,7 +15,7 @@ from appliance.bundle.ceremony.signing import named_document
 from appliance.bundle.documents import read_document, read_folder, read_plain
 from appliance.bundle.durable import replace_file, writing_under
 from appliance.bundle.roots import load_root
-from appliance.errors import DocumentInvalid, Usage
+from appliance.errors import DocumentInvalid, RootInvalid, Usage
 from appliance.trust import sshsig
 from appliance.trust.documents import SignedDocument, signer_in
 from appliance.trust.kinds import role_of
@@ -80,7 +80,8 @@ def assemble(
 
     Args:
         sources: documents with what lies beside them, folders of such, and signatures by themselves.
-        out: made if it is not there; what lies there already must be the same.
+        out: made if it is not there; what lies there already must be the same.  The trusted root
+            itself is not put there, unless it is a first one, which its own signatures judge.
         root: the root that is trusted; None only for roots from version 1 on, and nothing else.
         revoked: a revocation; its keys count no more, but for roots.
 
@@ -104,6 +105,8 @@ def assemble(
     withdrawn: frozenset[str] | None = None
     for name in order:
         document = documents[name]
+        if isinstance(document, Root) and trusted is not None and _is_known(document, trusted):
+            continue
         if not isinstance(document, Root) and withdrawn is None:
             withdrawn = frozenset() if revoked is None else revoked_keys(revoked, trusted)
         signed = gathered[name].first(name)
@@ -115,7 +118,33 @@ def assemble(
         standings[name].require(name)
         if isinstance(document, Root):
             trusted = document
-    return [_put(out, name, gathered[name], standings[name]) for name in order]
+    return [_put(out, name, gathered[name], standing) for name, standing in standings.items()]
+
+
+def _is_known(root: Root, trusted: Root) -> bool:
+    """Whether a root is the trusted one, and one that nothing at hand can judge.
+
+    Whatever else lies there under its version or an older one must never come to be trusted.
+
+    Raises:
+        RootInvalid: another root of the trusted version.
+        Usage: an older one, of which nothing is known.
+    """
+    if root.version < trusted.version:
+        raise Usage(
+            f"root {root.version} is older than the one that is trusted, and nothing vouches for it",
+            found=f"root {root.version}",
+            wanted=f"roots after {trusted.version}",
+            hint="leave it out; or name the oldest root you trust with --root, and the chain is followed",
+        )
+    if root.version == trusted.version and root != trusted:
+        raise RootInvalid(
+            f"there is another root {root.version} than the one that is trusted",
+            found=f"fingerprint {root.fingerprint}",
+            wanted=f"fingerprint {trusted.fingerprint}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
+    return root.version == trusted.version > 1
 
 
 def revoked_keys(path: Path, root: Root | None) -> frozenset[str]:

@@ -174,6 +174,75 @@ def test_a_chain_is_assembled_at_once(ceremony: Ceremony) -> None:
     assert {path.name for path in out.glob("*.json")} == {"root.1.json", "root.2.json", "root.3.json"}
 
 
+@pytest.fixture
+def forged(ceremony: Ceremony) -> Path:
+    """A stick with a chain of mallory's own, root 1 and root 2, and a statement by her."""
+    stick = ceremony.folder / "stick"
+    mallory = ceremony.holders.key("mallory")
+    ceremony.run(
+        "init",
+        "--holder",
+        f"mallory={ceremony.public('mallory')}:root,release,site,time",
+        "--solo",
+        "--out",
+        stick,
+    )
+    ceremony.run("sign", stick / "root.1.json", "--key", mallory)
+    new = ("--add", f"bob={ceremony.public('bob')}:site", "--out", stick)
+    ceremony.run("propose", stick / "root.1.json", *new)
+    ceremony.run("sign", stick / "root.2.json", "--root", stick / "root.1.json", "--key", mallory)
+    node = ("--node", "gpu-01", "--journal", "cd" * 16, "--time", "2026-01-31T12:00:00Z")
+    time = ceremony.run("attest-time", *node, "--out", stick)["path"]
+    ceremony.run("sign", time, "--root", stick / "root.2.json", "--key", mallory)
+    return stick
+
+
+def test_a_chain_of_somebody_else_never_takes_the_place_of_the_trusted_root(
+    ceremony: Ceremony, forged: Path
+) -> None:
+    """It holds together, and is complete; nothing but the trusted root says that it is the wrong one."""
+    ceremony.run("assemble", forged, "--root", forged / "root.1.json", "--out", ceremony.folder / "control")
+    out = ("--out", ceremony.folder / "x")
+    for trusted in (ceremony.root, _second(ceremony)):
+        assert ceremony.fails("assemble", forged, "--root", trusted, *out)[0] in {2, 4}
+        (statement,) = forged.glob("time.*.json")
+        for sources in (
+            [forged / "root.1.json"],
+            [forged / "root.2.json"],
+            [statement, forged / "root.1.json"],
+        ):
+            assert ceremony.fails("assemble", *sources, "--root", trusted, *out)[0] in {2, 4}
+    assert ceremony.fails("assemble", forged / "root.1.json", "--root", ceremony.root, *out) == (
+        4,
+        "RootInvalid",
+    )
+    assert not (ceremony.folder / "x").exists()
+    for command in (("inspect",), ("sign", "--key", ceremony.holders.key("mallory"))):
+        told = ceremony.fails(command[0], forged / "root.1.json", *command[1:], "--root", ceremony.root)
+        assert told == (4, "RootInvalid")
+
+
+def _second(ceremony: Ceremony) -> Path:
+    """A good root 2."""
+    draft = ceremony.propose("--remove", "carol")
+    ceremony.sign(draft, "alice", "bob", root=ceremony.root)
+    ceremony.run("assemble", draft, "--root", ceremony.root, "--out", ceremony.trust)
+    return ceremony.trust / "root.2.json"
+
+
+def test_the_trusted_root_among_what_is_assembled(ceremony: Ceremony) -> None:
+    second_root = _second(ceremony)
+    alone = shutil.copytree(ceremony.trust, ceremony.folder / "alone")
+    for file in alone.glob("root.1.*"):
+        file.unlink()
+    out = ceremony.folder / "x"
+    assert ceremony.run("assemble", alone, "--root", second_root, "--out", out)["documents"] == []
+    done = ceremony.run("assemble", ceremony.trust, "--root", ceremony.root, "--out", out)
+    assert len(done["documents"]) == 2
+    told = ceremony.fails("assemble", ceremony.trust, "--root", second_root, "--out", out)
+    assert told == (2, "Usage"), "an older root is vouched for by nothing"
+
+
 def test_a_stranger_and_an_old_key_sign_nothing(ceremony: Ceremony) -> None:
     draft = ceremony.propose("--remove", "carol")
     for name in ("mallory",):
