@@ -60,6 +60,8 @@ def assemble(
     lines = [
         line for each in done for line in (f"assembled    {each.path}", *standing_lines(each.standing))
     ]
+    if not done:
+        lines = ["nothing new: there is only the root that is trusted anyway"]
     values = {
         "out": str(out),
         "documents": [

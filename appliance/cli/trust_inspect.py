@@ -9,7 +9,7 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.cli.trust_options import RootFile  # noqa: TC001 - likewise
+from appliance.cli.trust_options import RevokedFile, RootFile  # noqa: TC001 - likewise
 from appliance.cli.trust_text import (
     change_lines,
     document_lines,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The document.")],
     root: RootFile = None,
+    revoked: RevokedFile = None,
     signers: Annotated[
         bool,
         typer.Option(
@@ -63,7 +64,7 @@ def inspect(
 
     if signers and as_json:
         raise Usage("--allowed-signers prints a file, not JSON", wanted="one of the two options")
-    seen = look_into(file, root)
+    seen = look_into(file, root, revoked)
     document = seen.document
     if not isinstance(document, Root) and (signers or pem):
         raise Usage(f"{file} is no root", wanted="a root for --allowed-signers and --pem")

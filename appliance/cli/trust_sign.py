@@ -9,7 +9,7 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.cli.trust_options import RootFile, TranscriptFile  # noqa: TC001 - likewise
+from appliance.cli.trust_options import RevokedFile, RootFile, TranscriptFile  # noqa: TC001 - likewise
 from appliance.cli.trust_text import (
     change_lines,
     document_lines,
@@ -34,6 +34,7 @@ def sign(
         str | None,
         typer.Option("--role", help="The role to sign in; a document has one, found if left out."),
     ] = None,
+    revoked: RevokedFile = None,
     *,
     transcript: TranscriptFile = None,
     as_json: AsJson = False,
@@ -66,7 +67,7 @@ def sign(
 
     signer = open_signer(key)
     log = begin_log(transcript, signer)
-    made = sign_document(file, signer, role=role, root=root)
+    made = sign_document(file, signer, role=role, root=root, revoked=revoked)
     entry, standing = made.entry, made.standing
     log.add("sign", taken=[file], made=[made.path], holder=entry.holder)
     lines = [

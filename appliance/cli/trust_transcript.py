@@ -127,6 +127,7 @@ def _print(transcript: Transcript, judged: bool, *, as_json: bool) -> None:
                 "in": [{"name": name, "sha256": digest} for name, digest in line.entry.taken],
                 "out": [{"name": name, "sha256": digest} for name, digest in line.entry.made],
                 "key": line.fingerprint,
+                "key_holder": line.enrolled,
             }
             for line in transcript.lines
         ],
@@ -140,7 +141,8 @@ def _print(transcript: Transcript, judged: bool, *, as_json: bool) -> None:
 def _lines(line: Line) -> list[str]:
     entry = line.entry
     who = f" by {entry.holder}" if entry.holder else ""
-    signed = f", signed {line.fingerprint}" if line.fingerprint else ", not signed itself"
+    owner = f" of {line.enrolled}" if line.enrolled else ""
+    signed = f", signed {line.fingerprint}{owner}" if line.fingerprint else ", not signed itself"
     lines = [f"{entry.number:>3} {entry.command}{who}{signed}"]
     lines += [f"      in   {digest[:16]}… {name}" for name, digest in entry.taken]
     lines += [f"      out  {digest[:16]}… {name}" for name, digest in entry.made]

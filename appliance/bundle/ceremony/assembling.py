@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.ceremony.signing import named_document
 from appliance.bundle.documents import read_document, read_folder, read_plain
 from appliance.bundle.durable import replace_file, writing_under
@@ -20,7 +21,6 @@ from appliance.trust import sshsig
 from appliance.trust.documents import SignedDocument, signer_in
 from appliance.trust.kinds import role_of
 from appliance.trust.policy import Signatures, judge_signers
-from appliance.trust.revocation import Revocation
 from appliance.trust.root import Root, parse_root
 from appliance.trust.standing import judge_document, roots_for
 
@@ -145,20 +145,6 @@ def _is_known(root: Root, trusted: Root) -> bool:
             hint="somebody made a second root of this version: ask its holders before using anything",
         )
     return root.version == trusted.version > 1
-
-
-def revoked_keys(path: Path, root: Root | None) -> frozenset[str]:
-    """The keys that a revocation takes back, if it counts by this root.
-
-    Raises:
-        DocumentInvalid: it is no revocation.
-        ThresholdNotMet, BundleUntrusted: it does not count.
-    """
-    standing = judge_document(read_document(path), root)
-    if not isinstance(standing.document, Revocation):
-        raise DocumentInvalid(f"{path} is no revocation", wanted="revoked.N.json")
-    standing.require(path.name)
-    return frozenset(standing.document.keys)
 
 
 def _gather(sources: Sequence[Path]) -> dict[str, _Gathered]:

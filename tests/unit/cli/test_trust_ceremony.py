@@ -49,6 +49,7 @@ def test_a_ceremony_is_written_down(ceremony: Ceremony, log: Path) -> None:
     ]  # fmt: skip
     assert [line["holder"] for line in values["lines"]][2:5] == ["alice", "bob", "alice"]
     assert (values["closed_by"], values["keys_judged"]) == (["carol"], True)
+    assert values["lines"][1]["key_holder"] == "alice", "nobody said who proposed, but a root knows the key"
     made = {each["name"]: each["sha256"] for each in values["lines"][5]["out"]}
     assert set(made) == {path.name for path in ceremony.trust.glob("root.2*")}
     text = ceremony.appliance("trust", "transcript", "verify", log).out

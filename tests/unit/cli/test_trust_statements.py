@@ -13,6 +13,7 @@ from appliance.trust.root import parse_root, root_bytes
 from appliance.trust.statements import Admission, Enrolment, Permit, Release, Time, Waiver, parse_statement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import BundleMaker
@@ -101,6 +102,10 @@ def test_a_revoked_key_signs_no_statement(ceremony: Ceremony, out: Path) -> None
     options = ("--root", ceremony.root, "--out", ceremony.folder / "x")
     revoked = ("--revoked", out / "revoked.1.json")
     assert ceremony.fails("assemble", time, *options, *revoked) == (4, "KeyRevoked")
+    again = ("--key", ceremony.holders.key("carol"), "--root", ceremony.root, *revoked)
+    assert ceremony.fails("sign", time, *again) == (4, "KeyRevoked")
+    seen = ceremony.run("inspect", time, "--root", ceremony.root, *revoked)["signatures"]
+    assert (seen["accepted"], seen["refusals"][0]["error"]) == (False, "KeyRevoked")
     ceremony.run("assemble", time, *options)
     assert ceremony.fails("assemble", time, *options, "--revoked", time) == (4, "DocumentInvalid")
     next(out.glob("revoked.1.bob.*")).unlink()
@@ -147,6 +152,16 @@ def test_a_bundle_is_admitted_by_its_digest(ceremony: Ceremony, out: Path) -> No
     ):
         assert ceremony.fails("admit", *wrong) == (2, "Usage"), wrong
     assert not (out / "x").exists()
+
+
+def test_a_bundle_on_several_volumes_is_one(
+    ceremony: Ceremony, out: Path, bundle: Path, volumes: Callable[..., list[Path]], root_file: Path
+) -> None:
+    digest = hashlib.sha256((bundle / "trust/SHA256SUMS").read_bytes()).hexdigest()
+    folders = volumes(bundle, 2, 3)
+    values = ceremony.run("admit", *folders, "--trust", root_file, "--every-node", "--out", out)
+    assert values["document"]["bundle"] == digest
+    ceremony.fails("admit", *folders[1:], "--trust", root_file, "--every-node", "--out", out)
 
 
 def test_what_is_said_of_a_bundle_must_be_so(ceremony: Ceremony, out: Path, bundle: Path) -> None:
