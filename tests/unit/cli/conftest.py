@@ -103,3 +103,15 @@ def ceremony(appliance: Callable[..., Outcome], holders: Holders, tmp_path: Path
     made.run("init", *options, "--out", made.trust)
     made.sign(made.root, "alice", "bob")
     return made
+
+
+@pytest.fixture
+def second(ceremony: Ceremony) -> Callable[[str], Path]:
+    """Makes somebody's ML-DSA key; its public file."""
+
+    def make(name: str) -> Path:
+        file = ceremony.folder / f"{name}-ml"
+        ceremony.run("keygen", "--ml-dsa-87", file, "-C", f"{name}@example", "--no-passphrase")
+        return file.with_name(f"{name}-ml.pub")
+
+    return make
