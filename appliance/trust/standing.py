@@ -140,7 +140,9 @@ def root_before(document: Root, root: Root | None) -> Root | None:
 
 
 def roots_for(document: Document, root: Root | None) -> tuple[Root, ...]:
-    """The roots by whose keys a document may be signed.
+    """The roots by whose keys a document may be signed; of a root itself first, as in ``judge_link``.
+
+    Who is called otherwise in the new root signs it under the new name.
 
     Raises:
         Usage: the root that is needed is not given.
@@ -148,7 +150,7 @@ def roots_for(document: Document, root: Root | None) -> tuple[Root, ...]:
     """
     if isinstance(document, Root):
         before = root_before(document, root)
-        return (document,) if before is None else (before, document)
+        return (document,) if before is None else (document, before)
     if root is None:
         raise Usage("nothing says whose keys count", wanted="--root root.N.json")
     if (role := role_of(document, root)) not in root.roles:

@@ -21,13 +21,14 @@ from appliance.trust import sshsig
 from appliance.trust.documents import SignedDocument, signer_in
 from appliance.trust.kinds import role_of
 from appliance.trust.policy import Signatures, judge_signers
-from appliance.trust.root import Root, parse_root
+from appliance.trust.root import MAX_BYTES, Root, parse_root
 from appliance.trust.standing import judge_document, roots_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from appliance.trust.kinds import Document
     from appliance.trust.standing import Standing
 
 _SIGNATURES: Final = (".sig", ".mldsa87")
@@ -112,13 +113,33 @@ def assemble(
         signed = gathered[name].first(name)
         standings[name] = judge_document(signed, trusted, revoked=withdrawn or frozenset())
         for each in gathered[name].others(name):
-            counted = roots_for(document, trusted)
-            if faults := judge_signers(signed.data, each, counted, role_of(document, counted[0]))[1]:
-                raise faults[0]
+            _judge_alone(document, signed.data, each, trusted, withdrawn or frozenset())
         standings[name].require(name)
         if isinstance(document, Root):
             trusted = document
+    for name in standings:
+        if os.path.lexists(out / name) and read_plain(out / name, MAX_BYTES) != gathered[name].data:
+            raise Usage(
+                f"{out / name} is there already, and another",
+                hint="name another folder with --out; then find out which of the two is right",
+            )
+    with writing_under(out):
+        out.mkdir(parents=True, exist_ok=True)
     return [_put(out, name, gathered[name], standing) for name, standing in standings.items()]
+
+
+def _judge_alone(
+    document: Document, data: bytes, given: Signatures, trusted: Root | None, revoked: frozenset[str]
+) -> None:
+    """Judge a second signature under a name that there is one of already.
+
+    Raises:
+        BundleUntrusted: it is bad.
+    """
+    roots = roots_for(document, trusted)
+    gone = frozenset() if isinstance(document, Root) else revoked
+    if faults := judge_signers(data, given, roots, role_of(document, roots[0]), revoked=gone)[1]:
+        raise faults[0]
 
 
 def _is_known(root: Root, trusted: Root) -> bool:
@@ -180,14 +201,9 @@ def _gather(sources: Sequence[Path]) -> dict[str, _Gathered]:
 
 
 def _put(out: Path, name: str, gathered: _Gathered, standing: Standing) -> Assembled:
-    files = {name: gathered.data} | {each: found[0] for each, found in gathered.signatures.items()}
-    with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(out / name) and read_plain(out / name, len(gathered.data) + 1) != gathered.data:
-            raise Usage(
-                f"{out / name} is there already, and another",
-                hint="name another folder with --out; then find out which of the two is right",
-            )
-        for each, data in files.items():
-            replace_file(out / each, data)
-    return Assembled(out / name, standing, tuple(out / each for each in files))
+    """Write a document into the folder after its signatures: it never lies there without them."""
+    files = {each: found[0] for each, found in sorted(gathered.signatures.items())}
+    for each, data in files.items():
+        replace_file(out / each, data)
+    replace_file(out / name, gathered.data)
+    return Assembled(out / name, standing, (out / name, *(out / each for each in files)))

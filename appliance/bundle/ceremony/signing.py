@@ -98,7 +98,7 @@ def sign_document(
     (post_quantum if later else ssh)[name] = made
     whole = SignedDocument(signed.data, Signatures(ssh, post_quantum))
     standing = judge_document(whole, trusted, revoked=gone)
-    before = roots[0] if len(roots) > 1 else None
+    before = roots[1] if len(roots) > 1 else None
     return Made(path, entry, standing, hashlib.sha256(signed.data).hexdigest(), before)
 
 

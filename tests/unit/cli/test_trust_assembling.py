@@ -172,3 +172,24 @@ def test_inspect_says_who_signed_and_who_is_missing(ceremony: Ceremony) -> None:
     next(draft.parent.glob("*.sig")).write_bytes(b"x")
     values = ceremony.run("inspect", draft, "--root", ceremony.root)["signatures"]
     assert values["refusals"][0]["error"] == "SignatureInvalid"
+
+
+def test_who_is_called_otherwise_from_now_on(ceremony: Ceremony) -> None:
+    """One key, a new name: its signature under the next root is named by that root."""
+    new = f"charles={ceremony.public('carol')}:root,release,revoke"
+    draft = ceremony.propose("--remove", "carol", "--add", new)
+    ceremony.sign(draft, "alice", "carol", root=ceremony.root)
+    assert len(list(draft.parent.glob("root.2.charles.*.sig"))) == 1
+    ceremony.run("assemble", draft, "--root", ceremony.root, "--out", ceremony.trust)
+
+
+def test_all_or_nothing(ceremony: Ceremony) -> None:
+    """A document that lies there already, and another, stops those before it too."""
+    draft = ceremony.propose("--remove", "carol")
+    ceremony.sign(draft, "alice", "bob", root=ceremony.root)
+    out = ceremony.folder / "x"
+    out.mkdir()
+    (out / "root.2.json").write_bytes(b"{}")
+    told = ceremony.fails("assemble", ceremony.root, draft, "--root", ceremony.root, "--out", out)
+    assert told == (2, "Usage")
+    assert [path.name for path in out.iterdir()] == ["root.2.json"]
