@@ -41,16 +41,20 @@ def admit(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write an admission, to be signed in the role site: this bundle may run on these nodes.
+    """Write an admission, to be signed in the role site: this bundle may run on
+    these nodes.
 
-    With --trust the bundle is verified before; without, verify it yourself: what is admitted is a
-    digest, and nobody looks again whether it was a good one.
+    With --trust the bundle is verified before; without, verify it yourself:
+    what is admitted is a digest, and nobody looks again whether it was a good
+    one.
 
     \b
     Examples:
-      appliance trust admit OUT --trust root.1.json --node gpu-01 --node gpu-02 --out statements
+      appliance trust admit OUT --trust root.1.json --node gpu-01 \\
+          --node gpu-02 --out statements
       appliance trust admit /media/a /media/b --every-node --out statements
-      appliance trust admit 3f1c... --product demo --version 1.0.0 --sequence 7 --node gpu-01 -o s
+      appliance trust admit 3f1c... --product demo --version 1.0.0 \\
+          --sequence 7 --node gpu-01 -o s
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.drafting import Named, admission, write_draft
     from appliance.bundle.ceremony.transcripts import begin_log

@@ -31,17 +31,21 @@ def assemble(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that enough people signed, and put documents and signatures into one folder.
+    """Check that enough people signed, and put documents and signatures into one
+    folder.
 
-    Each person signs a copy on a stick of their own; name all copies, or the folders they lie in.
-    Several roots are followed one after the other from --root; other documents are judged by the
-    newest. Nothing is written unless everything counts; who could still sign is said.
+    Each person signs a copy on a stick of their own; name all copies, or the
+    folders they lie in. Several roots are followed one after the other from
+    --root; other documents are judged by the newest. Nothing is written
+    unless everything counts; who could still sign is said.
 
     \b
     Examples:
       appliance trust assemble trust/root.1.json --out trust
-      appliance trust assemble /media/a /media/b /media/c --root trust/root.1.json --out trust
-      appliance trust assemble draft/root.2.json bob/root.2.bob.3f1c9a2b.sig --root root.1.json -o trust
+      appliance trust assemble /media/a /media/b /media/c \\
+          --root trust/root.1.json --out trust
+      appliance trust assemble draft/root.2.json root.2.bob.3f1c9a2b.sig \\
+          --root root.1.json -o trust
 
     \b
     Exit codes:
@@ -56,6 +60,8 @@ def assemble(
     lines = [
         line for each in done for line in (f"assembled    {each.path}", *standing_lines(each.standing))
     ]
+    if not done:
+        lines = ["nothing new: there is only the root that is trusted anyway"]
     values = {
         "out": str(out),
         "documents": [

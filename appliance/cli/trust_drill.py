@@ -19,10 +19,12 @@ def drill(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rehearse the whole ceremony in a temporary folder, with real keys of no further use.
+    """Rehearse the whole ceremony in a temporary folder, with real keys of no
+    further use.
 
-    Founds the usual shape, releases, loses a key, rotates, revokes, follows; and tries what must
-    not work each time. Touches nothing of yours, and takes seconds.
+    Founds the usual shape, releases, loses a key, rotates, revokes, follows;
+    and tries what must not work each time. Touches nothing of yours, and
+    takes seconds.
 
     \b
     Examples:

@@ -42,19 +42,25 @@ def init(
 ) -> None:
     """Found a root: version 1, to be signed by its own holders.
 
-    Without roles a key serves root and release; an ML-DSA key stands beside its holder's SSH key
-    and serves the same. Roles are root, release, patch, revoke, site, time. The usual thresholds:
-    more than half for root, release and patch, 2 for revoke, 1 for site and time.
+    Without roles a key serves root and release; an ML-DSA key stands beside
+    its holder's SSH key and serves the same. Roles are root, release, patch,
+    revoke, site, time. The usual thresholds: more than half for root, release
+    and patch, 2 for revoke, 1 for site and time.
 
-    Writes root.1.json, and root.1.allowed_signers for reviewers who use stock tools. Print both
-    fingerprints on paper and hand them over in person: everything else rests on them.
+    Writes root.1.json, and root.1.allowed_signers for reviewers who use stock
+    tools. Print both fingerprints on paper and hand them over in person:
+    everything else rests on them.
 
     \b
     Examples:
-      appliance trust init --holder alice=alice.pub --holder bob=bob.pub --out trust
-      appliance trust init --holder a=a.pub:root,revoke --holder b=b.pub:root,revoke \\
-          --holder c=c.pub:release --holder d=d.pub:release --holder e=e.pub:site,time --out trust
-      appliance trust init --holder a=a.pub --holder a=a-ml.pub --holder b=b.pub --holder b=b-ml.pub \\
+      appliance trust init --holder alice=alice.pub --holder bob=bob.pub \\
+          --out trust
+      appliance trust init --holder a=a.pub:root,revoke \\
+          --holder b=b.pub:root,revoke \\
+          --holder c=c.pub:release --holder d=d.pub:release \\
+          --holder e=e.pub:site,time --out trust
+      appliance trust init --holder a=a.pub --holder a=a-ml.pub \\
+          --holder b=b.pub --holder b=b-ml.pub \\
           --pq require --out trust
       appliance trust init --holder alice=alice.pub --solo --out trust
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"

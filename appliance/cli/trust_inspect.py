@@ -9,8 +9,9 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.cli.trust_options import RootFile  # noqa: TC001 - likewise
+from appliance.cli.trust_options import RevokedFile, RootFile  # noqa: TC001 - likewise
 from appliance.cli.trust_text import (
+    change_lines,
     document_lines,
     document_values,
     policy_lines,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The document.")],
     root: RootFile = None,
+    revoked: RevokedFile = None,
     signers: Annotated[
         bool,
         typer.Option(
@@ -38,11 +40,13 @@ def inspect(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a document says, its fingerprint, who signed it and who is missing.
+    """Show what a document says, its fingerprint, who signed it and who is
+    missing.
 
-    A first root is judged by itself: this proves that its holders have their keys, not that they are
-    the right ones. Anything else needs --root; without it signatures are counted, not judged. The
-    exit code says whether the document is well-formed; whether it counts says "accepted" in --json.
+    A first root is judged by itself: this proves that its holders have their
+    keys, not that they are the right ones. Anything else needs --root;
+    without it signatures are counted, not judged. The exit code says whether
+    the document is well-formed; whether it counts says "accepted" in --json.
 
     \b
     Examples:
@@ -60,7 +64,7 @@ def inspect(
 
     if signers and as_json:
         raise Usage("--allowed-signers prints a file, not JSON", wanted="one of the two options")
-    seen = look_into(file, root)
+    seen = look_into(file, root, revoked)
     document = seen.document
     if not isinstance(document, Root) and (signers or pem):
         raise Usage(f"{file} is no root", wanted="a root for --allowed-signers and --pem")
@@ -69,7 +73,8 @@ def inspect(
         typer.echo(f"fingerprint of this file: {signers_digest(document)}", err=True)
         return
     if isinstance(document, Root):
-        lines, values = _root_lines(document), _root_values(document)
+        lines = [*_root_lines(document), *change_lines(seen.root, document)]
+        values = _root_values(document)
         if pem is not None:
             written = write_pem(document, pem)
             lines += [f"written      {path}" for path in written]

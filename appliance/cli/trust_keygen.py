@@ -29,9 +29,10 @@ def keygen(
 ) -> None:
     """Make an ML-DSA-87 key, for the second signature beside that of an SSH key.
 
-    Asks for a passphrase twice, as ssh-keygen does. FILE is PKCS#8, which openssl reads from 3.5
-    on; FILE.pub is one line for --holder. SSH keys are ssh-keygen's business: Ed25519 in a file or
-    an agent, P-384 on a token (tokens under PKCS#11 and OpenSSH before 10.1 know no Ed25519).
+    Asks for a passphrase twice, as ssh-keygen does. FILE is PKCS#8, which
+    openssl reads from 3.5 on; FILE.pub is one line for --holder. SSH keys are
+    ssh-keygen's business: Ed25519 in a file or an agent, P-384 on a token
+    (tokens under PKCS#11 and OpenSSH before 10.1 know no Ed25519).
 
     \b
     Examples:

@@ -14,6 +14,10 @@ RootFile = Annotated[
     Path | None,
     typer.Option("--root", "-r", metavar="ROOT", help="The root whose keys count; of root N+1 the root N."),
 ]
+RevokedFile = Annotated[
+    Path | None,
+    typer.Option("--revoked", metavar="FILE", help="A revocation; its keys count for nothing but roots."),
+]
 TranscriptFile = Annotated[
     Path | None, typer.Option("--transcript", metavar="FILE", help="Write down here what was done.")
 ]

@@ -41,16 +41,21 @@ def propose(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the next root, with something changed. It counts when enough people have signed it.
+    """Write the next root, with something changed. It counts when enough people
+    have signed it.
 
-    What is not named stays as it is. Removing comes first: to take a role from somebody, remove and
-    add the same key. Thresholds stay, so a holder who leaves may make one impossible: say another.
+    What is not named stays as it is. Removing comes first: to take a role
+    from somebody, remove and add the same key. Thresholds stay, so a holder
+    who leaves may make one impossible: say another.
 
     \b
     Examples:
-      appliance trust propose trust/root.1.json --add dora=dora.pub:release --out draft
-      appliance trust propose trust/root.1.json --remove carol --threshold root=2 --out draft
-      appliance trust propose trust/root.1.json --add a=a-ml.pub --add b=b-ml.pub --pq warn --out draft
+      appliance trust propose trust/root.1.json \\
+          --add dora=dora.pub:release --out draft
+      appliance trust propose trust/root.1.json --remove carol \\
+          --threshold root=2 --out draft
+      appliance trust propose trust/root.1.json --add a=a-ml.pub \\
+          --add b=b-ml.pub --pq warn --out draft
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.proposing import Changes, propose_root
     from appliance.bundle.ceremony.transcripts import begin_log
@@ -76,14 +81,17 @@ def rotate(
 ) -> None:
     """Write the next root, with one key exchanged: lost, stolen, or simply old.
 
-    The new key takes the place of that person's key of the same kind, in all its roles. A lost key
-    cannot sign; the others can, if they are enough. What a stolen key already signed counts
-    until it is revoked: see `appliance trust revoke`.
+    The new key takes the place of that person's key of the same kind, in all
+    its roles. A lost key cannot sign; the others can, if they are enough.
+    What a stolen key already signed counts until it is revoked: see
+    `appliance trust revoke`.
 
     \b
     Examples:
-      appliance trust rotate trust/root.1.json --holder alice=alice-2.pub --out draft
-      appliance trust rotate root.4.json --holder bob=bob.pub --holder bob=bob-ml.pub --out draft
+      appliance trust rotate trust/root.1.json --holder alice=alice-2.pub \\
+          --out draft
+      appliance trust rotate root.4.json --holder bob=bob.pub \\
+          --holder bob=bob-ml.pub --out draft
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.proposing import rotate_keys
     from appliance.bundle.ceremony.transcripts import begin_log

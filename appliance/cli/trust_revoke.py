@@ -33,15 +33,19 @@ def revoke(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the next revocation, to be signed in the role revoke. It can only take away.
+    """Write the next revocation, to be signed in the role revoke. It can only
+    take away.
 
-    A revoked key's signatures refuse whatever they sign, but older roots. Nothing is ever given
-    back. To replace a key, rotate it first; then the name is the new key's: revoke the old by KEYID.
+    A revoked key's signatures refuse whatever they sign, but older roots.
+    Nothing is ever given back. To replace a key, rotate it first; then the
+    name is the new key's: revoke the old by KEYID.
 
     \b
     Examples:
-      appliance trust revoke --root trust/root.2.json --key 3f1c9a2b... --out draft
-      appliance trust revoke --root root.2.json --before revoked.1.json --bundle OUT --out draft
+      appliance trust revoke --root trust/root.2.json --key 3f1c9a2b... \\
+          --out draft
+      appliance trust revoke --root root.2.json --before revoked.1.json \\
+          --bundle OUT --out draft
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.drafting import revoke as write_revocation
     from appliance.bundle.ceremony.transcripts import begin_log

@@ -27,9 +27,10 @@ def show(
 ) -> None:
     """Show a small file as lines to be read aloud and typed, or as QR codes.
 
-    Every line has check digits: two wrong digits of a line are always found, and which line it is.
-    What does not fit into one code goes into several, numbered; scan them in any order. At most
-    15,345 bytes: a root with many ML-DSA keys needs a medium.
+    Every line has check digits: two wrong digits of a line are always found,
+    and which line it is. What does not fit into one code goes into several,
+    numbered; scan them in any order. At most 15,345 bytes: a root with many
+    ML-DSA keys needs a medium.
 
     \b
     Examples:
@@ -66,8 +67,9 @@ def read(
 ) -> None:
     """Write the file that somebody showed, from what was typed or scanned.
 
-    Names the lines that are wrong or missing. Pictures are for a phone or zbarimg to read; the text
-    it gives belongs here, several codes one after the other.
+    Names the lines that are wrong or missing. Pictures are for a phone or
+    zbarimg to read; the text it gives belongs here, several codes one after
+    the other.
 
     \b
     Examples:

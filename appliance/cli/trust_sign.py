@@ -9,8 +9,14 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.cli.trust_options import RootFile, TranscriptFile  # noqa: TC001 - likewise
-from appliance.cli.trust_text import document_lines, document_values, standing_lines, standing_values
+from appliance.cli.trust_options import RevokedFile, RootFile, TranscriptFile  # noqa: TC001 - likewise
+from appliance.cli.trust_text import (
+    change_lines,
+    document_lines,
+    document_values,
+    standing_lines,
+    standing_values,
+)
 
 
 def sign(
@@ -28,24 +34,32 @@ def sign(
         str | None,
         typer.Option("--role", help="The role to sign in; a document has one, found if left out."),
     ] = None,
+    revoked: RevokedFile = None,
     *,
     transcript: TranscriptFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign a document; the signature lies beside it, named for holder and key.
 
-    Shows what is signed, then judges the new signature as any verifier will, before it is put in
-    its place. Root 1 is signed by its own holders; root N+1 by holders of root N (--root) and its
-    own; everything else by those of --root. The key may be in a file, in ssh-agent, on a FIDO
-    token, in a PKCS#11 token that ssh-agent holds (ssh-add -s MODULE), or an ML-DSA-87 key file.
-    With --transcript the key signs a second time, for the transcript's line.
+    The new signature is judged as any verifier will, before it is put in its
+    place. What was signed is shown with its fingerprint, which all who sign
+    compare; to look before, `trust inspect`.
+
+    Root 1 is signed by its own holders; root N+1 by holders of root N
+    (--root) and its own; everything else by those of --root. The key may be
+    in a file, in ssh-agent, on a FIDO token, in a PKCS#11 token that
+    ssh-agent reaches (ssh-add -s MODULE), or an ML-DSA-87 key file. With
+    --transcript an SSH key signs a second time, for the transcript's line.
 
     \b
     Examples:
       appliance trust sign trust/root.1.json --key ~/.ssh/id_ed25519
-      appliance trust sign draft/root.2.json --root trust/root.1.json --key alice.pub
-      appliance trust sign draft/root.2.json --root trust/root.1.json --key alice-ml
-      appliance trust sign revoked.1.json --root trust/root.2.json --key bob --transcript log.jsonl
+      appliance trust sign draft/root.2.json --root trust/root.1.json \\
+          --key alice.pub
+      appliance trust sign draft/root.2.json --root trust/root.1.json \\
+          --key alice-ml
+      appliance trust sign revoked.1.json --root trust/root.2.json \\
+          --key bob --transcript log.jsonl
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.signing import sign_document
     from appliance.bundle.ceremony.transcripts import begin_log
@@ -53,11 +67,13 @@ def sign(
 
     signer = open_signer(key)
     log = begin_log(transcript, signer)
-    made = sign_document(file, signer, role=role, root=root)
+    made = sign_document(file, signer, role=role, root=root, revoked=revoked)
     entry, standing = made.entry, made.standing
     log.add("sign", taken=[file], made=[made.path], holder=entry.holder)
     lines = [
         *document_lines(standing.document),
+        *change_lines(made.before, standing.document),
+        f"fingerprint  {made.digest}",
         f"signed       {made.path}",
         f"holder       {entry.holder}, {entry.key.algorithm} {entry.key.fingerprint}, as {standing.role}",
         *standing_lines(standing),
@@ -65,6 +81,7 @@ def sign(
     values = {
         "path": str(made.path),
         "document": document_values(standing.document),
+        "fingerprint": made.digest,
         "holder": entry.holder,
         "keyid": entry.key.keyid,
         "key": entry.key.fingerprint,

@@ -41,14 +41,16 @@ def permit(  # noqa: PLR0917 - Typer calls it by name
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Permit one node to go back once, from one bundle to another. Signed in the role release.
+    """Permit one node to go back once, from one bundle to another. Signed in the
+    role release.
 
     \b
     Examples:
-      appliance trust permit --node gpu-01 --journal 0f3a... --from NEW --to OLD \\
-          --reason "engine 2.1 fails on this board" --out statements
-      appliance trust permit --node gpu-01 --journal 0f3a... --product demo --from 8:3f1c... \\
-          --to 7:9b02... --reason "ticket 4711" --out statements
+      appliance trust permit --node gpu-01 --journal 0f3a... \\
+          --from NEW --to OLD --reason "engine 2.1 fails here" -o statements
+      appliance trust permit --node gpu-01 --journal 0f3a... \\
+          --product demo --from 8:3f1c... --to 7:9b02... \\
+          --reason "ticket 4711" -o statements
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.drafting import name_release, new_nonce
     from appliance.errors import Usage
@@ -79,13 +81,15 @@ def waive(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let one node take one bundle, once, although it is past its date. Signed in the role site.
+    """Let one node take one bundle, once, although it is past its date. Signed
+    in the role site.
 
     Where the root has no role site, release signs.
 
     \b
     Examples:
-      appliance trust waive --node gpu-01 --journal 0f3a... --bundle OUT --reason "no newer one" -o s
+      appliance trust waive --node gpu-01 --journal 0f3a... --bundle OUT \\
+          --reason "no newer one" -o s
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.drafting import name_bundle, new_nonce
     from appliance.trust.statements import Waiver
@@ -111,14 +115,16 @@ def attest_time(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell one node the time, which it cannot know by itself. Signed in the role time.
+    """Tell one node the time, which it cannot know by itself. Signed in the role
+    time.
 
-    Raises the floor below which the node believes no date. More than 400 days ahead need two
-    holders of the role, so a slip of one cannot stop a node.
+    Raises the floor below which the node believes no date. More than 400 days
+    ahead need two holders of the role, so a slip of one cannot stop a node.
 
     \b
     Examples:
-      appliance trust attest-time --node gpu-01 --journal 0f3a... --time 2026-01-31T12:00:00Z -o s
+      appliance trust attest-time --node gpu-01 --journal 0f3a... \\
+          --time 2026-01-31T12:00:00Z -o s
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import datetime as dt
 
@@ -143,14 +149,16 @@ def enrol(
     transcript_key: TranscriptKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a node that lost its journal begin a new one. Signed in the role site, or else release.
+    """Let a node that lost its journal begin a new one. Signed in the role site,
+    or else release.
 
-    Name for every product the sequence that the node had at last, as far as anybody knows: what is
-    not named starts anew, and could be rolled back.
+    Name for every product the sequence that the node had at last, as far as
+    anybody knows: what is not named starts anew, and could be rolled back.
 
     \b
     Examples:
-      appliance trust enrol --node gpu-01 --product demo=7 --reason "disk replaced" --out statements
+      appliance trust enrol --node gpu-01 --product demo=7 \\
+          --reason "disk replaced" --out statements
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import re
 

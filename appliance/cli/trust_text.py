@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.cli.console import print_result
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from appliance.trust.kinds import Document
     from appliance.trust.root import Root
     from appliance.trust.standing import Count, Standing
+
+
+_CHANGE: Final = "change       "
 
 
 def written_lines(written: WrittenRoot) -> list[str]:
@@ -32,6 +35,7 @@ def written_lines(written: WrittenRoot) -> list[str]:
     lines += policy_lines(root)
     if root.solo:
         lines.append("note         solo: one person alone can release")
+    lines += change_lines(written.before, root)
     for each in (root,) if written.before is None else (written.before, root):
         wanted = f"{each.roles['root'].threshold} of {', '.join(each.holders('root'))}"
         lines.append(f"to be signed by {wanted} (role root of root {each.version})")
@@ -51,6 +55,7 @@ def written_values(written: WrittenRoot) -> dict[str, object]:
         "thresholds": {role: rule.threshold for role, rule in root.roles.items()},
         "policy": {"pq": root.policy.pq, "profile": root.policy.profile},
         "solo": root.solo,
+        "changes": [line.removeprefix(_CHANGE) for line in change_lines(written.before, root)],
         "to_sign": [
             {
                 "root": each.version,
@@ -94,6 +99,16 @@ def print_draft(draft: Draft, *, as_json: bool) -> None:
     print_result("\n".join(lines), values, as_json=as_json)
 
 
+def change_lines(before: Root | None, after: Document) -> list[str]:
+    """What is different in the next root; nothing where there is none before."""
+    from appliance.trust.root import Root
+    from appliance.trust.root_changes import root_changes
+
+    if before is None or not isinstance(after, Root) or after.version == 1:
+        return []
+    return [f"{_CHANGE}{line}" for line in root_changes(before, after)]
+
+
 def policy_lines(root: Root) -> list[str]:
     """What a root asks beyond thresholds; nothing if it asks nothing."""
     lines = []
@@ -111,7 +126,7 @@ def document_lines(document: Document, root: Root | None = None) -> list[str]:
     from appliance.trust.root import Root
 
     if isinstance(document, Root):
-        return [f"root         version {document.version}", f"fingerprint  {document.fingerprint}"]
+        return [f"root         version {document.version}"]
     if isinstance(document, Revocation):
         lines = [f"revocation   serial {document.serial}"]
         for keyid in document.keys:

@@ -40,11 +40,13 @@ def verify(
 ) -> None:
     """Check a transcript line by line, and show it.
 
-    Without --root it is not judged whose keys signed: compare the fingerprint with the one on paper.
+    Without --root it is not judged whose keys signed: compare the fingerprint
+    with the one on paper.
 
     \b
     Examples:
-      appliance trust transcript verify log.jsonl --root trust/root.1.json --root trust/root.2.json
+      appliance trust transcript verify log.jsonl --root trust/root.1.json \\
+          --root trust/root.2.json
       appliance trust transcript verify log.jsonl --open
 
     \b
@@ -72,8 +74,10 @@ def note(
 
     \b
     Examples:
-      appliance trust transcript note log.jsonl --text "Bern, room 4, 2026-01-31, five present"
-      appliance trust transcript note log.jsonl --key alice --holder alice --text "seals 11 to 15 intact"
+      appliance trust transcript note log.jsonl \\
+          --text "Bern, room 4, 2026-01-31, five present"
+      appliance trust transcript note log.jsonl --key alice --holder alice \\
+          --text "seals 11 to 15 intact"
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.ceremony.transcripts import add_note
 
@@ -89,10 +93,11 @@ def close(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Sign the end of a transcript: nothing follows, and nothing can be cut off unseen.
+    """Sign the end of a transcript: nothing follows, and nothing can be cut off
+    unseen.
 
-    Several people may close it one after the other; then each vouches for all of it. Write its
-    fingerprint on paper, beside that of the root.
+    Several people may close it one after the other; then each vouches for all
+    of it. Write its fingerprint on paper, beside that of the root.
 
     \b
     Examples:
@@ -122,6 +127,7 @@ def _print(transcript: Transcript, judged: bool, *, as_json: bool) -> None:
                 "in": [{"name": name, "sha256": digest} for name, digest in line.entry.taken],
                 "out": [{"name": name, "sha256": digest} for name, digest in line.entry.made],
                 "key": line.fingerprint,
+                "key_holder": line.enrolled,
             }
             for line in transcript.lines
         ],
@@ -135,7 +141,8 @@ def _print(transcript: Transcript, judged: bool, *, as_json: bool) -> None:
 def _lines(line: Line) -> list[str]:
     entry = line.entry
     who = f" by {entry.holder}" if entry.holder else ""
-    signed = f", signed {line.fingerprint}" if line.fingerprint else ", not signed itself"
+    owner = f" of {line.enrolled}" if line.enrolled else ""
+    signed = f", signed {line.fingerprint}{owner}" if line.fingerprint else ", not signed itself"
     lines = [f"{entry.number:>3} {entry.command}{who}{signed}"]
     lines += [f"      in   {digest[:16]}… {name}" for name, digest in entry.taken]
     lines += [f"      out  {digest[:16]}… {name}" for name, digest in entry.made]

@@ -38,8 +38,10 @@ _MAX_LINES: Final = 1023  # two digits of base 32
 MAX_BYTES: Final = BYTES_IN_LINE * _MAX_LINES
 _END_BYTES: Final = 10
 
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,126}")
-_HEAD: Final = re.compile(r"APPLIANCE 1 ([A-Z0-9][A-Z0-9.-]{0,126}) ([1-9][0-9]{0,4})")
+_LIST: Final = "SHA256SUMS."
+#: Small letters, as capitals are not told from them; but for signatures of a bundle's list.
+NAME: Final = re.compile(rf"(?:{re.escape(_LIST)}|(?!sha256sums\.))[a-z0-9][a-z0-9.-]{{0,99}}")
+_HEAD: Final = re.compile(r"APPLIANCE 1 ([A-Z0-9][A-Z0-9.-]{0,110}) ([1-9][0-9]{0,4})")
 _END: Final = re.compile(r"END ([A-Z0-9 ]+)")
 _LINE: Final = re.compile(r"([0-9]{1,4}) ([A-Z0-9 -]+)")
 #: What zbarimg writes before what it read, and lines people add.
@@ -66,7 +68,7 @@ def spoken_lines(name: str, data: bytes) -> list[str]:
     """The lines of a file.
 
     Args:
-        name: its name, in small letters.
+        name: its name.
         data: its bytes.
 
     Raises:
@@ -118,7 +120,8 @@ def read_spoken(text: str) -> tuple[str, bytes]:
         if not line or _PASSED_OVER.fullmatch(line):
             continue
         if match := _HEAD.fullmatch(line):
-            heads.add((match[1].lower(), match[2]))
+            rest = match[1].removeprefix(_LIST)
+            heads.add((match[1].removesuffix(rest) + rest.lower(), match[2]))
         elif match := _END.fullmatch(line):
             ends.add(match[1].translate(_MEANT))
         elif match := _LINE.fullmatch(line):

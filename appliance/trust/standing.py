@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.errors import SignerUnknown, ThresholdNotMet, Usage
+from appliance.errors import RootInvalid, SignerUnknown, ThresholdNotMet, Usage
 from appliance.trust.chain import Link, judge_link
 from appliance.trust.kinds import parse_document, role_of
 from appliance.trust.policy import counting, decide, too_few
@@ -119,8 +119,16 @@ def root_before(document: Root, root: Root | None) -> Root | None:
 
     Raises:
         Usage: it is not the one given.
+        RootInvalid: a first root, and another one is trusted.
     """
     if document.version == 1:
+        if root is not None and root != document:
+            raise RootInvalid(
+                "a root 1 is judged by itself, and this is another than the one that is trusted",
+                found=f"fingerprint {document.fingerprint}",
+                wanted=f"root {root.version}, fingerprint {root.fingerprint}, or no --root",
+                hint="if both say version 1, somebody made a second one: ask the holders",
+            )
         return None
     if root is None or root.version != document.version - 1:
         raise Usage(
@@ -132,7 +140,9 @@ def root_before(document: Root, root: Root | None) -> Root | None:
 
 
 def roots_for(document: Document, root: Root | None) -> tuple[Root, ...]:
-    """The roots by whose keys a document may be signed.
+    """The roots by whose keys a document may be signed; of a root itself first, as in ``judge_link``.
+
+    Who is called otherwise in the new root signs it under the new name.
 
     Raises:
         Usage: the root that is needed is not given.
@@ -140,7 +150,7 @@ def roots_for(document: Document, root: Root | None) -> tuple[Root, ...]:
     """
     if isinstance(document, Root):
         before = root_before(document, root)
-        return (document,) if before is None else (before, document)
+        return (document,) if before is None else (document, before)
     if root is None:
         raise Usage("nothing says whose keys count", wanted="--root root.N.json")
     if (role := role_of(document, root)) not in root.roles:

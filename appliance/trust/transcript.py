@@ -62,10 +62,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry, and the fingerprint of the key that signed it (None: nobody did)."""
+    """An entry, and the fingerprint of the key that signed it (None: nobody did).
+
+    ``enrolled`` is the key's holder by the roots that were given; None without roots.
+    """
 
     entry: Entry
     fingerprint: str | None
+    enrolled: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Transcript:
     def closed_by(self) -> tuple[str, ...]:
         """Who closed it: holders, or fingerprints of keys."""
         return tuple(
-            line.entry.holder or line.fingerprint or ""
+            line.enrolled or line.entry.holder or line.fingerprint or ""
             for line in self.lines
             if line.entry.command == CLOSE
         )
@@ -172,13 +176,14 @@ def _read_line(number: int, raw: bytes, roots: Sequence[Root]) -> Line:
     try:
         signature = parse_signature(value.encode() if isinstance(value, str) else b"")
         verify_signature(signature, entry_bytes(entry), NAMESPACE)
-        _check_holder(signature.key.keyid, signature.key.fingerprint, entry.holder, roots)
+        enrolled = _enrolled(signature.key.keyid, signature.key.fingerprint, entry.holder, roots)
     except BundleUntrusted as fault:
         raise _wrong(number, fault.message, found=fault.found, wanted=fault.wanted) from fault
-    return Line(entry, signature.key.fingerprint)
+    return Line(entry, signature.key.fingerprint, enrolled)
 
 
-def _check_holder(keyid: str, fingerprint: str, holder: str | None, roots: Sequence[Root]) -> None:
+def _enrolled(keyid: str, fingerprint: str, holder: str | None, roots: Sequence[Root]) -> str | None:
+    """The holder of the key that signed, by these roots; rule 3."""
     known = {root.keys[keyid].holder for root in roots if keyid in root.keys}
     if roots and not known:
         raise SignerUnknown("no root that was given enrols the key that signed", found=fingerprint)
@@ -186,6 +191,7 @@ def _check_holder(keyid: str, fingerprint: str, holder: str | None, roots: Seque
         raise SignatureInvalid(
             "the line names another holder than the key's", found=holder, wanted=", ".join(sorted(known))
         )
+    return ", ".join(sorted(known)) or None
 
 
 def _read_entry(record: Record) -> Entry:

@@ -11,23 +11,24 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.ceremony.signing import named_document
 from appliance.bundle.documents import read_document, read_folder, read_plain
 from appliance.bundle.durable import replace_file, writing_under
 from appliance.bundle.roots import load_root
-from appliance.errors import DocumentInvalid, Usage
+from appliance.errors import DocumentInvalid, RootInvalid, Usage
 from appliance.trust import sshsig
 from appliance.trust.documents import SignedDocument, signer_in
 from appliance.trust.kinds import role_of
 from appliance.trust.policy import Signatures, judge_signers
-from appliance.trust.revocation import Revocation
-from appliance.trust.root import Root, parse_root
+from appliance.trust.root import MAX_BYTES, Root, parse_root
 from appliance.trust.standing import judge_document, roots_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from appliance.trust.kinds import Document
     from appliance.trust.standing import Standing
 
 _SIGNATURES: Final = (".sig", ".mldsa87")
@@ -80,8 +81,9 @@ def assemble(
 
     Args:
         sources: documents with what lies beside them, folders of such, and signatures by themselves.
-        out: made if it is not there; what lies there already must be the same.
-        root: the root that is trusted; None only where a root of version 1 is among the documents.
+        out: made if it is not there; what lies there already must be the same.  The trusted root
+            itself is not put there, unless it is a first one, which its own signatures judge.
+        root: the root that is trusted; None only for roots from version 1 on, and nothing else.
         revoked: a revocation; its keys count no more, but for roots.
 
     Raises:
@@ -97,36 +99,73 @@ def assemble(
         name for name in documents if not isinstance(documents[name], Root)
     ]
 
+    if trusted is None and len(roots) < len(documents):
+        # A first root vouches for itself and nothing else, as long as nobody named it.
+        raise Usage("nothing says whose keys count", wanted="--root root.N.json")
     standings: dict[str, Standing] = {}
     withdrawn: frozenset[str] | None = None
     for name in order:
         document = documents[name]
+        if isinstance(document, Root) and trusted is not None and _is_known(document, trusted):
+            continue
         if not isinstance(document, Root) and withdrawn is None:
             withdrawn = frozenset() if revoked is None else revoked_keys(revoked, trusted)
         signed = gathered[name].first(name)
         standings[name] = judge_document(signed, trusted, revoked=withdrawn or frozenset())
         for each in gathered[name].others(name):
-            counted = roots_for(document, trusted)
-            if faults := judge_signers(signed.data, each, counted, role_of(document, counted[0]))[1]:
-                raise faults[0]
+            _judge_alone(document, signed.data, each, trusted, withdrawn or frozenset())
         standings[name].require(name)
         if isinstance(document, Root):
             trusted = document
-    return [_put(out, name, gathered[name], standings[name]) for name in order]
+    for name in standings:
+        if os.path.lexists(out / name) and read_plain(out / name, MAX_BYTES) != gathered[name].data:
+            raise Usage(
+                f"{out / name} is there already, and another",
+                hint="name another folder with --out; then find out which of the two is right",
+            )
+    with writing_under(out):
+        out.mkdir(parents=True, exist_ok=True)
+    return [_put(out, name, gathered[name], standing) for name, standing in standings.items()]
 
 
-def revoked_keys(path: Path, root: Root | None) -> frozenset[str]:
-    """The keys that a revocation takes back, if it counts by this root.
+def _judge_alone(
+    document: Document, data: bytes, given: Signatures, trusted: Root | None, revoked: frozenset[str]
+) -> None:
+    """Judge a second signature under a name that there is one of already.
 
     Raises:
-        DocumentInvalid: it is no revocation.
-        ThresholdNotMet, BundleUntrusted: it does not count.
+        BundleUntrusted: it is bad.
     """
-    standing = judge_document(read_document(path), root)
-    if not isinstance(standing.document, Revocation):
-        raise DocumentInvalid(f"{path} is no revocation", wanted="revoked.N.json")
-    standing.require(path.name)
-    return frozenset(standing.document.keys)
+    roots = roots_for(document, trusted)
+    gone = frozenset() if isinstance(document, Root) else revoked
+    if faults := judge_signers(data, given, roots, role_of(document, roots[0]), revoked=gone)[1]:
+        raise faults[0]
+
+
+def _is_known(root: Root, trusted: Root) -> bool:
+    """Whether a root is the trusted one, and one that nothing at hand can judge.
+
+    Whatever else lies there under its version or an older one must never come to be trusted.
+
+    Raises:
+        RootInvalid: another root of the trusted version.
+        Usage: an older one, of which nothing is known.
+    """
+    if root.version < trusted.version:
+        raise Usage(
+            f"root {root.version} is older than the one that is trusted, and nothing vouches for it",
+            found=f"root {root.version}",
+            wanted=f"roots after {trusted.version}",
+            hint="leave it out; or name the oldest root you trust with --root, and the chain is followed",
+        )
+    if root.version == trusted.version and root != trusted:
+        raise RootInvalid(
+            f"there is another root {root.version} than the one that is trusted",
+            found=f"fingerprint {root.fingerprint}",
+            wanted=f"fingerprint {trusted.fingerprint}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
+    return root.version == trusted.version > 1
 
 
 def _gather(sources: Sequence[Path]) -> dict[str, _Gathered]:
@@ -162,14 +201,9 @@ def _gather(sources: Sequence[Path]) -> dict[str, _Gathered]:
 
 
 def _put(out: Path, name: str, gathered: _Gathered, standing: Standing) -> Assembled:
-    files = {name: gathered.data} | {each: found[0] for each, found in gathered.signatures.items()}
-    with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(out / name) and read_plain(out / name, len(gathered.data) + 1) != gathered.data:
-            raise Usage(
-                f"{out / name} is there already, and another",
-                hint="name another folder with --out; then find out which of the two is right",
-            )
-        for each, data in files.items():
-            replace_file(out / each, data)
-    return Assembled(out / name, standing, tuple(out / each for each in files))
+    """Write a document into the folder after its signatures: it never lies there without them."""
+    files = {each: found[0] for each, found in sorted(gathered.signatures.items())}
+    for each, data in files.items():
+        replace_file(out / each, data)
+    replace_file(out / name, gathered.data)
+    return Assembled(out / name, standing, (out / name, *(out / each for each in files)))

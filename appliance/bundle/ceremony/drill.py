@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from appliance.bundle.ceremony.assembling import assemble, revoked_keys
+from appliance.bundle.ceremony.assembling import assemble
 from appliance.bundle.ceremony.drafting import revoke
 from appliance.bundle.ceremony.enrolling import read_public
 from appliance.bundle.ceremony.proposing import found_root, rotate_keys
+from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.ceremony.signing import sign_document
 from appliance.bundle.ceremony.transcripts import begin_log, close_transcript, verify_transcript
 from appliance.bundle.documents import read_folder

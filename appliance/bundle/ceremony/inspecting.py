@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.documents import read_document
 from appliance.bundle.durable import replace_file, writing_under
 from appliance.bundle.roots import load_root
@@ -36,7 +37,7 @@ class Seen:
     unjudged: int = 0
 
 
-def look_into(file: Path, root: Path | None) -> Seen:
+def look_into(file: Path, root: Path | None, revoked: Path | None = None) -> Seen:
     """Read a document and judge its signatures: by ``root``, or a first root by itself.
 
     Raises:
@@ -51,7 +52,8 @@ def look_into(file: Path, root: Path | None) -> Seen:
     by_itself = isinstance(document, Root) and document.version == 1 and count
     if trusted is None and not by_itself:
         return Seen(document, digest, None, None, count)
-    return Seen(document, digest, trusted, judge_document(signed, trusted))
+    gone = frozenset() if revoked is None else revoked_keys(revoked, trusted)
+    return Seen(document, digest, trusted, judge_document(signed, trusted, revoked=gone))
 
 
 def write_pem(root: Root, out: Path) -> list[Path]:

@@ -6,9 +6,11 @@ root N+1 by root N and N+1.  What others signed is judged too, and said.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.documents import read_document
 from appliance.bundle.durable import replace_file
 from appliance.bundle.post_quantum_keys import PostQuantumSigner
@@ -33,15 +35,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new signature, whose it is, and how far the document is with it."""
+    """A new signature, whose it is, and how far the document is with it.
+
+    ``digest`` is the document's fingerprint; ``before`` the root that a root was signed to follow.
+    """
 
     path: Path
     entry: Enrolled
     standing: Standing
+    digest: str
+    before: Root | None
 
 
 def sign_document(
-    file: Path, signer: SigningKey | PostQuantumSigner, *, role: str | None = None, root: Path | None = None
+    file: Path,
+    signer: SigningKey | PostQuantumSigner,
+    *,
+    role: str | None = None,
+    root: Path | None = None,
+    revoked: Path | None = None,
 ) -> Made:
     """Sign a document; a former signature by the same key is replaced.
 
@@ -50,11 +62,12 @@ def sign_document(
         signer: the opened key, of either kind.
         role: the role to sign in; that of the document if None, and no other can be.
         root: the root whose keys count; of root N+1 the root N; none for a root of version 1.
+        revoked: a revocation; its keys sign nothing but roots.
 
     Raises:
         Usage: there is no such file, another role, or a root is missing.
         DocumentInvalid: it is none, or lies under another name than its own.
-        SignerUnknown, SignatureInvalid, KeyRefused: this signature would not count.
+        SignerUnknown, SignatureInvalid, KeyRefused, KeyRevoked: this signature would not count.
         SigningFailed: the key would not sign.
         PreflightFailed, SpaceExhausted: nothing can be written beside the document.
     """
@@ -75,15 +88,18 @@ def sign_document(
     entry = _entry(key.keyid, roots, needed, f"{key.algorithm} {key.fingerprint}")
     name = f"{entry.holder}.{key.keyid[:KEY_DIGITS]}"
     alone = Signatures(post_quantum={name: made}) if later else Signatures({name: made})
-    if refusals := judge_signers(signed.data, alone, roots, needed)[1]:
+    gone = frozenset() if revoked is None or needed == "root" else revoked_keys(revoked, trusted)
+    if refusals := judge_signers(signed.data, alone, roots, needed, revoked=gone)[1]:
         raise refusals[0]
 
     path = file.with_name(signature_name(file.name, entry.holder, key.keyid, post_quantum=later))
     replace_file(path, made)
     ssh, post_quantum = dict(signed.signatures.ssh), dict(signed.signatures.post_quantum)
     (post_quantum if later else ssh)[name] = made
-    standing = judge_document(SignedDocument(signed.data, Signatures(ssh, post_quantum)), trusted)
-    return Made(path, entry, standing)
+    whole = SignedDocument(signed.data, Signatures(ssh, post_quantum))
+    standing = judge_document(whole, trusted, revoked=gone)
+    before = roots[1] if len(roots) > 1 else None
+    return Made(path, entry, standing, hashlib.sha256(signed.data).hexdigest(), before)
 
 
 def named_document(name: str, data: bytes) -> Document:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from appliance.bundle.documents import read_plain
 from appliance.bundle.durable import replace_file
 from appliance.bundle.post_quantum_keys import PostQuantumSigner, open_signer
-from appliance.errors import TranscriptInvalid, Usage
+from appliance.errors import InProgress, PreflightFailed, TranscriptInvalid, Usage
 from appliance.trust.root import HOLDER
 from appliance.trust.transcript import (
     CLOSE,
@@ -38,15 +38,24 @@ if TYPE_CHECKING:
 class Log:
     """A transcript that lines are added to; without a file it takes them and writes nothing."""
 
-    def __init__(self, path: Path | None, signer: SigningKey | None) -> None:
+    def __init__(self, path: Path | None, signer: SigningKey | None, *, closing: bool = False) -> None:
+        """Read what is there; nothing is done that could not be written down."""
         self._path, self._signer = path, signer
         self._data = b""
-        if path is None or not os.path.lexists(path):
+        if path is None:
+            return
+        if not os.access(path.parent, os.W_OK):
+            raise PreflightFailed(
+                f"nothing can be written to {path.parent}", wanted="a writable folder for the transcript"
+            )
+        if not os.path.lexists(path):
             return
         self._data = read_plain(path, MAX_BYTES)
-        self._closed = bool(read_transcript(self._data).closed_by)
-
-    _closed = False
+        if read_transcript(self._data).closed_by and not closing:
+            raise TranscriptInvalid(
+                f"{path} was closed",
+                hint="begin another transcript, and say in a note which one it follows",
+            )
 
     def add(
         self,
@@ -67,17 +76,12 @@ class Log:
             note: what people should know besides.
 
         Raises:
-            TranscriptInvalid: the transcript was closed.
             Usage: the holder or the note is misspelled.
+            InProgress: another command added a line meanwhile.
             PreflightFailed, SpaceExhausted: it cannot be written.
         """
         if self._path is None:
             return
-        if self._closed and command != CLOSE:
-            raise TranscriptInvalid(
-                f"{self._path} was closed",
-                hint="begin another transcript, which may name this one as a file",
-            )
         if holder is not None and not HOLDER.fullmatch(holder):
             raise Usage("a holder's name is misspelled", found=ascii(holder), wanted=HOLDER.pattern)
         if note is not None and (not note.isprintable() or not 0 < len(note) <= 4096):  # noqa: PLR2004 - as Record.text
@@ -89,6 +93,13 @@ class Log:
         signature = self._signer.sign(entry_bytes(entry), NAMESPACE) if self._signer else None
         data = self._data + line_bytes(entry, signature)
         read_transcript(data)  # as everybody who reads it will
+        if os.path.lexists(self._path) != bool(self._data) or (
+            self._data and read_plain(self._path, MAX_BYTES) != self._data
+        ):
+            raise InProgress(
+                f"somebody else wrote to {self._path} meanwhile",
+                hint="look at it, and add what this command did with: appliance trust transcript note",
+            )
         replace_file(self._path, data)
         self._data = data
 
@@ -101,7 +112,8 @@ def begin_log(path: Path | None, signer: SigningKey | PostQuantumSigner | Path |
         signer: the key that signs the lines, or its file; ML-DSA keys cannot, and leave them unsigned.
 
     Raises:
-        TranscriptInvalid: the file is there, and no sound transcript.
+        TranscriptInvalid: the file is there, and no sound transcript, or a closed one.
+        PreflightFailed: nothing can be written there.
         Usage, SigningFailed, KeyRefused: the key cannot be opened.
     """
     if path is None:
@@ -150,7 +162,7 @@ def _add_signed(
         raise Usage("an ML-DSA key signs no transcript", wanted="the SSH key of the same person")
     if command == CLOSE and not path.exists():
         raise Usage(f"there is no transcript {path}")
-    Log(path, signer).add(command, holder=holder, note=note)
+    Log(path, signer, closing=command == CLOSE).add(command, holder=holder, note=note)
     return read_transcript(read_plain(path, MAX_BYTES))
 
 
