@@ -35,6 +35,7 @@ _SEED_SIZE: Final = 32  # rho, from which both sides expand the matrix; what fol
 #: 256.  With t1 = 0 anybody can sign, and with few non-zero coefficients nobody has shown the contrary.
 _LEAST_VARIETY: Final = 200
 _REMEMBERED: Final = 256  # at 6 kB
+_MAX_TEXT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ def parse_post_quantum(text: str) -> PostQuantumKey:
     Raises:
         KeyRefused: malformed, or one that anybody could sign for.
     """
+    if len(text) > _MAX_TEXT:
+        raise _refused("is too long", found=f"{len(text):,} characters")
     encoded = text.removeprefix(f"{ALGORITHM} ")
     try:
         raw = base64.b64decode(encoded, validate=True)

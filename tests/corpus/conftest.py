@@ -17,6 +17,7 @@ from tests.corpus.counting import (  # noqa: F401 - pytest finds its hooks and f
     pytest_terminal_summary,
 )
 from tests.independent.agreement import Agreement
+from tests.unit.cli.conftest import appliance  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
