@@ -349,6 +349,17 @@ def test_other_bytes(
         assert isinstance(refused(bundle, two_of_three, snapshot), DigestMismatch)
 
 
+@pytest.mark.parametrize("more", [1 << 31, 1 << 32, 1 << 33, 1 << 40])
+@pytest.mark.parametrize("name", [WHEEL, "manifest.json", "blocks.bin", "trust/root.1.json"])
+def test_a_size_that_is_right_in_32_bits(name: str, more: int, bundle: Path, two_of_three: Root) -> None:
+    """The right bytes, then a hole: who counts in 32 bits sees the file that was signed."""
+    size = (bundle / name).stat().st_size
+    with (bundle / name).open("r+b") as file:
+        file.truncate(size + more)
+    with pytest.raises(BundleMalformed if name == "manifest.json" else DigestMismatch):
+        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+
+
 def _copy_signature(source: str, target: str) -> Callable[[Path], None]:
     return lambda bundle: shutil.copy(
         bundle / f"trust/SHA256SUMS.{source}.sig", bundle / f"trust/SHA256SUMS.{target}.sig"
