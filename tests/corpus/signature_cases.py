@@ -226,6 +226,7 @@ def _envelopes() -> dict[str, SignatureCase]:
         "namespace file": resigned(b"file"),
         "namespace git": resigned(b"git"),
         "namespace of another role": resigned(b"root@appliance"),
+        "namespace stated otherwise": envelope(blob, value, space=b"root@appliance"),
         "namespace in capitals": resigned(b"Release@appliance"),
         "namespace longer": resigned(b"release@appliance2"),
         "namespace with NUL": resigned(b"release@appliance\0"),
