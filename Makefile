@@ -28,8 +28,8 @@ test-node: $(READY) ## Only the tests on a booted practice node
 test-dmcrypt: $(READY) ## Only the tests that need a kernel with dm-crypt, and root
 	$(PYTEST) -m dmcrypt
 
-corpus: $(READY) ## Only the hostile inputs
-	$(PYTEST) tests/corpus
+corpus: $(READY) ## Only the hostile inputs; by kind, how many there are, and that none was accepted
+	$(PYTEST) -q tests/corpus
 
 bench: $(READY) $(PEERS) ## Ratios against the tools people use today, measured in this run
 	$(PYTEST) -m bench -s

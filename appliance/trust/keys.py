@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -37,6 +38,8 @@ ALLOWED: Final = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 _MAX_TEXT: Final = 4096
+#: Four roots' worth of keys.  A key is a value, and what it is made of tells all about it.
+_REMEMBERED: Final = 256
 _LINE: Final = re.compile(r"(\S+) (\S+)(?: ([^\r\n]*))?")
 
 
@@ -101,8 +104,11 @@ def parse_public_file(text: str) -> PublicKey:
     return parse_public(f"{match[1]} {match[2]}")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_blob(blob: bytes) -> PublicKey:
     """Read a key in SSH wire form (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4).
+
+    The last keys are remembered: those of a chain of roots come again in each root and signature.
 
     Raises:
         KeyRefused: malformed, of a kind not allowed, or weak.

@@ -16,6 +16,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -33,6 +34,8 @@ _SEED_SIZE: Final = 32  # rho, from which both sides expand the matrix; what fol
 #: So many different bytes the 2,560 of t1 have at least.  Those of an honest key look random and have all
 #: 256.  With t1 = 0 anybody can sign, and with few non-zero coefficients nobody has shown the contrary.
 _LEAST_VARIETY: Final = 200
+_REMEMBERED: Final = 256  # at 6 kB
+_MAX_TEXT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,17 @@ def is_post_quantum(text: str) -> bool:
     return text.startswith(f"{ALGORITHM} ")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_post_quantum(text: str) -> PostQuantumKey:
     """Read a key in its one spelling without comment: ``ml-dsa-87 AAAA…``.
+
+    The last keys are remembered: those of a chain of roots come again in each root.
 
     Raises:
         KeyRefused: malformed, or one that anybody could sign for.
     """
+    if len(text) > _MAX_TEXT:
+        raise _refused("is too long", found=f"{len(text):,} characters")
     encoded = text.removeprefix(f"{ALGORITHM} ")
     try:
         raw = base64.b64decode(encoded, validate=True)

@@ -31,6 +31,7 @@ from appliance.errors import (
 from appliance.trust.journal import EPOCH, MAX_NONCES, Journal, KnownRoot
 from appliance.trust.revocation import NOTHING, Revocation
 from appliance.trust.statements import (
+    LATEST,
     Admission,
     Enrolment,
     Permit,
@@ -278,7 +279,12 @@ def _ask_times(case: Case) -> str:
 
 def _highest(floor: str) -> str:
     """How far one step may raise a floor; the first may be of any length."""
-    return "9999" if floor == EPOCH else time_text(parse_time(floor) + LONGEST_STEP)
+    if floor == EPOCH:
+        return LATEST
+    try:
+        return time_text(parse_time(floor) + LONGEST_STEP)
+    except OverflowError:
+        return LATEST
 
 
 def _ask_expiry(case: Case, floor: str) -> None:

@@ -6,8 +6,9 @@ a fraction of a second, and these few rules are all that a root and a manifest n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from appliance.printable import printable
 from appliance.trust.canonical import LARGEST_INTEGER
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from appliance.errors import BundleUntrusted
+
+_LONGEST: Final = 300  # characters of a message: a key of a file may be as long as the file
 
 
 class Record:
@@ -34,9 +37,9 @@ class Record:
         self._values: dict[str, object] = value
 
     def refuse(self, message: str, *, found: str | None = None, wanted: str | None = None) -> NoReturn:
-        """Raise this record's error, saying where."""
+        """Raise this record's error, saying where; keys of the file in it are made safe to show."""
         raise self._error(
-            f"{self._place}: {message}",
+            printable(f"{self._place}: {message}"[:_LONGEST]),
             found=None if found is None else ascii(found)[:200],
             wanted=wanted,
             hint="this file is not what a correct builder writes: obtain the bundle or root again",

@@ -44,7 +44,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+#: With the hours of a day: to Python 3.14, 24:00 is another spelling of midnight.
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
+#: The last one that can be written.
+LATEST: Final = "9999-12-31T23:59:59Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,7 @@ def parse_time(text: str) -> dt.datetime:
 
 def time_text(time: dt.datetime) -> str:
     """A time in UTC in its one spelling, which sorts as the times do."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"  # strftime drops zeros of a year
 
 
 def statement_bytes(statement: Statement) -> bytes:

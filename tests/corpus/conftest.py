@@ -1,24 +1,29 @@
-"""What every hostile case shares: a time limit, and signatures over whatever a case prepared."""
+"""What every hostile case shares: its bounds, being counted, and signatures over whatever it prepared."""
 
 from __future__ import annotations
 
 import hashlib
-import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.bundle.listing import listing_bytes
+from tests.corpus.bounds import bounded
+from tests.corpus.counting import (  # noqa: F401 - pytest finds its hooks and fixtures here
+    count_inputs,
+    pytest_collection_modifyitems,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tests.independent.agreement import Agreement
+from tests.unit.cli.conftest import appliance  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Holders
-
-_SECONDS = 30
 
 #: Where every verdict is compared with the independent verifier's.  Not in test_races: there the folder
 #: changes while it is read, and a second reader would come too late, or read what the first one must.
@@ -32,17 +37,9 @@ _COMPARED = {
 
 
 @pytest.fixture(autouse=True)
-def _bounded_time() -> Iterator[None]:
-    """A hostile input must not hang the verifier, as a named pipe would a careless one."""
-
-    def give_up(*_: object) -> None:
-        pytest.fail(f"still busy after {_SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(_SECONDS)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+def _bounded() -> Iterator[None]:
+    with bounded():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker, Holders
 
+pytestmark = pytest.mark.group(4)
+
 D = "0" * 64
 
 
@@ -44,6 +46,7 @@ def refused(bundle: Path, root: bytes, **options: str) -> BundleUntrusted:
     return caught.value
 
 
+@pytest.mark.control
 def test_the_control(bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]) -> None:
     sign_files(bundle)
     verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
@@ -135,6 +138,7 @@ RAW_MANIFESTS = {
 
 
 @pytest.mark.parametrize("data", RAW_MANIFESTS.values(), ids=RAW_MANIFESTS)
+@pytest.mark.group(7)
 def test_a_signed_manifest_that_is_none(
     data: bytes, bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_signed_manifest_that_is_none(
 
 
 @pytest.mark.parametrize("size", [0, 32, 31, 1 << 20])
+@pytest.mark.group(7)
 def test_a_signed_block_index_of_a_wrong_size(
     size: int, bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]
 ) -> None:
@@ -187,6 +192,7 @@ LISTS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("spoil", LISTS.values(), ids=LISTS)
+@pytest.mark.group(7)
 def test_a_signed_list_that_breaks_the_format(
     spoil: Callable[[bytes], bytes], bundle: Path, two_of_three: Root, sign_list: Callable[..., None]
 ) -> None:
@@ -203,6 +209,7 @@ def test_a_signed_list_of_a_file_that_is_not_there(
     assert isinstance(refused(bundle, root_bytes(two_of_three)), FileMissing)
 
 
+@pytest.mark.group(8)
 def test_signatures_for_another_role(
     bundle: Path, two_of_three: Root, sign_list: Callable[..., None]
 ) -> None:
@@ -212,11 +219,13 @@ def test_signatures_for_another_role(
     verify_bundle(bundle, root_bytes(two_of_three), progress=Silent(), role="root")
 
 
+@pytest.mark.group(9)
 def test_a_role_nobody_fills(bundle: Path, two_of_three: Root) -> None:
     assert isinstance(refused(bundle, root_bytes(two_of_three), role="patch"), SignerUnknown)
     assert isinstance(refused(bundle, root_bytes(two_of_three), role="../release"), SignerUnknown)
 
 
+@pytest.mark.group(10)
 def test_a_second_root_of_the_same_version(bundle: Path, holders: Holders) -> None:
     """Same keys, same version, other thresholds: somebody made two roots."""
     other = holders.root("alice", "bob", "carol", root=3)
@@ -225,6 +234,7 @@ def test_a_second_root_of_the_same_version(bundle: Path, holders: Holders) -> No
     assert "another root 1" in error.message
 
 
+@pytest.mark.group(10)
 def test_a_later_root_judges_a_bundle_for_an_earlier_one(
     bundle: Path, two_of_three: Root, holders: Holders
 ) -> None:
@@ -235,6 +245,7 @@ def test_a_later_root_judges_a_bundle_for_an_earlier_one(
     assert isinstance(refused(bundle, root_bytes(without_bob)), SignerUnknown)
 
 
+@pytest.mark.group(10)
 def test_a_carried_root_under_another_version_s_name(
     bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]
 ) -> None:
@@ -247,6 +258,7 @@ def test_a_carried_root_under_another_version_s_name(
     assert isinstance(refused(bundle, root_bytes(two_of_three)), RootInvalid)
 
 
+@pytest.mark.control
 def test_a_bundle_without_a_root_is_judged_by_the_trusted_one(
     maker: BundleMaker, two_of_three: Root
 ) -> None:
@@ -258,6 +270,7 @@ def test_a_bundle_without_a_root_is_judged_by_the_trusted_one(
     verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
 
 
+@pytest.mark.group(9)
 def test_the_carried_root_is_never_the_one_trusted(maker: BundleMaker, two_of_three: Root) -> None:
     """An attacker makes a bundle that is perfect by a root of their own."""
     theirs = maker.holders.root("mallory", solo=True)
@@ -266,6 +279,7 @@ def test_the_carried_root_is_never_the_one_trusted(maker: BundleMaker, two_of_th
     assert isinstance(refused(forged, root_bytes(two_of_three)), SignerUnknown)
 
 
+@pytest.mark.group(8)
 def test_a_trusted_root_with_a_weak_key_is_not_used(bundle: Path, two_of_three: Root) -> None:
     import base64
 
@@ -277,6 +291,7 @@ def test_a_trusted_root_with_a_weak_key_is_not_used(bundle: Path, two_of_three: 
     assert isinstance(refused(bundle, canonical_bytes(values)), KeyRefused)
 
 
+@pytest.mark.group(10)
 def test_parts_of_two_good_bundles_do_not_mix(maker: BundleMaker, two_of_three: Root) -> None:
     one = maker.sign(maker.write("one", two_of_three), "alice", "bob")
     contents = {

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker, Holders
 
+pytestmark = pytest.mark.group(8)
+
 #: The orders of the groups of Ed25519 and P-384.
 _L = 2**252 + 27742317777372353535851937790883648493
 _N384 = int(
@@ -80,6 +82,7 @@ def refused(verify: Callable[[], object], error: type[BundleUntrusted], match: s
         assert text is None or (text.isprintable() and len(text) < 1000)
 
 
+@pytest.mark.control
 def test_it_is_there_and_may_be_missing(bundle: Path, verify: Callable[[], VerifiedBundle]) -> None:
     """The control; and that it counts for nothing."""
     assert verify().provenance == ("alice", "bob")
@@ -88,6 +91,7 @@ def test_it_is_there_and_may_be_missing(bundle: Path, verify: Callable[[], Verif
     assert verify().provenance == ()
 
 
+@pytest.mark.control
 def test_what_it_says(bundle: Path, verify: Callable[[], VerifiedBundle]) -> None:
     said = json.loads(base64.b64decode(envelope(bundle)["payload"]))
     verified = verify()
@@ -99,6 +103,7 @@ def test_what_it_says(bundle: Path, verify: Callable[[], VerifiedBundle]) -> Non
     assert b"created" not in canonical_bytes(said)
 
 
+@pytest.mark.group(9)
 def test_a_holder_who_did_not_sign(bundle: Path, verify: Callable[[], object]) -> None:
     shutil.copy(place(bundle), place(bundle, "carol"))
     refused(verify, ProvenanceInvalid, "provenance of carol: its holder did not sign")
@@ -126,6 +131,7 @@ def test_a_stranger_s(bundle: Path, holders: Holders, verify: Callable[[], objec
     refused(verify, SignatureInvalid, "does not verify")
 
 
+@pytest.mark.group(9)
 def test_a_key_of_another_role(maker: BundleMaker, holders: Holders) -> None:
     """Carol may sign patches; her release signature is refused before her provenance is looked at."""
     root = holders.root("alice", "bob")
@@ -137,6 +143,7 @@ def test_a_key_of_another_role(maker: BundleMaker, holders: Holders) -> None:
         verify_bundle(bundle, root_bytes(root), progress=Silent())
 
 
+@pytest.mark.group(10)
 def test_another_bundle_s(
     bundle: Path, maker: BundleMaker, two_of_three: Root, verify: Callable[[], object]
 ) -> None:
@@ -218,6 +225,7 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("case", PAYLOADS)
+@pytest.mark.group(7)
 def test_a_payload_that_is_no_statement(
     case: str, bundle: Path, holders: Holders, verify: Callable[[], object]
 ) -> None:
@@ -283,12 +291,14 @@ ENVELOPES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("case", ENVELOPES)
+@pytest.mark.group(7)
 def test_a_malformed_envelope(case: str, bundle: Path, verify: Callable[[], object]) -> None:
     path = place(bundle)
     path.write_bytes(ENVELOPES[case](path.read_bytes()))
     refused(verify, ProvenanceInvalid, "provenance of alice: ")
 
 
+@pytest.mark.group(7)
 def test_a_huge_one_is_not_even_read(bundle: Path, verify: Callable[[], object]) -> None:
     place(bundle).write_bytes(b" " * (MAX_BYTES + 1))
     refused(verify, BundleMalformed, "too large")
@@ -330,6 +340,7 @@ def test_a_malleated_signature(
     refused(verify, SignatureInvalid, f"provenance of {holder}: ")
 
 
+@pytest.mark.control
 def test_the_one_that_mathematics_allows(bundle: Path, verify: Callable[[], VerifiedBundle]) -> None:
     """(r, n-s) verifies wherever (r, s) does; so nothing is identified by an envelope's bytes."""
     value = envelope(bundle, "bob")

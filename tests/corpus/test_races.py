@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from appliance.trust.root import Root
 
+pytestmark = pytest.mark.group(5)
+
 WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
 
@@ -134,6 +136,7 @@ def test_all_damaged_files_are_named(bundle: Path, two_of_three: Root) -> None:
     assert "notice.txt" in (caught.value.found or "")
 
 
+@pytest.mark.group(3)
 def test_nothing_outside_is_opened_through_a_link(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").write_bytes(b"x")
@@ -143,6 +146,7 @@ def test_nothing_outside_is_opened_through_a_link(bundle: Path, tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.group(3)
 def test_another_file_system_mounted_inside(bundle: Path, root_file: Path) -> None:
     """Its bytes may be right now; it can be unmounted, or filled anew, behind our back."""
     script = """

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from appliance.trust.root import Root
     from tests.conftest import Holders
 
+pytestmark = pytest.mark.group(6)
+
 BLOCK = 4096
 
 
@@ -207,6 +209,7 @@ repair.repair_bundle([bundle], root=root.read_bytes(), out=None, work=work, prog
         ("patching", "_patch", 2),
     ],
 )
+@pytest.mark.group(11)
 def test_a_killed_repair_loses_nothing_and_goes_on(
     moment: tuple[str, str, int], sick: Path, pristine: Path, tmp_path: Path, two_of_three: Root
 ) -> None:
@@ -224,6 +227,7 @@ def test_a_killed_repair_loses_nothing_and_goes_on(
     assert same(sick, pristine)
 
 
+@pytest.mark.group(11)
 def test_a_killed_repair_does_not_leave_par2_at_work(
     sick: Path, pristine: Path, tmp_path: Path, two_of_three: Root
 ) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import BundleMaker, Holders
 
+pytestmark = pytest.mark.group(8)
+
 _KIND = "sk-ssh-ed25519@openssh.com"
 _TOUCHED, _VERIFIED, _BACKED_UP = 0x01, 0x04, 0x10
 
@@ -80,6 +82,7 @@ def listing(bundle: Path) -> bytes:
 
 
 @pytest.mark.parametrize("flags", [_TOUCHED, _TOUCHED | _VERIFIED])
+@pytest.mark.control
 def test_the_control(half_signed: Path, token: Token, token_root: bytes, flags: int) -> None:
     put(half_signed, token.sign(listing(half_signed), flags=flags))
     assert len(verify_bundle(half_signed, token_root, progress=Silent()).signers) == 2

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from appliance.bundle.verify import VerifiedBundle
     from appliance.trust.root import Root
 
+pytestmark = pytest.mark.group(4)
+
 SHARE = [WHEEL, "payload/extras/empty", "payload/extras/site/notice.txt", "payload/model/tiny.gguf"]
 ROOT = [
     "VERIFY.txt",
@@ -79,6 +81,7 @@ def refused(
     return refuse
 
 
+@pytest.mark.control
 def test_the_untouched_volumes_are_accepted(
     two: list[Path], verified: Callable[[], VerifiedBundle]
 ) -> None:
@@ -138,6 +141,7 @@ def _setuid(path: Path, _: Path) -> None:
 
 @pytest.mark.parametrize("touch", [_link, _second_name, _pipe, _folder, _setuid])
 @pytest.mark.parametrize("name", [*SHARE, *ROOT, *SPARE, "volume.json"])
+@pytest.mark.group(3)
 def test_what_is_no_plain_file(
     name: str, touch: Callable[[Path, Path], None], two: list[Path], refused: Callable[[], BundleUntrusted]
 ) -> None:
@@ -145,7 +149,7 @@ def test_what_is_no_plain_file(
     assert isinstance(refused(), FileUnexpected)
 
 
-@pytest.mark.parametrize("touch", UNEXPECTED.values(), ids=UNEXPECTED)
+@pytest.mark.parametrize("touch", UNEXPECTED)
 def test_what_does_not_belong_there(
     touch: Callable[[Path], None], two: list[Path], refused: Callable[[], BundleUntrusted]
 ) -> None:
@@ -206,6 +210,7 @@ def test_an_empty_second_volume(two: list[Path], refused: Callable[[], BundleUnt
     assert isinstance(refused(), FileMissing)
 
 
+@pytest.mark.group(8)
 def test_an_unsigned_bundle_posing_as_a_volume(
     two: list[Path], refused: Callable[[], BundleUntrusted]
 ) -> None:
@@ -221,6 +226,7 @@ def test_an_unsigned_bundle_posing_as_a_volume(
     assert isinstance(refused(), VolumesMixed)
 
 
+@pytest.mark.group(8)
 def test_a_list_that_was_changed_on_every_volume(
     two: list[Path], refused: Callable[[], BundleUntrusted]
 ) -> None:
@@ -253,6 +259,7 @@ def test_a_label_that_promises_the_rest_elsewhere(
         b'"volumes":[{"bytes":1,"files":1,"first":"payload/../x","last":"payload/../x"}]}',
     ],
 )
+@pytest.mark.group(7)
 def test_hostile_labels_change_nothing(
     label: bytes, two: list[Path], verified: Callable[[], VerifiedBundle]
 ) -> None:

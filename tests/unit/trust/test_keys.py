@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import KeyRefused
 from appliance.trust import edwards
 from appliance.trust.keys import encode_blob, parse_blob, parse_public, parse_public_file
+from tests.independent import edwards as reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,10 +97,46 @@ def test_a_good_point_plus_a_small_one_is_refused() -> None:
         parse_blob(ed25519(mixed))
 
 
-@pytest.mark.parametrize("y", [y for y in range(19) if edwards._decode(y.to_bytes(32, "little"))])
+@pytest.mark.parametrize("y", range(19))
 def test_a_coordinate_is_below_the_prime(y: int) -> None:
     """Nineteen values have a second spelling that fits 255 bits."""
-    assert edwards._decode((y + P).to_bytes(32, "little")) is None
+    for sign in (0, 1 << 255):
+        second = (y + P | sign).to_bytes(32, "little")
+        assert not edwards.is_sound(second)
+        assert not reference.is_sound(second)
+
+
+@pytest.mark.parametrize("name", [name for name, each in SMALL_ORDER.items() if reference.decode(each)])
+def test_a_good_point_plus_any_small_one_is_refused(name: str) -> None:
+    """Libsodium up to 1.0.20 took one of these sums for good (CVE-2025-69277)."""
+    good, small = reference.decode(fresh_point()), reference.decode(SMALL_ORDER[name])
+    assert good is not None
+    assert small is not None
+    mixed = reference.encode(reference.add(good, small))
+    assert edwards.is_sound(mixed) == reference.is_sound(mixed) == (name == "identity")
+    if name != "identity":
+        with pytest.raises(KeyRefused, match="weak"):
+            parse_blob(ed25519(mixed))
+
+
+@given(st.binary(min_size=32, max_size=32))
+@settings(max_examples=60)
+def test_the_library_judges_as_the_standard_does(encoded: bytes) -> None:
+    assert edwards.is_sound(encoded) == reference.is_sound(encoded)
+
+
+def test_a_library_with_a_known_flaw_is_not_used() -> None:
+    """Asked once, when the module is loaded, about the point that such a library takes for good."""
+    assert reference.decode(edwards._MIXED_ORDER) is not None
+    assert not reference.is_sound(edwards._MIXED_ORDER)
+    program = """
+import nacl.bindings
+nacl.bindings.crypto_core_ed25519_is_valid_point = lambda encoded: True
+import appliance.trust.edwards
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "takes weak keys for good ones" in done.stderr
 
 
 def test_bytes_that_are_no_point_are_refused() -> None:

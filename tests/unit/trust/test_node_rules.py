@@ -21,7 +21,17 @@ from appliance.trust.installation import begin_journal, decide_installation
 from appliance.trust.journal import EPOCH, MAX_NONCES, Journal, KnownRoot, journal_bytes, parse_journal
 from appliance.trust.node_rules import Attested, Authority, Candidate, Statements
 from appliance.trust.revocation import Revocation
-from appliance.trust.statements import Admission, Enrolment, Permit, Release, Time, Waiver
+from appliance.trust.statements import (
+    LATEST,
+    Admission,
+    Enrolment,
+    Permit,
+    Release,
+    Time,
+    Waiver,
+    parse_time,
+    time_text,
+)
 
 if TYPE_CHECKING:
     from appliance.trust.installation import Decision
@@ -232,6 +242,25 @@ def test_two_holders_may_attest_a_leap() -> None:
 def test_the_first_floor_may_be_any() -> None:
     decision = decide(journal=replace(JOURNAL, floor=EPOCH))
     assert decision.now.floor == BUNDLE.issued
+
+
+@pytest.mark.parametrize("floor", [EPOCH, "9999-06-01T00:00:00Z", LATEST])
+def test_the_end_of_the_calendar_is_a_time_like_others(floor: str) -> None:
+    """A bundle of the year 9999 must not leave a journal that cannot be read, nor a rule that breaks."""
+    decision = decide(
+        journal=replace(JOURNAL, floor=floor), bundle=replace(BUNDLE, issued=LATEST, expires=None)
+    )
+    assert decision.refusals == ()
+    assert decision.now.floor == LATEST
+    assert parse_journal(journal_bytes(decision.now)) == decision.now
+
+
+def test_a_time_has_one_spelling() -> None:
+    for text in ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", LATEST):
+        assert time_text(parse_time(text)) == text
+    for text in ("2026-01-31T24:00:00Z", "2026-01-31T23:59:60Z", "2026-02-30T00:00:00Z"):
+        with pytest.raises(ValueError, match=r"."):
+            parse_time(text)
 
 
 def test_a_floor_never_falls() -> None:

@@ -1,0 +1,148 @@
+"""Archives: a bundle is none, and nothing that verifies one unpacks any.
+
+So an archive in the place of a bundle, or of a file of one, is refused for what it is, and one among the
+payload is only bytes, however far it would blow up.  Parity, which can be an archive's like: test_repair.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import struct
+import tarfile
+import zipfile
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from appliance.bundle.verify import verify_bundle
+from appliance.errors import ApplianceError, BundleUntrusted
+from appliance.progress import Silent
+from appliance.trust.canonical import canonical_bytes
+from appliance.trust.root import root_bytes
+from tests.corpus.groups import cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from appliance.trust.root import Root
+    from tests.conftest import BundleMaker
+
+pytestmark = pytest.mark.group(6)
+
+_ZEROS: Final = bytes(64 << 20)
+
+
+def _tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for member, data in members:
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", **pax: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.pax_headers = kind, link, dict(pax)
+    return member
+
+
+def _zip(*names: str, data: bytes = b"x") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def _overlapping() -> bytes:
+    """Two entries of the directory name the same bytes."""
+    whole = _zip("one")
+    place = whole.index(b"PK\1\2")
+    end = whole.index(b"PK\5\6")
+    entry, tail = whole[place:end], whole[end:]
+    size = struct.pack("<HHI", 2, 2, 2 * len(entry))
+    return whole[:place] + entry + entry.replace(b"one", b"two") + tail[:8] + size + tail[16:]
+
+
+def archives() -> dict[str, bytes]:
+    """Archives made to do harm to whoever unpacks them."""
+    return {
+        "tar, parent": _tar((_member("../escaped"), b"x")),
+        "tar, absolute": _tar((_member("/tmp/escaped"), b"x")),
+        "tar, link and through it": _tar(
+            (_member("a", tarfile.SYMTYPE, "/"), b""), (_member("a/escaped"), b"x")
+        ),
+        "tar, hard link outside": _tar((_member("a", tarfile.LNKTYPE, "../../etc/passwd"), b"")),
+        "tar, a device": _tar((_member("a", tarfile.CHRTYPE), b"")),
+        "tar, PAX says another path": _tar((_member("a", path="../escaped"), b"x")),
+        "tar, PAX says another size": _tar((_member("a", size="9" * 18), b"x")),
+        "zip, parent": _zip("../escaped"),
+        "zip, absolute": _zip("/tmp/escaped"),
+        "zip, a name twice": _zip("a", "A", "a/b"),
+        "zip, a bomb": _zip("a", data=_ZEROS),
+        "zip, overlapping": _overlapping(),
+        "zip in a zip": _zip("a.zip", data=_zip("a", data=_ZEROS)),
+        "gzip, a bomb": gzip.compress(_ZEROS),
+        "gzip, one after the other": gzip.compress(b"a") + gzip.compress(b"b"),
+        "xz, a bomb": lzma.compress(_ZEROS, preset=0),
+    }
+
+
+ARCHIVES: Final = archives()
+
+
+@pytest.mark.parametrize("data", cases(6, ARCHIVES))
+def test_one_in_the_place_of_a_bundle(data: bytes, tmp_path: Path, two_of_three: Root) -> None:
+    (tmp_path / "bundle").write_bytes(data)
+    with pytest.raises(ApplianceError) as caught:
+        verify_bundle(tmp_path / "bundle", root_bytes(two_of_three), progress=Silent())
+    assert caught.value.exit_code in {2, 4}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "trust/SHA256SUMS", "trust/SHA256SUMS.alice.sig", "blocks.bin"]
+)
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_a_file_of_the_format_packed(
+    name: str, pack: Callable[[bytes], bytes], bundle: Path, two_of_three: Root
+) -> None:
+    (bundle / name).write_bytes(pack((bundle / name).read_bytes()))
+    with pytest.raises(BundleUntrusted):
+        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "blocks.bin"])
+def test_a_file_of_the_format_packed_by_holders_who_were_deceived(
+    name: str, bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]
+) -> None:
+    data = gzip.compress((bundle / name).read_bytes())
+    (bundle / name).write_bytes(data)
+    if name != "manifest.json":
+        values = json.loads((bundle / "manifest.json").read_bytes())
+        entry = next(file for file in values["files"] if file["path"] == name)
+        entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        (bundle / "manifest.json").write_bytes(canonical_bytes(values))
+    sign_files(bundle)
+    with pytest.raises(BundleUntrusted):
+        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+
+
+@pytest.mark.control
+def test_among_the_payload_they_are_only_bytes(maker: BundleMaker, two_of_three: Root) -> None:
+    """Each is verified as it lies there, within the same bounds, and nothing comes out of it."""
+    files = {f"a{number}": data for number, data in enumerate(ARCHIVES.values())}
+    contents = {
+        "engine": ("files", files),
+        "model": ("tiny-gguf", {"tiny.gguf": b"GGUF"}),
+    }
+    bundle = maker.sign(maker.write("carried", two_of_three, maker.lock(contents)), "alice", "bob")
+    before = sorted(maker.folder.rglob("*"))
+    verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+    assert sorted(maker.folder.rglob("*")) == before
