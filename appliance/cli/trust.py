@@ -9,12 +9,14 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.trust_node import node
 
 trust_app = typer.Typer(
     name="trust",
     help="Say whose keys count: found a root, look into one.",
     no_args_is_help=True,
 )
+trust_app.command("node")(node)
 
 
 @trust_app.command("init")
