@@ -256,7 +256,7 @@ def test_a_power_cut_after_a_commit_loses_nothing(newer: Installer, operator: Op
     assert remembered(operator, newer.lab) == kept
 
 
-def test_all_nodes_must_agree_before_any_is_staged(
+def test_all_nodes_must_agree_and_remember_before_any_is_staged(
     new_lab: NewLab, new_installer: NewInstaller, operator: Operator, bundles: Bundles
 ) -> None:
     with new_lab(nodes=2) as lab:
@@ -269,6 +269,13 @@ def test_all_nodes_must_agree_before_any_is_staged(
         assert first.inside("test -e /var/lib/appliance", check=False).returncode == 1
         assert installer.record(first, "preflight")["result"] == "done"
         assert installer.record(second, "preflight")["result"] == "failed"
+        second.inside("rm -r /var/lib/appliance; mkdir -p /var/lib/appliance; install -d -m 700 " + FOLDER)
+        second.inside(f"setsid flock --shared {FOLDER} sleep 300 >/dev/null 2>&1 </dev/null &")
+        code, result, _ = installer("--stage", "stage")
+        assert (code, result["error"]) == (5, "InProgress"), "it can be read, and not be written"
+        assert result["message"].startswith(f"{second.name}: ")
+        assert remembered(operator, lab, first.name)["count"] == 1
+        for node in lab.nodes:
+            assert node.inside("ls -A /var/lib/appliance").stdout.split() == ["journal"]
         code, result, _ = installer("--stage", "stage", "--limit", first.name)
         assert code == 0, result
-        assert remembered(operator, lab, first.name)["count"] == 1

@@ -24,6 +24,7 @@ from appliance.node import journal as module
 from appliance.node.connection import LocalConnection
 from appliance.node.journal import Kept, Place, commit_journal, read_journal
 from appliance.trust.journal import Journal, KnownRoot, journal_bytes
+from tests.unit.node.machine import after, journal_folder, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,6 +219,16 @@ def test_another_user_than_the_owner_is_refused(used: Home) -> None:
     with pytest.raises(PreflightFailed, match="cannot be read") as refused:
         read_journal(HERE, replace(used.place, owner=os.getuid() + 1))
     assert f"runs as user {os.getuid()}" in (refused.value.found or "")
+
+
+@pytest.mark.parametrize("what", ["a", "b", "journal"])
+def test_what_belongs_to_another_user_is_refused(what: str) -> None:
+    node = after(2, tpm=False)
+    folder = journal_folder(node)
+    (folder if what == "journal" else folder.names[what]).uid = 1000
+    with pytest.raises(JournalLost) as refused:
+        read(node)
+    assert "belongs to user 1000" in (refused.value.found or "")
 
 
 def test_what_a_killed_program_left_is_replaced(used: Home, tmp_path: Path) -> None:
