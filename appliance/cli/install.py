@@ -41,6 +41,16 @@ def install(
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Hash every file again that already lies on the nodes.")
     ] = False,
+    statements: Annotated[
+        Path | None,
+        typer.Option(
+            "--statements", metavar="DIR", help="Admissions, permits, waivers, times, enrolments; signed."
+        ),
+    ] = None,
+    revoked: Annotated[
+        Path | None,
+        typer.Option("--revoked", metavar="FILE", help="A revocation newer than the bundle; signed."),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -56,18 +66,23 @@ def install(
     for all of them. Run the same command again after an interruption: it goes on
     where it stopped. A change that cuts the connection undoes itself.
 
+    Each node remembers what it has seen and never goes back; going back, going on
+    past a bundle's date, and beginning anew take a signed statement for that node.
+
     \b
     Examples:
       appliance install /media/usb/demo -i my-site --trust root.json
       appliance install /media/usb/demo -i my-site --check
       appliance install /media/a /media/b /media/c -i my-site
       appliance install /media/usb/demo -i my-site --stage preflight --limit gpu-01
+      appliance install /media/usb/demo -i my-site --statements /media/usb/statements
 
     \b
     Exit codes:
       3  the inventory is wrong                  4  the bundle must not be used
       5  a node or this station is not ready     6  a node cannot be reached
       7  a node refused a change                 8  a promise is not kept
+      9  verified, but past its date
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.roots import load_root
     from appliance.node.install import Request
@@ -85,6 +100,8 @@ def install(
         limit=tuple(limit or ()),
         check=check,
         recheck=recheck,
+        statements=statements,
+        revoked=revoked,
     )
     outcome = run_install(request, progress=progress())
     print_result(outcome_text(outcome), outcome_values(outcome), as_json=as_json)

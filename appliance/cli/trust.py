@@ -10,6 +10,7 @@ from appliance.cli.trust_drill import drill
 from appliance.cli.trust_init import init
 from appliance.cli.trust_inspect import inspect
 from appliance.cli.trust_keygen import keygen
+from appliance.cli.trust_node import node
 from appliance.cli.trust_propose import propose, rotate
 from appliance.cli.trust_revoke import revoke
 from appliance.cli.trust_show import read, show
@@ -22,7 +23,6 @@ trust_app = typer.Typer(
     help="Say whose keys count, what is taken back, and what a node may do. Needs no network, ever.",
     no_args_is_help=True,
 )
-
 trust_app.command("keygen")(keygen)
 trust_app.command("init")(init)
 trust_app.command("propose")(propose)
@@ -36,6 +36,7 @@ trust_app.command("permit")(permit)
 trust_app.command("waive")(waive)
 trust_app.command("attest-time")(attest_time)
 trust_app.command("enrol")(enrol)
+trust_app.command("node")(node)
 trust_app.add_typer(transcript_app)
 trust_app.command("show")(show)
 trust_app.command("read")(read)

@@ -67,7 +67,6 @@ def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> li
         *_interfaces(node, facts),
         *([_operator(facts, wanted.inventory)] if node.connection == "ssh" else []),
         _package_locks(facts),
-        _not_older(facts, wanted.manifest),
         _clock(facts, wanted.time),
         _reverted(facts),
     ]
@@ -196,19 +195,6 @@ def _package_locks(facts: Mapping[str, Any]) -> Check:
         ", ".join(facts["locks"]) or "none held",
         "no apt or dpkg at work",
         "wait for the other package operation to end",
-    )
-
-
-def _not_older(facts: Mapping[str, Any], manifest: Manifest) -> Check:
-    installed = facts["installed"] or {}
-    same = installed.get("product") == manifest.product
-    sequence = installed.get("sequence", 0) if same else 0
-    return Check(
-        "not-older",
-        manifest.sequence >= sequence,
-        f"sequence {sequence} is installed" if sequence else "nothing installed",
-        f"at most the bundle's sequence, {manifest.sequence}",
-        "a node never goes back; install a bundle with a higher sequence",
     )
 
 

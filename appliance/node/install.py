@@ -2,7 +2,8 @@
 qualify, record.
 
 This module only keeps the order.  Each stage is a module of its own; nothing on a node changes before
-``validate`` and ``preflight`` have passed for every node.
+``validate`` and ``preflight`` have passed for every node.  In ``preflight`` every node's journal is asked
+too; what was learnt is kept there as ``stage`` begins, what was installed in ``record``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from appliance.bundle.verify import VerifiedBundle
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.ansible.events import PlaybookResult
+    from appliance.node.asking import Answer, Question
     from appliance.node.connection import Connection
+    from appliance.node.journal import Kept
     from appliance.node.plan import Plan
     from appliance.node.preflight import NodeReport
     from appliance.node.report import Provenance, QualificationReport
@@ -45,6 +48,8 @@ class Request:
         limit: names of nodes; empty means all.
         check: say what apply would change; stage nothing, change nothing.
         recheck: hash again what lies on the nodes.
+        statements: a folder of admissions, permits, waivers, times, enrolments.
+        revoked: the file of a revocation newer than the bundle.
     """
 
     bundle: tuple[Path, ...]
@@ -55,6 +60,8 @@ class Request:
     limit: tuple[str, ...] = ()
     check: bool = False
     recheck: bool = False
+    statements: Path | None = None
+    revoked: Path | None = None
 
 
 @dataclass
@@ -67,6 +74,7 @@ class Outcome:
     nodes: tuple[NodeEntry, ...] = ()
     folder: Path | None = None
     preflight: tuple[NodeReport, ...] = ()
+    answers: dict[str, Answer] = field(default_factory=dict)
     staged: dict[str, Staged] = field(default_factory=dict)
     plan: Plan | None = None
     applied: PlaybookResult | None = None
@@ -82,6 +90,7 @@ def install(request: Request, *, progress: Progress) -> Outcome:
         ApplianceError: the first stage that failed says which way; its records are written.
     """
     from appliance.bundle.verify import verify_bundle
+    from appliance.node.asking import make_question
     from appliance.node.private import private_folder
     from appliance.node.site import load_inventory, select_nodes
 
@@ -89,13 +98,16 @@ def install(request: Request, *, progress: Progress) -> Outcome:
         bundle = verify_bundle(request.bundle, request.root, progress=progress)
         for note in bundle.notes:
             progress.note(note)
+        question = make_question(
+            bundle, statements=request.statements, revoked=request.revoked, time=time.time()
+        )
         outcome = Outcome(bundle, request.until, request.check)
         if request.until is Stage.VERIFY:
             return outcome
         inventory = load_inventory(request.inventory)
         nodes = outcome.nodes = select_nodes(inventory, request.limit)
         with private_folder() as private:
-            _Installation(request, bundle, inventory, nodes, private, progress, outcome).go()
+            _Installation(request, bundle, question, inventory, nodes, private, progress, outcome).go()
         return outcome
 
 
@@ -106,6 +118,7 @@ class _Installation:
         self,
         request: Request,
         bundle: VerifiedBundle,
+        question: Question,
         inventory: Inventory,
         nodes: Sequence[NodeEntry],
         private: Path,
@@ -115,6 +128,7 @@ class _Installation:
         from appliance.node.connection import open_connections
 
         self.request, self.bundle, self.inventory = request, bundle, inventory
+        self.question = question
         self.progress, self.outcome, self.private = progress, outcome, private
         self.connections: Mapping[str, Connection] = open_connections(inventory, nodes, private)
         self.run = Run(request.state, bundle.digest, inventory.site)
@@ -122,6 +136,7 @@ class _Installation:
             node.name: Identity(bundle.digest, settings_digest(inventory, node), __version__)
             for node in nodes
         }
+        self.kept: dict[str, Kept] = {}
         outcome.folder = self.run.folder
 
     def go(self) -> None:
@@ -177,6 +192,7 @@ class _Installation:
         if self.request.check:
             self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
             refuse(self.outcome.preflight)
+            self._ask({})
             return
         with self.run.stage(Stage.PREFLIGHT, self.identities) as entries:
             self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
@@ -185,12 +201,27 @@ class _Installation:
                 entry["checks"] = [check.as_dict() for check in report.checks]
                 entry["result"] = "done" if report.passed else "failed"
             refuse(self.outcome.preflight)
+            self._ask(entries)
+
+    def _ask(self, entries: Mapping[str, dict[str, Any]]) -> None:
+        """Whether every node, by what it remembers, lets the bundle be installed on it."""
+        from appliance.node.asking import ask_nodes, refuse
+
+        self.outcome.answers = ask_nodes(self.connections, self.question)
+        for name, answer in self.outcome.answers.items():
+            for note in answer.notes:
+                self.progress.note(f"{name}: {note}")
+            if name in entries:
+                entries[name]["journal"] = answer.as_dict()
+                entries[name]["result"] = "failed" if answer.refusals else "done"
+        refuse(self.outcome.answers)
 
     def _stage(self) -> None:
         from appliance.node.staging import stage_copies
 
         self._look_outwards()
         with self.run.stage(Stage.STAGE, self.identities) as entries:
+            self._learn(entries)
             self.outcome.staged = stage_copies(
                 self.bundle, self.connections, progress=self.progress, recheck=self.request.recheck
             )
@@ -202,6 +233,17 @@ class _Installation:
             for staged in self.outcome.staged.values():
                 if staged.error:
                     raise staged.error
+
+    def _learn(self, entries: Mapping[str, dict[str, Any]]) -> None:
+        """Every node keeps root, revocation and time floor before anything is staged on any."""
+        from appliance.node.keeping import keep_now
+
+        for name, answer in self.outcome.answers.items():
+            self.kept[name] = keep_now(self.connections[name], answer)
+            entries[name]["journal"] = {"count": self.kept[name].last}
+            for note in self.kept[name].notes:
+                if note not in answer.notes:
+                    self.progress.note(f"{name}: {note}")
 
     def _look_outwards(self) -> None:
         """Before the first isolation, keep what the node could reach: evidence for the report."""
@@ -300,10 +342,13 @@ class _Installation:
             )
 
     def _record(self) -> None:
+        from appliance.node.keeping import keep_afterwards
         from appliance.node.recording import write_installed
 
-        with self.run.stage(Stage.RECORD, self.identities):
+        with self.run.stage(Stage.RECORD, self.identities) as entries:
             for name, connection in self.connections.items():
+                kept = keep_afterwards(connection, self.outcome.answers[name], self.kept[name])
+                entries[name]["journal"] = {"count": kept.last}
                 write_installed(
                     connection, self.bundle, self.identities[name], self.outcome.report_folders[name]
                 )

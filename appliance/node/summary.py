@@ -31,6 +31,8 @@ def _node_values(outcome: Outcome, name: str) -> dict[str, object]:
     for report in outcome.preflight:
         if report.node.name == name:
             values["preflight"] = [check.as_dict() for check in report.checks]
+    if name in outcome.answers:
+        values["journal"] = outcome.answers[name].as_dict()
     if name in outcome.staged:
         values["stage"] = outcome.staged[name].as_dict()
     if outcome.applied and name in outcome.applied.hosts:

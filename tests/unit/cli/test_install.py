@@ -30,7 +30,11 @@ class Desk:
     def install(self, *options: str) -> tuple[int, dict[str, str]]:
         command = [APPLIANCE, "install", *map(str, self.folders), "-i", str(self.inventory), "--json"]
         done = subprocess.run(
-            [*command, "--state", str(self.state), *options], capture_output=True, text=True, check=False
+            [*command, "--state", str(self.state), *options],
+            cwd=self.state.parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.returncode, json.loads(done.stdout)
 
@@ -86,6 +90,9 @@ def test_limit_chooses_nodes(desk: Desk) -> None:
         ("", ["--limit", "gpu-03"], (3, "InventoryInvalid")),
         ("printf x >> bundle/payload/model/tiny.gguf", [], (4, "DigestMismatch")),
         ("rm bundle/trust/SHA256SUMS.alice.sig", [], (4, "ThresholdNotMet")),
+        ("", ["--statements", "nowhere"], (2, "Usage")),
+        ("", ["--revoked", "nowhere"], (2, "Usage")),
+        ("printf x > revoked.1.json", ["--revoked", "revoked.1.json"], (4, "RevocationInvalid")),
     ],
 )
 def test_what_is_wrong_is_named_and_leaves_no_record(
