@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing
 from appliance.bundle.paths import LIST_PATH
-from appliance.bundle.tree import NAMES_SHOWN
+from appliance.bundle.plain_files import NAMES_SHOWN
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.tree import MEND, Tree, unreadable
+from appliance.bundle.plain_files import MEND, unreadable
+from appliance.bundle.tree import Tree
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:

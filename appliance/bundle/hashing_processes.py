@@ -9,6 +9,7 @@ the whole, the rest is shared until somebody writes to it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import mmap
@@ -23,8 +24,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.hashing import LONG, UNKNOWN, Hasher
+from appliance.bundle.plain_files import refuse_special
 from appliance.bundle.sizes import measure
-from appliance.bundle.tree import refuse_special
 from appliance.errors import BundleUntrusted, DigestMismatch
 from appliance.progress import Silent
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
 
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 #: Files that a process is given at once: some hundredths of a second.
 _BATCH: Final = 1024
 
@@ -215,6 +217,8 @@ _worker: _Worker
 def _begin(tree: BundleTree, batches: _Batches, stop: _Stop) -> None:
     global _worker  # noqa: PLW0603 - the one way a pool leaves to keep something in a process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that shares out the work
+    # If that one is killed, nobody closes the pipe this one waits at: its brothers hold the other end too.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     gc.freeze()  # looking for garbage among what is shared would copy it
     _worker = _Worker(tree, batches, stop)
 

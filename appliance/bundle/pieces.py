@@ -11,7 +11,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.tree import unreadable
+from appliance.bundle.plain_files import unreadable
 from appliance.errors import BundleMalformed, DigestMismatch
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from appliance.bundle.paths import (
     signature_path,
 )
 from appliance.bundle.pieces import read_pieces
+from appliance.bundle.plain_files import MEND
 from appliance.bundle.sizes import WORTH_ASKING, measure, refuse_sizes
-from appliance.bundle.tree import MEND
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected
 from appliance.trust import mldsa, sshsig
 from appliance.trust import root as roots

@@ -17,12 +17,24 @@ import errno
 import os
 import stat
 from array import array
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
 from appliance.bundle.fileset import A_FOLDER, Children, Sizes, children_of
 from appliance.bundle.paths import MENDED_PARTIAL
+from appliance.bundle.plain_files import (
+    MEND,
+    NAMES_SHOWN,
+    FolderCursor,
+    kind_of,
+    missing,
+    open_plain,
+    refuse_special,
+    shown,
+    unexpected,
+    unreadable,
+)
 from appliance.bundle.presence import folder_answers
 from appliance.counting import counted
 from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected, Usage
@@ -35,26 +47,8 @@ if TYPE_CHECKING:
     Seen = Callable[[Sequence[int]], None]
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO swapped in between looking and opening must not hang us.
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_SPECIAL_BITS: Final = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 #: Bits of a mode that are not judged.
 _PERMISSIONS: Final = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
-NAMES_SHOWN: Final = 10
-#: What to do about a file that is not what was signed, wherever it lies.
-MEND: Final = (
-    "`appliance media repair` mends it, as far as parity or another copy goes; else bring it again from "
-    "where it came from"
-)
-
-_KINDS: Final = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFBLK: "a block device",
-    stat.S_IFCHR: "a character device",
-}
 
 
 class Tree:
@@ -115,7 +109,7 @@ class Tree:
         except OSError as fault:
             raise unreadable(folder, fault) from fault
         if len(names) > most:
-            raise _unexpected(folder, f"more than {most} files", wanted="what the format has there")
+            raise unexpected(folder, f"more than {most} files", wanted="what the format has there")
         return sorted(names)
 
     def check_set(self, files: Collection[str]) -> Mapping[str, int]:
@@ -139,10 +133,10 @@ class Tree:
         wanted = children_of(files)
         sizes = array("q", [-1]) * len(wanted.files)
         self.survey(wanted, sizes.__setitem__, seen)
-        if missing := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
+        if absent := [wanted.files[number] for number, size in enumerate(sizes) if size < 0]:
             raise FileMissing(
-                f"missing in {self.folder}: {counted(len(missing), 'listed file')}",
-                found=shown(missing),
+                f"missing in {self.folder}: {counted(len(absent), 'listed file')}",
+                found=shown(absent),
                 hint=MEND,
             )
         return Sizes(wanted.files, sizes)
@@ -195,7 +189,7 @@ class Tree:
         """
         parent, _, name = path.rpartition("/")
         with self._folder(parent) as folder:
-            fd, _ = _open_file(folder, name, path)
+            fd, _ = open_plain(folder, name, path)
         try:
             yield fd
         finally:
@@ -261,16 +255,16 @@ class Tree:
                 try:
                     inner = os.open(part, _FOLDER_FLAGS, dir_fd=fd)
                 except FileNotFoundError as fault:
-                    raise _missing(path) from fault
+                    raise missing(path) from fault
                 except OSError as fault:
                     # O_DIRECTORY with O_NOFOLLOW says ENOTDIR or ELOOP of a link or a file.
                     if fault.errno in {errno.ENOTDIR, errno.ELOOP}:
-                        raise _unexpected(path, "a link or a file", wanted="a folder") from fault
+                        raise unexpected(path, "a link or a file", wanted="a folder") from fault
                     raise unreadable(path, fault) from fault
                 os.close(fd)
                 fd = inner
                 if os.fstat(fd).st_dev != self._device:
-                    raise _unexpected(path, "another file system mounted there", wanted="a folder")
+                    raise unexpected(path, "another file system mounted there", wanted="a folder")
         except BaseException:
             os.close(fd)
             raise
@@ -303,7 +297,7 @@ class Tree:
                     mode = found.st_mode
                     if number == A_FOLDER:
                         if not stat.S_ISDIR(mode):
-                            raise _unexpected(prefix + entry.name, _kind(found), wanted="a folder")
+                            raise unexpected(prefix + entry.name, kind_of(found), wanted="a folder")
                         continue
                     if mode & ~_PERMISSIONS != stat.S_IFREG or found.st_nlink != 1:
                         refuse_special(prefix + entry.name, found)
@@ -313,107 +307,3 @@ class Tree:
         except OSError as fault:
             raise unreadable(folder or ".", fault) from fault
         return True
-
-
-class FolderCursor:
-    """Opens files one after another through the descriptor of the folder they lie in.
-
-    Args:
-        open_folder: gives a descriptor for a folder's path, reached without following a link.
-    """
-
-    def __init__(self, open_folder: Callable[[str], int]) -> None:
-        self._open_folder = open_folder
-        self._path: str | None = None
-        self._fd = -1
-
-    def open(self, path: str) -> tuple[int, os.stat_result]:
-        """A descriptor for reading, which the caller closes, and what is known of the file."""
-        return _open_file(*self._find(path), path)
-
-    def open_unseen(self, path: str) -> int:
-        """A descriptor for reading of what may be no plain file; the caller looks, and closes it."""
-        folder, name = self._find(path)
-        return os.open(name, _FILE_FLAGS, dir_fd=folder)
-
-    def _find(self, path: str) -> tuple[int, str]:
-        """The open folder that a file lies in, and its name there."""
-        parent, _, name = path.rpartition("/")
-        if parent != self._path:
-            self.close()
-            self._fd = self._open_folder(parent)
-            self._path = parent
-        return self._fd, name
-
-    def close(self) -> None:
-        """Close the folder that is open, if one is."""
-        if self._path is not None:
-            os.close(self._fd)
-            self._path = None
-
-
-def _open_file(folder: int, name: str, path: str) -> tuple[int, os.stat_result]:
-    """Open a plain file by its name in an open folder; ``path`` is for messages."""
-    try:
-        fd = os.open(name, _FILE_FLAGS, dir_fd=folder)
-    except FileNotFoundError as fault:
-        raise _missing(path) from fault
-    except IsADirectoryError as fault:
-        raise _unexpected(path, "a folder") from fault
-    except OSError as fault:
-        with suppress(OSError):  # a medium that was pulled does not say what it was
-            refuse_special(path, os.stat(name, dir_fd=folder, follow_symlinks=False))
-        raise unreadable(path, fault) from fault
-    try:
-        found = os.fstat(fd)
-        refuse_special(path, found)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, found
-
-
-def refuse_special(path: str, found: os.stat_result) -> None:
-    """Refuse anything but a regular file with one name and no special bits.
-
-    Raises:
-        FileUnexpected: saying what it is.
-    """
-    if not stat.S_ISREG(found.st_mode):
-        raise _unexpected(path, _kind(found))
-    if found.st_nlink > 1:
-        raise _unexpected(path, f"a file with {found.st_nlink} names (hard links)")
-    if found.st_mode & _SPECIAL_BITS:
-        raise _unexpected(path, f"special permissions {stat.filemode(found.st_mode)}")
-
-
-def unreadable(path: str, fault: OSError) -> DigestMismatch:
-    """The error for a file that cannot be read to its end."""
-    return DigestMismatch(
-        f"{path} cannot be read",
-        found=fault.strerror,
-        hint=f"check the medium and the permissions; {MEND}",
-    )
-
-
-def _kind(found: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(found.st_mode), "a file")
-
-
-def shown(names: Sequence[str]) -> str:
-    """The first of these names, safe to print."""
-    first = ", ".join(ascii(name)[1:-1][:160] for name in sorted(names)[:NAMES_SHOWN])
-    return first + (" …" if len(names) > NAMES_SHOWN else "")
-
-
-def _missing(path: str) -> FileMissing:
-    return FileMissing(f"{path} is missing", hint=MEND)
-
-
-def _unexpected(path: str, found: str, wanted: str = "a plain file under one name") -> FileUnexpected:
-    return FileUnexpected(
-        f"{ascii(path)[1:-1]} is not what belongs there",
-        found=found,
-        wanted=wanted,
-        hint="find out who put it there; obtain the bundle again",
-    )

@@ -10,7 +10,7 @@ from appliance.bundle.locating import holds_trace, is_recovery
 from appliance.bundle.media.label import LABEL_PATH, UNFINISHED_PATH
 from appliance.bundle.media.layout import agreed_layout, listed_numbers
 from appliance.bundle.paths import LIST_PATH
-from appliance.bundle.tree import shown
+from appliance.bundle.plain_files import shown
 from appliance.counting import counted
 from appliance.errors import (
     DigestMismatch,

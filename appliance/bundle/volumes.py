@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.fileset import Children
-    from appliance.bundle.tree import FolderCursor, Tree
+    from appliance.bundle.plain_files import FolderCursor
+    from appliance.bundle.tree import Tree
 
 
 class VolumeTree:

@@ -27,7 +27,8 @@ from appliance.bundle.media.readback import BlockReader
 from appliance.bundle.media.seen import names_on
 from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
-from appliance.bundle.tree import Tree, shown
+from appliance.bundle.plain_files import shown
+from appliance.bundle.tree import Tree
 from appliance.bundle.volume import open_volume
 from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
 from appliance.counting import counted

@@ -16,7 +16,7 @@ from appliance.bundle.blocks import BLOCK_SIZE, block_count
 from appliance.bundle.durable import FILE_MODE, begin_writing_back
 from appliance.bundle.media.filesystem import set_mode
 from appliance.bundle.media.readback import BlockReader, open_uncached
-from appliance.bundle.tree import unreadable
+from appliance.bundle.plain_files import unreadable
 from appliance.errors import DigestMismatch, MediumFailed
 
 if TYPE_CHECKING:

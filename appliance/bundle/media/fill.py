@@ -35,7 +35,7 @@ from appliance.bundle.media.label import (
 from appliance.bundle.media.readback import BlockReader
 from appliance.bundle.media.standing import find_named, find_wrong, is_label, part_path
 from appliance.bundle.paths import folders_of
-from appliance.bundle.tree import shown
+from appliance.bundle.plain_files import shown
 from appliance.errors import InProgress, MediumFailed, MediumUnsuitable
 
 if TYPE_CHECKING:

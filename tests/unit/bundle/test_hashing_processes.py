@@ -5,8 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
 from array import array
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +30,6 @@ from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
 
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
@@ -218,7 +222,7 @@ def test_other_sizes_are_refused_as_those_of_few_files_are(
     refusals = []
     for many in (1, 1 << 60):
         monkeypatch.setattr(hashing, "MANY", many)
-        with pytest.raises(DigestMismatch, match="2 files have another size") as caught:
+        with pytest.raises(DigestMismatch, match="another size than was signed: 2 files") as caught:
             verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
         refusals.append((caught.value.message, caught.value.found, caught.value.wanted, caught.value.hint))
     assert refusals[0] == refusals[1]
@@ -342,3 +346,38 @@ def test_a_program_with_threads_is_not_forked(bundle: Path, two_of_three: Root, 
         done.set()
         other.join()
     assert asked == []
+
+
+KILLED = """
+import multiprocessing, os, signal, sys, time
+from pathlib import Path
+from appliance.bundle import hashing, hashing_processes
+from appliance.bundle.verify import verify_bundle
+from appliance.progress import Silent
+
+class Asleep(hashing.Hasher):
+    def check(self, *_):
+        time.sleep(60)
+
+class Killed(Silent):
+    def begin(self, *_):
+        print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+hashing.MANY = 1
+hashing_processes.Hasher = Asleep
+verify_bundle(Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), progress=Killed())
+"""
+
+
+def test_processes_end_with_the_one_they_work_for(bundle: Path, root_file: Path) -> None:
+    """Killed, it cannot end them itself, and each of them holds the pipe open that the others wait at."""
+    command = [sys.executable, "-c", KILLED, bundle, root_file]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=50)
+    assert done.returncode == -signal.SIGTERM
+    processes = done.stdout.split()
+    assert processes
+    deadline = time.monotonic() + 20
+    while running := [pid for pid in processes if Path("/proc", pid).exists()]:
+        assert time.monotonic() < deadline, running
+        time.sleep(0.05)

@@ -99,7 +99,7 @@ def test_names_and_kinds_are_checked_without_what_only_opening_tells(bundle: Pat
         assert sorted(chain.from_iterable(seen)) == list(range(len(files)))
         with pytest.raises(FileUnexpected, match="not what belongs there"):
             tree.check_set(files)
-        with pytest.raises(FileMissing, match="1 listed files"):
+        with pytest.raises(FileMissing, match="1 listed file"):
             tree.check_names([*files, "payload/engine/absent"], seen.append)
         with pytest.raises(FileUnexpected, match="not of this bundle"):
             tree.check_names([path for path in files if path != WHEEL], seen.append)
