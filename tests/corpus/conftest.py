@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 #: Where every verdict is compared with the independent verifier's.  Not in test_races: there the folder
 #: changes while it is read, and a second reader would come too late, or read what the first one must.
 _COMPARED = {
+    "test_archives",
     "test_hostile_folders",
     "test_deceived_holders",
     "test_provenance",

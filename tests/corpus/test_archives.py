@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.group(6)
 
-_ZEROS: Final = bytes(64 << 20)
+ZEROS: Final = bytes(64 << 20)
 
 
-def _tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for member, data in members:
@@ -46,13 +46,13 @@ def _tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return out.getvalue()
 
 
-def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", **pax: str) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname, member.pax_headers = kind, link, dict(pax)
-    return member
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", **pax: str) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.pax_headers = kind, link, dict(pax)
+    return made
 
 
-def _zip(*names: str, data: bytes = b"x") -> bytes:
+def zip_of(*names: str, data: bytes = b"x") -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
@@ -62,7 +62,7 @@ def _zip(*names: str, data: bytes = b"x") -> bytes:
 
 def _overlapping() -> bytes:
     """Two entries of the directory name the same bytes."""
-    whole = _zip("one")
+    whole = zip_of("one")
     place = whole.index(b"PK\1\2")
     end = whole.index(b"PK\5\6")
     entry, tail = whole[place:end], whole[end:]
@@ -73,24 +73,24 @@ def _overlapping() -> bytes:
 def archives() -> dict[str, bytes]:
     """Archives made to do harm to whoever unpacks them."""
     return {
-        "tar, parent": _tar((_member("../escaped"), b"x")),
-        "tar, absolute": _tar((_member("/tmp/escaped"), b"x")),
-        "tar, link and through it": _tar(
-            (_member("a", tarfile.SYMTYPE, "/"), b""), (_member("a/escaped"), b"x")
+        "tar, parent": tar_of((member("../escaped"), b"x")),
+        "tar, absolute": tar_of((member("/tmp/escaped"), b"x")),
+        "tar, link and through it": tar_of(
+            (member("a", tarfile.SYMTYPE, "/"), b""), (member("a/escaped"), b"x")
         ),
-        "tar, hard link outside": _tar((_member("a", tarfile.LNKTYPE, "../../etc/passwd"), b"")),
-        "tar, a device": _tar((_member("a", tarfile.CHRTYPE), b"")),
-        "tar, PAX says another path": _tar((_member("a", path="../escaped"), b"x")),
-        "tar, PAX says another size": _tar((_member("a", size="9" * 18), b"x")),
-        "zip, parent": _zip("../escaped"),
-        "zip, absolute": _zip("/tmp/escaped"),
-        "zip, a name twice": _zip("a", "A", "a/b"),
-        "zip, a bomb": _zip("a", data=_ZEROS),
+        "tar, hard link outside": tar_of((member("a", tarfile.LNKTYPE, "../../etc/passwd"), b"")),
+        "tar, a device": tar_of((member("a", tarfile.CHRTYPE), b"")),
+        "tar, PAX says another path": tar_of((member("a", path="../escaped"), b"x")),
+        "tar, PAX says another size": tar_of((member("a", size="9" * 18), b"x")),
+        "zip, parent": zip_of("../escaped"),
+        "zip, absolute": zip_of("/tmp/escaped"),
+        "zip, a name twice": zip_of("a", "A", "a/b"),
+        "zip, a bomb": zip_of("a", data=ZEROS),
         "zip, overlapping": _overlapping(),
-        "zip in a zip": _zip("a.zip", data=_zip("a", data=_ZEROS)),
-        "gzip, a bomb": gzip.compress(_ZEROS),
+        "zip in a zip": zip_of("a.zip", data=zip_of("a", data=ZEROS)),
+        "gzip, a bomb": gzip.compress(ZEROS),
         "gzip, one after the other": gzip.compress(b"a") + gzip.compress(b"b"),
-        "xz, a bomb": lzma.compress(_ZEROS, preset=0),
+        "xz, a bomb": lzma.compress(ZEROS, preset=0),
     }
 
 

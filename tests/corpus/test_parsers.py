@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from appliance.bundle import listing, manifest_reader
 from appliance.trust.canonical import canonical_bytes
 from tests.corpus.parsers import Parser, json_parsers, other_parsers
 
@@ -19,9 +20,8 @@ pytestmark = pytest.mark.group(7)
 
 JSON = json_parsers()
 OTHER = other_parsers()
-#: More than any kind of file here may have.
-HUGE: Final = (128 << 20) + 1
-LONG: Final = 65 << 20
+#: More than any kind of file here may have, but the list and the manifest.
+LARGE: Final = (2 << 20) + 1
 
 
 def refuse(parser: Parser, data: bytes) -> None:
@@ -124,8 +124,8 @@ SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "YAML with a tag": lambda _: b"--- !!python/object/apply:os.system [true]\n",
     "XML": lambda _: b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>',
     "CBOR": lambda _: b"\xa1\x66format\x01",
-    "too large, blank": lambda data: data.ljust(HUGE),
-    "too large, one text": lambda _: b'{"a":"'.ljust(HUGE, b"x"),
+    "too large, blank": lambda data: data.ljust(LARGE),
+    "too large, one text": lambda _: b'{"a":"'.ljust(LARGE, b"x"),
 }  # fmt: skip
 #: The bare spelling is anybody's: these are good canonical JSON, and no document.
 GOOD_SPELLINGS = {"null", "true", "a number", "a text", "an array", "in quotes", "many keys"}
@@ -288,8 +288,8 @@ OTHER_SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda data: bytes(len(data)),
     "JSON": lambda _: b"{}",
     "an escape sequence": lambda _: b"\x1b[2J\x1b[1;1HVERIFIED\n",
-    "very long": lambda data: data.ljust(LONG, b"A"),
-    "very long, of line feeds": lambda _: b"\n" * LONG,
+    "very long": lambda data: data.ljust(LARGE, b"A"),
+    "very long, of line feeds": lambda _: b"\n" * LARGE,
 }
 
 
@@ -297,3 +297,9 @@ OTHER_SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("name", OTHER)
 def test_other_forms_in_another_spelling(name: str, spelling: str) -> None:
     refuse(OTHER[name], OTHER_SPELLINGS[spelling](OTHER[name].good))
+
+
+@pytest.mark.parametrize("filling", [b" ", b"x", b"\n", b"[", b"\0"])
+def test_a_list_or_manifest_that_is_too_large(filling: bytes) -> None:
+    for parser, most in ((JSON["manifest"], manifest_reader.MAX_BYTES), (OTHER["list"], listing.MAX_BYTES)):
+        refuse(parser, parser.good.ljust(most + 1, filling))

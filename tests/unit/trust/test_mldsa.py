@@ -71,7 +71,7 @@ WRONG = {
     "too long": base64.b64encode(KEY.raw + b"x").decode(),
     "no base64": "?" * 3456,
     "with a comment": KEY.text.split(" ")[1] + " alice",
-    "base64 with loose bits": "",
+    "nothing": "",
     "not ASCII": "ä" * 3456,
 }
 
@@ -80,6 +80,13 @@ WRONG = {
 def test_a_key_in_another_spelling(encoded: str) -> None:
     with pytest.raises(KeyRefused):
         parse_post_quantum(f"ml-dsa-87 {encoded}")
+
+
+def test_a_key_without_the_name_of_its_kind() -> None:
+    """One key, one spelling; and a very long one is not even decoded."""
+    for text in (KEY.text.split()[1], KEY.text.upper(), f"{KEY.text}\n", "ml-dsa-87 " + "A" * 10_000_000):
+        with pytest.raises(KeyRefused):
+            parse_post_quantum(text)
 
 
 @given(st.text(max_size=4000))
