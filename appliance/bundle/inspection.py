@@ -12,6 +12,7 @@ from appliance.bundle.packages import Package, packages
 from appliance.bundle.paths import MANIFEST_PATH, SBOM_PATH, parity_number
 from appliance.bundle.provenance import statement_bytes
 from appliance.bundle.reader import Contents, read_contents, read_listed, read_signed, require_file
+from appliance.bundle.upstream import check_upstream
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import BundleMalformed, DigestMismatch
 from appliance.trust.canonical import NotCanonicalError, parse_canonical
@@ -19,6 +20,7 @@ from appliance.trust.dsse import parse_envelope
 from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
+from appliance.trust.upstream_claim import NAMES as UPSTREAM_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Signed
+    from appliance.bundle.upstream import UpstreamFinding
     from appliance.progress import Progress
     from appliance.trust.root import Root
 
@@ -77,6 +80,7 @@ class Inspection:
     ``verified``: signatures and every byte.  ``signed``: the signatures over the list, so that all
     that is shown here is what was signed, but nobody has looked whether the payload is.
     ``judged_by`` is the fingerprint of the root that was trusted.  ``root`` is only the one carried.
+    ``upstream``: signatures of models by their makers, which hold for the files the manifest names.
     """
 
     folders: tuple[Path, ...]
@@ -91,6 +95,7 @@ class Inspection:
     signed: bool
     judged_by: str | None
     notes: tuple[str, ...] = ()
+    upstream: tuple[UpstreamFinding, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -133,6 +138,7 @@ def inspect_bundle(
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
         sbom = _sbom(tree, contents)
+        upstream = check_upstream(tree, contents) if every_byte else ()
     if verified is not None and verified.digest != signed.digest:
         raise DigestMismatch(
             "the bundle was exchanged while it was inspected",
@@ -157,6 +163,7 @@ def inspect_bundle(
         signed=is_signed,
         judged_by=hashlib.sha256(trusted).hexdigest() if trusted is not None else None,
         notes=tree.notes,
+        upstream=upstream,
     )
 
 
@@ -211,6 +218,6 @@ def _identifier(values: Mapping[str, object], key: str) -> str:
 
 def origin_text(origin: Mapping[str, str], *, with_names: bool) -> str:
     """An origin in a line; without the names that differ from file to file, for counting."""
-    left_out = {"kind", "upstream", *(() if with_names else _OWN)}
+    left_out = {"kind", "upstream", *UPSTREAM_NAMES, *(() if with_names else _OWN)}
     details = [value for key, value in sorted(origin.items()) if key not in left_out]
     return " ".join([origin["kind"], *details])

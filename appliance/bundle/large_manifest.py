@@ -111,6 +111,14 @@ class PackedFiles(Sequence[PayloadFile]):
         found = next(each for each, before in enumerate(self._before[1:]) if number < before)
         return self._unpack(self._runs[found])[number - self._before[found]]
 
+    def with_origin(self, keys: Collection[str]) -> Iterator[PayloadFile]:
+        """Those whose origin has one of ``keys``; others are not unpacked."""
+        marks = [f'"{key}":'.encode() for key in keys]  # in a text, the quotes would be escaped
+        for run in self._runs:
+            records = self._pieces[run.piece][run.start : run.end]
+            if any(mark in records for mark in marks):
+                yield from (file for file in self._unpack(run) if file.origin.keys() & keys)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
             return NotImplemented

@@ -23,6 +23,7 @@ from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH, root_path
 from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
+from appliance.bundle.upstream import check_upstream
 from appliance.errors import RootInvalid
 from appliance.trust.revocation import NOTHING
 from appliance.trust.root import MAX_BYTES, parse_root
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Contents
+    from appliance.bundle.upstream import UpstreamFinding
     from appliance.progress import Progress
     from appliance.trust.chain import Judged
     from appliance.trust.documents import SignedDocument
@@ -49,7 +51,8 @@ class VerifiedBundle:
 
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
-    ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``).
+    ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``),
+    ``upstream`` the signatures of its models by their makers (``appliance.bundle.upstream``).
     ``root`` is the newest of its chain, by which it was judged, ``root_digest`` the fingerprint of that
     one, ``followed`` those on the way there from the trusted one.  ``revocation`` is the newest at
     hand.  ``folders`` say where it lay, ``notes`` what a person should know besides.
@@ -67,6 +70,7 @@ class VerifiedBundle:
     followed: tuple[Judged, ...] = ()
     revocation: Revocation = NOTHING
     notes: tuple[str, ...] = ()
+    upstream: tuple[UpstreamFinding, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -114,7 +118,8 @@ def verify_bundle(
         for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
             raise refusal
         _check_blocks(tree, contents)
-        read = (*contents.read, BLOCKS_PATH)
+        upstream = check_upstream(tree, contents)
+        read = (*contents.read, BLOCKS_PATH, *(found.path for found in upstream))
         check_bytes(tree, contents.files, progress=progress, read=read, workers=workers)
     return VerifiedBundle(
         folders=tree.folders,
@@ -129,6 +134,7 @@ def verify_bundle(
         followed=chain.followed,
         revocation=judged.revocation,
         notes=(*tree.notes, *verdict.notes),
+        upstream=upstream,
     )
 
 

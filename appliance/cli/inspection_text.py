@@ -86,7 +86,7 @@ def _signatures(seen: Inspection) -> list[str]:
         if one.provenance is not None:
             said = "as the manifest says" if one.provenance else "CONTRADICTS THE MANIFEST"
             lines.append(f"provenance   {one.holder}, in-toto with SLSA provenance 1: {said}")
-    return lines or ["signature    none"]
+    return [*(lines or ["signature    none"]), *(f"upstream     {found.text}" for found in seen.upstream)]
 
 
 def most(label: str, counts: dict[str, int], *, everything: bool) -> list[str]:
@@ -189,6 +189,7 @@ def inspection_values(seen: Inspection, *, files: bool) -> dict[str, object]:
         else None,
         "parity": {"sets": sets, "bytes": size},
         "signatures": [asdict(one) for one in seen.signatures],
+        "upstream": [found.values for found in seen.upstream],
         "components": components,
         "notes": list(seen.notes),
     }

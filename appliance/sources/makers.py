@@ -14,9 +14,9 @@ from appliance.definition.components import Files, HuggingFace
 from appliance.errors import DefinitionInvalid, DigestMismatch, KeyRefused, UpstreamSignatureInvalid
 from appliance.sources.fetching import bring
 from appliance.trust.upstream import MAX_BYTES
-from appliance.trust.upstream_certificates import Authority, parse_authority_pem
+from appliance.trust.upstream_certificates import parse_authority_pem
 from appliance.trust.upstream_claim import Anchor, judge, origin_of
-from appliance.trust.upstream_keys import UpstreamKey, parse_pem
+from appliance.trust.upstream_keys import Authority, UpstreamKey, parse_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

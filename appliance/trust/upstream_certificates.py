@@ -10,19 +10,17 @@ it): an authority's certificate says so (basicConstraints, keyUsage), or it is n
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from appliance.errors import KeyRefused, UpstreamSignatureInvalid
 from appliance.trust.dsse import pre_authentication_encoding
-from appliance.trust.upstream_keys import UpstreamKey, allowed_key, require_signature
+from appliance.trust.upstream_keys import Authority, UpstreamKey, allowed_key, require_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +42,6 @@ _MALFORMED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A certificate authority whose signers count for one model."""
-
-    der: bytes
-    certificate: x509.Certificate
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of its key's SubjectPublicKeyInfo."""
-        info = self.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(info).hexdigest()
-
-
 def parse_authority_pem(data: bytes) -> Authority:
     """Read a PEM file of exactly one certificate.
 
@@ -74,7 +58,8 @@ def parse_authority_der(data: bytes) -> Authority:
     """Read a certificate; errors as of ``parse_authority_pem``."""
     if len(data) > MAX_DER:
         raise _refused("the certificate is too large", wanted=f"at most {MAX_DER} bytes of DER")
-    return Authority(data, _loaded(lambda: x509.load_der_x509_certificate(data)))
+    _loaded(lambda: x509.load_der_x509_certificate(data))
+    return Authority(data)
 
 
 def require_certificate(signature: UpstreamSignature, authority: Authority) -> UpstreamKey:
@@ -92,7 +77,7 @@ def require_certificate(signature: UpstreamSignature, authority: Authority) -> U
         own, *others = map(x509.load_der_x509_certificate, signature.certificates)
         verifier = (
             verification.PolicyBuilder()
-            .store(verification.Store([authority.certificate]))
+            .store(verification.Store([x509.load_der_x509_certificate(authority.der)]))
             .time(own.not_valid_before_utc)
             .extension_policies(
                 ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.errors import KeyRefused, UpstreamSignatureInvalid
 from appliance.trust.upstream import parse_upstream, require_key
-from appliance.trust.upstream_certificates import Authority, parse_authority_der, require_certificate
-from appliance.trust.upstream_keys import UpstreamKey, parse_der
+from appliance.trust.upstream_keys import Authority, UpstreamKey, parse_der
 from appliance.trust.upstream_statement import Coverage, compare, parse_statement
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ def judge(data: bytes, anchor: Anchor | None, files: Iterable[tuple[str, str]], 
     if anchor is None:
         return Judged(signature.method)
     if isinstance(anchor, Authority):
+        from appliance.trust.upstream_certificates import require_certificate  # takes its time
+
         signer = require_certificate(signature, anchor)
     else:
         require_key(signature, signer := anchor)
@@ -125,6 +126,8 @@ def _anchor(origin: Mapping[str, str]) -> Anchor | None:
         if "key" in origin:
             return parse_der(base64.b64decode(origin["key"], validate=True))
         if "authority" in origin:
+            from appliance.trust.upstream_certificates import parse_authority_der
+
             return parse_authority_der(base64.b64decode(origin["authority"], validate=True))
     except (KeyRefused, binascii.Error) as fault:
         raise UpstreamSignatureInvalid(

@@ -54,6 +54,16 @@ class UpstreamKey:
         return hashlib.sha256(pem).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority whose signers count for one model; ``der`` is its certificate.
+
+    What it takes to use it is in ``appliance.trust.upstream_certificates``, imported where it is needed.
+    """
+
+    der: bytes
+
+
 def parse_pem(data: bytes) -> UpstreamKey:
     """Read a PEM file.
 
