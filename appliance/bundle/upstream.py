@@ -84,7 +84,7 @@ def check_upstream(tree: BundleTree, contents: Contents) -> tuple[UpstreamFindin
     """
     found = []
     for name, component in contents.manifest.components.items():
-        marked = tuple(_marked(component))
+        marked = tuple(makers_signatures(component))
         if len(marked) > 1:
             raise UpstreamSignatureInvalid(
                 f"component {name} has several signatures by its makers",
@@ -96,7 +96,8 @@ def check_upstream(tree: BundleTree, contents: Contents) -> tuple[UpstreamFindin
     return tuple(found)
 
 
-def _marked(component: Component) -> Iterable[PayloadFile]:
+def makers_signatures(component: Component) -> Iterable[PayloadFile]:
+    """The files of a component of which the manifest says that they are signatures by a model's makers."""
     if isinstance(component.files, PackedFiles):
         return component.files.with_origin(MARKS)
     return (file for file in component.files if any(mark in file.origin for mark in MARKS))

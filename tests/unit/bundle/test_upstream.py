@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle import reader
+from appliance.bundle.comparison import compare
 from appliance.bundle.inspection import inspect_bundle
 from appliance.bundle.inspection_page import render
 from appliance.bundle.verify import VerifiedBundle, verify_bundle
@@ -176,6 +177,26 @@ def test_the_page_for_review_shows_it(case: Case) -> None:
     assert f"2 files are signed by key {MAKER.fingerprint}" in page
     claimed = render(inspect_bundle(bundle, trusted=None, progress=Silent()), None, files=False)
     assert 'Signature by a model\'s makers: <span class="bad">NOT VERIFIED</span>' in claimed
+
+
+def test_another_key_than_in_the_bundle_before_is_shown(case: Case, maker: BundleMaker) -> None:
+    """The files may be the same to the byte."""
+    other = Maker()
+    signature, key = other.sign(FILES), parse_pem(other.pem)
+    origin = {"kind": "x"} | origin_of(judge(signature, key, digests(FILES).items(), "model.sig"), key)
+    seen = [
+        inspect_bundle(maker.write(name, case.root, lock), trusted=None, progress=Silent())
+        for name, lock in {
+            "none": maker.lock(),
+            "old": case.lock(),
+            "new": case.lock(FILES, origin, signature),
+        }.items()
+    ]
+    facts = {fact.name: fact for fact in compare(seen[1], seen[2]).facts}
+    assert facts["makers"].old == f"model: key {MAKER.fingerprint}"
+    assert facts["makers"].new == f"model: key {other.fingerprint}"
+    facts = {fact.name: fact for fact in compare(seen[1], seen[0]).facts}
+    assert facts["makers"].new == "no signature by makers"
 
 
 def test_long_lists_are_shortened_for_people_and_whole_in_json(case: Case) -> None:
