@@ -97,6 +97,12 @@ def test_a_missing_file_is_told() -> None:
     assert judged.coverage.absent == ("part/one.safetensors",)
 
 
+def test_what_is_signed_and_left_out_of_account_may_be_missing() -> None:
+    judged = check(MAKER.sign({**FILES, "cache/x": b"x"}, ("cache",)))
+    assert judged.coverage is not None
+    assert judged.coverage.absent == ()
+
+
 @pytest.mark.parametrize("name", [".git/hooks/post-checkout", ".gitattributes", "cache/x"])
 def test_what_its_maker_left_out_of_account_is_named_and_never_passed_over(name: str) -> None:
     """model-signing accepts such files without a word."""
