@@ -187,6 +187,10 @@ class ProvenanceInvalid(BundleUntrusted):
     """What is said of a bundle's origin is malformed, or is about something else."""
 
 
+class UpstreamSignatureInvalid(BundleUntrusted):
+    """A model's signature by its makers is malformed or forged, or speaks of other files."""
+
+
 class SignerUnknown(BundleUntrusted):
     """A signature is by a key that the root does not enrol for the role."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from appliance.bundle.upstream import makers_signatures
 from appliance.bundle.versions import is_older
 
 if TYPE_CHECKING:
@@ -180,7 +181,10 @@ def _facts(old: Inspection, new: Inspection) -> Iterator[Fact]:
             yield Fact(name, before, after)
 
 
-_FACTS = ("product", "version", "sequence", "target", "serves", "definition", "lock", "root", "parity")
+_FACTS = (
+    *("product", "version", "sequence", "target", "serves", "makers"),
+    *("definition", "lock", "root", "parity"),
+)
 
 
 def _said(seen: Inspection) -> tuple[str, ...]:
@@ -192,11 +196,22 @@ def _said(seen: Inspection) -> tuple[str, ...]:
         str(manifest.sequence),
         f"{target.distribution} {target.suite} {target.architecture}, Python {target.python}",
         f"{served.name}: {served.model}/{served.file} by {served.engine}",
+        _makers(manifest),
         build.definition if build else "not stated",
         build.lock if build else "not stated",
         f"version {seen.root.version}, {seen.root.fingerprint}" if seen.root else "none",
         f"{seen.parity[1]:,} bytes",
     )
+
+
+def _makers(manifest: Manifest) -> str:
+    """Whose keys signed which component's model, as far as that was checked when it was locked."""
+    said = [
+        f"{name}: key {file.origin['signed_by']}" if "signed_by" in file.origin else f"{name}: not checked"
+        for name, component in manifest.components.items()
+        for file in makers_signatures(component)
+    ]
+    return ", ".join(said) or "no signature by makers"
 
 
 def _digests(package: Package) -> dict[str, str]:

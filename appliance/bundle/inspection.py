@@ -6,16 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.judging import judge_list
 from appliance.bundle.opening import open_tree
 from appliance.bundle.packages import Package, packages
 from appliance.bundle.paths import MANIFEST_PATH, SBOM_PATH, parity_number
 from appliance.bundle.provenance import statement_bytes
 from appliance.bundle.reader import Contents, read_contents, read_listed, read_signed, require_file
+from appliance.bundle.upstream import check_upstream
 from appliance.bundle.verify import verify_bundle
-from appliance.errors import BundleMalformed, DigestMismatch
+from appliance.errors import BundleMalformed, BundleUntrusted, DigestMismatch
 from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.dsse import parse_envelope
-from appliance.trust.policy import decide
 from appliance.trust.root import parse_root
 from appliance.trust.sshsig import parse_signature
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Signed
+    from appliance.bundle.upstream import UpstreamFinding
     from appliance.progress import Progress
     from appliance.trust.root import Root
 
@@ -76,6 +78,7 @@ class Inspection:
     ``verified``: signatures and every byte.  ``signed``: the signatures over the list, so that all
     that is shown here is what was signed, but nobody has looked whether the payload is.
     ``trusted`` is the root it was judged by; ``root`` is only the one carried.
+    ``upstream``: signatures of models by their makers, which hold for the files the manifest names.
     """
 
     folders: tuple[Path, ...]
@@ -90,6 +93,7 @@ class Inspection:
     signed: bool
     trusted: Root | None
     notes: tuple[str, ...] = ()
+    upstream: tuple[UpstreamFinding, ...] = ()
 
     @property
     def judged_by(self) -> str | None:
@@ -142,6 +146,8 @@ def inspect_bundle(
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
         sbom = _sbom(tree, contents)
+        upstream = check_upstream(tree, contents) if every_byte else ()
+        judge, is_signed = (None, False) if trusted is None else _judged(tree, signed, trusted)
     if verified is not None and verified.digest != signed.digest:
         raise DigestMismatch(
             "the bundle was exchanged while it was inspected",
@@ -149,10 +155,6 @@ def inspect_bundle(
             wanted=verified.digest,
             hint="make the medium read-only and inspect again",
         )
-    judge = parse_root(trusted) if trusted is not None else None
-    is_signed = verified is not None or (
-        judge is not None and decide(signed.listing, signed.signatures, judge, ROLE).accepted
-    )
     return Inspection(
         folders=tree.folders,
         digest=signed.digest,
@@ -163,9 +165,10 @@ def inspect_bundle(
         root=parse_root(contents.root) if contents.root is not None else None,
         sbom=sbom,
         verified=verified is not None,
-        signed=is_signed,
+        signed=verified is not None or is_signed,
         trusted=judge,
         notes=tree.notes,
+        upstream=upstream,
     )
 
 
@@ -182,6 +185,15 @@ def _signatures(signed: Signed, contents: Contents) -> tuple[SeenSignature, ...]
             SeenSignature(holder, signature.namespace, key.algorithm, key.fingerprint, stated.get(holder))
         )
     return tuple(seen)
+
+
+def _judged(tree: BundleTree, signed: Signed, trusted: bytes) -> tuple[Root, bool]:
+    """The newest root that the trusted one leads to, and whether enough of its holders signed."""
+    try:
+        judged = judge_list(tree, signed, trusted, ROLE)
+    except BundleUntrusted:
+        return parse_root(trusted), False  # verify says why
+    return judged.chain.root, judged.verdict.accepted
 
 
 def _sbom(tree: BundleTree, contents: Contents) -> Sbom | None:

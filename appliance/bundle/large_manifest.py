@@ -86,11 +86,18 @@ class _Run:
 
 
 class FilesOnMedium(Sequence[PayloadFile]):
-    """The files of a component, read again from the manifest whenever they are asked for."""
+    """The files of a component, read again from the manifest whenever they are asked for.
 
-    def __init__(self, pieces: Pieces, runs: Sequence[_Run]) -> None:
+    Args:
+        pieces: the manifest.
+        runs: where the records of the files are.
+        origin_keys: all keys of origins in the manifest.
+    """
+
+    def __init__(self, pieces: Pieces, runs: Sequence[_Run], origin_keys: Collection[str]) -> None:
         self._pieces = pieces
         self._runs = runs
+        self._origin_keys = frozenset(origin_keys)
         self._before = [0, *accumulate(run.count for run in runs)]
 
     def __len__(self) -> int:
@@ -111,6 +118,16 @@ class FilesOnMedium(Sequence[PayloadFile]):
         found = next(each for each, before in enumerate(self._before[1:]) if number < before)
         return self._read(self._runs[found])[number - self._before[found]]
 
+    def with_origin(self, keys: Collection[str]) -> Iterator[PayloadFile]:
+        """Those whose origin has one of ``keys``; nothing is read again if no origin has any."""
+        if self._origin_keys.isdisjoint(keys):
+            return
+        marks = [f'"{key}":'.encode() for key in keys]  # in a text, the quotes would be escaped
+        for run in self._runs:
+            records = self._pieces[run.piece][run.start : run.end]
+            if any(mark in records for mark in marks):
+                yield from (file for file in _payload_files(records) if file.origin.keys() & keys)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
             return NotImplemented
@@ -119,8 +136,11 @@ class FilesOnMedium(Sequence[PayloadFile]):
     __hash__ = None  # type: ignore[assignment] # like any sequence that is compared by its items
 
     def _read(self, run: _Run) -> list[PayloadFile]:
-        records = self._pieces[run.piece][run.start : run.end]
-        return [_payload_file(values) for values in json.loads(b"[" + records + b"]")]
+        return _payload_files(self._pieces[run.piece][run.start : run.end])
+
+
+def _payload_files(records: bytes) -> list[PayloadFile]:
+    return [_payload_file(values) for values in json.loads(b"[" + records + b"]")]
 
 
 def _payload_file(values: dict[str, object]) -> PayloadFile:
@@ -147,6 +167,7 @@ class _Reading:
     order: array[int] = field(default_factory=lambda: array("I"))
     shapes: list[re.Pattern[bytes]] = field(default_factory=list)
     keys: set[tuple[str, ...]] = field(default_factory=set)
+    origin_keys: set[str] = field(default_factory=set)  # alike records have those of a strict one
     cut: list[bytes] = field(default_factory=list)  # paths of files that lie there in slices
     last: bytes = b""  # path of the record before, in the same component
     next: int = 0  # number in the list that probably comes next
@@ -166,7 +187,7 @@ class _Reading:
             if component.items("files") != [number]:
                 raise _NotCommonError
             used.append(number)
-            return FilesOnMedium(self.pieces, components[number].runs)
+            return FilesOnMedium(self.pieces, components[number].runs, self.origin_keys)
 
         manifest = manifest_of(Record(value, MANIFEST_PATH, BundleMalformed), files_of)
         if len(used) != len(components):
@@ -264,6 +285,7 @@ class _Reading:
         if not record.has("path"):
             raise _NotCommonError
         file = payload_file(record, _folder(record.text("path")))
+        self.origin_keys |= file.origin.keys()
         if (path := file.path.encode()) <= self.last:
             raise _NotCommonError
         self.last = path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.trust.upstream_claim import NAMES as UPSTREAM_NAMES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -13,8 +15,8 @@ OWN: Final = frozenset(
 )
 #: What names a package and its version; left out where these stand beside it.
 NAMES: Final = frozenset({"package", "project", "repository", "revision", "image"})
-#: Always left out: which digest the origin publishes is said where digests are.
-_ELSEWHERE: Final = frozenset({"kind", "upstream"})
+#: Always left out: digests and signatures of the origin are said where digests and signatures are.
+_ELSEWHERE: Final = frozenset({"kind", "upstream", *UPSTREAM_NAMES})
 
 
 def origin_text(origin: Mapping[str, str], *, without: Collection[str] = ()) -> str:

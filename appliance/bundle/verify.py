@@ -26,7 +26,15 @@ from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH, root_path
 from appliance.bundle.presence import telling_pulled
 from appliance.bundle.provenance import judge_provenance, statement_bytes
-from appliance.bundle.reader import read_apart, read_contents, read_listed, read_signed, require_file
+from appliance.bundle.reader import (
+    newest_root,
+    read_apart,
+    read_contents,
+    read_listed,
+    read_signed,
+    require_file,
+)
+from appliance.bundle.upstream import check_upstream
 from appliance.errors import RootInvalid
 from appliance.trust.revocation import NOTHING
 from appliance.trust.root import MAX_BYTES, parse_root
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Contents
+    from appliance.bundle.upstream import UpstreamFinding
     from appliance.progress import Progress
     from appliance.trust.chain import Judged
     from appliance.trust.documents import SignedDocument
@@ -53,7 +62,8 @@ class VerifiedBundle:
 
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
-    ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``).
+    ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``),
+    ``upstream`` the signatures of its models by their makers (``appliance.bundle.upstream``).
     ``root`` is the newest of its chain, by which it was judged, ``root_digest`` the fingerprint of that
     one, ``followed`` those on the way there from the trusted one.  ``revocation`` is the newest at
     hand.  ``folders`` say where it lay, ``notes`` what a person should know besides.
@@ -71,6 +81,7 @@ class VerifiedBundle:
     followed: tuple[Judged, ...] = ()
     revocation: Revocation = NOTHING
     notes: tuple[str, ...] = ()
+    upstream: tuple[UpstreamFinding, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -122,6 +133,7 @@ def verify_bundle(
             for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
                 raise refusal
             _check_blocks(tree, contents)
+            upstream = check_upstream(tree, contents)
             check_bytes(tree, contents.files, progress=progress, read=read, workers=workers, begun=begun)
     return VerifiedBundle(
         folders=tree.folders,
@@ -136,6 +148,7 @@ def verify_bundle(
         followed=chain.followed,
         revocation=judged.revocation,
         notes=(*tree.notes, *verdict.notes),
+        upstream=upstream,
     )
 
 
@@ -151,11 +164,13 @@ def _check_carried_copy(tree: BundleTree, contents: Contents, root: bytes) -> No
     path = root_path(parse_root(root).version)
     if (listed := contents.files.get(path)) is None:
         return
-    carried = read_listed(tree, path, listed.sha256, limit=MAX_BYTES)
+    carried = contents.root
+    if path != newest_root(contents.manifest.files):
+        carried = read_listed(tree, path, listed.sha256, limit=MAX_BYTES)
     if carried != root:
         raise RootInvalid(
-            f"the bundle carries another root {parse_root(carried).version} than the one trusted",
-            found=f"fingerprint {hashlib.sha256(carried).hexdigest()}",
+            f"the bundle carries another root {parse_root(root).version} than the one trusted",
+            found=f"fingerprint {listed.sha256}",
             wanted=f"fingerprint {hashlib.sha256(root).hexdigest()}",
             hint="somebody made a second root of this version: ask its holders before using anything",
         )

@@ -92,7 +92,8 @@ def _signatures(seen: Inspection) -> list[str]:
         if one.provenance is not None:
             said = "as the manifest says" if one.provenance else "CONTRADICTS THE MANIFEST"
             lines.append(f"provenance   {one.holder}, in-toto with SLSA provenance 1: {said}")
-    return lines if seen.signatures else [*lines, "signature    none"]
+    lines = lines if seen.signatures else [*lines, "signature    none"]
+    return [*lines, *(f"upstream     {found.text}" for found in seen.upstream)]
 
 
 def most(label: str, counts: dict[str, int], *, everything: bool) -> list[str]:

@@ -54,6 +54,7 @@ def inspection_values(seen: Inspection, *, files: bool) -> dict[str, object]:
         "sbom": _sbom_values(seen.sbom) if seen.sbom else None,
         "parity": {"sets": sets, "bytes": size},
         "signatures": [asdict(one) for one in seen.signatures],
+        "upstream": [found.values for found in seen.upstream],
         "components": components,
         "notes": list(seen.notes),
     }

@@ -37,7 +37,7 @@ def lock(
     \b
     Exit codes:
       3  the definition is invalid, or names what does not exist
-      4  a digest or the archive's signature does not verify
+      4  a digest, the archive's signature or a model's does not verify
       5  the disk is full, or a tool is missing
       6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"

@@ -120,6 +120,7 @@ def verified_text(bundle: VerifiedBundle) -> str:
         lines.append(f"revocation   serial {bundle.revocation.serial}")
     if manifest.expires:
         lines.append(f"good until   {manifest.expires}")
+    lines += [f"upstream     {found.text}" for found in bundle.upstream]
     if bundle.root.solo:
         lines.append("note         this root is solo: one person alone can release")
     lines += [f"note         {note}" for note in bundle.notes]
@@ -158,4 +159,5 @@ def verified_values(bundle: VerifiedBundle) -> dict[str, object]:
         "roots_followed": [judged.root.version for judged in bundle.followed],
         "revocation": bundle.revocation.serial,
         "expires": manifest.expires,
+        "upstream": [found.values for found in bundle.upstream],
     }

@@ -29,6 +29,7 @@ def explanation(bundle: VerifiedBundle, trusted: bytes, *, typed: bool) -> str:
         *_revocation(bundle),
         *_signatures(bundle),
         *_contents(bundle),
+        *_upstream(bundle),
     ]
     lines = [f"{number}. {step}" for number, step in enumerate(steps, 1)]
     return "\n".join(
@@ -93,6 +94,17 @@ def _contents(bundle: VerifiedBundle) -> Iterator[str]:
         f"So this is {manifest.product} {manifest.version}, sequence {manifest.sequence}, locked "
         f"{manifest.created}" + (f", good until {manifest.expires}." if manifest.expires else ".")
     )
+
+
+def _upstream(bundle: VerifiedBundle) -> Iterator[str]:
+    for found in bundle.upstream:
+        if found.judged.unchecked:
+            yield f"The makers' signature {found.path} was not checked: {found.judged.unchecked}."
+        else:
+            yield (
+                f"The makers' signature of a model holds, by the key that the manifest names and over its "
+                f"digests; it counts for no threshold. {found.text}."
+            )
 
 
 def _people(root: Root, signers: Sequence[Signer]) -> str:

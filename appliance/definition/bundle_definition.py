@@ -78,6 +78,7 @@ def read_definition(data: bytes, path: Path | str) -> ReadDefinition:
     definition = validate_document(document, BundleDefinition, DefinitionInvalid)
     _check_served(document, definition)
     _check_once(document, definition.components)
+    _check_signatures(document, definition.components)
     return ReadDefinition(definition, document, hashlib.sha256(data).hexdigest())
 
 
@@ -120,6 +121,21 @@ def _check_served(document: Document, definition: BundleDefinition) -> None:
             wanted=f"one of: {', '.join(held)}",
             where=document.where(("inference", "file")),
         )
+
+
+def _check_signatures(document: Document, components: Mapping[str, Component]) -> None:
+    """The signature of plain files is one of them; what a repository holds, the lock finds out."""
+    for name, component in components.items():
+        if not isinstance(component, Files) or component.signature is None:
+            continue
+        held = [file.path for file in component.files]
+        if component.signature.file not in held:
+            raise DefinitionInvalid(
+                f"signature.file is not in component {name}",
+                found=component.signature.file,
+                wanted=f"one of: {', '.join(held)}",
+                where=document.where(("components", name, "signature", "file")),
+            )
 
 
 def _check_once(document: Document, components: Mapping[str, Component]) -> None:

@@ -6,12 +6,15 @@ Names, digests and globs, never an address: where to look, each build station's 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from appliance.definition.names import FilePath, Frozen, Sha256
+
+if TYPE_CHECKING:
+    from typing import Self
 
 MODEL_FILE = "tiny.gguf"
 """The file a ``tiny-gguf`` component consists of."""
@@ -108,6 +111,36 @@ class Debian(Frozen):
     packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
 
 
+class MakersSignature(Frozen):
+    """A model's signature by its makers (OpenSSF Model Signing): a file of the component.
+
+    ``key`` is a public key in PEM, ``authority`` the certificate of an authority in PEM; one of them, in
+    the definition's folder, is what it is checked with, and ``sha256`` is that of this file.  With neither,
+    the signature is carried and called unchecked.
+    """
+
+    file: FilePath
+    key: FilePath | None = None
+    authority: FilePath | None = None
+    sha256: Sha256 | None = None
+
+    @property
+    def anchor(self) -> tuple[str, FilePath] | None:
+        """What it is checked with: ``key`` or ``authority``, and the file."""
+        for name, path in (("key", self.key), ("authority", self.authority)):
+            if path is not None:
+                return name, path
+        return None
+
+    @model_validator(mode="after")
+    def _one_anchor(self) -> Self:
+        if self.key is not None and self.authority is not None:
+            raise ValueError("a signature is by a key or by a certificate: name key or authority, not both")
+        if self.sha256 is not None and self.anchor is None:
+            raise ValueError("sha256 is that of the file of key or authority, and neither is named")
+        return self
+
+
 class PlainFile(Frozen):
     """One file; ``path`` is relative to the definition, and to the component on the medium.
 
@@ -125,6 +158,7 @@ class Files(Frozen):
 
     kind: Literal["files"]
     files: Annotated[tuple[PlainFile, ...], Field(min_length=1)]
+    signature: MakersSignature | None = None
 
 
 Allowed = Literal["pickle", "code", "gguf", "other"]
@@ -135,7 +169,8 @@ class HuggingFace(Frozen):
     """Files of a model repository at one revision; a branch or tag is locked to its commit.
 
     ``include`` and ``exclude`` are globs over paths in the repository (``*`` crosses ``/``); without
-    ``include`` all files are meant.  ``allow`` names what may be taken beside safetensors and text.
+    ``include`` all files are meant.  ``allow`` names what may be taken beside safetensors and text.  The
+    file of ``signature`` is always taken.
     """
 
     kind: Literal["huggingface"]
@@ -145,6 +180,7 @@ class HuggingFace(Frozen):
     exclude: tuple[Glob, ...] = ()
     allow: tuple[Allowed, ...] = ()
     licence: Licence | None = None
+    signature: MakersSignature | None = None
 
 
 class Image(Frozen):

@@ -72,6 +72,13 @@ OriginKey = Literal[
     "part",
     # the digest the origin itself publishes (docs/architecture.md)
     "upstream",
+    # of a model's signature by its makers: how it is signed, by whom, what it is checked with, and how
+    # many files it names that the definition leaves out (appliance.trust.upstream_claim)
+    "signature",
+    "signed_by",
+    "key",
+    "authority",
+    "left_out",
     # generated, and what from
     "generator",
     "sentence",

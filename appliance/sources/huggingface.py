@@ -47,6 +47,7 @@ class HuggingFaceRepository(Source):
             fault.where = where(("repository",))
             raise
         files = _chosen(snapshot, spec, where)
+        self.left_out = frozenset(file.path for file in snapshot.files) - {file.path for file in files}
         _check_formats(files, spec, where)
         digests = self._digests(snapshot, [file for file in files if not file.sha256])
         licence = spec.licence or snapshot.licence or UNKNOWN
@@ -116,12 +117,23 @@ def _chosen(snapshot: Snapshot, spec: HuggingFace, where: Where) -> list[HubFile
             raise DefinitionInvalid(
                 f"{pattern} matches no file of {spec.repository}", where=where(("include", index))
             )
+    signature = spec.signature.file if spec.signature else None
     files = [
         file
         for file in sorted(snapshot.files, key=lambda file: file.path)
-        if any(fnmatchcase(file.path, pattern) for pattern in spec.include or ("[!.]*",))
-        and not any(fnmatchcase(file.path, pattern) for pattern in spec.exclude)
+        if file.path == signature
+        or (
+            any(fnmatchcase(file.path, pattern) for pattern in spec.include or ("[!.]*",))
+            and not any(fnmatchcase(file.path, pattern) for pattern in spec.exclude)
+        )
     ]
+    if signature and all(file.path != signature for file in files):
+        raise DefinitionInvalid(
+            f"{spec.repository} holds no such signature",
+            found=signature,
+            hint="name the file as the repository does, or leave signature out",
+            where=where(("signature", "file")),
+        )
     if not files:
         raise DefinitionInvalid(
             f"nothing of {spec.repository} is left to carry",
@@ -143,7 +155,12 @@ def _chosen(snapshot: Snapshot, spec: HuggingFace, where: Where) -> list[HubFile
 
 def _check_formats(files: Sequence[HubFile], spec: HuggingFace, where: Where) -> None:
     """Refuse what may carry code unless the definition allows its kind; the files say which and why."""
-    refused = {file.path: kind for file in files if (kind := needs(file.path)) and kind not in spec.allow}
+    signature = spec.signature.file if spec.signature else None  # read by nothing but the check of it
+    refused = {
+        file.path: kind
+        for file in files
+        if (kind := needs(file.path)) and kind not in spec.allow and file.path != signature
+    }
     if not refused:
         return
     first, kind = next(iter(refused.items()))

@@ -45,6 +45,8 @@ class Source(ABC):
     def __init__(self, target: Target, station: Station) -> None:
         self.target = target
         self.station = station
+        self.left_out: frozenset[str] = frozenset()
+        """What the origin holds beside what ``resolve`` chose, where a definition chooses by patterns."""
 
     @abstractmethod
     def resolve(self, spec: Any, where: Where) -> list[Artefact]:

@@ -13,6 +13,7 @@ from appliance.definition.lock import TIME_FORMAT, Lock, LockedComponent, lock_t
 from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
+from appliance.sources.makers import check_signatures, with_facts
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
 
@@ -99,6 +100,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
 
     Raises:
         DefinitionInvalid, PackageMissing: a component cannot be had as it is written.
+        UpstreamSignatureInvalid, KeyRefused: a model's signature by its makers does not hold.
         SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
         ToolMissing: see the sources.
     """
@@ -138,11 +140,19 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
     together([partial(resolve, name) for name in sources], len(sources), station.stop)
     station.progress.end()
     _check_served(read, resolved[read.definition.inference.model])
+    facts = check_signatures(
+        {name: (definition.components[name], sources[name], resolved[name]) for name in sources},
+        station,
+        lambda name: _where(read, name),
+    )
 
     bring({name: (sources[name], resolved[name]) for name in sources}, station)
 
     return {
-        name: _locked(definition.components[name], sources[name].describe(resolved[name]))
+        name: _locked(
+            definition.components[name],
+            with_facts(sources[name].describe(resolved[name]), facts.get(name)),
+        )
         for name in sources
     }
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import rfc8785
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The largest whole number that every JSON reader holds exactly (RFC 8785, section 3.2.2.3).
 LARGEST_INTEGER: Final = 2**53 - 1
@@ -65,17 +68,41 @@ def parse_canonical(data: bytes, *, limit: int) -> object:
     Raises:
         NotCanonicalError: in any other case than a canonical spelling within the limit.
     """
+    value = _parsed(data, limit, _no_number)
+    try:
+        spelled = canonical_bytes(value)
+    except RecursionError:
+        raise NotCanonicalError("nested too deeply") from None
+    if spelled != data:
+        raise NotCanonicalError(f"spelled otherwise than RFC 8785 at byte {_difference(spelled, data)}")
+    return value
+
+
+def parse_foreign(data: bytes, *, limit: int) -> object:
+    """The value of JSON that others wrote and spelled as they like: no key twice, nothing that is not JSON.
+
+    Args:
+        data: the bytes of the whole file.
+        limit: the most bytes a file of this kind may have.
+
+    Raises:
+        NotCanonicalError: not JSON in UTF-8, too large or too deep, a key twice, a number that readers
+            understand differently.
+    """
+    return _parsed(data, limit, float)
+
+
+def _parsed(data: bytes, limit: int, parse_float: Callable[[str], float]) -> object:
     if len(data) > limit:
         raise NotCanonicalError(f"{len(data):,} bytes, more than the {limit:,} allowed")
     try:
-        value = json.loads(
+        return json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_object,
             parse_int=_integer,
-            parse_float=_no_number,
+            parse_float=parse_float,
             parse_constant=_no_number,
         )
-        spelled = canonical_bytes(value)
     except NotCanonicalError:
         raise
     except RecursionError:
@@ -84,9 +111,6 @@ def parse_canonical(data: bytes, *, limit: int) -> object:
         raise NotCanonicalError(f"not UTF-8: {fault}") from None
     except json.JSONDecodeError as fault:
         raise NotCanonicalError(f"not JSON: {fault.msg} at byte {fault.pos}") from None
-    if spelled != data:
-        raise NotCanonicalError(f"spelled otherwise than RFC 8785 at byte {_difference(spelled, data)}")
-    return value
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

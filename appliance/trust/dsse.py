@@ -92,7 +92,7 @@ def parse_envelope(data: bytes) -> Envelope:
     (one,) = top.records("signatures")
     one.exactly(frozenset({"keyid", "sig"}))
     return Envelope(
-        payload=_decoded(top, "payload"), keyid=one.text("keyid", _KEYID), signature=_decoded(one, "sig")
+        payload=decoded(top, "payload"), keyid=one.text("keyid", _KEYID), signature=decoded(one, "sig")
     )
 
 
@@ -126,8 +126,9 @@ def digest_for(key: PublicKey) -> hashes.HashAlgorithm:
     return hashes.SHA384() if key.algorithm.endswith("nistp384") else hashes.SHA256()
 
 
-def _decoded(record: Record, key: str) -> bytes:
-    text = record.text(key, _BASE64, most=MAX_BYTES)
+def decoded(record: Record, key: str, *, most: int = MAX_BYTES) -> bytes:
+    """The bytes that stand under ``key`` in standard base64, in its one spelling of ``most`` characters."""
+    text = record.text(key, _BASE64, most=most)
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as fault:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from appliance.errors import BundleUntrusted
 
 _LONGEST: Final = 300  # characters of a message: a key of a file may be as long as the file
+_OURS: Final = "this file is not what a correct builder writes: obtain the bundle or root again"
 
 
 class Record:
@@ -27,11 +28,15 @@ class Record:
         value: the parsed value; anything but an object is a fault.
         place: where it stands, for messages: ``manifest.json: components.model``.
         error: the class of the fault that is raised.
+        hint: what to do about a fault.
     """
 
-    def __init__(self, value: object, place: str, error: type[BundleUntrusted]) -> None:
+    def __init__(
+        self, value: object, place: str, error: type[BundleUntrusted], *, hint: str = _OURS
+    ) -> None:
         self._place = place
         self._error = error
+        self._hint = hint
         if not isinstance(value, dict):
             self.refuse("not a JSON object", found=type(value).__name__, wanted="an object")
         self._values: dict[str, object] = value
@@ -42,7 +47,7 @@ class Record:
             printable(f"{self._place}: {message}"[:_LONGEST]),
             found=None if found is None else ascii(found)[:200],
             wanted=wanted,
-            hint="this file is not what a correct builder writes: obtain the bundle or root again",
+            hint=self._hint,
         )
 
     def exactly(self, required: frozenset[str], optional: frozenset[str] = frozenset()) -> Record:
@@ -105,9 +110,9 @@ class Record:
 
     def record(self, key: str) -> Record:
         """The JSON object under ``key``."""
-        return Record(self._values[key], f"{self._place}.{key[:80]}", self._error)
+        return Record(self._values[key], f"{self._place}.{key[:80]}", self._error, hint=self._hint)
 
     def records(self, key: str) -> Iterator[Record]:
         """The objects of a JSON array."""
         for number, value in enumerate(self.items(key)):
-            yield Record(value, f"{self._place}.{key}[{number}]", self._error)
+            yield Record(value, f"{self._place}.{key}[{number}]", self._error, hint=self._hint)

@@ -108,7 +108,7 @@ def test_each_file_is_opened_once_and_no_link_is_followed(
 
 
 #: Looked for by path before anything is opened, to say what kind of folder this is; no link is followed.
-PROBED = ("/recovery.json", "/volume.json", "/spare", "/trust/SHA256SUMS")
+PROBED = ("/recovery.json", "/volume.json", "/volume.json.partial", "/spare", "/trust/SHA256SUMS")
 
 
 def test_no_file_is_looked_at_through_a_link(folders: list[Path], root_file: Path, tmp_path: Path) -> None:
