@@ -238,12 +238,13 @@ def _revoked_signers(signers: Sequence[Signer], revocation: Revocation) -> list[
     return [
         KeyRevoked(
             f"the bundle is signed by a key of {one.holder} that was revoked",
-            found=one.keyid,
+            found=keyid,
             wanted="signatures by keys that still count",
             hint="have its makers sign it again with other keys",
         )
         for one in signers
-        if one.keyid in revocation.keys
+        for keyid in (one.keyid, *one.post_quantum)
+        if keyid in revocation.keys
     ]
 
 

@@ -149,6 +149,13 @@ def test_a_key_that_only_the_node_knows_to_be_revoked() -> None:
         asked(OLDER, PERMIT, kept=known)
 
 
+def test_a_second_key_that_only_the_node_knows_to_be_revoked() -> None:
+    (signer,) = QUESTION.signers
+    second = replace(QUESTION, signers=(replace(signer, keyid="0" * 64, post_quantum=(signer.keyid,)),))
+    known = replace(KEPT, journal=replace(JOURNAL, revocation=TAKEN_BACK))
+    assert [type(each) for each in asked(second, kept=known).refusals] == [KeyRevoked]
+
+
 def test_a_time_for_another_node_or_used_before_hinders_nothing() -> None:
     answer = asked(QUESTION, replace(TIME, node="gpu-02"))
     assert (answer.refusals, answer.notes) == ((), ())
