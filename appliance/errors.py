@@ -218,6 +218,22 @@ class StatementInvalid(BundleUntrusted):
     """An admission, permit, waiver, time or enrolment is malformed, or is about something else."""
 
 
+class DocumentInvalid(BundleUntrusted):
+    """A file is none of the documents that people sign, or lies under another document's name."""
+
+
+class TranscriptInvalid(BundleUntrusted):
+    """A ceremony's transcript was altered, cut or reordered, or nobody has closed it."""
+
+
+class TranscriptionFailed(BundleUntrusted):
+    """What was typed or scanned is not what was shown: a line is wrong or missing."""
+
+
+class DrillFailed(BundleUntrusted):
+    """A rehearsal of the ceremony came out otherwise than the rules say."""
+
+
 class RollbackRefused(BundleUntrusted):
     """A root, revocation or bundle is older than what the node has seen, and no permit allows it."""
 

@@ -112,10 +112,9 @@ def _read(folder: int, path: Path, limit: int) -> bytes:
         if fault.errno in {errno.ELOOP, errno.ENXIO}:
             raise _not_plain(path, "a link" if fault.errno == errno.ELOOP else "a socket") from fault
         raise Usage(f"{path} cannot be read", found=fault.strerror) from fault
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _not_plain(path, "a folder, pipe or device")
     with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise _not_plain(path, "a folder, pipe or device")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise BundleMalformed(f"{path} is too long", wanted=f"at most {limit:,} bytes")

@@ -48,6 +48,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
             version=lock.version,
             sequence=lock.sequence,
             created=lock.created,
+            expires=lock.expires,
             target=Target(**lock.target.model_dump()),
             inference=Inference(**lock.inference.model_dump()),
             components={

@@ -105,7 +105,7 @@ class Manifest:
 
     ``components`` is sorted by name.  ``files`` are the files outside the payload, except the
     manifest itself, the list, the signatures and provenance.  ``created`` is RFC 3339, UTC, to the
-    second.  ``build`` is None where the builder did not say.
+    second, and so is ``expires``, None for never.  ``build`` is None where the builder did not say.
     """
 
     product: str
@@ -118,6 +118,7 @@ class Manifest:
     files: Mapping[str, ListedFile]
     requires: tuple[str, ...] = field(default=())
     build: Build | None = None
+    expires: str | None = None
 
     def payload(self) -> Iterator[PayloadFile]:
         """Every payload file, in manifest order: components by name, files by path."""
@@ -140,7 +141,8 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
     build = (
         {"definition": manifest.build.definition, "lock": manifest.build.lock} if manifest.build else None
     )
-    return ({"build": build} if build else {}) | {
+    optional = {"build": build, "expires": manifest.expires}
+    return {key: value for key, value in optional.items() if value is not None} | {
         "format": FORMAT,
         "product": manifest.product,
         "version": manifest.version,

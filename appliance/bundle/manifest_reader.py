@@ -110,7 +110,7 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         top: the whole file.
         files_of: reads the files of a component, of which the folder's path is given.
     """
-    top.exactly(_MANIFEST_KEYS, frozenset({"build"}))
+    top.exactly(_MANIFEST_KEYS, frozenset({"build", "expires"}))
     if top.number("format") != FORMAT:
         top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
     if top.items("requires"):
@@ -119,24 +119,25 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         product=top.text("product", _NAME),
         version=top.text("version", _VERSION),
         sequence=top.number("sequence"),
-        created=_time(top),
+        created=_time(top, "created"),
         target=_target(top.record("target")),
         inference=_inference(top.record("inference")),
         components=_components(top.record("components"), files_of),
         files=_root_files(top),
         build=_build(top.record("build")) if top.has("build") else None,
+        expires=_time(top, "expires") if top.has("expires") else None,
     )
 
 
-def _time(top: Record) -> str:
-    text = top.text("created")
+def _time(top: Record, key: str) -> str:
+    text = top.text(key)
     try:
         right = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").strftime("%Y-%m-%dT%H:%M:%SZ") == text
     except ValueError:
         right = False
     if right:
         return text
-    return top.refuse("created is not a time", found=text, wanted="RFC 3339 in UTC: 2026-01-31T12:00:00Z")
+    return top.refuse(f"{key} is not a time", found=text, wanted="RFC 3339 in UTC: 2026-01-31T12:00:00Z")
 
 
 def _build(record: Record) -> Build:

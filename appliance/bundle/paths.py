@@ -43,8 +43,14 @@ _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,2}(?:\.[^.]{0,3})?")
 _SLICE = re.compile(r".*\.slice-[0-9]{4}")
 _HOLDER = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 _SIGNATURE = re.compile(rf"SHA256SUMS\.{_HOLDER}\.sig")
+_POST_QUANTUM = re.compile(rf"SHA256SUMS\.{_HOLDER}\.mldsa87")
 _PROVENANCE = re.compile(rf"provenance\.{_HOLDER}\.dsse\.json")
 _ROOT = re.compile(r"trust/root\.([1-9][0-9]{0,8})\.json")
+_REVOKED = re.compile(r"trust/revoked\.([1-9][0-9]{0,15})\.json")
+#: A signature of one of these two, and the document it is of.
+_DOCUMENT_SIGNATURE = re.compile(
+    rf"(trust/(?:root|revoked)\.[1-9][0-9]{{0,15}})\.{_HOLDER}\.[0-9a-f]{{8}}\.(?:sig|mldsa87)"
+)
 _PARITY = re.compile(r"parity/set-([0-9]{4})\.par2")
 
 
@@ -115,6 +121,22 @@ def signature_holder(name: str) -> str | None:
     return match[1] if match else None
 
 
+def post_quantum_path(holder: str) -> str:
+    """Where a holder's ML-DSA signature lies: beside the other, outside the list."""
+    return f"{TRUST_FOLDER}/SHA256SUMS.{holder}.mldsa87"
+
+
+def post_quantum_holder(name: str) -> str | None:
+    """The holder that a file name within ``trust/`` speaks of; None if it is no ML-DSA signature's."""
+    match = _POST_QUANTUM.fullmatch(name)
+    return match[1] if match else None
+
+
+def lies_beside_list(name: str) -> bool:
+    """Whether a file of this name within ``trust/`` says who signed, and so is not in the list itself."""
+    return any(pattern.fullmatch(name) for pattern in (_SIGNATURE, _POST_QUANTUM, _PROVENANCE))
+
+
 def root_path(version: int) -> str:
     """Where the bundle's copy of a root lies."""
     return f"{TRUST_FOLDER}/root.{version}.json"
@@ -124,6 +146,18 @@ def root_version(path: str) -> int | None:
     """The version in a root's path; None if the path is not a root's."""
     match = _ROOT.fullmatch(path)
     return int(match[1]) if match else None
+
+
+def revocation_serial(path: str) -> int | None:
+    """The serial in a revocation's path; None if the path is not a revocation's."""
+    match = _REVOKED.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def signed_document(path: str) -> str | None:
+    """The path of the root or revocation that a path speaks of as signed; None if it is no signature's."""
+    match = _DOCUMENT_SIGNATURE.fullmatch(path)
+    return f"{match[1]}.json" if match else None
 
 
 def provenance_path(holder: str) -> str:
@@ -159,11 +193,16 @@ def misplaced(paths: Iterable[str], *, required: frozenset[str]) -> tuple[str, s
     if absent := sorted(required - given):
         return f"no {absent[0]}", "what every bundle has: " + ", ".join(sorted(required))
     rest = given - required - {BOOTSTRAP_PATH, SBOM_PATH}
-    roots = {path for path in rest if root_version(path) is not None}
-    if len(roots) > 1:
-        return ", ".join(sorted(roots)), f"at most one {TRUST_FOLDER}/root.N.json"
+    roots = {version for path in rest if (version := root_version(path)) is not None}
+    if roots and roots != set(range(min(roots), max(roots) + 1)):
+        return ", ".join(map(root_path, sorted(roots))), "a chain of roots without gaps"
+    revoked = {path for path in rest if revocation_serial(path) is not None}
+    if len(revoked) > 1:
+        return ", ".join(sorted(revoked)), f"at most one {TRUST_FOLDER}/revoked.N.json"
+    documents = {*map(root_path, roots), *revoked}
+    documents |= {path for path in rest if signed_document(path) in documents}
     parity = {path for path in rest if parity_number(path) is not None}
-    if unknown := sorted(rest - roots - parity):
+    if unknown := sorted(rest - documents - parity):
         return unknown[0], "files that format 1 has (docs/format.md, Folder)"
     if parity != {parity_path(number) for number in range(len(parity))}:
         return ", ".join(sorted(parity)[:10]), f"{parity_path(0)} and on, without gaps"

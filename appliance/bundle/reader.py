@@ -20,6 +20,9 @@ from appliance.bundle.paths import (
     LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
+    lies_beside_list,
+    post_quantum_holder,
+    post_quantum_path,
     provenance_holder,
     provenance_path,
     root_path,
@@ -28,18 +31,19 @@ from appliance.bundle.paths import (
     signature_path,
 )
 from appliance.bundle.pieces import read_pieces
-from appliance.errors import BundleMalformed, DigestMismatch, FileMissing
+from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected
+from appliance.trust import mldsa, sshsig
 from appliance.trust import root as roots
-from appliance.trust import sshsig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from appliance.bundle.listing import Listing
     from appliance.bundle.opening import BundleTree
 
-#: A signature and a provenance for each key that a root can have, the list and a root beside them.
-_MAX_NAMES: Final = 2 * roots.MAX_KEYS + 2
+#: What each key of a root can have signed, the list and a long chain of roots with their signatures.
+_MAX_NAMES: Final = 4096
+_MAX_BESIDE: Final = 2 * roots.MAX_KEYS
 #: A manifest of more bytes is read in pieces, and kept compressed.
 LARGE: Final = 8 << 20
 #: A provenance names a handful of files by digest; a real one has a few thousand bytes.
@@ -50,17 +54,30 @@ MAX_PROVENANCE_BYTES: Final = 1 << 20
 class Signed:
     """The bytes that are signed, and what lies beside them by the holder it is named for.
 
-    ``signatures`` are over ``listing``; ``provenance`` are DSSE envelopes that name it by digest.
+    ``signatures`` and ``post_quantum`` are over ``listing``; ``provenance`` are DSSE envelopes that name
+    it by digest.  ``names`` are all those within ``trust/``, sorted.
     """
 
     listing: bytes
     signatures: Mapping[str, bytes]
     provenance: Mapping[str, bytes] = field(default_factory=dict)
+    post_quantum: Mapping[str, bytes] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """The bundle's identity: SHA-256 (hex) of its list."""
         return hashlib.sha256(self.listing).hexdigest()
+
+    @property
+    def beside(self) -> Mapping[str, bytes]:
+        """What lies beside the list and is not in it, by path."""
+        kinds = (
+            (signature_path, self.signatures),
+            (post_quantum_path, self.post_quantum),
+            (provenance_path, self.provenance),
+        )
+        return {path(holder): data for path, files in kinds for holder, data in files.items()}
 
 
 @dataclass(frozen=True)
@@ -89,14 +106,28 @@ def read_signed(tree: BundleTree) -> Signed:
         BundleMalformed, DigestMismatch: a file there is too large or cannot be read.
     """
     names = tree.names(TRUST_FOLDER, most=_MAX_NAMES)
-    signers = [holder for name in names if (holder := signature_holder(name))]
-    tellers = [holder for name in names if (holder := provenance_holder(name))]
+    if sum(map(lies_beside_list, names)) > _MAX_BESIDE:
+        raise FileUnexpected(
+            "more people signed than a root has keys",
+            found=f"{sum(map(lies_beside_list, names)):,} files",
+            wanted=f"at most {_MAX_BESIDE}",
+            hint="find out who put them there; obtain the bundle again",
+        )
     data = tree.read(LIST_PATH, limit=listing.MAX_BYTES)
-    signatures = {holder: tree.read(signature_path(holder), limit=sshsig.MAX_BYTES) for holder in signers}
-    provenance = {
-        holder: tree.read(provenance_path(holder), limit=MAX_PROVENANCE_BYTES) for holder in tellers
-    }
-    return Signed(data, signatures, provenance)
+
+    def read(
+        holder_in: Callable[[str], str | None], path: Callable[[str], str], limit: int
+    ) -> dict[str, bytes]:
+        holders = [holder for name in names if (holder := holder_in(name))]
+        return {holder: tree.read(path(holder), limit=limit) for holder in holders}
+
+    return Signed(
+        data,
+        signatures=read(signature_holder, signature_path, sshsig.MAX_BYTES),
+        provenance=read(provenance_holder, provenance_path, MAX_PROVENANCE_BYTES),
+        post_quantum=read(post_quantum_holder, post_quantum_path, mldsa.SIGNATURE_SIZE),
+        names=tuple(names),
+    )
 
 
 def read_contents(tree: BundleTree, signed: Signed) -> Contents:
@@ -110,8 +141,7 @@ def read_contents(tree: BundleTree, signed: Signed) -> Contents:
         DigestMismatch: manifest or root differ from the list, or a file has another size than signed.
     """
     listed = listing.parse_listing(signed.listing)
-    beside = [*map(signature_path, signed.signatures), *map(provenance_path, signed.provenance)]
-    found = tree.check_set(_Together(listed.paths, (LIST_PATH, *beside)))
+    found = tree.check_set(_Together(listed.paths, (LIST_PATH, *signed.beside)))
     sizes = array("q", islice(found.values(), len(listed)))
     del found
     manifest, files, order = _read_manifest(tree, listed, sizes[listed.paths.index(MANIFEST_PATH)])
@@ -125,7 +155,8 @@ def read_contents(tree: BundleTree, signed: Signed) -> Contents:
             hint="copy these files again from their medium: "
             + ", ".join(listed.paths[number] for number in wrong[:10]),
         )
-    carried = next((path for path in manifest.files if root_version(path) is not None), None)
+    versions = [version for path in manifest.files if (version := root_version(path)) is not None]
+    carried = root_path(max(versions)) if versions else None
     root = read_listed(tree, carried, listed[carried], limit=roots.MAX_BYTES) if carried else None
     if root is not None and root_path(roots.parse_root(root).version) != carried:
         raise BundleMalformed(f"{carried} is a root of another version than its name says")

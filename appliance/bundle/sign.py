@@ -2,8 +2,8 @@
 
 The signature is one that ``ssh-keygen -Y verify`` accepts; the key may be a file, with or without a
 passphrase, in ssh-agent, or on a token (``appliance.bundle.signing_keys``).  Beside it goes what the
-holder says of the bundle's provenance.  Both are judged as any verifier would judge them before they
-are put in their places.
+holder says of the bundle's provenance.  A holder who has an ML-DSA key too signs with that as well, by a
+call of its own.  All is judged as any verifier would judge it before it is put in its place.
 """
 
 from __future__ import annotations
@@ -15,19 +15,28 @@ from typing import TYPE_CHECKING
 from appliance.bundle.durable import replace_file
 from appliance.bundle.media.label import SPARE_FOLDER
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import MANIFEST_PATH, TRUST_FOLDER, provenance_path, signature_path
+from appliance.bundle.paths import (
+    MANIFEST_PATH,
+    TRUST_FOLDER,
+    post_quantum_path,
+    provenance_path,
+    signature_path,
+)
+from appliance.bundle.post_quantum_keys import PostQuantumSigner, open_signer
 from appliance.bundle.provenance import judge_provenance, make_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_signed, require_file
-from appliance.bundle.signing_keys import open_key
 from appliance.errors import PreflightFailed, SignerUnknown, ThresholdNotMet, Usage
+from appliance.trust.mldsa import verify_post_quantum
 from appliance.trust.policy import Signer, decide, judge_signature
 from appliance.trust.root import HOLDER, ROLES, namespace, parse_root
 from appliance.trust.sshsig import parse_signature, verify_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from appliance.bundle.reader import Signed
+    from appliance.errors import BundleUntrusted
     from appliance.trust.root import Root
 
 
@@ -35,7 +44,8 @@ if TYPE_CHECKING:
 class SignedBundle:
     """What signing did: the new signature, and how far the bundle is by its own root.
 
-    ``threshold`` is None and ``signers`` holds only this one if the bundle carries no root.
+    ``threshold`` is None and ``signers`` holds only this one if the bundle carries no root; ``enough``
+    says whether that root asks for no more signatures.
     ``spoilt`` says what is wrong with what others put there: with it the bundle never verifies.
     ``provenance`` is where the holder's statement lies, None if there is none.
     """
@@ -48,6 +58,7 @@ class SignedBundle:
     threshold: int | None
     spoilt: tuple[str, ...] = ()
     provenance: Path | None = None
+    enough: bool = False
 
 
 def sign_bundle(
@@ -65,7 +76,7 @@ def sign_bundle(
 
     Args:
         folders: where the bundle lies; of several volumes every one is signed, its second copies too.
-        key: a private key file, or a public one whose private half ssh-agent holds.
+        key: a private key file (OpenSSH's or ML-DSA-87), or a public one whose key ssh-agent holds.
         role: the role to sign in.
         holder: the holder's name; found in the bundle's root by the key if None.
         with_provenance: whether to say, too, what the bundle was built from; keys on tokens cannot.
@@ -88,7 +99,9 @@ def sign_bundle(
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
     root = parse_root(contents.root) if contents.root is not None else None
-    opened = open_key(key)
+    opened = open_signer(key)
+    if isinstance(opened, PostQuantumSigner):
+        return _sign_second(tree.folders, signed, opened, root, role)
     armoured = opened.sign(signed.listing, namespace(role))
     signer = _judge(signed.listing, armoured, root, role, holder)
     statement = statement_bytes(signed.digest, contents.manifest, contents.files)
@@ -100,7 +113,13 @@ def sign_bundle(
     provenance = beside if envelope is not None else None
     if root is None:
         return SignedBundle(path, signed.digest, role, signer, (signer,), None, provenance=provenance)
-    verdict = decide(signed.listing, {**signed.signatures, signer.holder: armoured}, root, role)
+    verdict = decide(
+        signed.listing,
+        {**signed.signatures, signer.holder: armoured},
+        root,
+        role,
+        post_quantum=signed.post_quantum,
+    )
     # What is wrong with a holder is said once: of a spoilt signature, not of the provenance beside it.
     passed_over = {signer.holder} | signed.signatures.keys() - {one.holder for one in verdict.signers}
     others = {name: data for name, data in signed.provenance.items() if name not in passed_over}
@@ -114,6 +133,47 @@ def sign_bundle(
         verdict.threshold,
         spoilt=tuple(each.message for each in refusals if not isinstance(each, ThresholdNotMet)),
         provenance=provenance,
+        enough=_is_enough(refusals),
+    )
+
+
+def _is_enough(refusals: Iterable[BundleUntrusted]) -> bool:
+    return not any(isinstance(each, ThresholdNotMet) for each in refusals)
+
+
+def _sign_second(
+    folders: Sequence[Path], signed: Signed, opened: PostQuantumSigner, root: Root | None, role: str
+) -> SignedBundle:
+    """Add a holder's ML-DSA signature, which stands beside the other and counts only with it."""
+    if root is None:
+        raise Usage(
+            "the bundle carries no root, so nobody knows whose ML-DSA key this is",
+            found=opened.key.fingerprint,
+            wanted="a bundle that was built with --root",
+        )
+    enrolled = root.keys.get(opened.key.keyid)
+    if role not in root.roles or enrolled is None or opened.key.keyid not in root.roles[role].keys:
+        raise SignerUnknown(
+            f"the bundle's root does not enrol this key for the role {role}",
+            found=f"{opened.key.algorithm} {opened.key.fingerprint}",
+            wanted="an ML-DSA-87 key that the root names in this role",
+        )
+    holder = enrolled.holder
+    raw = opened.sign(signed.listing, namespace(role))
+    verify_post_quantum(opened.key, raw, signed.listing, namespace(role))
+    path = _write_everywhere(folders, post_quantum_path(holder), raw)
+    verdict = decide(
+        signed.listing, signed.signatures, root, role, post_quantum={**signed.post_quantum, holder: raw}
+    )
+    return SignedBundle(
+        path,
+        signed.digest,
+        role,
+        Signer(holder, opened.key.keyid, opened.key.fingerprint, (opened.key.keyid,)),
+        verdict.signers,
+        verdict.threshold,
+        spoilt=tuple(each.message for each in verdict.refusals if not isinstance(each, ThresholdNotMet)),
+        enough=_is_enough(verdict.refusals),
     )
 
 

@@ -32,6 +32,7 @@ from appliance.trust.wire import WireError, WireReader
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from paramiko.agent import AgentKey
 
     from appliance.trust.keys import PublicKey
@@ -184,6 +185,18 @@ def _in_agent(public: PublicKey) -> AgentKey | None:
 
 
 def _from_file(path: Path) -> SigningKey:
+    material = load_private(path)
+    # A token's key without its .pub file; ssh-keygen refuses what is none.
+    return _Token(path) if material is None else key_of(material, path)
+
+
+def load_private(path: Path) -> PrivateKeyTypes | None:
+    """The private key in a file, whose passphrase is asked for if it has one; None for a token's.
+
+    Raises:
+        SigningFailed: it is no private key, others can read it, its passphrase is wrong or cannot be
+            asked for.
+    """
     if path.stat().st_mode & _NOT_PRIVATE:
         raise SigningFailed(
             f"others can read the private key {path}",
@@ -195,17 +208,25 @@ def _from_file(path: Path) -> SigningKey:
     load = load_ssh_private_key if data.startswith(_OPENSSH) else load_pem_private_key
     try:
         try:
-            material = load(data, None)
+            return load(data, None)
         except TypeError:  # it has a passphrase
-            material = load(data, _passphrase(path))
+            return load(data, ask_passphrase(f"Passphrase for {path}: ", path))
     except UnsupportedAlgorithm:
-        return _Token(path)  # a token's key without its .pub file; ssh-keygen refuses what is none
+        return None
     except ValueError as fault:
         raise SigningFailed(
             f"{path} cannot be opened",
             found=str(fault).splitlines()[0][:200],
             wanted="a private key, and its passphrase if it has one",
         ) from fault
+
+
+def key_of(material: PrivateKeyTypes, path: Path) -> SigningKey:
+    """The key that signs with ``material``, which came from the file ``path``.
+
+    Raises:
+        KeyRefused: it is of a kind not allowed.
+    """
     if not isinstance(material, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey):
         raise KeyRefused(
             f"{path} holds a key of a kind not allowed",
@@ -216,9 +237,12 @@ def _from_file(path: Path) -> SigningKey:
     return _InFile(material)
 
 
-def _passphrase(path: Path) -> bytes:
-    """What the person types, asked for as ssh does it (ssh(1), SSH_ASKPASS)."""
-    prompt = f"Passphrase for {path}: "
+def ask_passphrase(prompt: str, path: Path) -> bytes:
+    """What the person types, asked for as ssh does it (ssh(1), SSH_ASKPASS).
+
+    Raises:
+        SigningFailed: there is nobody to be asked for the passphrase of ``path``.
+    """
     program = os.environ.get("SSH_ASKPASS")
     if program and os.environ.get("SSH_ASKPASS_REQUIRE") in {"force", "prefer"}:
         try:

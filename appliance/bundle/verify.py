@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes
+from appliance.bundle.judging import judge_list
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
+from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH, root_path
 from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
 from appliance.errors import RootInvalid
-from appliance.trust.policy import decide
-from appliance.trust.root import parse_root
+from appliance.trust.revocation import NOTHING
+from appliance.trust.root import MAX_BYTES, parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Contents
     from appliance.progress import Progress
+    from appliance.trust.chain import Judged
+    from appliance.trust.documents import SignedDocument
     from appliance.trust.policy import Signer
+    from appliance.trust.revocation import Revocation
     from appliance.trust.root import Root
 
 
@@ -46,8 +50,9 @@ class VerifiedBundle:
     ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
     listed file by path, and nothing else was in the folder but the list and its signatures.
     ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``).
-    ``root_digest`` is the fingerprint of the root it was judged by.  ``folders`` say where it lay,
-    ``notes`` what was odd about volumes' labels.
+    ``root`` is the newest of its chain, by which it was judged, ``root_digest`` the fingerprint of that
+    one, ``followed`` those on the way there from the trusted one.  ``revocation`` is the newest at
+    hand.  ``folders`` say where it lay, ``notes`` what a person should know besides.
     """
 
     folders: tuple[Path, ...]
@@ -59,6 +64,8 @@ class VerifiedBundle:
     root: Root
     root_digest: str
     role: str
+    followed: tuple[Judged, ...] = ()
+    revocation: Revocation = NOTHING
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,6 +86,7 @@ def verify_bundle(
     progress: Progress,
     workers: int | None = None,
     role: str = "release",
+    revocations: Sequence[SignedDocument] = (),
 ) -> VerifiedBundle:
     """Check everything about the bundle in ``folders``; changes nothing.
 
@@ -88,21 +96,22 @@ def verify_bundle(
         progress: told of each file as it is done.
         workers: threads that hash; as many as there are cores if None.
         role: the role whose holders must have signed.
+        revocations: what was taken back, brought by another way than the bundle.
 
     Raises:
         BundleUntrusted: the bundle must not be used; the subclass says why.
         Usage: one of ``folders`` is not a folder that can be read.
     """
-    trusted = parse_root(root)
     with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
-        verdict = decide(signed.listing, signed.signatures, trusted, role)
+        judged = judge_list(tree, signed, root, role, revocations)
+        chain, verdict = judged.chain, judged.verdict
         verdict.require()
         contents = read_contents(tree, signed)
-        _check_carried_root(contents.root, root, trusted)
+        _check_carried_copy(tree, contents, root)
         statement = statement_bytes(signed.digest, contents.manifest, contents.files)
-        for refusal in judge_provenance(signed.provenance, verdict.signers, trusted, statement):
+        for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
             raise refusal
         _check_blocks(tree, contents)
         read = (*contents.read, BLOCKS_PATH)
@@ -114,10 +123,12 @@ def verify_bundle(
         files=contents.files,
         signers=verdict.signers,
         provenance=tuple(sorted(signed.provenance)),
-        root=trusted,
-        root_digest=hashlib.sha256(root).hexdigest(),
+        root=chain.root,
+        root_digest=hashlib.sha256(chain.data).hexdigest(),
         role=role,
-        notes=tree.notes,
+        followed=chain.followed,
+        revocation=judged.revocation,
+        notes=(*tree.notes, *verdict.notes),
     )
 
 
@@ -128,21 +139,16 @@ def _check_blocks(tree: BundleTree, contents: Contents) -> None:
     )
 
 
-def _check_carried_root(carried: bytes | None, root: bytes, trusted: Root) -> None:
-    if carried is None or carried == root:
+def _check_carried_copy(tree: BundleTree, contents: Contents, root: bytes) -> None:
+    """Refuse a bundle that holds another root of the trusted version; older ones are nobody's concern."""
+    path = root_path(parse_root(root).version)
+    if (listed := contents.files.get(path)) is None:
         return
-    version = parse_root(carried).version
-    if version == trusted.version:
+    carried = read_listed(tree, path, listed.sha256, limit=MAX_BYTES)
+    if carried != root:
         raise RootInvalid(
-            f"the bundle carries another root {version} than the one trusted",
+            f"the bundle carries another root {parse_root(carried).version} than the one trusted",
             found=f"fingerprint {hashlib.sha256(carried).hexdigest()}",
             wanted=f"fingerprint {hashlib.sha256(root).hexdigest()}",
             hint="somebody made a second root of this version: ask its holders before using anything",
         )
-    raise RootInvalid(
-        f"the bundle was built for root {version}, root {trusted.version} is trusted",
-        found=f"root {version}",
-        wanted=f"root {trusted.version}",
-        hint="a newer root is accepted only through a chain signed by the older one's holders, which this "
-        "version does not follow yet: verify with the root the bundle was built for",
-    )

@@ -83,6 +83,7 @@ def write_bundle(
     store: Store,
     *,
     root: bytes | None,
+    documents: Mapping[str, bytes] | None = None,
     progress: Progress,
     companions: Sequence[Companion] = (),
     companion_bytes: int = 0,
@@ -95,6 +96,7 @@ def write_bundle(
         lock: what to put into the bundle.
         store: has every artefact of the lock.
         root: the root file the bundle is built for; None leaves it out.
+        documents: what lies beside it in ``trust/``, by path: the roots before, signatures, a revocation.
         progress: told of every block and file.
         companions: make what lies beside the payload, in this order (see ``Companion``).
         companion_bytes: room to ask for on their behalf, before anything is written.
@@ -113,7 +115,7 @@ def write_bundle(
     """
     if slice_size <= 0 or slice_size % BLOCK_SIZE:
         raise ValueError("slice_size is a multiple of the block size")
-    small = _small_files(root, lock)
+    small = _small_files(root, lock) | dict(documents or {})
     draft = draft_manifest(lock, small, slice_size)
     _check_space(out.parent, draft, companion_bytes)
     with writing_under(out.parent), _partial(out) as (folder, fd):

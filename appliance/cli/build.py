@@ -23,6 +23,10 @@ def build(
     root: Annotated[
         Path | None, typer.Option("--root", metavar="ROOT.json", help="The root this bundle is built for.")
     ] = None,
+    revoked: Annotated[
+        Path | None,
+        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back; carried along."),
+    ] = None,
     store: StoreFolder = None,
     mirror: Mirror = None,
     as_json: AsJson = False,
@@ -31,11 +35,13 @@ def build(
 
     What the content store holds is not fetched again, and an interrupted
     fetch goes on where it stopped. The same lock gives the same bytes.
+    With the root travel those before it and their signatures, as they
+    lie beside it: nodes that know an older one follow.
 
     \b
     Examples:
       appliance build bundles/demo.yaml --out /srv/demo-1
-      appliance build bundles/demo.yaml --out /srv/demo-1 --root root.1.json
+      appliance build bundles/demo.yaml --out /srv/demo-1 --root trust/root.1.json
 
     \b
     Exit codes:
@@ -45,6 +51,7 @@ def build(
       5  the disk is full, or too small
       6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.carried import carried_documents
     from appliance.sources.building import build_bundle, read_lock, read_root
     from appliance.sources.locking import default_lock_path, open_definition
     from appliance.sources.station import open_station
@@ -53,7 +60,8 @@ def build(
     locked = read_lock(lock or default_lock_path(definition), read)
     root_bytes = read_root(root) if root else None
     station = open_station(definition, store=store, mirror=mirror, progress=progress())
-    built = build_bundle(locked, out, root_bytes, station)
+    documents = carried_documents(root, revoked) if root else {}
+    built = build_bundle(locked, out, root_bytes, station, documents)
     values = {
         "bundle": str(built.folder),
         "digest": built.digest,

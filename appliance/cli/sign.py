@@ -30,6 +30,7 @@ def sign(
 ) -> None:
     """Add one holder's signature to a bundle.
 
+    Who has an ML-DSA-87 key too (`appliance trust keygen`) signs twice, once with each key.
     The key is a file, whose passphrase is asked for on the terminal, or in ssh-agent, or on a
     hardware token. Beside the signature goes, as in-toto provenance in DSSE, what the bundle was
     built from; tokens cannot sign that. Signing again replaces what the holder signed before.
@@ -41,6 +42,7 @@ def sign(
       appliance sign out/demo --key ~/.ssh/id_ed25519
       appliance sign out/demo --key alice.pub              # the private key is in ssh-agent
       appliance sign out/demo --key bob --role release --json
+      appliance sign out/demo --key alice.mldsa87          # the second signature, if the root asks
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.sign import sign_bundle
 
@@ -53,10 +55,10 @@ def sign(
     ]
     if done.provenance:
         lines.append(f"origin  {done.provenance}")
-    elif not no_provenance:
+    elif not no_provenance and not done.signer.post_quantum:
         lines.append("origin  not stated: a key on a token cannot sign provenance")
     if done.threshold is not None:
-        enough = "enough" if len(names) >= done.threshold else "not enough yet"
+        enough = "enough" if done.enough else "not enough yet"
         lines.append(f"so far  {len(names)} of {done.threshold} needed ({enough}): {', '.join(names)}")
     lines += [f"spoilt  {problem}" for problem in done.spoilt]
     print_result(
@@ -70,6 +72,7 @@ def sign(
             "key": done.signer.fingerprint,
             "signers": names,
             "threshold": done.threshold,
+            "enough": done.enough,
             "spoilt": list(done.spoilt),
         },
         as_json=as_json,

@@ -29,12 +29,26 @@ def verify(
             "--workers", min=1, max=256, help="Threads; one per core if left out. 1 suits disks that seek."
         ),
     ] = None,
+    revoked: Annotated[
+        list[Path] | None,
+        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Say what was checked, by whose keys, and what was not."),
+    ] = False,
+    attest: Annotated[
+        Path | None,
+        typer.Option("--attest", metavar="FILE", help="Write a signed statement that this was verified."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Your own key, for --attest.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify a bundle: signatures first, then every byte. Changes nothing, needs no network.
 
     The root is what you trust: bring it by another way than the bundle, and compare its
-    fingerprint with one you were told. Exit code 0: verified. 4: do not use the bundle.
+    fingerprint with one you were told. A bundle for a later root brings the roots between,
+    each signed by the one before. Exit code 0: verified. 4: do not use the bundle.
 
     \b
     Examples:
@@ -42,13 +56,46 @@ def verify(
       appliance verify /media/usb/demo --trust root.1.json --fingerprint 3f1c…
       appliance verify /media/a /media/b /media/c --trust root.1.json
       appliance verify out/demo --trust root.1.json --json
+      appliance verify out/demo --trust root.1.json --revoked revoked.4.json --explain
+      appliance verify out/demo --trust root.1.json --attest demo.vsa.json --key security-officer
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.documents import read_document
     from appliance.bundle.roots import load_root
     from appliance.bundle.verify import verify_bundle
+    from appliance.cli.verify_explained import explanation
+    from appliance.errors import Usage
 
+    if (attest is None) != (key is None):
+        raise Usage("--attest FILE and --key KEY go together", wanted="both, or neither")
     root = load_root(trust, fingerprint)
-    bundle = verify_bundle(folders, root, progress=progress(), workers=workers, role=role)
-    print_result(verified_text(bundle), verified_values(bundle), as_json=as_json)
+    bundle = verify_bundle(
+        folders,
+        root,
+        progress=progress(),
+        workers=workers,
+        role=role,
+        revocations=[read_document(path) for path in revoked or []],
+    )
+    text, values = verified_text(bundle), verified_values(bundle)
+    if attest is not None and key is not None:
+        _attest(bundle, attest, key)
+        text += f"\nattested     {attest}"
+        values["attested"] = str(attest)
+    if explain:
+        text += "\n\n" + (words := explanation(bundle, root, typed=fingerprint is not None))
+        values["explanation"] = words.splitlines()
+    print_result(text, values, as_json=as_json)
+
+
+def _attest(bundle: VerifiedBundle, path: Path, key: Path) -> None:
+    import datetime as dt
+
+    from appliance.bundle.attestation import attest
+    from appliance.bundle.durable import replace_file, writing_under
+
+    envelope = attest(bundle, key, dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    with writing_under(path.parent):
+        replace_file(path, envelope)
 
 
 def verified_text(bundle: VerifiedBundle) -> str:
@@ -65,6 +112,13 @@ def verified_text(bundle: VerifiedBundle) -> str:
         f"contents     {len(bundle.files)} files, {bundle.size:,} bytes",
         f"root         version {bundle.root.version}, fingerprint {bundle.root_digest}",
     ]
+    if bundle.followed:
+        versions = ", ".join(str(judged.root.version) for judged in bundle.followed)
+        lines.append(f"roots        followed to {versions}, each signed by the one before")
+    if bundle.revocation.serial:
+        lines.append(f"revocation   serial {bundle.revocation.serial}")
+    if manifest.expires:
+        lines.append(f"good until   {manifest.expires}")
     if bundle.root.solo:
         lines.append("note         this root is solo: one person alone can release")
     lines += [f"note         {note}" for note in bundle.notes]
@@ -85,7 +139,13 @@ def verified_values(bundle: VerifiedBundle) -> dict[str, object]:
         "role": bundle.role,
         "threshold": bundle.root.roles[bundle.role].threshold,
         "signers": [
-            {"holder": one.holder, "key": one.fingerprint, "keyid": one.keyid} for one in bundle.signers
+            {
+                "holder": one.holder,
+                "key": one.fingerprint,
+                "keyid": one.keyid,
+                "post_quantum": bool(one.post_quantum),
+            }
+            for one in bundle.signers
         ],
         "files": len(bundle.files),
         "bytes": bundle.size,
@@ -94,4 +154,7 @@ def verified_values(bundle: VerifiedBundle) -> dict[str, object]:
             "fingerprint": bundle.root_digest,
             "solo": bundle.root.solo,
         },
+        "roots_followed": [judged.root.version for judged in bundle.followed],
+        "revocation": bundle.revocation.serial,
+        "expires": manifest.expires,
     }

@@ -32,6 +32,7 @@ from appliance.definition.names import (
     Parity,
     Product,
     Target,
+    ValidDays,
 )
 from appliance.errors import DefinitionInvalid
 
@@ -51,6 +52,7 @@ class BundleDefinition(Frozen):
     components: Annotated[dict[ComponentName, Component], Field(min_length=1)]
     inference: Inference
     parity: Parity = 5
+    valid_days: ValidDays = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
@@ -23,6 +23,7 @@ from appliance.definition.names import (
     Product,
     Sha256,
     Target,
+    ValidDays,
 )
 from appliance.errors import LockInvalid
 
@@ -112,7 +113,8 @@ class LockedComponent(Frozen):
 class Lock(Frozen):
     """Everything a build needs; ``definition`` is the SHA-256 of the definition file's bytes.
 
-    ``parity`` is recovery data in percent of the bundle; 0 for none.
+    ``parity`` is recovery data in percent of the bundle; 0 for none.  ``valid_days`` count from
+    ``created``; 0 for ever.
     """
 
     format: Format
@@ -125,6 +127,15 @@ class Lock(Frozen):
     inference: Inference
     components: Mapping[ComponentName, LockedComponent]
     parity: Parity = 0
+    valid_days: ValidDays = 0
+
+    @property
+    def expires(self) -> str | None:
+        """When the bundle becomes stale, RFC 3339 UTC; None for never."""
+        if not self.valid_days:
+            return None
+        end = datetime.fromisoformat(self.created) + timedelta(days=self.valid_days)
+        return end.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     @property
     def size(self) -> int:

@@ -31,6 +31,8 @@ Product = ComponentName
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Recovery data in percent; 0 for none.
 Parity = Annotated[int, Field(ge=0, le=10)]
+# Days from locking after which a bundle counts as stale; 0 for never.
+ValidDays = Annotated[int, Field(ge=0, le=36500)]
 # The spelling of docs/architecture.md, "Bundle, format 1".
 FilePath = Annotated[
     str,

@@ -12,8 +12,6 @@ from appliance.bundle.paths import (
     BLOCKS_PATH,
     LIST_PATH,
     MANIFEST_PATH,
-    provenance_path,
-    signature_path,
 )
 from appliance.bundle.reader import read_signed
 
@@ -65,8 +63,7 @@ def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     with open_tree(bundle.folders) as tree:
         index = tree.read(BLOCKS_PATH, limit=bundle.files[BLOCKS_PATH].size)
         signed = read_signed(tree)
-    beside = {signature_path(holder): data for holder, data in signed.signatures.items()}
-    beside |= {provenance_path(holder): data for holder, data in signed.provenance.items()}
+    beside = signed.beside
     files = [_unlisted(LIST_PATH, signed.listing)]
     files += [_unlisted(path, beside[path]) for path in sorted(beside)]
     manifest = bundle.manifest

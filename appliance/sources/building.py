@@ -13,6 +13,7 @@ from appliance.sources.fetching import fetch_locked
 from appliance.sources.locking import default_lock_path, open_definition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from appliance.definition.bundle_definition import ReadDefinition
@@ -79,7 +80,13 @@ def read_root(path: Path) -> bytes:
         raise RootInvalid(f"no root file {path}", found=fault.strerror) from fault
 
 
-def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) -> Built:
+def build_bundle(
+    lock: Lock,
+    out: Path,
+    root: bytes | None,
+    station: Station,
+    documents: Mapping[str, bytes] | None = None,
+) -> Built:
     """Write the bundle that ``lock`` describes to the new folder ``out``.
 
     Raises:
@@ -105,6 +112,7 @@ def build_bundle(lock: Lock, out: Path, root: bytes | None, station: Station) ->
                 lock,
                 station.store,
                 root=root,
+                documents=documents,
                 progress=station.progress,
                 companions=[add_sbom, parity_companion(lock.parity)],
                 companion_bytes=room,

@@ -116,6 +116,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         inference=definition.inference,
         components=components,
         parity=definition.parity,
+        valid_days=definition.valid_days,
     )
 
 

@@ -49,11 +49,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What following a chain came to: the newest root, its bytes, and those passed on the way to it."""
+    """What following a chain came to: the newest root, its bytes, and each that was followed on the way.
+
+    ``followed`` does not hold the trusted root, where it began; it is empty if that is the newest.
+    """
 
     root: Root
     data: bytes
-    passed: tuple[Root, ...]
+    followed: tuple[Judged, ...]
 
 
 def judge_link(before: Root | None, link: Link) -> Judged:
@@ -112,7 +115,7 @@ def follow(trusted: bytes, carried: Mapping[int, Link]) -> Chain:
         BundleUntrusted: what is wrong with a link's signatures.
     """
     root, data = parse_root(trusted), trusted
-    passed: list[Root] = []
+    followed: list[Judged] = []
     if (same := carried.get(root.version)) is not None and same.data != trusted:
         raise RootInvalid(
             f"there is another root {root.version} than the one that is trusted",
@@ -128,9 +131,9 @@ def follow(trusted: bytes, carried: Mapping[int, Link]) -> Chain:
             raise judged.refusals[0]
         if judged.root.version != version:
             raise RootInvalid(f"root {judged.root.version} lies under the name of root {version}")
-        passed.append(root)
+        followed.append(judged)
         root, data = judged.root, link.data
-    return Chain(root, data, tuple(passed))
+    return Chain(root, data, tuple(followed))
 
 
 def missing_versions(trusted: Root, versions: Sequence[int]) -> list[int]:

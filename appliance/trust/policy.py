@@ -215,19 +215,25 @@ def _judge_post_quantum(  # noqa: PLR0917 - the same as for the other kind
     return holder, key
 
 
-def too_few(root: Root, role: str, signers: Sequence[Signer]) -> ThresholdNotMet | None:
-    """The rules 3 and 4: why these signers are too few for a role of a root; None if they are enough."""
+def counting(root: Root, role: str, signers: Sequence[Signer]) -> list[Signer]:
+    """The rule 4: those among signers who count for a role of a root."""
     rule = root.roles[role]
     required = root.policy.pq == "require"
-    counting = [
+    return [
         one
         for one in signers
         if one.keyid in rule.keys and (not required or set(one.post_quantum) & set(rule.keys))
     ]
-    counted = min(len({one.holder for one in counting}), len({one.keyid for one in counting}))
+
+
+def too_few(root: Root, role: str, signers: Sequence[Signer]) -> ThresholdNotMet | None:
+    """The rules 3 and 4: why these signers are too few for a role of a root; None if they are enough."""
+    rule = root.roles[role]
+    valid = counting(root, role, signers)
+    counted = min(len({one.holder for one in valid}), len({one.keyid for one in valid}))
     if counted >= rule.threshold:
         return None
-    count = {one.holder for one in counting}
+    count = {one.holder for one in valid}
     half = sorted({one.holder for one in signers if one.keyid in rule.keys} - count)
     missing = sorted(set(root.holders(role)) - count)
     lacking = f"; without the ML-DSA signature: {', '.join(half)}" if half else ""

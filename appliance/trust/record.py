@@ -85,6 +85,10 @@ class Record:
             self.refuse(f"{key} is not true or false", found=str(value))
         return value
 
+    def raw(self, key: str) -> object:
+        """A value that is judged elsewhere."""
+        return self._values[key]
+
     def none(self, key: str) -> bool:
         """Whether the value is ``null``."""
         return self._values[key] is None

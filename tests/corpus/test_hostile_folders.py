@@ -240,7 +240,7 @@ UNEXPECTED: dict[str, Callable[[Path], None]] = {
     "extra hidden file": _add(".hidden"),
     "extra repository": _add(".git/config"),
     "extra in trust": _add("trust/notes.txt"),
-    "extra root": _add("trust/root.2.json", b"{}"),
+    "extra root": _add("trust/root.0.json", b"{}"),
     "extra empty file": _add("payload/engine/nothing", b""),
     "extra folder, empty": _add_folder("payload/later"),
     "extra folder, hidden": _add_folder(".Trash-0"),

@@ -2,7 +2,8 @@
 
 Written from docs/format.md alone, whose grammar it reads, sharing nothing with the project: where the two
 disagree about a bundle, one of them or the page is wrong.  ROOT is the trusted root's file, FOLDER the
-bundle, or each of its volumes.  Nobody may change the folders meanwhile.
+bundle, or each of its volumes.  Nobody may change the folders meanwhile.  It takes a root without a policy
+and follows neither chains nor revocations (docs/trust.md): these are looked at before.
 """
 
 import hashlib
@@ -68,12 +69,9 @@ def unbase64(data: str) -> bytes:
 
 def strings(data: bytes, count: int) -> list[bytes]:
     """The first strings (RFC 4251) of some bytes, and the rest."""
-    found = []
-    for _ in range(count):
-        end = 4 + int.from_bytes(data[:4])
-        need(len(data) >= end, "an SSH structure is cut short")
-        found, data = [*found, data[4:end]], data[end:]
-    return [*found, data]
+    end = 4 + int.from_bytes(data[:4])
+    need(len(data) >= end, "an SSH structure is cut short")
+    return [data[4:end], *(strings(data[end:], count - 1) if count > 1 else [data[end:]])]
 
 
 def read_key(line: str) -> tuple[str, Any]:
@@ -93,8 +91,8 @@ def read_signer(file: Path, message: bytes, role: str) -> str:
     armour = f"-----BEGIN SSH SIGNATURE-----\n{body}-----END SSH SIGNATURE-----\n"
     need(armour == armoured, f"{file} is spelled otherwise")
     key, _, reserved, _, signature, rest = strings(blob[10:], 5)
-    token = strings(signature, 2)[2]
-    need(not reserved and not rest and (not token or token[0] in {1, 5}), f"{file} says more")
+    touched = strings(signature, 2)[2][:1] in {b"", b"\1", b"\5"}
+    need(touched and not reserved and not rest, f"{file} says more, or nobody touched the token")
     line = f"{strings(key, 1)[0].decode()} {b64encode(key).decode()}"
     with NamedTemporaryFile("w") as allowed:
         print("signer", line, file=allowed, flush=True)
@@ -106,7 +104,7 @@ def read_signer(file: Path, message: bytes, role: str) -> str:
 
 def read_root(data: bytes) -> Any:
     """A root whose keys are sound and whose roles can be filled."""
-    root = canonical(data, "root")
+    root = canonical(data[: MIB + 1], "root")  # of a longer one the end is missing
     keys, roles = root["keys"], root["roles"]
     need(all(read_key(key["public"])[0] == keyid for keyid, key in keys.items()), "a key's identifier")
     for role in roles.values():
@@ -141,8 +139,8 @@ def gather(folders: list[Path]) -> dict[str, Path]:
     for volume in volumes:
         is_volume = volume.pop("volume.json", None) or len(folders) > 1
         for path in [path for path in volume if is_volume and fits("spare", path)]:
-            original = volume.get(path.removeprefix("spare/"))
-            need(original and digest(original) == digest(volume.pop(path)), f"{path} is no second copy")
+            original = volume[path.removeprefix("spare/")]
+            need(digest(original) == digest(volume.pop(path)), f"{path} is no second copy")
         for path, file in volume.items():
             copies = [each[path] for each in volumes if path in each]
             wanted = 1 if path.startswith(("payload/", "parity/")) else len(volumes)
@@ -168,6 +166,10 @@ def read_list(data: bytes) -> dict[str, str]:
     paths, parity = [line[66:] for line in text.splitlines()], re.findall(r"  (parity/.*)", text)
     need(increases(paths) and {"VERIFY.txt", "blocks.bin", "manifest.json"} <= {*paths}, "the list's paths")
     need(parity == [f"parity/set-{n:04}.par2" for n in range(len(parity))], "a gap in the parity files")
+    roots = sorted(int(path[11:-5]) for path in paths if fits("root_file", path))
+    need(not roots or roots == [*range(roots[0], roots[-1] + 1)], "a gap between roots")
+    signed = {re.sub(r"(\.[^.]+){3}$", ".json", path) for path in paths if fits("document_signature", path)}
+    need(signed <= {*paths} and sum(fits("revoked", path) for path in paths) < 2, "documents in trust")
     check_paths(paths)
     return {line[66:]: line[:64] for line in text.splitlines()}
 
@@ -186,7 +188,7 @@ def parts(file: Any) -> list[tuple[str, int, str]]:
 def read_manifest(data: bytes) -> tuple[Any, list[tuple[str, int, str]]]:
     """The manifest, and path, size and digest of each file of the payload as it lies there."""
     manifest = canonical(data, "manifest")
-    datetime.fromisoformat(manifest["created"])
+    need(all(datetime.fromisoformat(manifest.get(key, "2026-01-31")) for key in ("created", "expires")), "")
     paths = [file["path"] for file in manifest["files"]]
     need(increases(paths) and not any(path.startswith("payload/") for path in paths), "paths of files")
     whole, payload = [], []
@@ -229,7 +231,6 @@ def check_provenance(envelope: Any, line: str, manifest: Any, digests: dict[str,
 
 def verify(folders: list[Path], trusted: bytes, role: str = "release") -> None:
     """Return if these folders are a bundle that the root trusts."""
-    need(len(trusted) <= MIB, "the root is too large")
     root, files = read_root(trusted), gather(folders)
     enrolled, signers = root["roles"][role], {}
     data = read(files["trust/SHA256SUMS"], 64 * MIB)
@@ -251,8 +252,10 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release") -> None:
     need(all(files[path].stat().st_size == size for path, size, _ in named), "a wrong size")
     need(all(digest(files[path]) == sha256 for path, sha256 in listed.items()), "a damaged file")
     check_blocks(files["blocks.bin"].read_bytes(), payload)
-    carried = {path: files[path].read_bytes() for path in listed if path.startswith("trust/")}
-    need(carried in ({}, {f"trust/root.{root['version']}.json": trusted}), "another root")
+    later = [path for path in listed if fits("root_file", path) and int(path[11:-5]) > root["version"]]
+    carried = files.get(f"trust/root.{root['version']}.json")
+    need(not later, "a later root: follow its chain, and trust that one")
+    need(not carried or carried.read_bytes() == trusted, "another root of the trusted version")
     said = listed | manifest.get("build", {}) | {"trust/SHA256SUMS": hashlib.sha256(data).hexdigest()}
     for path, file in stated.items():
         check_provenance(canonical(read(file), "envelope"), signers[path.split(".")[1]], manifest, said)

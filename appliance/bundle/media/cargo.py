@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
+from appliance.bundle.judging import judge_list
 from appliance.bundle.paths import (
     BLOCKS_PATH,
     LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
     parity_number,
-    provenance_path,
-    signature_path,
 )
 from appliance.bundle.reader import read_contents, read_listed, read_signed, require_file
-from appliance.trust.policy import decide
-from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -99,7 +96,7 @@ def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "rele
     require_file(tree, MANIFEST_PATH)
     signed = read_signed(tree)
     if root is not None:
-        decide(signed.listing, signed.signatures, parse_root(root), role).require()
+        judge_list(tree, signed, root, role).verdict.require()
     contents = read_contents(tree, signed)
     manifest = contents.manifest
     listed = manifest.files[BLOCKS_PATH]
@@ -123,7 +120,5 @@ def _root_parts(files: Mapping[str, ListedFile], signed: Signed, shared: Collect
     for path, file in sorted(files.items()):
         if path not in shared:
             yield Part(path, file.size, file.sha256)
-    for holder, data in sorted(signed.signatures.items()):
-        yield Part(signature_path(holder), len(data), None)
-    for holder, data in sorted(signed.provenance.items()):
-        yield Part(provenance_path(holder), len(data), None)
+    for path, data in sorted(signed.beside.items()):
+        yield Part(path, len(data), None)

@@ -9,7 +9,7 @@ from appliance.bundle.fileset import A_FOLDER
 from appliance.bundle.media.checked import CheckedVolume
 from appliance.bundle.media.label import INCOMING_FOLDER, SPARE_FOLDER, UNFINISHED_PATH
 from appliance.bundle.media.layout import bundle_order
-from appliance.bundle.paths import TRUST_FOLDER, folders_of, provenance_holder, signature_holder
+from appliance.bundle.paths import TRUST_FOLDER, folders_of, lies_beside_list
 from appliance.errors import BundleUntrusted, FileMissing
 
 if TYPE_CHECKING:
@@ -77,4 +77,4 @@ def names_on(volume: Volume, children: Children) -> tuple[set[str], list[str]]:
 def is_statement(path: str) -> bool:
     """Whether a file is a signature or provenance by its name: no copy of it is known to be right."""
     folder, _, name = path.removeprefix(f"{SPARE_FOLDER}/").rpartition("/")
-    return folder == TRUST_FOLDER and bool(signature_holder(name) or provenance_holder(name))
+    return folder == TRUST_FOLDER and lies_beside_list(name)

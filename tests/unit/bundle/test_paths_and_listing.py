@@ -203,7 +203,13 @@ BAD_LISTS = {
     "not ASCII": BASE.replace(b"payload/a/x", "payload/a/é".encode()),
     "itself": listing_bytes({**ALWAYS, "trust/SHA256SUMS": D}),
     "a signature": listing_bytes({**ALWAYS, "trust/SHA256SUMS.alice.sig": D}),
-    "two roots": listing_bytes({**ALWAYS, "trust/root.1.json": D, "trust/root.2.json": D}),
+    "a gap between roots": listing_bytes({**ALWAYS, "trust/root.1.json": D, "trust/root.3.json": D}),
+    "two revocations": listing_bytes({**ALWAYS, "trust/revoked.1.json": D, "trust/revoked.2.json": D}),
+    "revocation zero": listing_bytes({**ALWAYS, "trust/revoked.0.json": D}),
+    "a signature of no root": listing_bytes({**ALWAYS, "trust/root.1.alice.3f1c9a2b.sig": D}),
+    "a signature of no known kind": listing_bytes(
+        {**ALWAYS, "trust/root.1.json": D, "trust/root.1.alice.3f1c9a2b.pgp": D}
+    ),
     "root zero": listing_bytes({**ALWAYS, "trust/root.0.json": D}),
     "root with zeros": listing_bytes({**ALWAYS, "trust/root.01.json": D}),
     "another file at the top": listing_bytes({**ALWAYS, "autorun.inf": D}),

@@ -300,7 +300,7 @@ def test_what_a_key_returns_is_judged_before_it_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bundle = maker.write("bundle", None if rootless else two_of_three)
-    monkeypatch.setattr(sign, "open_key", lambda key: Faulty(open_key(key), list_too=list_too))
+    monkeypatch.setattr(sign, "open_signer", lambda key: Faulty(open_key(key), list_too=list_too))
     with pytest.raises(SignatureInvalid):
         sign_bundle(bundle, holders.key("alice"), holder="alice")
     assert signatures(bundle) == []

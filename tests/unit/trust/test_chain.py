@@ -46,7 +46,8 @@ CHAIN = {
 def test_a_chain_is_followed_to_its_end() -> None:
     chain = follow(root_bytes(ONE), CHAIN)
     assert (chain.root, chain.data) == (THREE, root_bytes(THREE))
-    assert [root.version for root in chain.passed] == [1, 2]
+    found = [(judged.root.version, [one.holder for one in judged.signers]) for judged in chain.followed]
+    assert found == [(2, ["alice", "bob"]), (3, ["bob", "dora"])]
 
 
 def test_nothing_newer_is_nothing_to_follow() -> None:
