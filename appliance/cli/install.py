@@ -48,8 +48,8 @@ def install(
         ),
     ] = None,
     revoked: Annotated[
-        Path | None,
-        typer.Option("--revoked", metavar="FILE", help="A revocation newer than the bundle; signed."),
+        list[Path] | None,
+        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
     ] = None,
     state: Annotated[
         Path | None,
@@ -101,7 +101,7 @@ def install(
         check=check,
         recheck=recheck,
         statements=statements,
-        revoked=revoked,
+        revoked=tuple(revoked or ()),
     )
     outcome = run_install(request, progress=progress())
     print_result(outcome_text(outcome), outcome_values(outcome), as_json=as_json)

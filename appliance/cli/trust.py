@@ -20,7 +20,7 @@ from appliance.cli.trust_transcript import transcript_app
 
 trust_app = typer.Typer(
     name="trust",
-    help="Say whose keys count, what is taken back, and what a node may do. Needs no network, ever.",
+    help="Say whose keys count, what is taken back, and what a node may do. Only `node` needs a network.",
     no_args_is_help=True,
 )
 trust_app.command("keygen")(keygen)

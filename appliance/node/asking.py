@@ -18,7 +18,7 @@ from appliance.trust.installation import begin_journal, decide_installation
 from appliance.trust.journal import KnownRoot
 from appliance.trust.node_rules import Authority, Candidate, Statements
 from appliance.trust.revocation import NOTHING
-from appliance.trust.signed import judge_revocation, judge_statements
+from appliance.trust.signed import judge_statements
 from appliance.trust.statements import time_text
 
 if TYPE_CHECKING:
@@ -94,25 +94,20 @@ class Answer:
         }
 
 
-def make_question(
-    bundle: VerifiedBundle, *, statements: Path | None, revoked: Path | None, time: float
-) -> Question:
+def make_question(bundle: VerifiedBundle, *, statements: Path | None, time: float) -> Question:
     """What is asked of every node.
 
     Args:
         bundle: what is to be installed.
         statements: a folder of documents with their signatures.
-        revoked: the file of a revocation, its signatures beside it.
         time: this station's clock.
 
     Raises:
-        Usage: something cannot be read.
-        BundleUntrusted: the revocation does not count.
+        Usage, FileUnexpected, BundleMalformed: the folder or something in it cannot be read.
     """
-    from appliance.bundle.documents import read_document, read_folder
+    from appliance.bundle.documents import read_folder
 
     root, manifest = bundle.root, bundle.manifest
-    revocation = judge_revocation(revoked.name, read_document(revoked), root) if revoked else NOTHING
     return Question(
         bundle=Candidate(
             digest=bundle.digest,
@@ -120,11 +115,14 @@ def make_question(
             version=manifest.version,
             sequence=manifest.sequence,
             issued=manifest.created,
+            expires=manifest.expires,
         ),
         signers=bundle.signers,
         root=root,
         authority=Authority(
-            KnownRoot(root.version, bundle.root_digest), sites="site" in root.roles, revocation=revocation
+            KnownRoot(root.version, bundle.root_digest),
+            sites="site" in root.roles,
+            revocation=bundle.revocation,
         ),
         documents={path.name: each for path, each in read_folder(statements)} if statements else {},
         time=time,

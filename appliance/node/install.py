@@ -49,7 +49,7 @@ class Request:
         check: say what apply would change; stage nothing, change nothing.
         recheck: hash again what lies on the nodes.
         statements: a folder of admissions, permits, waivers, times, enrolments.
-        revoked: the file of a revocation newer than the bundle.
+        revoked: files of revocations newer than the bundle.
     """
 
     bundle: tuple[Path, ...]
@@ -61,7 +61,7 @@ class Request:
     check: bool = False
     recheck: bool = False
     statements: Path | None = None
-    revoked: Path | None = None
+    revoked: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -89,18 +89,18 @@ def install(request: Request, *, progress: Progress) -> Outcome:
     Raises:
         ApplianceError: the first stage that failed says which way; its records are written.
     """
+    from appliance.bundle.documents import read_document
     from appliance.bundle.verify import verify_bundle
     from appliance.node.asking import make_question
     from appliance.node.private import private_folder
     from appliance.node.site import load_inventory, select_nodes
 
     with lock_state(request.state):
-        bundle = verify_bundle(request.bundle, request.root, progress=progress)
+        revocations = [read_document(path) for path in request.revoked]
+        bundle = verify_bundle(request.bundle, request.root, progress=progress, revocations=revocations)
         for note in bundle.notes:
             progress.note(note)
-        question = make_question(
-            bundle, statements=request.statements, revoked=request.revoked, time=time.time()
-        )
+        question = make_question(bundle, statements=request.statements, time=time.time())
         outcome = Outcome(bundle, request.until, request.check)
         if request.until is Stage.VERIFY:
             return outcome

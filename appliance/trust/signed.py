@@ -1,4 +1,4 @@
-"""Statements and revocations with their signatures: which of them count.  Bytes in, values out.
+"""Statements with their signatures: which of them count.  Bytes in, values out.
 
 A document that enough holders of its role did not sign, or that one signature speaks against, is refused
 and not passed over: whoever brought it should find out why.
@@ -14,7 +14,6 @@ from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.node_rules import Attested, Statements
 from appliance.trust.policy import decide
 from appliance.trust.revocation import MAX_BYTES as LONGEST
-from appliance.trust.revocation import parse_revocation
 from appliance.trust.statements import (
     Admission,
     Enrolment,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from appliance.trust.documents import SignedDocument
     from appliance.trust.policy import Verdict
-    from appliance.trust.revocation import Revocation
     from appliance.trust.root import Root
 
 
@@ -62,19 +60,6 @@ def judge_statements(
         ],
         enrolments=[each for each in said if isinstance(each, Enrolment)],
     )
-
-
-def judge_revocation(name: str, document: SignedDocument, root: Root) -> Revocation:
-    """The revocation in a document; ``name`` is that of its file, for messages.
-
-    Raises:
-        RevocationInvalid: it is none.
-        BundleUntrusted: it was not signed by enough holders of the role revoke.
-    """
-    with _naming(name):
-        revocation = parse_revocation(document.data)
-        _signed(document, root, "revoke", ())
-        return revocation
 
 
 def _judge(

@@ -1,4 +1,4 @@
-"""Statements and revocations count as their roles signed them: one good folder, one thing changed."""
+"""Statements count as their roles signed them: one good folder, one thing changed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import (
-    BundleUntrusted,
     KeyRevoked,
-    RevocationInvalid,
     SignatureInvalid,
     SignerUnknown,
     StatementInvalid,
@@ -21,7 +19,7 @@ from appliance.trust.founding import compose
 from appliance.trust.policy import Signatures
 from appliance.trust.revocation import Revocation, revocation_bytes
 from appliance.trust.root import Policy, Root, root_bytes
-from appliance.trust.signed import judge_revocation, judge_statements
+from appliance.trust.signed import judge_statements
 from appliance.trust.statements import (
     Admission,
     Enrolment,
@@ -147,39 +145,3 @@ def test_what_nobody_reads_is_refused(data: bytes) -> None:
     with pytest.raises(StatementInvalid) as refused:
         judged(SignedDocument(data, Signatures()))
     assert refused.value.message.startswith("file 0: ")
-
-
-REVOKED = Revocation(3, (A,), (B,))
-
-
-def revocation(*people: Person, role: str = "revoke") -> SignedDocument:
-    data = revocation_bytes(REVOKED)
-    return SignedDocument(data, signed(data, role, *people))
-
-
-def test_a_revocation_counts_by_the_role_revoke() -> None:
-    assert judge_revocation("revoked.3.json", revocation(ALICE, BOB), ROOT) == REVOKED
-
-
-@pytest.mark.parametrize(
-    ("given", "error"),
-    [
-        (revocation(), ThresholdNotMet),
-        (revocation(ALICE), ThresholdNotMet),
-        (revocation(ALICE, BOB, role="release"), SignatureInvalid),
-        (revocation(ALICE, SITE), SignerUnknown),
-        (replace(revocation(ALICE, BOB), data=root_bytes(ROOT)), RevocationInvalid),
-    ],
-)
-def test_another_revocation_is_refused_with_its_file(
-    given: SignedDocument, error: type[BundleUntrusted]
-) -> None:
-    with pytest.raises(error) as refused:
-        judge_revocation("revoked.3.json", given, ROOT)
-    assert refused.value.message.startswith("revoked.3.json: ")
-
-
-def test_a_root_that_gives_nobody_the_role_revoke_knows_no_revocation() -> None:
-    root = compose([*ALICE.enrolled(), *BOB.enrolled()])
-    with pytest.raises(SignerUnknown):
-        judge_revocation("revoked.3.json", revocation(ALICE, BOB), root)
