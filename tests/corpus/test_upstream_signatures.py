@@ -34,6 +34,8 @@ from tests.unit.trust.model_makers import Maker, digests, statement, whole
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.group(8)
+
 FILES = {"config.json": b"{}", "part/one.safetensors": b"numbers"}
 MAKER = Maker()
 KEY = parse_pem(MAKER.pem)
@@ -53,6 +55,7 @@ def refused(call: Callable[[], object], match: str) -> None:
         assert text is None or (text.isprintable() and len(text) < 1000)
 
 
+@pytest.mark.control
 def test_the_control() -> None:
     judged = check(MAKER.sign(FILES))
     assert judged.signed_by == MAKER.fingerprint
@@ -60,6 +63,7 @@ def test_the_control() -> None:
     assert judged.coverage.covered == 2
 
 
+@pytest.mark.control
 def test_ed25519_keys_too() -> None:
     maker = Maker(ed25519.Ed25519PrivateKey.generate())
     data = maker.sign(FILES)
@@ -90,6 +94,7 @@ def test_exchanged_files() -> None:
     refused(lambda: check(MAKER.sign(FILES), exchanged), "not the ones that the model's")
 
 
+@pytest.mark.control
 def test_a_missing_file_is_told() -> None:
     """Whether it may be missing is for the lock to judge."""
     judged = check(MAKER.sign(FILES), {"config.json": b"{}"})
@@ -97,12 +102,14 @@ def test_a_missing_file_is_told() -> None:
     assert judged.coverage.absent == ("part/one.safetensors",)
 
 
+@pytest.mark.control
 def test_what_is_signed_and_left_out_of_account_may_be_missing() -> None:
     judged = check(MAKER.sign({**FILES, "cache/x": b"x"}, ("cache",)))
     assert judged.coverage is not None
     assert judged.coverage.absent == ()
 
 
+@pytest.mark.control
 @pytest.mark.parametrize("name", [".git/hooks/post-checkout", ".gitattributes", "cache/x"])
 def test_what_its_maker_left_out_of_account_is_named_and_never_passed_over(name: str) -> None:
     """model-signing accepts such files without a word."""
@@ -316,6 +323,7 @@ def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(lambda: check(data), "not a statement")
 
 
+@pytest.mark.control
 def test_a_former_hint_and_keyid() -> None:
     """Before 1.1 there was the key instead of the hint; the specification allows null for keyid."""
     bundle = MAKER.bundle(statement(FILES))
@@ -339,6 +347,7 @@ SIGSTORE = {
 }
 
 
+@pytest.mark.control
 @pytest.mark.parametrize("case", SIGSTORE)
 def test_sigstore_s_signatures_are_recognised_and_never_good(case: str) -> None:
     bundle = MAKER.bundle(statement(FILES)) | {"verificationMaterial": SIGSTORE[case]}
@@ -421,6 +430,7 @@ class Authority:
         return judge(data, parse_authority_pem(self.pem), digests(FILES).items(), "model.sig")
 
 
+@pytest.mark.control
 def test_a_certificate_that_ended_long_ago_and_an_authority_between() -> None:
     authority = Authority()
     assert authority.check(authority.sign(MAKER, authority.certify("m", MAKER.key))).signed_by
