@@ -23,7 +23,7 @@ from appliance.trust.policy import Signatures, judge_signers, too_few
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from appliance.errors import BundleUntrusted
     from appliance.trust.policy import Signer
@@ -134,9 +134,3 @@ def follow(trusted: bytes, carried: Mapping[int, Link]) -> Chain:
         followed.append(judged)
         root, data = judged.root, link.data
     return Chain(root, data, tuple(followed))
-
-
-def missing_versions(trusted: Root, versions: Sequence[int]) -> list[int]:
-    """The versions between a trusted root and the newest of others that are not at hand."""
-    newest = max((version for version in versions if version > trusted.version), default=trusted.version)
-    return [version for version in range(trusted.version + 1, newest) if version not in versions]

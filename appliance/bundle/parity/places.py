@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.fileset import children_of
-from appliance.bundle.locating import find_folder, is_volume
+from appliance.bundle.locating import find_folder, holds_trace, is_recovery, is_volume
 from appliance.bundle.manifest import ListedFile
 from appliance.bundle.media.label import (
     INCOMING_FOLDER,
     LABEL_PATH,
-    RECOVERY_LABEL_PATH,
     SPARE_FOLDER,
-    UNFINISHED_PATH,
     VolumeLabel,
     label_bytes,
 )
@@ -26,10 +24,7 @@ from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, i
 from appliance.bundle.media.seen import names_on
 from appliance.bundle.parity.survey import Place, Wanted
 from appliance.bundle.paths import (
-    LIST_PATH,
     MANIFEST_PATH,
-    PARITY_FOLDER,
-    PAYLOAD_FOLDER,
     TRUST_FOLDER,
 )
 from appliance.bundle.volume import Volume, open_volume
@@ -41,19 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.parity.copies import SoundCopy
-
-#: One of these is left of any bundle or volume that is worth mending.
-_SIGNS: Final = (
-    MANIFEST_PATH,
-    PAYLOAD_FOLDER,
-    PARITY_FOLDER,
-    TRUST_FOLDER,
-    SPARE_FOLDER,
-    LABEL_PATH,
-    RECOVERY_LABEL_PATH,
-    UNFINISHED_PATH,
-)
-
 
 _MAX_PARTS: Final = 1_000_000
 
@@ -78,7 +60,7 @@ def open_places(given: Sequence[Path]) -> Iterator[Opened]:
         Usage: a folder is none, is named twice, or holds nothing of a bundle.
         InProgress: another repair works on one of them.
     """
-    folders = [_locate(path) for path in given]
+    folders = [find_folder(path) for path in given]
     with ExitStack() as stack:
         seen: dict[tuple[int, int], Path] = {}
         for folder in folders:
@@ -216,36 +198,15 @@ def _number(volume: Volume, layout: Layout, here: Iterable[str]) -> int | None:
     return max(files, key=lambda number: (files[number], number == label), default=label)
 
 
-def _locate(given: Path) -> Path:
-    """The folder of a bundle, a volume or a recovery volume where a person points."""
-    if is_recovery(given):
-        return given
-    folder = find_folder(given)
-    if folder == given and not os.path.lexists(given / LIST_PATH):
-        try:
-            with os.scandir(given) as entries:
-                inner = [given / each.name for each in entries if each.is_dir(follow_symlinks=False)]
-        except OSError:
-            return given  # whoever opens it says what is wrong with it
-        found = [each for each in inner if is_recovery(each)]
-        return found[0] if len(found) == 1 else given
-    return folder
-
-
 def _refuse_strange(folder: Path) -> None:
     """Refuse to take a folder with nothing of a bundle in it for a bundle that has lost everything."""
-    if not any(os.path.lexists(folder / name) for name in _SIGNS):
+    if not holds_trace(folder):
         raise Usage(
             f"{folder} holds nothing of a bundle",
             wanted="a bundle, a volume or a recovery volume, or the medium that holds it",
             hint="name the folder itself; a volume that is lost as a whole is written again by "
             "`appliance media write --like`, or comes back from a recovery volume with --out",
         )
-
-
-def is_recovery(folder: Path) -> bool:
-    """Whether a folder is a recovery volume (``appliance.bundle.parity.whole``)."""
-    return os.path.lexists(folder / RECOVERY_LABEL_PATH)
 
 
 def _status(folder: Path) -> os.stat_result:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import BundleUntrusted, RootInvalid, SignatureInvalid, SignerUnknown, ThresholdNotMet
-from appliance.trust.chain import Link, follow, judge_link, missing_versions
+from appliance.trust.chain import Link, follow, judge_link
 from appliance.trust.founding import Enrolment, compose, next_root
 from appliance.trust.policy import Signatures
 from appliance.trust.root import Policy, Root, parse_root, root_bytes
@@ -138,11 +138,6 @@ def test_a_first_root_is_signed_by_its_own_holders() -> None:
 def test_a_root_under_another_s_name() -> None:
     with pytest.raises(RootInvalid):
         follow(root_bytes(ONE), {3: CHAIN[2]})
-
-
-def test_what_is_missing_is_named() -> None:
-    assert missing_versions(ONE, [5, 2]) == [3, 4]
-    assert missing_versions(ONE, []) == []
 
 
 def test_twenty_roots_are_followed() -> None:
