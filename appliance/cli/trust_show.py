@@ -74,7 +74,7 @@ def read(
     \b
     Examples:
       appliance trust read typed.txt --out statements
-      zbarimg --quiet --raw scan-*.png | appliance trust read - --out statements
+      zbarimg -q --raw -Sdisable -Sqrcode.enable *.png | appliance trust read - --out .
 
     \b
     Exit codes:

@@ -46,6 +46,10 @@ _END: Final = re.compile(r"END ([A-Z0-9 ]+)")
 _LINE: Final = re.compile(r"([0-9]{1,4}) ([A-Z0-9 -]+)")
 #: What zbarimg writes before what it read, and lines people add.
 _PASSED_OVER: Final = re.compile(r"QR-CODE|#.*")
+#: What it takes parts of a QR code for now and then: kinds of bar codes, in its own words.
+_NOT_OURS: Final = re.compile(
+    r"(?:EAN-?[0-9]+|UPC-[AE]|ISBN-1[03]|I2/5|DATABAR(?:-EXP)?|CODABAR|CODE-[0-9]+|COMPOSITE|PDF417|SQ-CODE):.*"
+)
 _MEANT: Final = str.maketrans("018", "OIB", " -")
 
 
@@ -115,7 +119,8 @@ def read_spoken(text: str) -> tuple[str, bytes]:
     heads: set[tuple[str, str]] = set()
     ends: set[str] = set()
     given: dict[int, set[str]] = {}
-    for raw in re.split(r"[\r\n:]+", text.upper()):
+    scanned = (line for line in text.upper().splitlines() if not _NOT_OURS.fullmatch(line))
+    for raw in re.split(r"[\n:]+", "\n".join(scanned)):
         line = " ".join(raw.split())
         if not line or _PASSED_OVER.fullmatch(line):
             continue

@@ -137,3 +137,10 @@ def test_codes_hold_no_more_than_they_may() -> None:
     assert len(parts) > 5
     assert max(map(len, parts)) <= 300
     assert all(set(part) <= set("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ :.-") for part in parts)
+
+
+@pytest.mark.parametrize("kind", ["DataBar", "DataBar-Exp", "EAN-13", "CODE-128", "I2/5", "UPC-A"])
+def test_bar_codes_seen_in_a_qr_code_are_passed_over(kind: str) -> None:
+    """Zbarimg takes a part of a QR code for a bar code, once in many pictures."""
+    codes = [f"QR-Code:{part}" for part in compact_parts(spoken_lines(NAME, DATA), 200)]
+    assert read_spoken(typed([codes[0], f"{kind}:0100000000000", *codes[1:]])) == (NAME, DATA)
