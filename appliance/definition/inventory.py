@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -18,6 +18,8 @@ from ipaddress import (
     IPv6Network,
 )
 from typing import TYPE_CHECKING, Literal
+
+from appliance.definition.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +94,7 @@ class Inventory:
     nodes: tuple[NodeEntry, ...]
     revert_after: int = 120
     inference_port: int = 8000
+    host: Host = field(default_factory=Host)
 
     def node(self, name: str) -> NodeEntry:
         """The node of that name; KeyError when there is none."""
@@ -113,6 +116,8 @@ def site_values(inventory: Inventory) -> dict[str, object]:
         },
         "revert_after": inventory.revert_after,
         "inference": {"port": inventory.inference_port},
+        "ssh_user": inventory.ssh.user if inventory.ssh else "",
+        "host": inventory.host.as_dict(),
     }
 
 

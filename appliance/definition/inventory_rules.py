@@ -7,8 +7,10 @@ installation there is no gateway: an address that does not fit here is a node no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from appliance.definition.conflict import Conflict
+from appliance.definition.host_rules import time_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,20 +19,9 @@ if TYPE_CHECKING:
     from appliance.definition.inventory import Address, InterfaceAddress, Inventory, NodeEntry
 
 
-@dataclass(frozen=True)
-class Conflict:
-    """A contradiction; ``loc`` is where it is written, ``at_key`` when the key is what to point at."""
-
-    loc: Loc
-    message: str
-    found: str
-    wanted: str
-    at_key: bool = False
-
-
 def first_conflict(inventory: Inventory) -> Conflict | None:
     """The first contradiction, or None."""
-    for rule in (_management, _interfaces, _identities, _ssh, _reachable):
+    for rule in (_management, _interfaces, _identities, _ssh, _reachable, time_conflicts):
         for conflict in rule(inventory):
             return conflict
     return None

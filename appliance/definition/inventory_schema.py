@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from appliance.definition.document import Document, Loc, read_document, validate_document
+from appliance.definition.host_schema import HostKeys
 from appliance.definition.inventory import (
     Address,
     Interface,
@@ -245,7 +246,7 @@ class _Inference(_Model):
     port: Annotated[int, Field(ge=1024, le=65535)] = 8000
 
 
-class _Inventory(_Model):
+class _Inventory(HostKeys):
     format: Literal[1]
     site: _Name
     management: _Management
@@ -270,6 +271,7 @@ def _inventory(written: _Inventory, path: Path) -> Inventory:
         nodes=tuple(_node(name, node) for name, node in written.nodes.items()),
         revert_after=written.revert_after,
         inference_port=written.inference.port,
+        host=written.host(),
     )
 
 

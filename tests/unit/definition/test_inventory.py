@@ -236,6 +236,8 @@ def test_site_values_are_plain_text_and_numbers() -> None:
         },
         "revert_after": 120,
         "inference": {"port": 8000},
+        "ssh_user": "root",
+        "host": inventory.host.as_dict(),
     }
 
 

@@ -1,0 +1,89 @@
+"""The keys of ``inventory.yml`` that the role ``quiet_host`` serves, as pydantic models.
+
+A mixin of the inventory's own model: these keys stand at its top level.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from appliance.definition.host import BANNER, Host, Time
+
+#: A console of 25 lines shows the banner whole.
+_BANNER_LINES = 24
+_BANNER_COLUMNS = 80
+
+
+def _server(value: object) -> IPv4Address | IPv6Address:
+    """An address; that it is one on a node's link is for ``host_rules`` to say."""
+    if not isinstance(value, str):
+        raise ValueError("must be text; put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
+    if "%" in value:
+        raise ValueError("an address with a zone (%) means something else on every machine")
+    try:
+        return ip_address(value)
+    except ValueError:
+        raise ValueError(
+            "not an IP address; a node asks no name server, so a name cannot be used"
+        ) from None
+
+
+def _banner(text: str) -> str:
+    """Whole lines that a console and a log show as they are written."""
+    lines = text.strip("\n").split("\n")
+    if not text.strip():
+        raise ValueError("an empty banner warns nobody; leave the key out for the usual one")
+    if any(not line.isprintable() or "\\" in line for line in lines):
+        raise ValueError("control characters and backslashes would do something else than be read")
+    if len(lines) > _BANNER_LINES or max(map(len, lines)) > _BANNER_COLUMNS:
+        raise ValueError(f"at most {_BANNER_LINES} lines of {_BANNER_COLUMNS} characters")
+    return "\n".join(lines) + "\n"
+
+
+_Server = Annotated[IPv4Address | IPv6Address, PlainValidator(_server), WithJsonSchema({"type": "string"})]
+_Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+# systemd.unit(5): what a unit may be called, with * for parts of it as in fnmatch.
+_Unit = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9:_.\\@*-]+\.(service|socket|timer|path)$", max_length=255)
+]
+_Reason = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{10,200}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Time(_Model):
+    source: Literal["none", "ntp", "ptp"] = "none"
+    servers: tuple[_Server, ...] = ()
+    interface: _Label | None = None
+
+
+class HostKeys(_Model):
+    """The top-level keys of an inventory that say how a node keeps quiet."""
+
+    time: _Time = _Time()
+    usb_storage: Literal["deny", "allow"] = "deny"
+    module_loading: Literal["locked", "open"] = "open"
+    banner: Annotated[str, AfterValidator(_banner)] = BANNER
+    known_units: dict[_Unit, _Reason] = {}
+
+    def host(self) -> Host:
+        """As the program uses it."""
+        return Host(
+            time=Time(self.time.source, self.time.servers, self.time.interface),
+            usb_storage=self.usb_storage,
+            module_loading=self.module_loading,
+            banner=self.banner,
+            known_units=dict(self.known_units),
+        )

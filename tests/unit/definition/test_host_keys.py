@@ -1,0 +1,132 @@
+"""How a node keeps quiet, as an operator writes it: time, media, modules, banner, own units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.definition.host import BANNER, Host
+from appliance.definition.inventory import settings_digest, site_values
+from appliance.definition.inventory_schema import parse_inventory
+from appliance.errors import InventoryInvalid
+
+PATH = Path("/site/inventory.yml")
+
+VALID = """\
+format: 1
+site: example
+management: {networks: ["10.20.0.0/28"], operator: ["10.20.0.1"]}
+ssh: {known_hosts: known_hosts}
+nodes:
+  gpu-01:
+    address: "10.20.0.11"
+    interfaces:
+      mgmt: {match: {name: eno1}, addresses: ["10.20.0.11/24"]}
+  gpu-02:
+    address: "10.20.0.12"
+    interfaces:
+      mgmt: {match: {name: eno1}, addresses: ["10.20.0.12/24"]}
+      data: {match: {name: eno2}, addresses: ["10.30.0.12/24", "fd30::12/64"]}
+"""
+
+
+def parse(more: str) -> Host:
+    return parse_inventory(VALID + more, PATH)[0].host
+
+
+def test_without_a_word_a_node_runs_free_refuses_usb_storage_and_has_a_banner() -> None:
+    host = parse("")
+    assert host.as_dict() == {
+        "time": {"source": "none", "servers": [], "interface": ""},
+        "usb_storage": "deny",
+        "module_loading": "open",
+        "banner": BANNER,
+        "known_units": {},
+    }
+
+
+def test_every_key_arrives_where_roles_read_it() -> None:
+    inventory, _ = parse_inventory(
+        VALID
+        + 'time: {source: ntp, servers: ["10.20.0.5"]}\nusb_storage: allow\nmodule_loading: locked\n'
+        + "banner: |\n  Keep out.\n  Really.\n"
+        + "known_units: {hospital-agent@*.service: reports temperatures on loopback}\n",
+        PATH,
+    )
+    assert site_values(inventory)["host"] == {
+        "time": {"source": "ntp", "servers": ["10.20.0.5"], "interface": ""},
+        "usb_storage": "allow",
+        "module_loading": "locked",
+        "banner": "Keep out.\nReally.\n",
+        "known_units": {"hospital-agent@*.service": "reports temperatures on loopback"},
+    }
+
+
+def test_the_grandmaster_is_heard_on_a_named_interface() -> None:
+    assert parse("time: {source: ptp, interface: mgmt}\n").time.interface == "mgmt"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "usb_storage: allow",
+        "module_loading: locked",
+        "banner: Keep out.",
+        "time: {source: ntp, servers: ['10.20.0.5']}",
+    ],
+)
+def test_each_of_them_makes_another_installation(line: str) -> None:
+    plain, changed = (parse_inventory(VALID + more, PATH)[0] for more in ("", f"{line}\n"))
+    assert settings_digest(plain, plain.nodes[0]) != settings_digest(changed, changed.nodes[0])
+
+
+# what is written, column of the complaint in line 15, words of the message
+CATALOGUE = {
+    "ntp without servers": ("time: {source: ntp}", 1, "needs servers"),
+    "servers without ntp": ('time: {servers: ["10.20.0.5"]}', 17, "no time is asked for"),
+    "servers with ptp": ('time: {source: ptp, servers: ["10.20.0.5"]}', 30, "by itself"),
+    "server by name": ("time: {source: ntp, servers: [pool.example]}", 31, "asks no name server"),
+    "server is a number": ("time: {source: ntp, servers: [10]}", 31, "must be text"),
+    "server with a zone": ('time: {source: ntp, servers: ["fe80::1%eno1"]}', 31, "zone"),
+    "server off the link": ('time: {source: ntp, servers: ["10.99.0.5"]}', 31, "no gateway"),
+    "server twice": ('time: {source: ntp, servers: ["10.20.0.5", "10.20.0.5"]}', 44, "twice"),
+    "server for one node only": (
+        'time: {source: ntp, servers: ["10.30.0.5"]}',
+        30,
+        "gpu-01 could reach none",
+    ),
+    "server is a node": ('time: {source: ntp, servers: ["10.20.0.11"]}', 31, "gpu-01 itself"),
+    "interface with ntp": (
+        'time: {source: ntp, servers: ["10.20.0.5"], interface: mgmt}',
+        *(56, "for PTP alone"),
+    ),
+    "ptp on nobody knows which port": ("time: {source: ptp}", 1, "has 2 interfaces"),
+    "ptp on a port that one node lacks": (
+        "time: {source: ptp, interface: data}",
+        32,
+        "gpu-01 has no interface",
+    ),
+    "unknown source": ("time: {source: gps}", 16, "source"),
+    "unknown key": ("time: {pool: x}", 8, "unknown key 'pool'"),
+    "usb storage perhaps": ("usb_storage: maybe", 14, "usb_storage"),
+    "modules perhaps": ("module_loading: true", 17, "module_loading"),
+    "no banner": ("banner: ''", 9, "warns nobody"),
+    "banner with an escape": ('banner: "a\\eb"', 9, "control characters"),
+    "banner with a backslash": ("banner: 'a\\d'", 9, "backslashes"),
+    "banner too wide": (f"banner: {'x' * 81}", 9, "at most 24 lines"),
+    "banner too long": ('banner: "' + "x\\n" * 25 + '"', 9, "at most 24 lines"),
+    "a unit that is none": ("known_units: {agent: because we say so}", 15, "is not a name"),
+    "a unit without a reason": ("known_units: {agent.service: ok}", 30, "known_units"),
+}
+
+
+@pytest.mark.parametrize("case", CATALOGUE)
+def test_a_wrong_word_is_refused_at_its_place(case: str) -> None:
+    line, column, words = CATALOGUE[case]
+    with pytest.raises(InventoryInvalid) as caught:
+        parse(f"{line}\n")
+    error = caught.value
+    assert words in error.message
+    assert error.where is not None
+    assert (error.where.line, error.where.column) == (15, column), error.message
