@@ -68,6 +68,7 @@ def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> li
         *([_operator(facts, wanted.inventory)] if node.connection == "ssh" else []),
         _package_locks(facts),
         _clock(facts, wanted.time),
+        *_time_source(wanted),
         _reverted(facts),
     ]
 
@@ -209,6 +210,24 @@ def _clock(facts: Mapping[str, Any], station: float) -> Check:
         "set the node's clock; nothing depends on it but the times in logs",
         level="information",
     )
+
+
+def _time_source(wanted: Wanted) -> Iterator[Check]:
+    """The program that follows the site's clock comes with the bundle, or not at all."""
+    from appliance.node.host_data import load_host_data
+
+    source = wanted.inventory.host.time.source
+    package = load_host_data().time_packages[source]
+    if package:
+        components = wanted.manifest.components.values()
+        carried = {file.name for each in components if each.kind == "debian" for file in each.files}
+        yield Check(
+            "time-source",
+            package in carried,
+            f"the bundle has {'the' if package in carried else 'no'} package {package}",
+            f"{package}, for time.source: {source}",
+            f"name {package} among the packages of the bundle's definition, or set time.source to none",
+        )
 
 
 def _reverted(facts: Mapping[str, Any]) -> Check:

@@ -84,9 +84,19 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         f"inference_server: {served}, from {wheels} staged wheels",
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
+        f"quiet_host: stop what phones home; {_host_words(inventory)}",
         f"firewall: deny everything in and out; SSH in from {networks}",
         f"an unconfirmed network change undoes itself after {inventory.revert_after} s",
     )
+
+
+def _host_words(inventory: Inventory) -> str:
+    host = inventory.host
+    servers = ", ".join(str(server) for server in host.time.servers)
+    clocks = {"none": "the clock runs free", "ntp": f"time from {servers}", "ptp": "time by PTP"}
+    clock = clocks[host.time.source]
+    loading = "locked after boot" if host.module_loading == "locked" else "open"
+    return f"{clock}; USB storage {host.usb_storage}; loading of kernel modules {loading}"
 
 
 def _addresses(node: NodeEntry) -> list[str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Roles that may cut the operator off; the confirmation of the revert ends the danger.
 CUTTING_ROLES = frozenset({"network_isolation", "firewall"})
+#: And of the role quiet_host this one module.
+CUTTING_ACTIONS = frozenset({"sshd_settings"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Tally:
                 Trouble(event["host"], event["role"], event["task"], status, event.get("message", ""))
             )
         self._note_warnings(event)
-        if event["role"] in CUTTING_ROLES and status in {"changed", "failed", "unreachable"}:
+        cutting = event["role"] in CUTTING_ROLES or event.get("action") in CUTTING_ACTIONS
+        if cutting and status in {"changed", "failed", "unreachable"}:
             host.cut = True
         if event.get("revert") == "confirmed" and status in {"ok", "changed"}:
             host.cut = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
@@ -44,8 +44,27 @@ def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> li
     return pairs
 
 
+def appliance_ask(interfaces: list[dict[str, Any]], servers: list[str]) -> list[dict[str, Any]]:
+    """Pair each time server with the interfaces that are on its network.
+
+    Args:
+        interfaces: ``[{device, addresses: ["10.0.0.1/24"]}]``.
+        servers: addresses, IPv4 and IPv6.
+
+    Returns:
+        ``[{device, server, version}]``; a server that no interface leads to is left out, as no packet
+        could reach it.
+    """
+    return [
+        {"device": interface["device"], "server": text, "version": ip_address(text).version}
+        for text in servers
+        for interface in interfaces
+        if any(ip_address(text) in ip_interface(address).network for address in interface["addresses"])
+    ]
+
+
 class FilterModule:
-    """Registers the filter with Ansible."""
+    """Registers the filters with Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"appliance_admit": appliance_admit}
+        return {"appliance_admit": appliance_admit, "appliance_ask": appliance_ask}

@@ -26,8 +26,8 @@ STAGED = "/var/lib/appliance/staged/" + "0" * 64
 #: Named by a definition; everything else in the component is what these need.
 ROOTS = ["ufw", "nftables", "netplan.io", "openssh-server", "python3"]
 
-#: Also staged, for the tests of a node that another program configures; not installed unless named.
-OTHERS = ["ifupdown"]
+#: Also staged, for tests of their own; not installed unless named.
+OTHERS = ["ifupdown", "auditd", "kmod", "chrony"]
 
 NETWORK_ROLES = ("base", "revert", "network_isolation", "firewall")
 
@@ -82,13 +82,19 @@ class Site:
     node: dict[str, Any] = field(default_factory=dict)
 
     def play(
-        self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES, before_confirmation: str = ""
+        self,
+        *,
+        check: bool = False,
+        tags: tuple[str, ...] = NETWORK_ROLES,
+        before_confirmation: str = "",
+        **more: Any,
     ) -> Run:
         """Run the site's playbook, roles of the network only.
 
         ``before_confirmation``: a command that happens on the node just before the change is confirmed.
+        ``more``: variables of roles, beside those of the playbook.
         """
-        spec = self._spec(check=check, tags=tags, before_confirmation=before_confirmation)
+        spec = self._spec(check=check, tags=tags, before_confirmation=before_confirmation, **more)
         log = Path(spec["log"])
         try:
             done = self._operator.run([sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=180)
@@ -110,7 +116,12 @@ class Site:
         return self.lab.node.operator_side
 
     def _spec(
-        self, *, check: bool = False, tags: tuple[str, ...] = NETWORK_ROLES, before_confirmation: str = ""
+        self,
+        *,
+        check: bool = False,
+        tags: tuple[str, ...] = NETWORK_ROLES,
+        before_confirmation: str = "",
+        **more: Any,
     ) -> dict[str, Any]:
         from appliance.node.connection import open_connections
 
@@ -125,7 +136,7 @@ class Site:
                 name: {**connection.ansible(), "appliance_node": self.node}
                 for name, connection in connections.items()
             },
-            "variables": {"appliance_bundle": self._bundle(), "appliance_site": self.site},
+            "variables": {"appliance_bundle": self._bundle(), "appliance_site": self.site, **more},
             "check": check,
             "folder": str(self.folder),
             "log": str(log),

@@ -208,6 +208,16 @@ def test_an_interrupt_is_passed_on_once_and_nothing_is_left_running(run: Run, tm
     assert not Path(f"/proc/{marker.read_text().strip()}").exists()
 
 
+@pytest.mark.parametrize(("action", "cut"), [("sshd_settings", True), ("quiet_units", False)])
+def test_of_the_quiet_host_only_the_ssh_servers_settings_can_cut(action: str, cut: bool) -> None:
+    from appliance.node.ansible.events import Tally
+
+    tally = Tally(["gpu-01"], Silent())
+    event = {"event": "result", "host": "gpu-01", "task": "t", "role": "quiet_host", "status": "changed"}
+    tally.take({**event, "action": action})
+    assert tally.close(0).hosts["gpu-01"].cut is cut
+
+
 @pytest.mark.parametrize(
     ("tasks", "cut"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.bundle.manifest import Manifest, parse_manifest
+from appliance.definition.host import Host, Time
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
 from appliance.errors import ApplianceError, HostKeyChanged, NodeUnreachable, PreflightFailed
 from appliance.node.checks import Check, Wanted, node_checks
@@ -72,6 +74,23 @@ def stops(manifest: Manifest) -> Callable[..., list[str]]:
 
 def test_a_fit_node_passes(stops: Callable[..., list[str]]) -> None:
     assert stops() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "carried", "passed"),
+    [("none", "", None), ("ntp", "", False), ("ntp", "chrony", True), ("ptp", "chrony", False)],
+)
+def test_the_program_that_keeps_time_comes_with_the_bundle(
+    manifest: Manifest, source: Any, carried: str, *, passed: bool | None
+) -> None:
+    component = replace(next(iter(manifest.components.values())), kind="debian")
+    files = tuple(replace(file, name=carried) for file in component.files[:1]) if carried else ()
+    bundle = replace(manifest, components={"system": replace(component, files=files)})
+    site = replace(INVENTORY, host=Host(time=Time(source, (ip_address("10.20.0.5"),))))
+    checks = node_checks(NODE, FACTS, Wanted(bundle, "d" * 64, 1000, site, 1_000_000.0))
+    found = [check for check in checks if check.name == "time-source"]
+    assert [check.passed for check in found] == ([] if passed is None else [passed])
+    assert all(check.hint.startswith("name ") for check in found)
 
 
 CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -76,4 +76,5 @@ def test_the_words_name_order_addresses_and_the_undo(pristine_bundle: Path) -> N
     assert "first gpu-01 alone, then gpu-02" in words
     assert "gpu-02 10.20.0.12/24" in words
     assert "SSH in from 10.20.0.0/28" in words
+    assert "the clock runs free; USB storage deny; loading of kernel modules open" in words
     assert "undoes itself after 90 s" in words

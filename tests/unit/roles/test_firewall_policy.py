@@ -55,6 +55,23 @@ def test_ssh_is_admitted_where_a_management_network_is_at_hand(
     assert [(pair["device"], pair["network"]) for pair in admit(interfaces, networks)] == pairs
 
 
+@pytest.mark.parametrize(
+    ("servers", "ways"),
+    [
+        ([], []),
+        (["10.20.0.5"], [("eno1", "10.20.0.5", 4)]),
+        (["fd20::5", "10.20.0.5"], [("eno1", "fd20::5", 6), ("eno1", "10.20.0.5", 4)]),
+        (["192.0.2.5"], []),
+    ],
+)
+def test_time_servers_are_asked_on_their_own_link(
+    role_module: Callable[[str], Any], servers: list[str], ways: list[tuple[str, str, int]]
+) -> None:
+    filters = role_module("firewall/filter_plugins/appliance_admit.py").FilterModule().filters()
+    found = filters["appliance_ask"](NODE, servers)
+    assert [(way["device"], way["server"], way["version"]) for way in found] == ways
+
+
 @pytest.mark.parametrize("networks", [[], ["192.0.2.0/24"], ["fd99::/64"]])
 def test_rules_that_admit_nobody_are_refused_before_the_node_is_touched(
     admit: Any, networks: list[str]

@@ -116,6 +116,26 @@ def test_restoring_brings_back_files_links_and_settings_and_removes_what_was_not
     assert (tmp_path / "proc/sys/net/ipv6/conf/eno1/accept_ra").read_text() == "1"
 
 
+def test_settings_of_the_ssh_server_are_undone_and_read_again(
+    revert: Any, node: Any, tmp_path: Path
+) -> None:
+    settings = tmp_path / "etc/ssh/sshd_config.d"
+    settings.mkdir(parents=True)
+    (settings / "50-theirs.conf").write_text("theirs\n")
+    revert.arm(60)
+    (settings / "00-appliance.conf").write_text("ours\n")
+    revert.restore()
+    assert [path.name for path in settings.iterdir()] == ["50-theirs.conf"]
+    assert "systemctl reload ssh.service" in node.ran
+
+
+def test_a_server_that_does_not_run_is_not_told_to_read(revert: Any, node: Any) -> None:
+    node.broken.add("systemctl is-active --quiet ssh.service")
+    revert.arm(60)
+    revert.restore()
+    assert "systemctl reload ssh.service" not in node.ran
+
+
 def test_arming_again_keeps_the_first_snapshot_and_renews_the_time(
     revert: Any, node: Any, tmp_path: Path
 ) -> None:

@@ -105,26 +105,38 @@ def test_what_can_cut_ssh_comes_last_between_readiness_and_confirmation() -> Non
     (play,) = read(REPOSITORY / "playbooks/site.yml")
     order = [task["ansible.builtin.import_role"] for task in play["tasks"]]
     assert [role["name"] for role in order] == [
-        *("base", "inference_server", "revert", "network_isolation", "firewall", "revert"),
+        *("base", "inference_server", "revert", "network_isolation", "quiet_host", "firewall", "revert"),
+        "quiet_host",
     ]
-    assert order[-1]["tasks_from"] == "confirm.yml"
+    assert order[-2]["tasks_from"] == "confirm.yml"
     confirm = read(REPOSITORY / "roles/revert/tasks/confirm.yml")
     assert confirm[0]["ansible.builtin.meta"] == "reset_connection"
 
 
 def test_every_change_that_can_cut_ssh_and_every_pending_one_must_be_confirmed() -> None:
     (play,) = read(REPOSITORY / "playbooks/site.yml")
-    given = play["tasks"][-1]["vars"]["revert_required"]
-    for reason in ("network_isolation_found", "firewall_found", "revert_found.pending"):
+    given = play["tasks"][-2]["vars"]["revert_required"]
+    reasons = ("network_isolation_found", "firewall_found", "quiet_host_ssh_found", "revert_found.pending")
+    for reason in reasons:
         assert reason in given
     (_close, confirm) = read(REPOSITORY / "roles/revert/tasks/confirm.yml")
     assert (confirm["when"], confirm["timed_revert"]["required"]) == ("revert_required | bool", True)
 
 
-def test_both_roles_that_can_cut_ssh_arm_the_revert() -> None:
+def test_what_cannot_be_undone_without_a_reboot_comes_when_all_else_is_confirmed() -> None:
     (play,) = read(REPOSITORY / "playbooks/site.yml")
-    given = {task["ansible.builtin.import_role"]["name"]: task.get("vars", {}) for task in play["tasks"]}
-    for name in ("network_isolation", "firewall"):
+    last = play["tasks"][-1]["ansible.builtin.import_role"]
+    assert (last["name"], last["tasks_from"]) == ("quiet_host", "lock.yml")
+
+
+def test_the_roles_that_can_cut_ssh_arm_the_revert() -> None:
+    (play,) = read(REPOSITORY / "playbooks/site.yml")
+    given = {
+        task["ansible.builtin.import_role"]["name"]: task.get("vars", {})
+        for task in play["tasks"]
+        if "tasks_from" not in task["ansible.builtin.import_role"]
+    }
+    for name in ("network_isolation", "quiet_host", "firewall"):
         assert given[name][f"{name}_before_change"] == "{{ arm_revert }}"
     program = read(REPOSITORY / "roles/revert/vars/main.yml")["revert_program"]
     assert play["vars"]["arm_revert"][:3] == [program, "arm", "--after"]

@@ -1,4 +1,4 @@
-"""The network of a node, saved into a folder and put back from it.
+"""The network of a node and the settings of its SSH server, saved into a folder and put back from it.
 
 The rules:
 
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: Configuration that network_isolation and firewall change, relative to the root.
+#: Configuration by which a change could cut the operator off, relative to the root.
 PATHS = (
     "etc/netplan",
     "run/netplan",
@@ -31,6 +31,7 @@ PATHS = (
     "etc/resolv.conf",
     "etc/default/ufw",
     "etc/ufw",
+    "etc/ssh/sshd_config.d/00-appliance.conf",
 )
 
 #: Units that are turned on or off, in the order in which they are put back: a socket before the service
@@ -203,6 +204,7 @@ def restore(node: Node, folder: Path) -> list[str]:
         "kernel settings": lambda: restore_settings(node, record["settings"]),
         "addresses and routes": lambda: restore_network(node, record),
         "packet filter": lambda: restore_filter(node, folder),
+        "SSH server": lambda: reload_ssh(node),
     }
     faults = []
     for name, step in steps.items():
@@ -269,6 +271,12 @@ def restore_units(node: Node, states: dict[str, dict[str, bool]], devices: set[s
             require(node.run("systemctl", verb, unit))
         else:
             node.run("systemctl", "stop", unit)
+
+
+def reload_ssh(node: Node) -> None:
+    """Let a running SSH server read its configuration again; open sessions live on."""
+    if node.run("systemctl", "is-active", "--quiet", "ssh.service").returncode == 0:
+        require(node.run("systemctl", "reload", "ssh.service"))
 
 
 def restore_settings(node: Node, settings: dict[str, str]) -> None:
