@@ -23,6 +23,7 @@ from appliance import __version__
 from appliance.errors import NodeUnreachable
 from appliance.node import qualification
 from appliance.node.probe import OutboundProbe, as_root, now, store_probe
+from appliance.node.qualification.clock import Reading, load_readings, store_readings
 from appliance.node.qualification.rules import LISTING
 from appliance.node.qualification.subject import STAGED, Bundle, describe
 from appliance.node.report import Item, Provenance, QualificationReport
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 #: After this many seconds the tests are stopped; a large model may need two minutes for its first answer.
 LONGEST: Final = 300
 
+#: What was read from the node's clock, beside its records, for the drift.
+CLOCK: Final = "clock.json"
+
 #: pytest's exit statuses that mean "the tests ran": all kept, or some broken.
 _RAN: Final = {0, 1}
 
@@ -49,6 +53,7 @@ class _Events:
     collected: list[str] = field(default_factory=list)
     items: dict[str, Item] = field(default_factory=dict)
     probe: OutboundProbe | None = None
+    clock: Reading | None = None
 
     def take(self, event: dict[str, Any], progress: Progress) -> None:
         kind = event.pop("event")
@@ -56,10 +61,12 @@ class _Events:
             self.collected = event["names"]
             progress.begin("qualify", len(self.collected))
         elif kind == "item":
-            self.items[event["name"]] = Item(**event)
+            self.items[event["name"]] = Item(**event | {"controls": tuple(event.get("controls", ()))})
             progress.item(event["name"])
         elif kind == "probe":
             self.probe = OutboundProbe.from_dict(event["probe"])
+        elif kind == "clock":
+            self.clock = Reading(**event["reading"])
 
 
 def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
@@ -99,15 +106,18 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
     folder.mkdir(parents=True, exist_ok=True)
     _reach(node, connection)
     started, clock = now(), time.monotonic()
+    readings = load_readings(record_dir / CLOCK)
     bundle = Bundle(digest, _model_path(manifest, digest), manifest.inference.name)
     with tempfile.TemporaryDirectory(prefix="appliance-qualify-") as private:
         subject = Path(private) / "subject.json"
-        subject.write_text(describe(inventory, node, bundle, connection), encoding="utf-8")
+        subject.write_text(describe(inventory, node, bundle, connection, readings), encoding="utf-8")
         earlier = Path(private) / "before.json"
         if before:
             store_probe(before, earlier)
         command = _command(connection.testinfra, subject, earlier if before else None)
         events, status = _run(command, Path(private), folder / "pytest.log", progress)
+    if events.clock:
+        store_readings([*readings, events.clock], record_dir / CLOCK)
     report = QualificationReport(
         node=node.name,
         site=inventory.site,

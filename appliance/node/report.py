@@ -19,7 +19,8 @@ Status = Literal["passed", "failed", "not-run"]
 class Item:
     """One promise and whether the live node keeps it.
 
-    ``name`` is stable (``section.what``); ``title`` states the promise.  ``reason`` says why an item
+    ``name`` is stable (``section.what``); ``title`` states the promise; ``controls`` names those of
+    NIST SP 800-53 that it serves, as the role's data have them.  ``reason`` says why an item
     was not run.  An item that was not run is never counted as passed.
     """
 
@@ -30,6 +31,7 @@ class Item:
     wanted: str
     reason: str = ""
     seconds: float = 0.0
+    controls: tuple[str, ...] = ()
 
     @property
     def section(self) -> str:

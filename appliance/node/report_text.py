@@ -24,6 +24,7 @@ SECTIONS: Final[dict[str, str]] = {
     "firewall": "Firewall: nothing is let through",
     "outbound": "Outbound: forbidden connections were tried, and failed",
     "inbound": "Inbound: only management can come in",
+    "quiet": "Quiet host: nothing phones home, and the host keeps to itself",
     "inference": "Inference: the model answers, and its service is confined",
     "installed": "Installed: what was signed is what is there, and it stays",
     "qualification": "The qualification itself",
@@ -97,6 +98,7 @@ def _items(items: Iterable[Item]) -> list[str]:
         else:
             lines += _wrapped("        found:   ", item.found)
         lines += _wrapped("        wanted:  ", item.wanted)
+        lines += _wrapped("        serves:  ", ", ".join(item.controls)) if item.controls else []
     return lines
 
 

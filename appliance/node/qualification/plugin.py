@@ -10,19 +10,25 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
+from appliance.node.host_data import load_host_data
 from appliance.node.probe import as_root, load_probe
 from appliance.node.probe_outbound import probe_outbound
 from appliance.node.qualification.ask import Answers, ask_model
+from appliance.node.qualification.autostart import LISTING, parse_listing, stopped_units
+from appliance.node.qualification.clock import Reading, read_clock
+from appliance.node.qualification.greeting import Greeting, greet
 from appliance.node.qualification.sockets import LISTENING, parse_sockets
 from appliance.node.qualification.subject import UNIT, Subject, load_subject
+from appliance.node.qualification.tries import Tries, try_node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from concurrent.futures import Future
 
     from testinfra.host import Host  # type: ignore[import-untyped]  # testinfra has no types
@@ -37,13 +43,16 @@ _SUBJECT: Final[pytest.StashKey[Subject]] = pytest.StashKey()
 _LISTENING: Final[pytest.StashKey[Future[list[Socket]]]] = pytest.StashKey()
 _PROBE: Final[pytest.StashKey[Future[OutboundProbe]]] = pytest.StashKey()
 _ANSWERS: Final[pytest.StashKey[Future[Answers]]] = pytest.StashKey()
+_TRIES: Final[pytest.StashKey[Future[Tries]]] = pytest.StashKey()
+_GREETING: Final[pytest.StashKey[Future[Greeting | None]]] = pytest.StashKey()
+_CLOCK: Final[pytest.StashKey[Reading]] = pytest.StashKey()
 _WRITER: Final[pytest.StashKey[Writer]] = pytest.StashKey()
 _FINDING: Final[pytest.StashKey[Finding]] = pytest.StashKey()
 
 
-def promise(name: str, title: str) -> Callable[[Test], Test]:
-    """Mark a test as the proof of a promise: its stable name, and the promise in words."""
-    return pytest.mark.promise(name=name, title=title)
+def promise(name: str, title: str, controls: Sequence[str] = ()) -> Callable[[Test], Test]:
+    """Mark a test as the proof of a promise: its stable name, the promise in words, controls it serves."""
+    return pytest.mark.promise(name=name, title=title, controls=list(controls))
 
 
 class Writer:
@@ -67,13 +76,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the subject and start what takes time."""
-    config.addinivalue_line("markers", "promise(name, title): the promise a test proves")
+    config.addinivalue_line("markers", "promise(name, title, controls): the promise a test proves")
     subject = load_subject(config.getoption("--subject"))
-    pool = ThreadPoolExecutor(3)
+    pool = ThreadPoolExecutor(5)
     config.stash[_SUBJECT] = subject
     config.stash[_WRITER] = Writer(config.getoption("--events"))
     config.stash[_LISTENING] = pool.submit(_listening, subject)
     config.stash[_PROBE] = pool.submit(_probe, subject, config.stash[_LISTENING])
+    config.stash[_GREETING] = pool.submit(_greeting, subject)
+    config.stash[_TRIES] = pool.submit(_tries, subject)
     config.stash[_ANSWERS] = pool.submit(
         ask_model, subject, subject.inventory.inference_port, subject.bundle.model_name
     )
@@ -92,9 +103,24 @@ def _probe(subject: Subject, listening: Future[list[Socket]]) -> OutboundProbe:
     return probe_outbound(subject, subject.inventory, subject.node, unit=UNIT, ports=sorted(ports))
 
 
+def _greeting(subject: Subject) -> Greeting | None:
+    """None: the node tests itself, and nobody is outside."""
+    version = subject.node.address.version
+    stations = [each for each in subject.inventory.management.operator if each.version == version]
+    if subject.local or not stations:
+        return None
+    return greet(subject.node.address, subject.node.port, stations[0], subject.user)
+
+
+def _tries(subject: Subject) -> Tries:
+    node = parse_listing(subject.run(as_root(LISTING)).stdout.decode())
+    units = stopped_units(node, load_host_data(), subject.inventory.host.time.source)
+    return try_node(subject, units)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Announce the promises; those that wait for the probe or the model come last."""
-    waiting = {"probe", "answers"}
+    waiting = {"probe", "answers", "tries"}
     items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
     config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])
 
@@ -129,6 +155,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     probe = session.config.stash[_PROBE]
     if probe.done() and probe.exception() is None:
         session.config.stash[_WRITER].write("probe", probe=probe.result().as_dict())
+    if reading := session.config.stash.get(_CLOCK, None):
+        session.config.stash[_WRITER].write("clock", reading=asdict(reading))
 
 
 def _promise(item: pytest.Item) -> dict[str, Any]:
@@ -137,7 +165,8 @@ def _promise(item: pytest.Item) -> dict[str, Any]:
         raise pytest.UsageError(f"{item.nodeid} proves no promise")
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     words = {name: value for name, value in parameters.items() if isinstance(value, str)}
-    return {key: text.format(**words) for key, text in marker.kwargs.items()}
+    texts = {key: marker.kwargs[key].format(**words) for key in ("name", "title")}
+    return texts | {"controls": marker.kwargs["controls"]}
 
 
 @pytest.fixture
@@ -192,6 +221,25 @@ def before(request: pytest.FixtureRequest) -> OutboundProbe | None:
     """The same attempts from before the node was isolated, if there is a record of them."""
     path = request.config.getoption("--before")
     return load_probe(path) if path else None
+
+
+@pytest.fixture(scope="session")
+def tries(request: pytest.FixtureRequest) -> Tries:
+    """What came of what must fail, once it is over."""
+    return request.config.stash[_TRIES].result(timeout=120)
+
+
+@pytest.fixture(scope="session")
+def greeting(request: pytest.FixtureRequest) -> Greeting | None:
+    """What the SSH server says to somebody without a key."""
+    return request.config.stash[_GREETING].result(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def reading(request: pytest.FixtureRequest, subject: Subject) -> Reading:
+    """The node's clock; kept for the next report."""
+    request.config.stash[_CLOCK] = read_clock(subject)
+    return request.config.stash[_CLOCK]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from appliance.node.qualification.finding import Finding, lines
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from appliance.definition.inventory import Network
+    from appliance.definition.inventory import Address, Network
 
 SAVED: Final = {4: "iptables-save -t filter", 6: "ip6tables-save -t filter"}
 CHAINS: Final = ("INPUT", "FORWARD", "OUTPUT")
@@ -139,18 +139,29 @@ def judge_policies(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
     )
 
 
-def judge_out(ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], port: int) -> Finding:
-    """Out: loopback, replies of SSH to the management networks, and neighbours on the wire."""
+def judge_out(
+    ruleset4: RuleSet,
+    ruleset6: RuleSet,
+    networks: Sequence[Network],
+    port: int,
+    servers: Sequence[Address] = (),
+) -> Finding:
+    """Out: loopback, replies of SSH to the management networks, neighbours, and the site's clock."""
     wanted = {str(each) for each in networks}
     wrong = [
         f"{family} {grant}"
         for family, ruleset in (("IPv4", ruleset4), ("IPv6", ruleset6))
         for grant in grants(ruleset, "OUTPUT")
         if not (
-            _loopback(grant, "-o") or _neighbours(grant, _NEIGHBOURS_OUT) or _ssh_reply(grant, port, wanted)
+            _loopback(grant, "-o")
+            or _neighbours(grant, _NEIGHBOURS_OUT)
+            or _ssh_reply(grant, port, wanted)
+            or _time_question(grant, servers)
         )
     ]
     allowed = "loopback, replies of SSH to the management networks, IPv6 neighbour messages"
+    if servers:
+        allowed += f", time from {', '.join(map(str, servers))} by one user alone"
     return Finding(not wrong, lines(wrong, otherwise=f"nothing but {allowed}"), f"at most: {allowed}")
 
 
@@ -218,6 +229,16 @@ def _ssh_reply(grant: Grant, port: int, networks: set[str]) -> bool:
     opens_none = grant.values("! --tcp-flags") == {"FIN,SYN,RST,ACK SYN"}
     inside = len(targets) == 1 and _network(targets.pop()) in networks
     return opens_none and inside and grant.values("--sport") == {str(port)}
+
+
+def _time_question(grant: Grant, servers: Sequence[Address]) -> bool:
+    """Datagrams to port 123 of one of the site's servers, from one user who is not root."""
+    if grant.values("target", "policy") or grant.values("-p") != {"udp"}:
+        return False
+    targets, users = grant.values("-d"), grant.values("--uid-owner")
+    named = {_network(str(server)) for server in servers}
+    inside = len(targets) == 1 and _network(targets.pop()) in named
+    return inside and grant.values("--dport") == {"123"} and len(users) == 1 and users != {"0"}
 
 
 def _network(text: str) -> str:

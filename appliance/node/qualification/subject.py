@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.definition.host import Host, Time
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.node.qualification.clock import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from appliance.node.connection import Connection
 
 #: The unit that serves the model (role inference_server).
@@ -40,6 +44,7 @@ class Subject:
 
     ``argv`` is a command line on this station that runs ``_COMMAND`` on the node; ``fresh`` the same by
     a connection of its own, per address of the station; both empty of addresses for a local node.
+    ``user`` is who logs in; ``clock`` what was read from the node's clock before, the oldest first.
     """
 
     inventory: Inventory
@@ -47,6 +52,8 @@ class Subject:
     bundle: Bundle
     argv: tuple[str, ...]
     fresh: dict[str, tuple[str, ...]]
+    user: str = "root"
+    clock: tuple[Reading, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -64,10 +71,11 @@ class Subject:
         return self._run(self.argv, command, stdin, timeout)
 
     def run_fresh(
-        self, station: str, command: str, *, timeout: float
+        self, station: str, command: str, *options: str, timeout: float
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a shell command over a new connection from this address of the station."""
-        return self._run(self.fresh[station], command, b"", timeout)
+        """Run a shell command over a new connection from this address of the station; options are ssh's."""
+        program, *rest = self.fresh[station]
+        return self._run((program, *options, *rest), command, b"", timeout)
 
     @staticmethod
     def _run(
@@ -77,7 +85,13 @@ class Subject:
         return subprocess.run(filled, input=stdin, capture_output=True, timeout=timeout, check=False)
 
 
-def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: Connection) -> str:
+def describe(
+    inventory: Inventory,
+    node: NodeEntry,
+    bundle: Bundle,
+    connection: Connection,
+    clock: Sequence[Reading] = (),
+) -> str:
     """The subject as JSON text."""
     management = inventory.management
     own = ("-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "ConnectTimeout=5")
@@ -117,6 +131,9 @@ def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: 
                 "model_path": bundle.model_path,
                 "model_name": bundle.model_name,
             },
+            "host": inventory.host.as_dict(),
+            "user": inventory.ssh.user if inventory.ssh else "root",
+            "clock": [asdict(reading) for reading in clock],
             "argv": connection.argv(_COMMAND),
             "fresh": fresh,
         },
@@ -150,6 +167,7 @@ def load_subject(path: Path) -> Subject:
         ssh=None,
         nodes=(node,),
         inference_port=values["inference_port"],
+        host=_host(values["host"]),
     )
     return Subject(
         inventory=inventory,
@@ -157,4 +175,12 @@ def load_subject(path: Path) -> Subject:
         bundle=Bundle(**values["bundle"]),
         argv=tuple(values["argv"]),
         fresh={station: tuple(argv) for station, argv in values["fresh"].items()},
+        user=values["user"],
+        clock=tuple(Reading(**reading) for reading in values["clock"]),
     )
+
+
+def _host(values: dict[str, Any]) -> Host:
+    time = values["time"]
+    servers = tuple(map(ip_address, time["servers"]))
+    return Host(**{**values, "time": Time(time["source"], servers, time["interface"] or None)})

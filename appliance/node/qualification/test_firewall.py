@@ -32,10 +32,13 @@ def test_policies(live: Both, judge: Judge) -> None:
 
 
 @promise(
-    "firewall.out", "No rule lets anything out but replies of SSH, loopback and IPv6 neighbour messages"
+    "firewall.out",
+    "No rule lets anything out but replies of SSH, loopback, neighbour messages and the site's clock",
 )
 def test_out(subject: Subject, live: Both, judge: Judge) -> None:
-    judge(rules.judge_out(*live, subject.inventory.management.networks, subject.node.port))
+    site = subject.inventory
+    servers = site.host.time.servers
+    judge(rules.judge_out(*live, site.management.networks, subject.node.port, servers))
 
 
 @promise("firewall.in", "No rule lets anything in but SSH from the management networks")

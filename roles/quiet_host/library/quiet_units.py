@@ -180,15 +180,16 @@ def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Compare and change; the module's result."""
     present = read_units()
     on = [name for name in parameters["on"] if name in present or not (check and parameters["to_come"])]
-    if not in_container():
+    own_kernel = not in_container()
+    if own_kernel:
         on += [name for name in parameters["on_own_kernel"] if name in present]
     off = [{"unit": unit, "does": entry["does"]} for entry in parameters["off"] for unit in entry["units"]]
-    found = differences(present, off, on)
+    found = differences(present, off, on, own_kernel=own_kernel)
     loud = [path for path in parameters["scripts_off"] if os.access(path, os.X_OK)]
     if not check:
         change(found)
         silence(loud)
-        left = differences(read_units(), off, on) if found else []
+        left = differences(read_units(), off, on, own_kernel=own_kernel) if found else []
         if left:
             raise Unwilling("still not as wanted: " + "; ".join(map(str, left)))
     stopped = [entry["unit"] for entry in off]

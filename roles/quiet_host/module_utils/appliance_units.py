@@ -73,7 +73,11 @@ def units(files: Mapping[str, str], loaded: Mapping[str, str]) -> dict[str, Unit
 
 
 def differences(
-    present: Mapping[str, Unit], off: Iterable[Mapping[str, str]], on: Iterable[str]
+    present: Mapping[str, Unit],
+    off: Iterable[Mapping[str, str]],
+    on: Iterable[str],
+    *,
+    own_kernel: bool = True,
 ) -> list[Difference]:
     """What is to be masked, disabled or turned on.
 
@@ -81,6 +85,8 @@ def differences(
         present: the node's units.
         off: ``[{unit: pattern, does: mask or disable}]``.
         on: units that are wanted, and so are not stopped whatever ``off`` says.
+        own_kernel: False in a container, whose clock and records are its host's: what is wanted is then
+            enabled, and need not run.
 
     Returns:
         In the order of the data; empty when nothing is to be done.
@@ -97,7 +103,7 @@ def differences(
                 found[name] = Difference(name, words(unit), entry["does"])
     for name in on:
         unit = present.get(name, Unit(name))
-        if unit.file not in BY_ITSELF or unit.active not in AT_WORK:
+        if unit.file not in BY_ITSELF or (own_kernel and unit.active not in AT_WORK):
             found[name] = Difference(name, words(unit), "on")
     return list(found.values())
 

@@ -77,6 +77,16 @@ def test_a_wanted_unit_is_enabled_and_active(rules: Any, file: str, active: str,
     assert [item.wanted for item in found] == ["on"] * changes
 
 
+@pytest.mark.parametrize(("file", "changes"), [("enabled", 0), ("disabled", 1)])
+def test_in_a_container_a_wanted_unit_is_enabled_and_need_not_run(
+    rules: Any, file: str, changes: int
+) -> None:
+    found = rules.differences(
+        present(rules, ("chrony.service", file, "inactive")), [], ["chrony.service"], own_kernel=False
+    )
+    assert len(found) == changes
+
+
 def test_a_wanted_unit_that_is_not_there_is_a_difference(rules: Any) -> None:
     (item,) = rules.differences({}, [], ["chrony.service"])
     assert str(item) == "chrony.service: no file, inactive -> on"
