@@ -327,6 +327,7 @@ DRIFTS = {
         "until ss -Hltn | grep -q :8081; do :; done",
         "systemctl stop drift",
         "inbound.listening",
+        unproven=("quiet.judged",),
     ),
     "a staged file can be written": drift(
         "chmod u+w /var/lib/appliance/staged/*/manifest.json",
@@ -339,8 +340,8 @@ DRIFTS = {
         "installed.bundle",
     ),
     "a timer that asks the archive": drift(
-        "systemctl unmask -q apt-daily.timer; systemctl start apt-daily.timer",
-        "systemctl mask -q --now apt-daily.timer",
+        "systemctl unmask -q apt-daily.timer apt-daily.service; systemctl start apt-daily.timer",
+        "systemctl mask -q --now apt-daily.timer apt-daily.service",
         "quiet.stopped",
     ),
     "a program nobody has judged": drift(

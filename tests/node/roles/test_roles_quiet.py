@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,3 +93,129 @@ def test_a_second_run_changes_nothing(history: History) -> None:
 def test_every_unit_of_a_plain_debian_has_been_judged(history: History) -> None:
     warnings = [warning for event in history.apply.events for warning in event.get("warnings", ())]
     assert [warning for warning in warnings if "nobody has judged" in warning] == []
+
+
+# --- what the node no longer does --------------------------------------------------------------
+
+
+def test_a_stopped_timer_does_not_start_when_it_is_asked_for(history: History) -> None:
+    done = history.lab.node.inside("systemctl start apt-daily.timer", check=False)
+    assert done.returncode != 0
+    assert "apt-daily" not in history.lab.node.inside("systemctl list-timers --all").stdout
+
+
+def test_a_timer_that_comes_back_is_stopped_again(history: History) -> None:
+    history.lab.node.inside("systemctl unmask apt-daily.timer; systemctl enable --now apt-daily.timer")
+    assert history.site.play(check=True, tags=ROLES).changed == [UNITS]
+    again = history.site.play(tags=ROLES)
+    assert (again.failed, again.changed) == ({}, [UNITS]), again.log
+    assert history.lab.node.inside("systemctl is-enabled apt-daily.timer", check=False).stdout == "masked\n"
+
+
+def warnings(run: Any) -> list[str]:
+    return [warning for event in run.events for warning in event.get("warnings", ())]
+
+
+def test_a_stranger_is_named_and_left_alone_until_the_site_vouches_for_it(history: History) -> None:
+    node = history.lab.node
+    node.inside(
+        "printf '[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n'"
+        " > /etc/systemd/system/spy.service; systemctl enable --now spy.service"
+    )
+    try:
+        told = history.site.play(tags=ROLES)
+        assert (told.failed, told.changed) == ({}, []), told.log
+        assert [text for text in warnings(told) if text.startswith("spy.service starts by itself")]
+        host = {**history.site.site["host"], "known_units": {"spy.*": "counts sheep for the site"}}
+        vouched = replace(history.site, site={**history.site.site, "host": host}).play(tags=ROLES)
+        assert not [text for text in warnings(vouched) if "spy" in text]
+    finally:
+        node.inside("systemctl disable --now spy.service; rm /etc/systemd/system/spy.service")
+
+
+# --- the SSH server ----------------------------------------------------------------------------
+
+SETTINGS = "/etc/ssh/sshd_config.d/00-appliance.conf"
+
+
+def test_a_setting_that_sshd_does_not_know_is_refused_before_it_is_written(history: History) -> None:
+    node = history.lab.node
+    before = node.inside(f"cat {SETTINGS}; systemctl show -p MainPID ssh").stdout
+    done = history.site.play(tags=ROLES, quiet_host_ssh_more={"NoSuchKeyword": "yes"})
+    assert set(done.failed) == {SSH}, done.log
+    assert "Bad configuration option: NoSuchKeyword" in done.failed[SSH]
+    assert node.inside(f"cat {SETTINGS}; systemctl show -p MainPID ssh").stdout == before
+    assert json.loads(node.inside("appliance-revert status").stdout)["pending"] is False
+    assert node.run("true", check=False).returncode == 0
+
+
+def test_a_file_that_would_overrule_ours_is_named(history: History) -> None:
+    node = history.lab.node
+    node.inside("echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/00-aaa.conf")
+    try:
+        done = history.site.play(tags=ROLES)
+    finally:
+        node.inside("rm /etc/ssh/sshd_config.d/00-aaa.conf")
+    assert "PasswordAuthentication would be yes, not no" in done.failed[SSH], done.log
+
+
+def test_settings_that_keep_everybody_out_undo_themselves(history: History) -> None:
+    """Sshd accepts them; the fresh connection that would confirm them does not come."""
+    node = history.lab.node
+    before = node.inside(f"cat {SETTINGS}").stdout
+    site = replace(history.site, site={**history.site.site, "revert_after": 10})
+    done = site.play(tags=ROLES, quiet_host_ssh_more={"DenyUsers": "root"})
+    assert set(done.failed) == {CONFIRM}, done.log
+    deadline = time.monotonic() + 40
+    while node.inside("test -e /var/lib/appliance/revert/fired.json", check=False).returncode:
+        assert time.monotonic() < deadline, node.inside("journalctl --no-pager -b | tail -40").stdout
+        time.sleep(0.2)
+    fired = json.loads(node.inside("cat /var/lib/appliance/revert/fired.json").stdout)
+    assert fired["faults"] == []
+    assert node.inside(f"cat {SETTINGS}").stdout == before
+    assert node.run("true", check=False).returncode == 0
+
+
+# --- time from the site ------------------------------------------------------------------------
+
+#: Run on the operator's side: prints whom datagrams come from that reach port 123.
+LISTEN = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind((sys.argv[1], 123))
+    sock.settimeout(20)
+    print("ready", flush=True)
+    data, _ = sock.recvfrom(64)
+    print(data.decode(), flush=True)
+"""
+
+ASK = "import socket; socket.socket(2, 2).sendto(b'WHO', ('SERVER', 123))"
+
+
+def test_only_chrony_may_ask_the_sites_clock(history: History) -> None:
+    """A container has no clock of its own, so chrony is enabled and waits; its user shows the way."""
+    lab, node = history.lab, history.lab.node
+    server = lab.operator[0]
+    when = {"source": "ntp", "servers": [server], "interface": ""}
+    host = {**history.site.site["host"], "time": when}
+    site = replace(history.site, site={**history.site.site, "host": host})
+    site.components["system"]["packages"] = [*PACKAGES, "chrony"]
+    done = site.play(tags=ROLES)
+    assert done.failed == {}, done.log
+    assert site.play(tags=ROLES).changed == []
+    assert node.inside("systemctl is-enabled chrony.service").stdout == "enabled\n"
+    assert [
+        line for line in node.inside("cat /etc/chrony/chrony.conf").stdout.splitlines() if "server" in line
+    ] == [f"server {server} iburst"]
+    listener = node.operator_side.start([sys.executable, "-c", LISTEN, server])
+    try:
+        assert listener.stdout.readline() == "ready\n"
+        for who, user in (("root", ""), ("other", "setpriv --reuid nobody --clear-groups ")):
+            script = shlex.quote(ASK.replace("SERVER", server).replace("WHO", who))
+            assert node.inside(f"{user}python3 -c {script}", check=False).returncode != 0
+        script = shlex.quote(ASK.replace("SERVER", server).replace("WHO", "chrony"))
+        node.inside(f"setpriv --reuid _chrony --clear-groups python3 -c {script}")
+        assert listener.stdout.readline() == "chrony\n"
+    finally:
+        listener.kill()
+        listener.communicate()
