@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from appliance import __version__
 from appliance.errors import NodeUnreachable
 from appliance.node import qualification
+from appliance.node.host_data import load_host_data
 from appliance.node.probe import OutboundProbe, as_root, now, store_probe
 from appliance.node.qualification.clock import Reading, load_readings, store_readings
 from appliance.node.qualification.rules import LISTING
@@ -134,6 +135,7 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
         after=events.probe,
         provenance=provenance,
         ruleset=_keep_ruleset(connection, folder / "packet-filter.txt"),
+        catalogue=load_host_data().catalogue,
         notes=_notes(node),
     )
     write_report(report, folder)

@@ -19,8 +19,8 @@ Status = Literal["passed", "failed", "not-run"]
 class Item:
     """One promise and whether the live node keeps it.
 
-    ``name`` is stable (``section.what``); ``title`` states the promise; ``controls`` names those of
-    NIST SP 800-53 that it serves, as the role's data have them.  ``reason`` says why an item
+    ``name`` is stable (``section.what``); ``title`` states the promise; ``controls`` names those
+    that it serves.  ``reason`` says why an item
     was not run.  An item that was not run is never counted as passed.
     """
 
@@ -54,7 +54,8 @@ class QualificationReport:
 
     ``digest`` is the bundle's identity (SHA-256 of trust/SHA256SUMS).  Times are RFC 3339 UTC by the
     station's clock.  ``ruleset`` is the SHA-256 of the live packet filter as listed by nft, "" if it
-    could not be read; the listing itself lies beside the report.
+    could not be read; the listing itself lies beside the report.  ``catalogue`` is the one whose controls
+    items name, with its revision.
     """
 
     node: str
@@ -72,6 +73,7 @@ class QualificationReport:
     after: OutboundProbe | None = None
     provenance: Provenance | None = None
     ruleset: str = ""
+    catalogue: str = ""
     notes: tuple[str, ...] = field(default=())
 
     @property

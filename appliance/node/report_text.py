@@ -83,6 +83,8 @@ def _identity(report: QualificationReport) -> list[str]:
             f"{report.started} to {report.finished} by the station's clock, {report.seconds:.1f} s",
         ),
     ]
+    if report.catalogue:
+        facts.append(("Controls", f"what a promise serves is named as in {report.catalogue}"))
     if report.ruleset:
         facts.append(("Ruleset", f"{report.ruleset} (SHA-256 of the live packet filter's listing)"))
     facts += [("NOTE", note) for note in report.notes]

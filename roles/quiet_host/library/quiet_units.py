@@ -158,11 +158,15 @@ def in_container() -> bool:
 
 
 def change(found: list[Difference]) -> None:
-    """Make the units as wanted; several at a time, so that one does not start another meanwhile."""
-    for wanted, words in (("mask", ("mask", "--now")), ("disable", ("disable", "--now"))):
+    """Make the units as wanted; several at a time, so that one does not start another meanwhile.
+
+    Stopped first and masked then: a timer whose service is masked under it is not stopped but fails.
+    """
+    for wanted in ("mask", "disable"):
         names = [item.unit for item in found if item.wanted == wanted]
         if names:
-            systemctl(*words, "--", *names)
+            systemctl("stop", "--", *names)
+            systemctl(wanted, "--", *names)
     names = [item.unit for item in found if item.wanted == "on"]
     if names:
         systemctl("unmask", "--", *names)

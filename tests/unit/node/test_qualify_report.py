@@ -175,3 +175,17 @@ def test_the_text_carries_no_control_character_to_a_terminal(hostile: Qualificat
 def test_junit_survives_what_xml_cannot_carry(hostile: QualificationReport) -> None:
     suite = ET.fromstring(render_junit(hostile).encode())  # noqa: S314 - our own
     assert len(list(suite.iter("failure"))) == 1
+
+
+def test_the_report_says_which_controls_a_promise_serves_and_whose_they_are() -> None:
+    serving = dataclasses.replace(KEPT, controls=("CM-7", "SC-7"))
+    one = dataclasses.replace(report(serving, NOT_RUN), catalogue="NIST SP 800-53 Rev. 5")
+    text = render_text(one)
+    assert "Controls   what a promise serves is named as in NIST SP 800-53 Rev. 5" in text
+    assert text.count("        serves:  CM-7, SC-7\n") == 1
+    assert text.count("serves:") == 1
+    values = json.loads(json.dumps(one.as_dict()))
+    assert (values["catalogue"], values["items"][0]["controls"]) == (
+        "NIST SP 800-53 Rev. 5",
+        ["CM-7", "SC-7"],
+    )

@@ -207,8 +207,10 @@ class Systemd:
         for name in names:
             unit = self.units.get(name) or self.module.Unit(name)
             states = {
-                "mask": {"file": "masked", "active": "inactive"},
-                "disable": {"file": "disabled", "active": "inactive"},
+                "stop": {"active": "inactive"},
+                # A timer that is at work when its service goes fails.
+                "mask": {"file": "masked", "active": "failed" if unit.active == "active" else unit.active},
+                "disable": {"file": "disabled"},
                 "unmask": {"file": "disabled"} if unit.file == "masked" else {},
                 "enable": {"file": "enabled", "active": "active"},
             }
@@ -247,6 +249,7 @@ def test_units_are_stopped_and_started_once(module: Any, node: Systemd) -> None:
     done = module.bring_about(PARAMETERS, check=False)
     assert done["changed"] is True
     assert done["unknown"] == ["spy.service"]
+    assert node.units["apt-daily.timer"].active == "inactive"
     assert {name: unit.file for name, unit in node.units.items()} == {
         "apt-daily.timer": "masked",
         "chrony.service": "enabled",
