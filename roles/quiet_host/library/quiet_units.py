@@ -164,8 +164,11 @@ def change(found: list[Difference]) -> None:
     """
     for wanted in ("mask", "disable"):
         names = [item.unit for item in found if item.wanted == wanted]
+        # A template (x@.service) is masked so that no instance starts, but only instances can be stopped.
+        running = [name for name in names if "@." not in name]
+        if running:
+            systemctl("stop", "--", *running)
         if names:
-            systemctl("stop", "--", *names)
             systemctl(wanted, "--", *names)
     names = [item.unit for item in found if item.wanted == "on"]
     if names:

@@ -204,6 +204,8 @@ class Systemd:
     def systemctl(self, *words: str) -> str:
         self.ran.append(words)
         verb, names = words[0], words[words.index("--") + 1 :]
+        if verb == "stop" and any("@." in name for name in names):
+            raise self.module.Unwilling("is missing the instance name")
         for name in names:
             unit = self.units.get(name) or self.module.Unit(name)
             states = {
@@ -257,6 +259,23 @@ def test_units_are_stopped_and_started_once(module: Any, node: Systemd) -> None:
         "spy.service": "enabled",
     }
     assert module.bring_about(PARAMETERS, check=False)["changed"] is False
+
+
+def test_of_a_template_only_instances_are_stopped(module: Any, rules: Any, node: Systemd) -> None:
+    for name, file, active in (
+        ("wpa@.service", "disabled", "inactive"),
+        ("wpa@wlan0.service", "", "active"),
+    ):
+        node.units[name] = rules.Unit(name, file, active)
+    parameters = {**PARAMETERS, "off": [{"units": ["wpa@*"], "does": "mask"}], "on": []}
+    module.bring_about(parameters, check=False)
+    assert node.ran[0] == ("stop", "--", "wpa@wlan0.service")
+    assert {
+        name: (unit.file, unit.active) for name, unit in node.units.items() if name.startswith("wpa")
+    } == {
+        "wpa@.service": ("masked", "inactive"),
+        "wpa@wlan0.service": ("masked", "inactive"),
+    }
 
 
 def test_check_tells_the_same_and_touches_nothing(module: Any, node: Systemd) -> None:
