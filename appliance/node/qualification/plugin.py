@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LISTENING] = pool.submit(_listening, subject)
     config.stash[_PROBE] = pool.submit(_probe, subject, config.stash[_LISTENING])
     config.stash[_GREETING] = pool.submit(_greeting, subject)
-    config.stash[_TRIES] = pool.submit(_tries, subject)
+    config.stash[_TRIES] = pool.submit(_tries, subject, config.stash[_PROBE])
     config.stash[_ANSWERS] = pool.submit(
         ask_model, subject, subject.inventory.inference_port, subject.bundle.model_name
     )
@@ -112,7 +112,9 @@ def _greeting(subject: Subject) -> Greeting | None:
     return greet(subject.node.address, subject.node.port, stations[0], subject.user)
 
 
-def _tries(subject: Subject) -> Tries:
+def _tries(subject: Subject, probe: Future[OutboundProbe]) -> Tries:
+    """After the probe, whose attempts have little time each: on a slow node neither hurries the other."""
+    wait([probe])
     node = parse_listing(subject.run(as_root(LISTING)).stdout.decode())
     units = stopped_units(node, load_host_data(), subject.inventory.host.time.source)
     return try_node(subject, units)
@@ -226,7 +228,7 @@ def before(request: pytest.FixtureRequest) -> OutboundProbe | None:
 @pytest.fixture(scope="session")
 def tries(request: pytest.FixtureRequest) -> Tries:
     """What came of what must fail, once it is over."""
-    return request.config.stash[_TRIES].result(timeout=120)
+    return request.config.stash[_TRIES].result(timeout=200)
 
 
 @pytest.fixture(scope="session")
