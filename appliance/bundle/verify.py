@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes, hashing_meanwhile
-from appliance.bundle.judging import judge_list
+from appliance.bundle.judging import judge_list, refuse_second_root
 from appliance.bundle.listing import parse_listing
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH, root_path
+from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
 from appliance.bundle.presence import telling_pulled
 from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import (
-    newest_root,
     read_apart,
     read_contents,
     read_listed,
@@ -35,9 +34,7 @@ from appliance.bundle.reader import (
     require_file,
 )
 from appliance.bundle.upstream import check_upstream
-from appliance.errors import RootInvalid
 from appliance.trust.revocation import NOTHING
-from appliance.trust.root import MAX_BYTES, parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +125,7 @@ def verify_bundle(
         read = read_apart(listed)
         with hashing_meanwhile(tree, listed, read, workers) as begun:
             contents = read_contents(tree, signed, listed, begun.begin if begun else None)
-            _check_carried_copy(tree, contents, root)
+            refuse_second_root(listed, root)
             statement = statement_bytes(signed.digest, contents.manifest, contents.files)
             for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
                 raise refusal
@@ -157,20 +154,3 @@ def _check_blocks(tree: BundleTree, contents: Contents) -> None:
     check_blocks(
         contents.files, contents.order, read_listed(tree, BLOCKS_PATH, listed.sha256, limit=listed.size)
     )
-
-
-def _check_carried_copy(tree: BundleTree, contents: Contents, root: bytes) -> None:
-    """Refuse a bundle that holds another root of the trusted version; older ones are nobody's concern."""
-    path = root_path(parse_root(root).version)
-    if (listed := contents.files.get(path)) is None:
-        return
-    carried = contents.root
-    if path != newest_root(contents.manifest.files):
-        carried = read_listed(tree, path, listed.sha256, limit=MAX_BYTES)
-    if carried != root:
-        raise RootInvalid(
-            f"the bundle carries another root {parse_root(root).version} than the one trusted",
-            found=f"fingerprint {listed.sha256}",
-            wanted=f"fingerprint {hashlib.sha256(root).hexdigest()}",
-            hint="somebody made a second root of this version: ask its holders before using anything",
-        )

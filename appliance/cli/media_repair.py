@@ -181,10 +181,7 @@ def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
         yield from _mended_lines(result)
     if result.kept:
         yield f"  kept      {counted(len(result.kept), 'file')} mended before, in {result.out}"
-    yield from (
-        f"  LEFT      {path}: all it covers is needed to make it again; name every volume"
-        for path in result.left
-    )
+    yield from (f"  LEFT      {each.path}: {each.do}" for each in result.left)
     yield from (f"note        {note}" for note in result.notes)
     if result.restored is not None:
         volume = f"volume {result.restored} of {result.volumes}"
@@ -220,7 +217,7 @@ def _values(result: Repaired, *, verified: bool) -> dict[str, object]:
         "kept": [
             {"folder": str(each.folder), "path": each.path, "was": each.state} for each in result.kept
         ],
-        "left": list(result.left),
+        "left": [each.path for each in result.left],
         "absent": list(result.absent),
         "restored": result.restored,
         "verified": verified,

@@ -142,7 +142,7 @@ def judge_signers(
     second: dict[str, tuple[str, ...]] = {}
     for name, raw in sorted(given.post_quantum.items()):
         try:
-            holder, key = _judge_post_quantum(message, name, raw, roots, role, revoked)
+            holder, key = judge_post_quantum(message, name, raw, roots, role, revoked=revoked)
             second[holder] = (*second.get(holder, ()), key.keyid)
         except (SignatureInvalid, SignerUnknown, KeyRevoked) as refusal:
             refusal.message = f"ML-DSA signature of {name}: {refusal.message}"
@@ -196,15 +196,22 @@ def judge_signature(
     return Signer(enrolled.holder, key.keyid, key.fingerprint)
 
 
-def _judge_post_quantum(  # noqa: PLR0917 - the same as for the other kind
+def judge_post_quantum(
     message: bytes,
     name: str,
     raw: bytes,
     roots: Sequence[Root],
     role: str,
-    revoked: Collection[str],
+    *,
+    revoked: Collection[str] = _NOBODY,
 ) -> tuple[str, PostQuantumKey]:
-    """Judge one ML-DSA signature by the same rules; its name has to say by which key it is."""
+    """Judge one ML-DSA signature by the same rules; its name has to say by which key it is.
+
+    Raises:
+        SignatureInvalid: of a wrong length, forged, for another role, or under another key's name.
+        SignerUnknown: under the name of nobody whom a root enrols for the role with such a key.
+        KeyRevoked: by a key that was taken back.
+    """
     holder, _, digits = name.partition(".")
     keys = [key for root in roots if (key := root.post_quantum_key(role, holder)) is not None]
     key = next((key for key in keys if key.keyid.startswith(digits)), None)

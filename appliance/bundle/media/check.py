@@ -227,7 +227,7 @@ class _Check:
             absent={number: tuple(paths) for number, paths in absent.items()},
             parity=self._parity(seen, {path for paths in absent.values() for path in paths}),
             layout=layout,
-            notes=(*self._sound.notes, *notes),
+            notes=(*self._sound.notes, *self._sound.hopeless.values(), *notes),
             recovery=tuple(each.checked() for each in self._recovery),
             copies=copies,
         )

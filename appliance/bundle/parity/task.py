@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import free_bytes
 from appliance.bundle.media.label import LABEL_PATH
@@ -11,7 +11,7 @@ from appliance.bundle.parity.mending import clear, mend
 from appliance.bundle.parity.patching import can_be_patched
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
 from appliance.bundle.parity.remaking import remake_parity
-from appliance.bundle.parity.repaired import Mended
+from appliance.bundle.parity.repaired import Left, Mended
 from appliance.errors import SpaceExhausted
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.mending import Need
     from appliance.bundle.parity.survey import Place, Survey, Wanted
     from appliance.progress import Progress
+
+_NAME_EVERY_VOLUME: Final = "all it covers is needed to make it again; name every volume"
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Task:
     labels: Mapping[Place, bytes]
     mended: list[Mended] = field(default_factory=list)
     kept: list[Mended] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
     _finished: set[Wanted] = field(default_factory=set)
 
     @property
@@ -93,7 +95,7 @@ class Task:
         work.mkdir()
         made = remake_parity(name, self.copy.manifest, self.survey.sound, work, progress)
         if made is None:
-            self.left.append(name)
+            self.left.append(Left(name, _NAME_EVERY_VOLUME))
         else:
             self._place_made(name, made)
         clear(work)
