@@ -203,6 +203,10 @@ class RootInvalid(BundleUntrusted):
     """A root file is malformed, or not the one trusted."""
 
 
+class ProfileNotMet(BundleUntrusted):
+    """A bundle is not signed by the list that the profile of the root asks for."""
+
+
 class KeyRefused(BundleUntrusted):
     """A public key is weak, malformed or of a kind not allowed."""
 

@@ -8,12 +8,12 @@ after the other, only as far as the signatures hold, so a hostile folder of many
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
+from appliance.bundle.list_kind import require_kind
 from appliance.bundle.paths import TRUST_FOLDER, revocation_serial, root_path, root_version
 from appliance.errors import RevocationInvalid, RootInvalid
 from appliance.trust import mldsa, revocation, sshsig
@@ -26,6 +26,7 @@ from appliance.trust.revocation import NOTHING, Revocation, parse_revocation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from appliance.bundle.listing import Listing
     from appliance.bundle.reader import Signed
     from appliance.trust.root import Root
 
@@ -64,12 +65,14 @@ def judge_list(
 
     Raises:
         RootInvalid: the trusted root is malformed.
+        ProfileNotMet: another list is signed than the profile of the newest root asks for.
         BundleUntrusted: a later root or a revocation is not what its holders signed; or the bundle
             was taken back.
     """
     chain, newest = follow_carried(tree, signed.names, root, revocations)
+    require_kind(signed.kind, chain.root.policy.rules)
     verdict = decide(
-        signed.listing,
+        signed.message,
         signed.signatures,
         chain.root,
         role,
@@ -100,22 +103,22 @@ def follow_carried(
     return chain, _newest_revocation([*_carried_revocations(tree, names), *revocations], chain.root)
 
 
-def refuse_second_root(listed: Mapping[str, str], root: bytes) -> None:
+def refuse_second_root(listed: Listing, root: bytes) -> None:
     """Refuse a bundle with another root of the trusted version; older ones are nobody's concern.
 
     Args:
-        listed: the SHA-256 (hex) of its files, by path.
+        listed: a list of its files.
         root: the bytes of the root that is trusted.
 
     Raises:
         RootInvalid: it has one.
     """
-    version, fingerprint = roots.parse_root(root).version, hashlib.sha256(root).hexdigest()
-    if (found := listed.get(root_path(version), fingerprint)) != fingerprint:
+    version, digest = roots.parse_root(root).version, listed.kind.digest(root)
+    if (found := listed.get(root_path(version), digest)) != digest:
         raise RootInvalid(
             f"the bundle carries another root {version} than the one trusted",
-            found=f"fingerprint {found}",
-            wanted=f"fingerprint {fingerprint}",
+            found=f"{listed.kind.algorithm} {found}",
+            wanted=f"{listed.kind.algorithm} {digest}",
             hint="somebody made a second root of this version: ask its holders before using anything",
         )
 

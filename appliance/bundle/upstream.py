@@ -113,7 +113,7 @@ def _check(
             wanted=f"at most {MAX_BYTES:,}, in one piece",
             hint="obtain the bundle again; its builder made a mistake",
         )
-    data = read_listed(tree, file.path, contents.files[file.path].sha256, limit=MAX_BYTES)
+    data = read_listed(tree, contents.files.lists, file.path, limit=MAX_BYTES)
     folder, _, own = file.path.rpartition("/")
     outside: list[str] = []
 

@@ -28,6 +28,7 @@ from appliance.bundle.durable import (
     write_file,
     writing_under,
 )
+from appliance.bundle.list_kind import INDEX, kinds_for
 from appliance.bundle.listing import listing_bytes
 from appliance.bundle.manifest import (
     SLICE_SIZE,
@@ -47,6 +48,7 @@ from appliance.bundle.paths import (
 )
 from appliance.bundle.payload import copy_payload
 from appliance.bundle.review import review_bytes
+from appliance.bundle.stricter_lists import write_stricter_lists
 from appliance.errors import InProgress, SpaceExhausted, Usage
 from appliance.trust.root import parse_root
 
@@ -95,7 +97,8 @@ def write_bundle(
         out: must not exist; the folder it lies in must.
         lock: what to put into the bundle.
         store: has every artefact of the lock.
-        root: the root file the bundle is built for; None leaves it out.
+        root: the root file the bundle is built for; None leaves it out.  Its profile says which lists
+            the bundle has.
         documents: what lies beside it in ``trust/``, by path: the roots before, signatures, a revocation.
         progress: told of every block and file.
         companions: make what lies beside the payload, in this order (see ``Companion``).
@@ -123,7 +126,9 @@ def write_bundle(
         manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
         for companion in companions:
             manifest = _accompany(folder, manifest, companion, progress)
-        _write_list(folder, manifest)
+        listed = _write_list(folder, manifest)
+        kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
+        write_stricter_lists(folder, listed, kinds, progress)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         sync_file_system(fd)
@@ -163,14 +168,14 @@ def _accompany(folder: Path, manifest: Manifest, companion: Companion, progress:
     return replace(manifest, files=dict(sorted({**manifest.files, **made}.items())))
 
 
-def _write_list(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest and, last, the list of everything that lies there."""
+def _write_list(folder: Path, manifest: Manifest) -> dict[str, ListedFile]:
+    """Write the manifest and the list of everything that lies there; returns what it lists."""
     data = manifest_bytes(manifest)
     parse_manifest(data)  # what we write, we accept
-    digests = {path: file.sha256 for path, file in manifest.listed().items()}
-    digests[MANIFEST_PATH] = _listed(data).sha256
+    listed = {**manifest.listed(), MANIFEST_PATH: _listed(data)}
     write_file(folder / MANIFEST_PATH, data)
-    write_file(folder / LIST_PATH, listing_bytes(digests))
+    write_file(folder / LIST_PATH, listing_bytes({path: file.sha256 for path, file in listed.items()}))
+    return listed
 
 
 def _listed(data: bytes) -> ListedFile:

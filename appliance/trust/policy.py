@@ -11,7 +11,8 @@ Used for a bundle's list, and for every document of ``appliance.trust``.  The ru
 4. An ML-DSA signature stands beside an SSH one and never counts alone.  Rule 2 holds of it too.  If the
    root's policy requires them, a holder counts only with both; if it warns, what lacks is noted.
 5. A revoked key signs nothing any more: its signature refuses what it signs.
-6. No clock is asked: nothing here expires.
+6. The root's profile says which hashes an SSH signature may use.
+7. No clock is asked: nothing here expires.
 
 A signature's file is named for its holder (``alice``) or, where one person may sign with an old and a new
 key, for holder and key (``alice.3f1c9a2b``: the first 8 digits of the key's identity).
@@ -37,6 +38,7 @@ from appliance.trust.sshsig import parse_signature, verify_signature
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from appliance.trust.profiles import Profile
     from appliance.trust.root import Root
 
 KEY_DIGITS: Final = 8
@@ -133,7 +135,7 @@ def judge_signers(
     Args:
         message: the bytes that are signed.
         given: the signatures.
-        roots: the keys of which count; of several where one root follows another.
+        roots: the keys of which count; of several where one root follows another, the later first.
         role: the role to have been signed in.
         revoked: identities of keys that sign nothing any more.
     """
@@ -167,7 +169,7 @@ def judge_signature(
     *,
     revoked: Collection[str] = _NOBODY,
 ) -> Signer:
-    """Judge one SSH signature by the rules 1, 2 and 5.
+    """Judge one SSH signature by the rules 1, 2, 5 and 6.
 
     Raises:
         SignatureInvalid: malformed, forged, for another role, or under another holder's name.
@@ -179,21 +181,19 @@ def judge_signature(
     verify_signature(signature, message, namespace(role))
     key = signature.key
     # The blob is compared too: a token's key and the same key off the token are not interchangeable.
-    enrolled = next(
-        (
-            root.keys[key.keyid]
-            for root in roots
-            if key.keyid in root.roles[role].keys and root.keys[key.keyid].key == key
-        ),
+    judge = next(
+        (root for root in roots if key.keyid in root.roles[role].keys and root.keys[key.keyid].key == key),
         None,
     )
-    if enrolled is None:
+    if judge is None:
         known = next((root.keys[key.keyid].holder for root in roots if key.keyid in root.keys), None)
         raise _unknown(
             role, f"{key.algorithm} {key.fingerprint}" + (f" of {known}" if known else ""), roots
         )
-    _check_name(name, enrolled.holder, key.keyid, revoked)
-    return Signer(enrolled.holder, key.keyid, key.fingerprint)
+    holder = judge.keys[key.keyid].holder
+    _check_hash(signature.hash_name, judge.policy.rules)
+    _check_name(name, holder, key.keyid, revoked)
+    return Signer(holder, key.keyid, key.fingerprint)
 
 
 def judge_post_quantum(
@@ -282,6 +282,16 @@ def _check_name(name: str, holder: str, keyid: str, revoked: Collection[str]) ->
             found=keyid,
             wanted="a key that still counts",
             hint=f"have {holder} sign with another key, or somebody else",
+        )
+
+
+def _check_hash(name: str, profile: Profile) -> None:
+    if name not in profile.ssh_hashes:
+        raise SignatureInvalid(
+            f"the profile {profile.name} allows no signature with this hash",
+            found=name,
+            wanted=" or ".join(sorted(profile.ssh_hashes)),
+            hint="have it signed again by: appliance sign, or ssh-keygen -Y sign -O hashalg=sha512",
         )
 
 

@@ -60,7 +60,7 @@ def statement(bundle: Path) -> dict[str, Any]:
     with Tree(bundle) as tree:
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
-    return json.loads(statement_bytes(signed.digest, contents.manifest, contents.files))
+    return json.loads(statement_bytes(signed.digests, contents.manifest, contents.files))
 
 
 def state(bundle: Path, holders: Holders, said: bytes | dict[str, Any], by: str = "alice") -> None:

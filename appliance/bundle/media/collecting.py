@@ -168,7 +168,7 @@ class Collecting:
             else:
                 self._lacking[path] = Entry(number, path, Part(path, file.size, file.sha256))
         small = [path for path in sound.files if not is_shared_out(path)]
-        small += [LIST_PATH, *sound.unlisted]
+        small += sound.unlisted
         self._small = {path: None for path in small if not (self.partial / path).exists()}
         there = sum(_size(part) or 0 for part in (self.partial / INCOMING_FOLDER).glob("*.part"))
         size = sum(entry.part.size for entry in self._lacking.values())
@@ -176,7 +176,7 @@ class Collecting:
 
     def _copy_small(self, sound: SoundCopy) -> None:
         """Write the root files of which a sound copy is at hand."""
-        at_hand = {**sound.contents, **sound.unlisted, LIST_PATH: sound.listing}
+        at_hand = {**sound.contents, **sound.unlisted}
         for path in [path for path in self._small if path in at_hand]:
             self._make_folders(path)
             replace_file(self.partial / path, at_hand[path])
@@ -295,7 +295,7 @@ class Collecting:
                 part.unlink()  # of a file that was mended in its place meanwhile
             incoming.rmdir()
         with Tree(self.partial) as tree:
-            tree.check_set([*sound.files, LIST_PATH, *sound.unlisted])
+            tree.check_set([*sound.files, *sound.unlisted])
         for folder, _, _ in os.walk(self.partial, topdown=False):
             sync_folder(self.partial.__class__(folder))
         set_mode(self.partial, FOLDER_MODE)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.bundle.judging import follow_carried, refuse_second_root
+from appliance.bundle.list_kind import require_kind
 from appliance.bundle.listing import parse_listing
 from appliance.bundle.media.layout import is_shared_out
 from appliance.bundle.parity.gathering import POST_QUANTUM, PROVENANCE, SIGNATURE, STATEMENTS, find_sound
-from appliance.bundle.paths import LIST_PATH, TRUST_FOLDER, root_version
+from appliance.bundle.paths import TRUST_FOLDER, root_version
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -36,6 +37,7 @@ from appliance.trust.root import namespace, parse_root
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from appliance.bundle.list_kind import ListKind
     from appliance.bundle.listing import Listing
     from appliance.bundle.parity.gathering import Copies, Found, Statement
     from appliance.bundle.volume import Volume
@@ -45,11 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Believed:
-    """A list, and of what lies beside it a good copy by path, or why no copy is good.
+    """A signed list, and of what lies beside it a good copy by path, or why no copy is good.
 
     ``signers`` are the holders who count by the trusted root; empty if there was none to judge by.
     """
 
+    kind: ListKind
     listing: bytes
     beside: Mapping[str, bytes]
     faults: Mapping[str, BundleUntrusted]
@@ -59,8 +62,9 @@ class Believed:
 
 @dataclass
 class _Beside:
-    """What lies beside one list, judged."""
+    """What lies beside one list, judged; ``listed`` is its kind."""
 
+    listed: ListKind
     good: dict[Statement, dict[str, bytes]] = field(default_factory=dict)
     faults: dict[str, BundleUntrusted] = field(default_factory=dict)
 
@@ -78,7 +82,7 @@ class _Beside:
                     good[holder] = data
                     break
             else:
-                self.faults[kind.path(holder)] = fault
+                self.faults[kind.path(holder, self.listed)] = fault
 
     def believed(
         self, listing: bytes, copies: Copies, signers: tuple[str, ...] = (), notes: tuple[str, ...] = ()
@@ -93,9 +97,11 @@ class _Beside:
 
         self.judge(PROVENANCE, copies.beside[PROVENANCE], judge)
         beside = {
-            kind.path(holder): self.good[kind][holder] for kind in STATEMENTS for holder in self.good[kind]
+            kind.path(holder, self.listed): self.good[kind][holder]
+            for kind in STATEMENTS
+            for holder in self.good[kind]
         }
-        return Believed(listing, beside, self.faults, signers, notes)
+        return Believed(self.listed, listing, beside, self.faults, signers, notes)
 
 
 def believe_by_root(copies: Copies, root: bytes, role: str) -> Believed:
@@ -134,24 +140,25 @@ def believe_by_themselves(copies: Copies, role: str) -> Believed:
     ranked: list[tuple[tuple[int, int, int], bytes, _Beside]] = []
     for listing, count in copies.lists.items():
         try:
-            digests = parse_listing(listing)
+            digests = parse_listing(listing, copies.kind)
         except BundleMalformed:
             continue
         beside = _judge_by_themselves(listing, copies, role)
         few = (path for path in digests if not is_shared_out(path))
         agreeing = sum(
-            find_sound(copies.volumes, path, digests[path], MAX_ROOT) is not None for path in few
+            find_sound(copies.volumes, path, digests[path], MAX_ROOT, copies.kind) is not None
+            for path in few
         )
         ranked.append(((len(beside.good[SIGNATURE]), count, agreeing), listing, beside))
     if not ranked:
         raise DamageTooGreat(
-            f"{LIST_PATH} is damaged in every copy",
+            f"{copies.kind} is damaged in every copy",
             found=f"{len(copies.lists)} copies, none well-formed",
             hint="name more volumes of this bundle: each has two copies of it",
         )
     _refuse_mixture(copies, [listing for (signed, _, _), listing, _ in ranked if signed])
     _, chosen, right = max(ranked, key=lambda each: each[0])
-    roots = list(_carried_roots(Documents(copies.volumes, parse_listing(chosen))))
+    roots = list(_carried_roots(Documents(copies.volumes, parse_listing(chosen, copies.kind))))
 
     def judge(holder: str, data: bytes) -> None:
         judge_post_quantum(chosen, holder, data, [each for each in roots if role in each.roles], role)
@@ -174,11 +181,12 @@ class Documents:
         Raises:
             DamageTooGreat: no copy is sound.
         """
-        data = find_sound(self._volumes, path, self._digests[path], limit)
+        kind, digest = self._digests.kind, self._digests[path]
+        data = find_sound(self._volumes, path, digest, limit, kind)
         if data is None:
             raise DamageTooGreat(
                 f"{path} is damaged or lost in every copy, and without it nobody can say who may sign",
-                found=f"no file of sha256 {self._digests[path]}",
+                found=f"no file of {kind.algorithm} {digest}",
                 wanted="one sound copy",
                 hint=obtain(path, self._volumes[0].folder),
             )
@@ -195,11 +203,12 @@ def obtain(path: str, folder: object) -> str:
 
 
 def _judge_by_root(listing: bytes, copies: Copies, root: bytes, role: str) -> tuple[_Beside, Verdict]:
-    digests = parse_listing(listing)
+    digests = parse_listing(listing, copies.kind)
     carried = Documents(copies.volumes, digests)
     chain, revocation = follow_carried(carried, carried.names, root)
+    require_kind(copies.kind, chain.root.policy.rules)
     roots, revoked = (chain.root,), frozenset(revocation.keys)
-    beside = _Beside()
+    beside = _Beside(copies.kind)
     if role in chain.root.roles:
         beside.judge(
             SIGNATURE,
@@ -230,7 +239,7 @@ def _judge_by_themselves(listing: bytes, copies: Copies, role: str) -> _Beside:
     def judge(_: str, data: bytes) -> None:
         sshsig.verify_signature(sshsig.parse_signature(data), listing, namespace(role))
 
-    beside = _Beside()
+    beside = _Beside(copies.kind)
     beside.judge(SIGNATURE, copies.beside[SIGNATURE], judge)
     return beside
 

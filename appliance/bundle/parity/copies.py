@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.bundle import listing as listings
+from appliance.bundle.list_kind import INDEX
 from appliance.bundle.manifest import ListedFile, Manifest, parse_manifest
 from appliance.bundle.manifest_reader import MAX_BYTES as MAX_MANIFEST
 from appliance.bundle.media.layout import is_shared_out
@@ -24,6 +25,7 @@ from appliance.errors import BundleUntrusted, DamageTooGreat, FileMissing, Signe
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from appliance.bundle.list_kind import ListKind
     from appliance.bundle.parity.believing import Believed
     from appliance.bundle.volume import Volume
 
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 class SoundCopy:
     """A bundle as it should be: what each file's bytes are, and the small files nobody can compute.
 
-    ``unlisted`` are the signatures that verify, and provenance, by path.  ``hopeless`` are those of which
+    ``listing`` is the list that identifies it, ``kind`` that of the list which is signed.  ``unlisted`` are
+    the lists, the signatures that verify, and provenance, by path.  ``hopeless`` are those of which
     no copy does, with what to do about each.  ``signers`` are the holders whose signatures were judged by
     the trusted root; empty if there was no root to judge by.
     """
 
     listing: bytes
+    kind: ListKind
     manifest: Manifest
     files: Mapping[str, ListedFile]
     contents: Mapping[str, bytes]
@@ -70,13 +74,14 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
     if not copies.lists:
         refuse_unfinished(volumes)
         raise FileMissing(
-            f"no copy of {LIST_PATH} can be read",
+            f"no copy of {copies.kind} can be read",
             found=", ".join(volume.name for volume in volumes),
             wanted="the folder of a bundle, or one volume's; at least one sound list",
             hint="name more volumes of this bundle",
         )
     believed = believe_by_themselves(copies, role) if root is None else believe_by_root(copies, root, role)
-    digests = listings.parse_listing(believed.listing)
+    listing = _index(volumes, believed)
+    digests = listings.parse_listing(listing)
     data = find_sound(volumes, MANIFEST_PATH, digests[MANIFEST_PATH], MAX_MANIFEST)
     if data is None:
         raise DamageTooGreat(
@@ -85,7 +90,7 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
             hint="name more volumes of this bundle: each has two copies of it",
         )
     manifest = parse_manifest(data)
-    contents = {LIST_PATH: believed.listing, MANIFEST_PATH: data}
+    contents = {LIST_PATH: listing, MANIFEST_PATH: data}
     ours = [review_bytes(), *([root] if root is not None else [])]  # the same in every such bundle
     for path, file in manifest.files.items():
         if not is_shared_out(path):
@@ -98,15 +103,31 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
                 contents[path] = found
     hopeless = dict(_hopeless(believed))
     return SoundCopy(
-        listing=believed.listing,
+        listing=listing,
+        kind=believed.kind,
         manifest=manifest,
         files={**manifest.listed(), MANIFEST_PATH: ListedFile(digests[MANIFEST_PATH], len(data))},
         contents=contents,
-        unlisted=believed.beside,
+        unlisted={LIST_PATH: listing, believed.kind.path: believed.listing, **believed.beside},
         hopeless=hopeless,
         signers=believed.signers,
         notes=(*believed.notes, *_unjudged(believed)),
     )
+
+
+def _index(volumes: Sequence[Volume], believed: Believed) -> bytes:
+    """The list that identifies the bundle: the one that is signed, or the one which that names."""
+    if believed.kind is INDEX:
+        return believed.listing
+    digest = listings.parse_listing(believed.listing, believed.kind)[LIST_PATH]
+    data = find_sound(volumes, LIST_PATH, digest, listings.MAX_BYTES, believed.kind)
+    if data is None:
+        raise DamageTooGreat(
+            f"{LIST_PATH} is damaged in every copy",
+            found=f"no file of {believed.kind.algorithm} {digest}",
+            hint="name more volumes of this bundle: each has two copies of it",
+        )
+    return data
 
 
 def _hopeless(believed: Believed) -> Iterator[tuple[str, str]]:
@@ -114,7 +135,7 @@ def _hopeless(believed: Believed) -> Iterator[tuple[str, str]]:
     for path, fault in believed.faults.items():
         if _is_unjudged(believed, path, fault):
             continue
-        kind, holder = _said_by(path)
+        kind, holder = _said_by(path, believed.kind)
         without = (
             "; or remove it from every folder: enough others signed"
             if believed.signers
@@ -132,11 +153,11 @@ def _unjudged(believed: Believed) -> Iterator[str]:
 
 def _is_unjudged(believed: Believed, path: str, fault: BundleUntrusted) -> bool:
     """Whether an ML-DSA signature, which does not name its key, could not be held against one."""
-    is_second = POST_QUANTUM.holder_in(path.rpartition("/")[2]) is not None
+    is_second = POST_QUANTUM.holder_in(path.rpartition("/")[2], believed.kind) is not None
     return is_second and not believed.signers and isinstance(fault, SignerUnknown)
 
 
-def _said_by(path: str) -> tuple[str, str]:
+def _said_by(path: str, listed: ListKind) -> tuple[str, str]:
     """What a file beside the list is called, and whose it is."""
     name = path.rpartition("/")[2]
-    return next((kind.what, holder) for kind in STATEMENTS if (holder := kind.holder_in(name)))
+    return next((kind.what, holder) for kind in STATEMENTS if (holder := kind.holder_in(name, listed)))
