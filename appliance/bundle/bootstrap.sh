@@ -106,6 +106,7 @@ need() { # program, package
 
 need_tools() {
     need sha256sum coreutils
+    need "sha${sha}sum" coreutils
     need "$python" python3
     if [ -z "$unverified" ]; then
         need ssh-keygen openssh-client
