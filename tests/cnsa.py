@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.post_quantum_keys import generate_key
+from appliance.bundle.post_quantum_keys import generate_key, open_signer
 from appliance.bundle.sign import sign_bundle
 from appliance.trust.founding import Enrolment, compose
 from appliance.trust.keys import parse_public_file
@@ -19,6 +19,7 @@ from tests.conftest import BundleMaker, Holders
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from appliance.bundle.list_kind import ListKind
     from appliance.trust.root import Root
 
 #: Who holds a key of each kind: ``dora`` and ``dora-2``.
@@ -49,6 +50,21 @@ def sign_twice(bundle: Path, holders: Holders, *names: str) -> Path:
         for key in (name, f"{name}-2"):
             sign_bundle(bundle, holders.key(key))
     return bundle
+
+
+def sign_by_hand(
+    bundle: Path, holders: Holders, kind: ListKind, *names: str, hashed: str = "sha512"
+) -> None:
+    """Sign one of the lists with stock ssh-keygen, and with the ML-DSA keys if no name is given."""
+    data = (bundle / kind.path).read_bytes()
+    for name in names or PEOPLE:
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(holders.key(name))]
+        command += ["-n", "release@appliance", "-O", f"hashalg={hashed}"]
+        done = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True)
+        (bundle / f"{kind.path}.{name}.sig").write_bytes(done.stdout)
+        if not names:
+            second = open_signer(holders.key(f"{name}-2"))
+            (bundle / f"{kind.path}.{name}.mldsa87").write_bytes(second.sign(data, "release@appliance"))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.listing import listing_bytes
+from tests.cnsa import (  # noqa: F401 - fixtures
+    cnsa_bundle,
+    cnsa_holders,
+    cnsa_root,
+    pristine_cnsa_bundle,
+)
 from tests.corpus.bounds import bounded
 from tests.corpus.counting import (  # noqa: F401 - pytest finds its hooks and fixtures here
     count_inputs,

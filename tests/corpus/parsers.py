@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.list_kind import INDEX, SHA384
 from appliance.bundle.listing import listing_bytes, parse_listing
 from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.media.label import VolumeLabel, VolumeShare, label_bytes, parse_label
@@ -143,6 +144,13 @@ def other_parsers() -> dict[str, Parser]:
     listing = listing_bytes({"VERIFY.txt": A, "blocks.bin": A, "manifest.json": B, "payload/a/b": A})
     return {
         "list": Parser(parse_listing, listing, (BundleMalformed,)),
+        "stricter list": Parser(
+            lambda data: parse_listing(data, SHA384),
+            listing_bytes(
+                dict.fromkeys(["VERIFY.txt", "blocks.bin", "manifest.json", INDEX.path], "a" * 96)
+            ),
+            (BundleMalformed,),
+        ),
         "signature": Parser(parse_signature, alice.sign(b"x"), (SignatureInvalid, KeyRefused)),
         "signature, P-384": Parser(parse_signature, bob.sign(b"x"), (SignatureInvalid, KeyRefused)),
         "key": Parser(parse_blob, alice.key.blob, (KeyRefused,)),

@@ -61,7 +61,7 @@ SPELL: dict[str, Callable[[Any], bytes]] = {
     "manifest": manifest_bytes,
     "label": label_bytes,
     **dict.fromkeys(STATEMENTS, statement_bytes),
-    "list": lambda listing: listing_bytes(dict(listing.items())),
+    **dict.fromkeys(("list", "stricter list"), lambda listing: listing_bytes(dict(listing.items()))),
     "key": lambda key: key.blob,
     "ML-DSA key": lambda key: key.text.encode(),
 }

@@ -47,7 +47,7 @@ from appliance.trust.founding import compose
 from appliance.trust.mldsa import PostQuantumKey
 from appliance.trust.profiles import CNSA, PROFILES, STANDARD
 from appliance.trust.root import Policy, root_bytes
-from tests.cnsa import PEOPLE, enrolments, sign_twice
+from tests.cnsa import PEOPLE, enrolments, sign_by_hand, sign_twice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -388,21 +388,6 @@ def test_what_others_tools_read_names_both_digests(cnsa_bundle: Path, cnsa_root:
     (manifest,) = statement["predicate"]["runDetails"]["byproducts"]
     data = (cnsa_bundle / "manifest.json").read_bytes()
     assert manifest["digest"] == {kind.algorithm: kind.digest(data) for kind in KINDS}
-
-
-def sign_by_hand(
-    bundle: Path, holders: Holders, kind: ListKind, *names: str, hashed: str = "sha512"
-) -> None:
-    """Sign one of the lists with stock ssh-keygen, and with the ML-DSA keys if no name is given."""
-    data = (bundle / kind.path).read_bytes()
-    for name in names or PEOPLE:
-        command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(holders.key(name))]
-        command += ["-n", "release@appliance", "-O", f"hashalg={hashed}"]
-        done = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True)
-        (bundle / f"{kind.path}.{name}.sig").write_bytes(done.stdout)
-        if not names:
-            second = open_signer(holders.key(f"{name}-2"))
-            (bundle / f"{kind.path}.{name}.mldsa87").write_bytes(second.sign(data, "release@appliance"))
 
 
 def signatures_of(root: Root, holders: Holders) -> dict[str, bytes]:
