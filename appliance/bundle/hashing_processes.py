@@ -212,9 +212,7 @@ class _Worker:
         unchanged = size == found.st_size and found.st_mtime_ns < settled and found.st_ctime_ns < settled
         if not unchanged:
             return None
-        hashes = self.batches.lists.hashes()
-        hashes.update(self._buffer[:size])
-        return size if hashes.hexdigests() == digests else None
+        return size if self.batches.lists.fit(self._buffer[:size], digests) else None
 
 
 _worker: _Worker

@@ -20,7 +20,8 @@ from appliance.bundle.plain_files import MEND
 from appliance.errors import BundleMalformed, DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from hashlib import _Hash
 
     from appliance.bundle.list_kind import ListKind
     from appliance.bundle.listing import Listing
@@ -47,10 +48,12 @@ class Lists:
     index: Listing
     stricter: tuple[Stricter, ...] = ()
     kinds: tuple[ListKind, ...] = field(init=False)
+    _new: tuple[Callable[..., _Hash], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         kinds = (self.index.kind, *(each.listing.kind for each in self.stricter))
         object.__setattr__(self, "kinds", kinds)
+        object.__setattr__(self, "_new", tuple(kind.new for kind in kinds))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -79,9 +82,16 @@ class Lists:
     def some(self, first: int, end: int) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Paths and all digests, from one number to another."""
         end = min(end, len(self))
+        if not self.stricter:  # of 200,000 short files the general way shows
+            yield from ((path, (digest,)) for path, digest in self.index.some(first, end))
+            return
         further = [each.some(first, end) for each in self.stricter]
         for (path, digest), *others in zip(self.index.some(first, end), *further, strict=True):
             yield path, (digest, *(other for _, other in others))
+
+    def fit(self, data: memoryview, digests: Sequence[str]) -> bool:
+        """Whether these are all bytes of the file with these digests, for short ones."""
+        return [new(data).hexdigest() for new in self._new] == [*digests]
 
     def hashes(self) -> Hashes:
         """What computes the digests of a file, to be compared with ``wanted``."""
