@@ -37,6 +37,7 @@ from appliance.errors import (
     DigestMismatch,
     FileUnexpected,
     ProfileNotMet,
+    RootInvalid,
     SignatureInvalid,
     ThresholdNotMet,
 )
@@ -328,6 +329,16 @@ def test_an_ssh_signature_must_not_hash_with_sha_256(
         verify(cnsa_bundle, cnsa_root)
     assert caught.value.message.startswith("signature of dora: ")
     assert (caught.value.found, caught.value.wanted) == ("sha256", "sha512")
+
+
+def test_a_second_root_of_the_trusted_version_is_refused(
+    cnsa_bundle: Path, cnsa_root: Root, cnsa_holders: Holders
+) -> None:
+    """By the digest that the signed list has of the carried one."""
+    other = compose(enrolments(cnsa_holders), {"root": 1}, policy=Policy("require", "cnsa"), solo=True)
+    with pytest.raises(RootInvalid, match="carries another root 1") as caught:
+        verify(cnsa_bundle, other)
+    assert caught.value.found == f"sha384 {SHA384.digest(root_bytes(cnsa_root))}"
 
 
 def test_both_kinds_of_signatures_are_needed(cnsa_bundle: Path, cnsa_root: Root) -> None:
