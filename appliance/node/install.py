@@ -325,6 +325,7 @@ class _Installation:
             threshold=bundle.root.roles[bundle.role].threshold,
             root=bundle.root_digest,
             solo=bundle.root.solo,
+            signed=f"{bundle.kind}, {bundle.kind.algorithm} {bundle.signed_digest}",
         )
 
     def _refuse_unqualified(self) -> None:
