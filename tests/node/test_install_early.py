@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cnsa import (  # noqa: F401 - fixtures
+    cnsa_bundle,
+    cnsa_holders,
+    cnsa_root,
+    cnsa_root_file,
+    pristine_cnsa_bundle,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -329,3 +337,30 @@ class cut_cable:  # noqa: N801 - reads as what it does: with cut_cable(desk)
 
     def __exit__(self, *_: object) -> None:
         self._set("up")
+
+
+def test_a_bundle_of_the_profile_cnsa_is_staged_by_both_lists(
+    operator: Operator,
+    fresh_lab: PracticeLab,
+    cnsa_bundle: Path,  # noqa: F811 - the fixture
+    cnsa_root_file: Path,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    """And a bundle from which the stricter list was taken is refused before the node hears of it."""
+    desk = Desk(operator, fresh_lab, cnsa_bundle, cnsa_root_file, tmp_path)
+    try:
+        code, result, told = desk.install("--stage", "stage")
+        assert code == 0, (result, told)
+        for algorithm in ("sha384", "sha256"):
+            listed = f"trust/{algorithm.upper()}SUMS"
+            desk.node.inside(f"cd {desk.copy} && {algorithm}sum --quiet --strict --check {listed}")
+        desk.node.inside(
+            f"test -e {desk.copy}/trust/SHA384SUMS.emil.mldsa87 && test -e {desk.copy}.complete"
+        )
+    finally:
+        desk.node.inside("chmod -R u+w /var/lib/appliance 2>/dev/null; rm -rf /var/lib/appliance")
+    for path in (*cnsa_bundle.glob("trust/SHA384SUMS*"), *cnsa_bundle.glob("trust/provenance.*")):
+        path.unlink()
+    code, result, _ = desk.install("--stage", "stage")
+    assert (code, result["error"]) == (4, "ProfileNotMet")
+    assert untouched(desk.node)
