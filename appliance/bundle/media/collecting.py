@@ -30,7 +30,14 @@ from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
 from appliance.bundle.plain_files import shown
 from appliance.bundle.tree import Tree
 from appliance.bundle.volume import open_volume
-from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
+from appliance.bundle.volume_rules import (
+    Unfinished,
+    refuse_bare,
+    refuse_missing,
+    refuse_recovery,
+    refuse_same_folder,
+    unfinished_among_others,
+)
 from appliance.counting import counted
 from appliance.errors import (
     ApplianceError,
@@ -100,6 +107,7 @@ class Collecting:
     _small: dict[str, None] = field(default_factory=dict)
     _damaged: dict[str, DigestMismatch] = field(default_factory=dict)
     _given: set[int] = field(default_factory=set)
+    _unfinished: dict[Path, Unfinished] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -108,7 +116,8 @@ class Collecting:
 
     def take_another(self, ask: Ask) -> None:
         """Have a volume inserted, again until one helps."""
-        problem: ApplianceError | None = self.fault() if self._damaged else None
+        known = self._damaged or self._begun_only()
+        problem: ApplianceError | None = self.fault() if known else None
         while True:
             before = len(self._lacking) + len(self._small)
             folder = ask(Lacking(self._wanted(), problem))
@@ -147,6 +156,9 @@ class Collecting:
             self._given |= {label.number for label in labels}
             for volume in volumes:
                 volume.call(self._layout, volume.label.number if volume.label else None)
+                self._unfinished.pop(volume.folder, None)
+                if volume.unfinished:
+                    self._unfinished[volume.folder] = Unfinished(volume.name, volume.number)
             self._copy_small(sound)
             self._copy_shared(volumes, sound, stack)
 
@@ -256,16 +268,29 @@ class Collecting:
                 set_mode(self.partial / folder, FOLDER_MODE)
 
     def _wanted(self) -> str:
-        missing = [path for path in self._lacking if path not in self._damaged] or list(self._lacking)
+        missing = self._missing() or list(self._lacking)
         if not missing:
             return f"a volume with a sound copy of {shown(list(self._small))}"
         if self._layout:
             return self._layout.describe(self._layout.volumes_of(missing))
         return f"{counted(len(missing), 'file')}, the first is {missing[0]}"
 
+    def _missing(self) -> list[str]:
+        """The files that lie on no volume taken so far."""
+        return [path for path in self._lacking if path not in self._damaged]
+
+    def _begun_only(self) -> Sequence[Unfinished]:
+        """Volumes not written to their end, as far as files are missing that may belong there."""
+        wanted = self._layout.volumes_of(self._missing()) if self._layout else {}
+        if not self._missing():
+            return ()
+        return [each for each in self._unfinished.values() if each.number is None or each.number in wanted]
+
     def fault(self) -> BundleUntrusted:
         """Why the bundle is not complete."""
-        missing = [path for path in self._lacking if path not in self._damaged]
+        missing = self._missing()
+        if begun := self._begun_only():
+            return unfinished_among_others(begun, self._layout, missing, self._given, again=_AGAIN)
         try:
             refuse_missing(self._layout, missing, self._given)
         except BundleUntrusted as fault:
