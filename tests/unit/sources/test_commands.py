@@ -359,8 +359,8 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
             lambda: any(path.stat().st_size > 1_400_000 for path in (tmp_path / "cold/partial").iterdir())
         )
         process.send_signal(how)
+        code = process.wait(30)  # the server is silent still, for which 60 seconds are allowed
         release.set()
-        code = process.wait(30)
     assert code == (130 if how == signal.SIGINT else -how)
     assert nothing_left(tmp_path)
     web.asked.clear()
