@@ -309,7 +309,10 @@ def _ask_expiry(case: Case, floor: str) -> None:
         f"past its date ({bundle.expires}), by waiver",
     ):
         return
-    command = f"appliance trust waive --node {case.node} --journal {case.journal.identity} --bundle DIGEST"
+    command = (
+        f"appliance trust waive --node {case.node} --journal {case.journal.identity} "
+        f"--bundle {bundle.digest}"
+    )
     case.refusals.append(
         BundleStale(
             "everything verified, but the bundle is past its date",
