@@ -26,6 +26,7 @@ from appliance.sources.stopping import StopSignal
 from appliance.sources.store import Store
 
 from .archive import Archive, Signer
+from .loopback import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,6 +248,13 @@ class Unhurried(StopSignal):
     def wait(self, timeout: float | None = None) -> bool:
         self.pauses.append(timeout)
         return self.is_set()
+
+
+@pytest.fixture
+def silence() -> Iterator[Silence]:
+    silence = Silence()
+    yield silence
+    silence.release.set()
 
 
 @pytest.fixture

@@ -26,8 +26,10 @@ from .loopback import (
     Asked,
     Loopback,
     Reply,
+    Silence,
     cut,
     header,
+    interrupt,
     other_part,
     says_length,
     sends,
@@ -529,32 +531,6 @@ def test_tries_for_a_document_are_bounded(fetch: Fetch, web: Loopback) -> None:
 
 
 # --- a server that falls silent -----------------------------------------------------------------
-
-
-class Silence:
-    """A server's silence: half a minute, unless it is released.  What it was asked for waits as long."""
-
-    def __init__(self) -> None:
-        self.begun, self.release, self.over = Event(), Event(), Event()
-
-    def __call__(self) -> None:
-        self.begun.set()
-        self.release.wait(30)
-        self.over.set()
-
-
-@pytest.fixture
-def silence() -> Iterator[Silence]:
-    silence = Silence()
-    yield silence
-    silence.release.set()
-
-
-def interrupt(station: Station, begun: Event) -> threading.Thread:
-    """Set the signal, as Ctrl-C does in the main thread, as soon as the server is silent."""
-    thread = threading.Thread(target=lambda: begun.wait(30) and station.stop.set())
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["length known", "length unknown"])
