@@ -8,16 +8,17 @@ after the other, only as far as the signatures hold, so a hostile folder of many
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.bundle.paths import TRUST_FOLDER, revocation_serial, root_path, root_version
-from appliance.errors import RevocationInvalid
+from appliance.errors import RevocationInvalid, RootInvalid
 from appliance.trust import mldsa, revocation, sshsig
 from appliance.trust import root as roots
-from appliance.trust.chain import Chain, Link, follow, second_root
+from appliance.trust.chain import Chain, Link, follow
 from appliance.trust.documents import SignedDocument, signatures_beside, signer_in
 from appliance.trust.policy import Verdict, decide
 from appliance.trust.revocation import NOTHING, Revocation, parse_revocation
@@ -109,9 +110,14 @@ def refuse_second_root(listed: Mapping[str, str], root: bytes) -> None:
     Raises:
         RootInvalid: it has one.
     """
-    trusted = roots.parse_root(root)
-    if (found := listed.get(root_path(trusted.version), trusted.fingerprint)) != trusted.fingerprint:
-        raise second_root(trusted, found=found)
+    version, fingerprint = roots.parse_root(root).version, hashlib.sha256(root).hexdigest()
+    if (found := listed.get(root_path(version), fingerprint)) != fingerprint:
+        raise RootInvalid(
+            f"the bundle carries another root {version} than the one trusted",
+            found=f"fingerprint {found}",
+            wanted=f"fingerprint {fingerprint}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
 
 
 class _LaterRoots(Mapping[int, Link]):

@@ -101,16 +101,6 @@ def judge_link(before: Root | None, link: Link) -> Judged:
     return Judged(root, tuple(signers), tuple(refusals))
 
 
-def second_root(trusted: Root, *, found: str) -> RootInvalid:
-    """The error for another root of the trusted version; ``found`` is that one's fingerprint."""
-    return RootInvalid(
-        f"there is another root {trusted.version} than the one that is trusted",
-        found=f"fingerprint {found}",
-        wanted=f"fingerprint {trusted.fingerprint}",
-        hint="somebody made a second root of this version: ask its holders before using anything",
-    )
-
-
 def follow(trusted: bytes, carried: Mapping[int, Link]) -> Chain:
     """Follow a chain of roots from the trusted one to the newest.
 
@@ -127,7 +117,12 @@ def follow(trusted: bytes, carried: Mapping[int, Link]) -> Chain:
     root, data = parse_root(trusted), trusted
     followed: list[Judged] = []
     if (same := carried.get(root.version)) is not None and same.data != trusted:
-        raise second_root(root, found=parse_root(same.data).fingerprint)
+        raise RootInvalid(
+            f"there is another root {root.version} than the one that is trusted",
+            found=f"fingerprint {parse_root(same.data).fingerprint}",
+            wanted=f"fingerprint {root.fingerprint}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
     newer = sorted(version for version in carried if version > root.version)
     for version in newer:
         link = carried[version]
