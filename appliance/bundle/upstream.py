@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.large_manifest import FilesOnMedium
+from appliance.bundle.files_on_medium import FilesOnMedium
 from appliance.bundle.paths import PAYLOAD_FOLDER
 from appliance.bundle.reader import read_listed
 from appliance.errors import UpstreamSignatureInvalid

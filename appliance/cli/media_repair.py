@@ -66,7 +66,8 @@ def repair(
     \b
     Exit codes:
       0  everything that was given is right now; with --out, what was not lies mended there
-      4  the damage is too great, or the signatures are not to be believed; nothing was changed
+      4  the damage is too great, or the signatures are not to be believed, and nothing was
+         changed; or everything else is right, and something is LEFT
       5  write-protected, pulled out, too little room, no par2, or another repair is at work
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.parity.repair import repair_bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from appliance.node.install import Outcome
+    from appliance.node.request import Outcome
 
 
 def outcome_values(outcome: Outcome) -> dict[str, object]:

@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from appliance.errors import DigestMismatch, InProgress, SpaceExhausted
+from appliance.progress import Silent
 from appliance.sources.stopping import pieces_of, sha256_of
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
-    from io import BufferedRandom
+    from io import BufferedRandom, BufferedReader
 
+    from appliance.progress import Beside
+
+LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
+_NOT_SHOWN: Final = Silent().beside
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
@@ -88,12 +93,24 @@ class Store:
 
     @contextmanager
     def fetch(
-        self, sha256: str, size: int, name: str, stop: threading.Event | None = None
+        self,
+        sha256: str,
+        size: int,
+        name: str,
+        stop: threading.Event | None = None,
+        beside: Beside = _NOT_SHOWN,
     ) -> Iterator[BufferedRandom | None]:
         """The partial file of one download, positioned at its end; None when the file is here already.
 
         Leaving the block checks size and digest and moves the file to its place; leaving it by an
         exception keeps what came so far.  Another process fetching the same file is waited for.
+
+        Args:
+            sha256: the digest it must have, hex.
+            size: in bytes.
+            name: for messages.
+            stop: ends the wait for a digest.
+            beside: told of a long file while its digest is computed (``appliance.progress``).
 
         Raises:
             DigestMismatch: other bytes came than were locked; they are deleted.
@@ -112,7 +129,8 @@ class Store:
             yield file
             file.flush()
             file.seek(0)
-            found_size, found = os.fstat(file.fileno()).st_size, sha256_of(file, stop)
+            found_size = os.fstat(file.fileno()).st_size
+            found = _digest(file, found_size, name, stop, beside)
             if (found_size, found) != (size, sha256):
                 partial.unlink()
                 raise _mismatch(name, found, found_size, sha256, size)
@@ -134,11 +152,20 @@ class Store:
         ):
             yield Path(folder) / "file"
 
-    def add_file(self, source: Path, stop: threading.Event | None = None) -> tuple[str, int]:
-        """Copy a file in; returns its SHA-256 and size in bytes."""
+    def add_file(
+        self,
+        source: Path,
+        stop: threading.Event | None = None,
+        *,
+        name: str | None = None,
+        beside: Beside = _NOT_SHOWN,
+    ) -> tuple[str, int]:
+        """Copy a file in; returns its SHA-256 and size in bytes.  The rest as for ``fetch``."""
+        name = name or source.name
         with source.open("rb") as file:
-            sha256, size = sha256_of(file, stop), os.fstat(file.fileno()).st_size
-        with self.fetch(sha256, size, source.name, stop) as partial:
+            size = os.fstat(file.fileno()).st_size
+            sha256 = _digest(file, size, name, stop, beside)
+        with self.fetch(sha256, size, name, stop, beside) as partial:
             if partial:
                 self.replace(partial, source, stop)
         return sha256, size
@@ -172,6 +199,20 @@ class Store:
         place = self.path(sha256)
         place.parent.mkdir(exist_ok=True)
         partial.rename(place)
+
+
+def _digest(
+    file: BufferedRandom | BufferedReader,
+    size: int,
+    name: str,
+    stop: threading.Event | None,
+    beside: Beside,
+) -> str:
+    """SHA-256 (hex) of the rest of a file; of a long one it is shown how far that is."""
+    if size < LONG:
+        return sha256_of(file, stop)
+    with beside(f"compare {name}", size) as advance:
+        return sha256_of(file, stop, advance)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import FILE_MODE, create_file, free_bytes, sync_folder, writing_under
-from appliance.bundle.parity.patching import can_be_patched, patch_file
+from appliance.bundle.parity.patching import fits_in_place, patch_file
 from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.errors import MediumFailed, MediumUnsuitable
 
@@ -98,7 +98,7 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
     with writing_under(folder), _keeping(folder):
         if not (move and _moved(source, partial)):
             size = source.stat().st_size
-            if free_bytes(folder) < size and can_be_patched(target, size):
+            if free_bytes(folder) < size and fits_in_place(source, target):
                 patch_file(source, target)
                 _read_back(target, path, sha256)
                 return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.blocks import split_blocks
 from appliance.bundle.durable import free_bytes
 from appliance.bundle.media.label import LABEL_PATH
 from appliance.bundle.parity.mending import clear, mend
@@ -12,6 +14,7 @@ from appliance.bundle.parity.patching import can_be_patched
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
 from appliance.bundle.parity.remaking import remake_parity
 from appliance.bundle.parity.repaired import Left, Mended
+from appliance.bundle.paths import BLOCKS_PATH
 from appliance.errors import SpaceExhausted
 
 if TYPE_CHECKING:
@@ -130,14 +133,19 @@ class Task:
 
     def _check_room(self, folder: Path) -> None:
         """Refuse what would not fit: new files, and one beside its old self if that cannot be patched."""
-        new, beside = [0], [0]
+        new, beside = 0, [("", 0)]
         for goal in self.goals:
             target, path = self._target(goal)
-            if target == folder and not (target / path).exists():
-                new.append(goal.file.size)
-            elif target == folder and not can_be_patched(target / path, goal.file.size):
-                beside.append(goal.file.size)
-        wanted = sum(new) + max(beside)
+            if target != folder:
+                continue
+            if not (place := target / path).exists():
+                new += goal.file.size
+            elif can_be_patched(place, goal.file.size, self._blocks.get(goal.name, ())):
+                new += max(0, goal.file.size - place.stat().st_size)
+            else:
+                beside.append((path, goal.file.size))
+        largest, size = max(beside, key=lambda each: each[1])
+        wanted = new + size
         if (free := free_bytes(folder)) >= wanted:
             return
         given = " ".join(str(place.folder) for place in self.places)
@@ -147,9 +155,16 @@ class Task:
             else f"have the mended files put elsewhere with --out DIR; `appliance media join {given} DIR "
             "--out NEW` makes one sound folder of them and of what is here"
         )
+        why = f": {largest} cannot be mended where it lies, and is written beside itself" if largest else ""
         raise SpaceExhausted(
             f"too little room in {folder} for the mended files",
             found=f"{free:,} bytes free",
-            wanted=f"{wanted:,} bytes",
+            wanted=f"{wanted:,} bytes{why}",
             hint=f"{elsewhere}; nothing was changed",
         )
+
+    @cached_property
+    def _blocks(self) -> Mapping[str, Sequence[bytes]]:
+        """The digests of the blocks of payload files, by path; none if no index is sound."""
+        index = self.copy.contents.get(BLOCKS_PATH)
+        return dict(split_blocks(self.copy.manifest, index)) if index is not None else {}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
 
+    from appliance.sources.station import Station
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -137,6 +139,28 @@ def other_part(start: int) -> Callable[[Asked, Reply, bytes], Reply]:
 def sends(data: bytes) -> Callable[[Asked, Reply, bytes], Reply]:
     """Another file under the same name."""
     return lambda asked, _, __: ranged(asked, file_reply(data))
+
+
+# --- silence ------------------------------------------------------------------------------------
+
+
+class Silence:
+    """A server's silence: half a minute, unless it is released.  What it was asked for waits as long."""
+
+    def __init__(self) -> None:
+        self.begun, self.release, self.over = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.release.wait(30)
+        self.over.set()
+
+
+def interrupt(station: Station, begun: threading.Event) -> threading.Thread:
+    """Set the signal, as Ctrl-C does in the main thread, as soon as the server is silent."""
+    thread = threading.Thread(target=lambda: begun.wait(30) and station.stop.set())
+    thread.start()
+    return thread
 
 
 # --- the server ---------------------------------------------------------------------------------

@@ -73,6 +73,19 @@ def test_what_is_left_is_an_exit_code(
     assert "not here    volumes 1, 2 of 3" in done.stdout
 
 
+def test_a_statement_that_is_left_is_named_with_what_to_do(
+    sick: Path, maker: BundleMaker, root_file: Path, run: Callable[..., Result]
+) -> None:
+    maker.sign(sick, "carol")
+    overwrite(sick / "trust/SHA256SUMS.carol.sig", 100, b"AAAA")
+    done = run("repair", sick, "--trust", root_file)
+    assert done.exit_code == DamageTooGreat.exit_code
+    assert "LEFT      trust/SHA256SUMS.carol.sig: no copy of the signature of carol is good" in done.stdout
+    assert "ask carol to sign again; or remove it from every folder" in done.stdout
+    values = json.loads(run("repair", sick, "--trust", root_file, "--json").stdout)
+    assert values["left"] == ["trust/SHA256SUMS.carol.sig", "trust/provenance.carol.dsse.json"]
+
+
 @pytest.mark.parametrize("options", [["--verify"], ["--fingerprint", "0" * 64], ["--verify", "--out", "x"]])
 def test_options_that_need_a_root(options: list[str], sick: Path, run: Callable[..., Result]) -> None:
     assert isinstance(run("repair", sick, *options).exception, Usage)
