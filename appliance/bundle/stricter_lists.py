@@ -14,27 +14,24 @@ from typing import TYPE_CHECKING
 from appliance.bundle.durable import write_file
 from appliance.bundle.hashing import Hasher, worker_count
 from appliance.bundle.list_kind import INDEX
-from appliance.bundle.listing import listing_bytes
+from appliance.bundle.listing import listing_bytes, parse_listing
 from appliance.bundle.tree import Tree
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from appliance.bundle.list_kind import ListKind
-    from appliance.bundle.manifest import ListedFile
+    from appliance.bundle.listing import Listing
     from appliance.progress import Progress
 
 
-def write_stricter_lists(
-    folder: Path, files: Mapping[str, ListedFile], kinds: Sequence[ListKind], progress: Progress
-) -> None:
+def write_stricter_lists(folder: Path, kinds: Sequence[ListKind], progress: Progress) -> None:
     """Write every list of ``kinds`` but the first, which lies there already, into an unfinished bundle.
 
     Args:
-        folder: the bundle.
-        files: what the first list names, by path.
+        folder: the bundle, which holds what its first list names, and nothing else.
         kinds: the lists that the root's profile asks for, the weakest first.
         progress: told of every file.
 
@@ -42,49 +39,54 @@ def write_stricter_lists(
         DigestMismatch: a file is not what it was listed as.
         OSError: the folder cannot be written to.
     """
-    if kinds == (INDEX,):
+    if len(kinds) == 1:
         return
-    digests = _hash_all(folder, files, kinds, progress)
-    for number, kind in enumerate(kinds[1:], 1):
-        lines = {path: found[number] for path, found in digests.items()}
-        for weaker in kinds[:number]:
+    data = (folder / INDEX.path).read_bytes()
+    listed = parse_listing(data)
+    digests = _hash_all(folder, listed, kinds, progress)
+    for number, kind in enumerate(kinds[1:]):
+        lines = {path: digests[place][number] for place, path in enumerate(listed)}
+        for weaker in kinds[: number + 1]:
             lines[weaker.path] = kind.digest((folder / weaker.path).read_bytes())
         write_file(folder / kind.path, listing_bytes(lines))
 
 
 def _hash_all(
-    folder: Path, files: Mapping[str, ListedFile], kinds: Sequence[ListKind], progress: Progress
-) -> dict[str, tuple[str, ...]]:
-    """The digests of all files, by path; on all cores, long files first."""
-    found: dict[str, tuple[str, ...]] = {}
-    waiting = iter(sorted(files, key=lambda path: -files[path].size))
+    folder: Path, listed: Listing, kinds: Sequence[ListKind], progress: Progress
+) -> list[tuple[str, ...]]:
+    """The digests of all files but the first, in the order of the list; on all cores, long files first."""
+    found: list[tuple[str, ...]] = [()] * len(listed)
     stop, lock = threading.Event(), threading.Lock()
+    with Tree(folder) as tree:
+        sizes = [*tree.check_set([*listed, INDEX.path]).values()][: len(listed)]
+        waiting = iter(sorted(range(len(listed)), key=lambda number: -sizes[number]))
 
-    def take() -> str | None:
-        with lock:
-            return None if stop.is_set() else next(waiting, None)
+        def take() -> int | None:
+            with lock:
+                return None if stop.is_set() else next(waiting, None)
 
-    def run(tree: Tree) -> None:
-        with tree.cursor() as cursor:
-            hasher = Hasher(tree, cursor, kinds, progress=progress, stopped=stop.is_set)
-            while (path := take()) is not None:
-                found[path] = _listed(path, hasher.digests(path), files[path].sha256)
-                progress.item(path)
+        def run() -> None:
+            with tree.cursor() as cursor:
+                hasher = Hasher(tree, cursor, kinds, progress=progress, stopped=stop.is_set)
+                while (number := take()) is not None:
+                    path = listed.paths[number]
+                    found[number] = _further(path, hasher.digests(path), listed.digest(number))
+                    progress.item(path)
 
-    progress.begin("list", len(files), sum(file.size for file in files.values()))
-    with Tree(folder) as tree, ThreadPoolExecutor(count := worker_count()) as pool:
-        try:
-            futures = [pool.submit(run, tree) for _ in range(count)]
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        finally:
-            stop.set()
-            progress.end()
+        progress.begin("list", len(listed), sum(sizes))
+        with ThreadPoolExecutor(count := worker_count()) as pool:
+            try:
+                futures = [pool.submit(run) for _ in range(count)]
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()
+            finally:
+                stop.set()
+                progress.end()
     return found
 
 
-def _listed(path: str, digests: tuple[str, ...] | None, sha256: str) -> tuple[str, ...]:
-    """The digests of a file that is still what the first list says."""
+def _further(path: str, digests: tuple[str, ...] | None, sha256: str) -> tuple[str, ...]:
+    """The other digests of a file that is still what the first list says."""
     if digests is None or digests[0] != sha256:
         raise DigestMismatch(
             f"{path} was changed while the bundle was written",
@@ -92,4 +94,4 @@ def _listed(path: str, digests: tuple[str, ...] | None, sha256: str) -> tuple[st
             wanted=f"sha256 {sha256}",
             hint="build again; if it happens once more, suspect the disk or the memory",
         )
-    return digests
+    return digests[1:]

@@ -126,9 +126,9 @@ def write_bundle(
         manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
         for companion in companions:
             manifest = _accompany(folder, manifest, companion, progress)
-        listed = _write_list(folder, manifest)
+        _write_list(folder, manifest)
         kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
-        write_stricter_lists(folder, listed, kinds, progress)
+        write_stricter_lists(folder, kinds, progress)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         sync_file_system(fd)
@@ -168,14 +168,14 @@ def _accompany(folder: Path, manifest: Manifest, companion: Companion, progress:
     return replace(manifest, files=dict(sorted({**manifest.files, **made}.items())))
 
 
-def _write_list(folder: Path, manifest: Manifest) -> dict[str, ListedFile]:
-    """Write the manifest and the list of everything that lies there; returns what it lists."""
+def _write_list(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest and, last, the list of everything that lies there."""
     data = manifest_bytes(manifest)
     parse_manifest(data)  # what we write, we accept
-    listed = {**manifest.listed(), MANIFEST_PATH: _listed(data)}
+    digests = {path: file.sha256 for path, file in manifest.listed().items()}
+    digests[MANIFEST_PATH] = _listed(data).sha256
     write_file(folder / MANIFEST_PATH, data)
-    write_file(folder / LIST_PATH, listing_bytes({path: file.sha256 for path, file in listed.items()}))
-    return listed
+    write_file(folder / LIST_PATH, listing_bytes(digests))
 
 
 def _listed(data: bytes) -> ListedFile:
