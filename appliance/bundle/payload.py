@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE, DIGEST_SIZE, block_count, blocks_size
 from appliance.bundle.copying import Copier, Stopped
+from appliance.bundle.known_digests import Known
 from appliance.bundle.manifest import ListedFile
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest, PayloadFile
     from appliance.progress import Progress
 
-#: Each thread that copies has three that hash; more of them would only need more memory.
+#: Each thread that copies has up to three that hash; more of them would only need more memory.
 _MOST_WORKERS: Final = 8
 #: Blocks in memory, of all threads together: 64 MiB.
 _BUFFERS: Final = 16
 _MOST_BUFFERS: Final = 4  # of one thread: enough to keep its three others busy
 
 
-class Store(Protocol):
+class Store(Known, Protocol):
     """Where the bytes of the artefacts are kept (``appliance.sources.store.Store``)."""
 
     def path(self, sha256: str) -> Path:
@@ -58,7 +59,10 @@ def copy_payload(
     buffers = min(_BUFFERS // workers, _MOST_BUFFERS)
 
     def copy_some() -> None:
-        with Copier(slice_size=slice_size, buffers=buffers, progress=progress, stop=work.stop) as copier:
+        copier = Copier(
+            slice_size=slice_size, buffers=buffers, progress=progress, stop=work.stop, known=store
+        )
+        with copier:
             while (taken := work.take()) is not None:
                 file, place = taken
                 wanted = ListedFile(file.sha256, file.size)

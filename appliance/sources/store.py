@@ -1,10 +1,11 @@
 """The content store: files kept by their SHA-256, shared by builds.
 
 ``objects/ab/ab12…`` holds a file whose bytes have that digest, read-only; it is there whole or not at
-all.  ``partial/ab12…`` holds what an interrupted fetch got so far, to be continued.  Several
-processes may use one store: a fetch holds an advisory lock on its partial file, and a finished file
-takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what is there
-staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
+all.  ``ab12….digests`` beside it holds those of its slices and blocks, if it is long
+(``appliance.bundle.known_digests``).  ``partial/ab12…`` holds what an interrupted fetch got so far, to be
+continued.  Several processes may use one store: a fetch holds an advisory lock on its partial file, and a
+finished file takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what
+is there staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from appliance.bundle.known_digests import digests_of, is_worth_keeping, known_bytes
 from appliance.errors import DigestMismatch, InProgress, SpaceExhausted
-from appliance.sources.stopping import pieces_of, sha256_of
+from appliance.sources.stopping import check, pieces_of, sha256_of
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
-    from io import BufferedRandom
+    from io import BufferedIOBase, BufferedRandom
 
+#: What a file's name ends with that holds the digests of another one's slices and blocks.
+KNOWN_ENDING: Final = ".digests"
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
@@ -79,6 +83,23 @@ class Store:
         except FileNotFoundError:
             return False
 
+    def known(self, sha256: str) -> bytes | None:
+        """What is kept of this file's slices and blocks; None if nothing is, or it cannot be read."""
+        try:
+            return self._known_path(sha256).read_bytes()
+        except OSError:
+            return None
+
+    def keep_known(self, sha256: str, data: bytes) -> None:
+        """Keep the digests of a file's slices and blocks, where that is possible.
+
+        Not brought to the disk at once: what a power cut leaves of it does not fit its own digest.
+        """
+        with suppress(OSError, SpaceExhausted), self.scratch() as scratch:
+            scratch.write_bytes(data)
+            scratch.chmod(0o444)
+            scratch.replace(self._known_path(sha256))
+
     def fetched(self, sha256: str) -> int:
         """Bytes an interrupted fetch left behind for this file."""
         try:
@@ -112,11 +133,14 @@ class Store:
             yield file
             file.flush()
             file.seek(0)
-            found_size, found = os.fstat(file.fileno()).st_size, sha256_of(file, stop)
+            found_size = os.fstat(file.fileno()).st_size
+            found, known = _digests(file, found_size, stop)
             if (found_size, found) != (size, sha256):
                 partial.unlink()
                 raise _mismatch(name, found, found_size, sha256, size)
             self._settle(file, partial, sha256)
+            if known:
+                self.keep_known(sha256, known)
 
     def replace(self, partial: BufferedRandom, source: Path, stop: threading.Event | None = None) -> None:
         """Fill a partial file, from its beginning, with another file's bytes."""
@@ -154,13 +178,23 @@ class Store:
         return sha256, len(data)
 
     def check(self, sha256: str) -> bool:
-        """Read the file again; one whose bytes have changed is removed and False returned."""
+        """Read the file again; one whose bytes have changed is removed and False returned.
+
+        What is kept of its slices and blocks is computed again too, and put right.
+        """
         path = self.path(sha256)
         with path.open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        if not intact:
+            found, known = _digests(file, os.fstat(file.fileno()).st_size, None)
+        if found != sha256:
             path.unlink()
-        return intact
+            self._known_path(sha256).unlink(missing_ok=True)
+            return False
+        if known and known != self.known(sha256):
+            self.keep_known(sha256, known)
+        return True
+
+    def _known_path(self, sha256: str) -> Path:
+        return self.path(sha256).with_name(sha256 + KNOWN_ENDING)
 
     def _lock_file(self) -> IO[bytes]:
         descriptor = os.open(self.folder / "in-use", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -203,6 +237,14 @@ def full_disk(folder: Path) -> Iterator[None]:
             found=f"{shutil.disk_usage(folder).free:,} bytes free",
             hint="free some space, or name another folder; then run the same command again",
         ) from fault
+
+
+def _digests(file: BufferedIOBase, size: int, stop: threading.Event | None) -> tuple[str, bytes | None]:
+    """SHA-256 (hex) of a file, and, of a long one, what is worth keeping of its slices and blocks."""
+    if not is_worth_keeping(size):
+        return sha256_of(file, stop), None
+    digests = digests_of(file.fileno(), size, check=lambda: check(stop))
+    return digests.whole, known_bytes(digests, size)
 
 
 def _mismatch(name: str, found: str, found_size: int, wanted: str, wanted_size: int) -> DigestMismatch:
