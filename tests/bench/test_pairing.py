@@ -55,14 +55,14 @@ def bench(monkeypatch: pytest.MonkeyPatch, seed: int, ratio: float, **machine: f
 def test_a_limit_of_1_15_is_told_from_a_program_that_does_not_keep_it(
     ratio: float, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the runs in which enough pairs counted, all but one in a hundred say what is so."""
+    """Of the runs in which enough pairs counted, all but one in fifty say what is so."""
     said = []
     for seed in range(TRIALS):
         pairs = bench(monkeypatch, seed, ratio, slow=0.2, busy=0.1)
         if pairs.is_enough:
             said.append(pairs.wall[0] / pairs.wall[1] <= 1.15)
     assert len(said) > TRIALS * 0.8
-    assert said.count(passes) >= len(said) * 0.99
+    assert said.count(passes) >= len(said) * 0.98
 
 
 def test_a_single_ratio_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
