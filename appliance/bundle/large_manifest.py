@@ -24,7 +24,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from appliance.bundle.manifest import ListedFile, PayloadFile
 from appliance.bundle.manifest_reader import MAX_BYTES, manifest_of, payload_file
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from appliance.bundle.listing import Listing
     from appliance.bundle.manifest import Manifest
-    from appliance.bundle.pieces import Pieces
 
 #: How every record but a component's first begins: ``licence`` is the first of its keys.
 MARK: Final = b',{"licence":'
@@ -49,6 +48,16 @@ _TEXT: Final = r"[ !#-\[\]-~]{1,4096}"  # printable ASCII that JSON does not esc
 _MOST_SHAPES: Final = 16  # kinds of origin in one bundle; more are read, but slowly
 _UNKNOWN: Final = -1
 _COMMA: Final = ord(",")
+
+
+class Spelled(Protocol):
+    """The bytes of a manifest in pieces, as of ``Pieces``; each but the first begins with ``MARK``."""
+
+    sha256: str
+    size: int
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __getitem__(self, number: int) -> bytes: ...
 
 
 class _NotCommonError(Exception):
@@ -67,7 +76,7 @@ class LargeManifest:
     order: array[int]
 
 
-def read_large(pieces: Pieces, listing: Listing) -> LargeManifest | None:
+def read_large(pieces: Spelled, listing: Listing) -> LargeManifest | None:
     """Read a manifest beside its list; None if it is for ``manifest_reader`` to judge."""
     try:
         return _Reading(pieces, listing).read()
@@ -94,7 +103,7 @@ class FilesOnMedium(Sequence[PayloadFile]):
         origin_keys: all keys of origins in the manifest.
     """
 
-    def __init__(self, pieces: Pieces, runs: Sequence[_Run], origin_keys: Collection[str]) -> None:
+    def __init__(self, pieces: Spelled, runs: Sequence[_Run], origin_keys: Collection[str]) -> None:
         self._pieces = pieces
         self._runs = runs
         self._origin_keys = frozenset(origin_keys)
@@ -161,7 +170,7 @@ class _Records:
 class _Reading:
     """The state of one reading: what of the list was met, and what is left of the manifest."""
 
-    pieces: Pieces
+    pieces: Spelled
     listing: Listing
     sizes: array[int] = field(default_factory=lambda: array("q"))
     order: array[int] = field(default_factory=lambda: array("I"))

@@ -157,8 +157,17 @@ class _Items(ItemsView[str, str]):
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:
     """The list of these files: SHA-256 (lower-case hex) by path."""
-    lines = (f"{digests[path]}  {path}\n" for path in sorted(digests, key=str.encode))
-    return "".join(lines).encode("ascii")
+    return listing_of(digests.items())
+
+
+def listing_of(digests: Iterable[tuple[str, str]]) -> bytes:
+    """The list of these files, in any order, each once: path, and SHA-256 (lower-case hex)."""
+    # By path first: no byte of a path is smaller than the one between it and the digest.
+    lines = sorted(f"{path}\n{digest}".encode("ascii") for path, digest in digests)
+    for number, line in enumerate(lines):
+        path, _, digest = line.rpartition(b"\n")
+        lines[number] = b"%s  %s\n" % (digest, path)
+    return b"".join(lines)
 
 
 def parse_listing(data: bytes) -> Listing:

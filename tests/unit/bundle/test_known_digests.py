@@ -141,7 +141,7 @@ def damaged(data: bytes) -> bytes:
 
 def foreign(_: bytes) -> bytes:
     """In itself whole, but the digests are of other bytes."""
-    return known_bytes(replace(digests(SLICE_SIZE, bytes(len(BIG))), whole=FILE.sha256), len(BIG))
+    return known_bytes(replace(digests(SLICE_SIZE, b"x" * len(BIG)), whole=FILE.sha256), len(BIG))
 
 
 @pytest.mark.parametrize("change", [damaged, foreign, lambda data: data[:100], lambda _: b""])
