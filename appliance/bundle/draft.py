@@ -81,7 +81,13 @@ def judge(manifest: Manifest) -> None:
         BundleMalformed: naming the rule.
     """
     try:
-        fits = read_large(_Unsaid(manifest), parse_listing(listing_of(_listed(manifest)))) is not None
+        fits = (
+            read_large(
+                _Unsaid(manifest),
+                parse_listing(listing_of(listed_parts(manifest, (MANIFEST_PATH, UNKNOWN)))),
+            )
+            is not None
+        )
     except BundleMalformed:
         fits = False
     if not fits:  # to say which rule is broken, the manifest is judged as a whole
@@ -102,9 +108,3 @@ class _Unsaid:
 
     def __getitem__(self, number: int) -> bytes:
         return next(islice(self, number, None))
-
-
-def _listed(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """What the list of a bundle with this manifest will name, with digests as far as they are known."""
-    yield MANIFEST_PATH, UNKNOWN
-    yield from listed_parts(manifest)

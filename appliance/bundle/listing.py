@@ -157,17 +157,16 @@ class _Items(ItemsView[str, str]):
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:
     """The list of these files: SHA-256 (lower-case hex) by path."""
-    return listing_of(digests.items())
+    return listing_of((path, digests[path]) for path in sorted(digests, key=str.encode))
 
 
 def listing_of(digests: Iterable[tuple[str, str]]) -> bytes:
-    """The list of these files, in any order, each once: path, and SHA-256 (lower-case hex)."""
-    # By path first: no byte of a path is smaller than the one between it and the digest.
-    lines = sorted(f"{path}\n{digest}".encode("ascii") for path, digest in digests)
-    for number, line in enumerate(lines):
-        path, _, digest = line.rpartition(b"\n")
-        lines[number] = b"%s  %s\n" % (digest, path)
-    return b"".join(lines)
+    """The list of these files: path and SHA-256 (lower-case hex), sorted by the bytes of the path."""
+    lines = (f"{digest}  {path}\n".encode("ascii") for path, digest in digests)
+    portions = []
+    while portion := b"".join(islice(lines, AT_ONCE)):
+        portions.append(portion)
+    return b"".join(portions)
 
 
 def parse_listing(data: bytes) -> Listing:

@@ -93,6 +93,10 @@ class LockedFiles(Sequence[PayloadFile]):
         """Path in the bundle, size in bytes and SHA-256 (hex) of each, without making a file."""
         return ((self._folder + path, size, sha256) for path, size, sha256 in brief(self._artefacts))
 
+    def are_cut(self) -> bool:
+        """Whether any file is."""
+        return any(size > self._slice_size for _, size, _ in self.brief())
+
     def parts(self) -> Iterator[tuple[str, str]]:
         """Path and SHA-256 (hex) of everything that lies in the bundle: files, or their slices."""
         for path, size, sha256 in self.brief():

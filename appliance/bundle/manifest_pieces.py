@@ -7,6 +7,7 @@ with a number in the place of each component's files, and their records are put 
 from __future__ import annotations
 
 from dataclasses import replace
+from heapq import merge
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.locked_files import LockedFiles
@@ -14,7 +15,7 @@ from appliance.bundle.manifest import file_values, manifest_values
 from appliance.trust.canonical import canonical_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from appliance.bundle.manifest import Component, Manifest
 
@@ -47,16 +48,23 @@ def manifest_pieces(manifest: Manifest) -> Iterator[bytes]:
     yield bytes(piece + rest)
 
 
-def listed_parts(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Path and SHA-256 (hex) of every file that must be in SHA256SUMS, except the manifest itself."""
-    for path, file in manifest.files.items():
-        yield path, file.sha256
-    for component in manifest.components.values():
-        if isinstance(component.files, LockedFiles):
-            yield from component.files.parts()
-        else:
-            for each in component.files:
-                yield from ((path, part.sha256) for path, part in each.parts())
+def listed_parts(manifest: Manifest, *others: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Path and SHA-256 (hex) of every file of the list, sorted by path.
+
+    Args:
+        manifest: says what lies in the bundle.
+        others: what it does not name: itself.
+    """
+    root = [*((path, file.sha256) for path, file in manifest.files.items()), *others]
+    return merge(sorted(root), *map(_parts, manifest.components.values()))
+
+
+def _parts(component: Component) -> Iterable[tuple[str, str]]:
+    """What lies there of a component, sorted: slices, named otherwise than their file, change places."""
+    files = component.files
+    if not isinstance(files, LockedFiles):
+        return sorted((path, part.sha256) for file in files for path, part in file.parts())
+    return sorted(files.parts()) if files.are_cut() else files.parts()
 
 
 def _records(component: Component) -> Iterator[bytes]:

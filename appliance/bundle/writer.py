@@ -14,7 +14,6 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE
@@ -172,7 +171,7 @@ def _write_list(folder: Path, manifest: Manifest) -> None:
         file.flush()
         finish_file(file.fileno())
     pieces = read_pieces(lambda: _open(path), MANIFEST_PATH, mark=MARK, limit=MAX_BYTES)
-    listing = listing_of(chain([(MANIFEST_PATH, pieces.sha256)], listed_parts(manifest)))
+    listing = listing_of(listed_parts(manifest, (MANIFEST_PATH, pieces.sha256)))
     if read_large(pieces, parse_listing(listing)) is None:  # what we write, we accept
         parse_manifest(pieces.join())
     write_file(folder / LIST_PATH, listing)

@@ -189,7 +189,7 @@ def _pieces(lock: Lock) -> Iterator[bytes]:
     for name, artefacts in stored.items():
         before, empty, rest = rest.partition(b'\n    "%s": {\n      "artefacts": []' % name.encode("ascii"))
         yield before + empty[:-1] + b"\n"
-        yield artefacts.text()
+        yield from artefacts.text()
         yield b"\n      ]"
     yield rest
 

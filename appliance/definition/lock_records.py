@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, overload
 
 from appliance.definition.names import LONGEST_FILE_PATH
@@ -33,6 +35,7 @@ _CLOSING: Final = b"\n      ]"
 #: Printable ASCII that JSON does not escape.
 _TEXT: Final = rb"[ !#-\[\]-~]{1,4096}"
 _PART: Final = rb'(?!\.{1,2}[/"])[A-Za-z0-9._+~@=-]+'
+_TOGETHER: Final = 512  # records that are compressed together
 _MOST_SHAPES: Final = 16  # kinds of origin in one lock; more are read, but slowly
 _BRIEF: Final = re.compile(
     rb'"path": "([^"\\]+)",\n          "sha256": "([0-9a-f]{64})",\n          "size": ([0-9]+),'
@@ -44,18 +47,21 @@ class NotStoredError(Exception):
 
 
 class StoredArtefacts(Sequence["Artefact"]):
-    """The artefacts of one component, in the text of their lock.
+    """The artefacts of one component, in the text of their lock, which is kept compressed.
 
     Args:
-        data: the text; what is used of it is within a component's list.
+        data: the text, of which nothing is kept but the records, a fifth of their size.
         starts: where each record begins, and two bytes after the last one's end.
         make: gives the artefact that a record's JSON is, without validating it.
     """
 
     def __init__(self, data: bytes, starts: array[int], make: Callable[[bytes], Artefact]) -> None:
-        self._data = data
         self._starts = starts
         self._make = make
+        self._portions = [
+            zlib.compress(data[starts[first] : starts[min(first + _TOGETHER, len(self))]], 1)
+            for first in range(0, len(self), _TOGETHER)
+        ]
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -70,7 +76,10 @@ class StoredArtefacts(Sequence["Artefact"]):
     def __getitem__(self, number: int | slice) -> Artefact | list[Artefact]:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
-        return self._make(self._record(range(len(self))[number]))
+        number = range(len(self))[number]
+        text, places = self._portion(number // _TOGETHER)
+        start, end = places[number % _TOGETHER]
+        return self._make(text[start:end])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
@@ -81,23 +90,34 @@ class StoredArtefacts(Sequence["Artefact"]):
 
     def records(self) -> Iterator[bytes]:
         """Each artefact as it stands in the lock: JSON, with its indentation."""
-        return map(self._record, range(len(self)))
+        for portion in range(len(self._portions)):
+            text, places = self._portion(portion)
+            for start, end in places:
+                yield text[start:end]
 
-    def text(self) -> bytes:
-        """All records, as they stand in the lock's list."""
-        return self._data[self._starts[0] : self._starts[-1] - len(_NEXT)]
+    def text(self) -> Iterator[bytes]:
+        """All records, as they stand in the lock's list, in portions."""
+        for number, portion in enumerate(self._portions, 1):
+            text = zlib.decompress(portion)
+            last = number == len(self._portions)  # behind it, two bytes are of what closes the list
+            yield text[: -len(_NEXT)] if last else text
 
     def brief(self) -> Iterator[tuple[str, int, str]]:
         """Path, size in bytes and SHA-256 (hex) of each, without making an artefact."""
-        for start, end in zip(self._starts[:-1], self._starts[1:], strict=True):
-            match = _BRIEF.search(self._data, start, end)
-            if match is None:
-                raise RuntimeError("a record was validated and is none")
-            path, sha256, size = match.groups()
-            yield path.decode("ascii"), int(size), sha256.decode("ascii")
+        for portion in range(len(self._portions)):
+            text, places = self._portion(portion)
+            for start, end in places:
+                match = _BRIEF.search(text, start, end)
+                if match is None:
+                    raise RuntimeError("a record was validated and is none")
+                path, sha256, size = match.groups()
+                yield path.decode("ascii"), int(size), sha256.decode("ascii")
 
-    def _record(self, number: int) -> bytes:
-        return self._data[self._starts[number] : self._starts[number + 1] - len(_NEXT)]
+    def _portion(self, number: int) -> tuple[bytes, list[tuple[int, int]]]:
+        """The text of a portion, and where in it its records begin and end."""
+        starts = self._starts[number * _TOGETHER : (number + 1) * _TOGETHER + 1]
+        places = [(start - starts[0], end - starts[0] - len(_NEXT)) for start, end in pairwise(starts)]
+        return zlib.decompress(self._portions[number]), places
 
 
 def brief(artefacts: Sequence[Artefact]) -> Iterator[tuple[str, int, str]]:
