@@ -95,3 +95,17 @@ def test_build_costs_hardly_more_than_copying_and_hashing_once(
 def test_memory_stays_below_128_mb(pairs: Pairs, request: pytest.FixtureRequest) -> None:
     print(f"\n{request.node.callspec.id}: build takes {pairs.memory / 1e6:.0f} MB at most (below 128)")
     assert pairs.memory < 128e6
+
+
+def test_memory_stays_below_128_mb_for_200_000_files(
+    tmp_path_factory: pytest.TempPathFactory,
+    program: str,
+    measure_memory: Callable[[Sequence[str]], int],
+) -> None:
+    """Of all processes, without parity; a thousand bytes in each file, as what counts is their number."""
+    folder = tmp_path_factory.mktemp("many")
+    station = make_station(folder, long=0, short=200_000, short_size=1000)
+    peak = measure_memory(station.build(program, folder / "bundle"))
+    shutil.rmtree(folder)
+    print(f"\nbuild of 200,000 files takes {peak / 1e6:.0f} MB at most (below 128)")
+    assert peak < 128e6
