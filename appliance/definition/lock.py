@@ -202,9 +202,11 @@ def read_lock_bytes(data: bytes) -> Lock:
         UnicodeDecodeError: it is not UTF-8.
     """
     try:
+        if len(data) > MAX_BYTES:
+            raise NotStoredError
         rest, stored = read_records(data, _read_artefact, _make_artefact)
         lock = Lock.model_validate_json(rest, strict=True)
-        if len(data) <= MAX_BYTES and stored.keys() <= lock.components.keys():
+        if stored.keys() <= lock.components.keys():
             components = {
                 name: component.model_copy(update={"artefacts": stored.get(name, component.artefacts)})
                 for name, component in lock.components.items()
