@@ -17,7 +17,7 @@ from appliance.bundle.manifest import ListedFile, PayloadFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from appliance.bundle.pieces import Pieces
+    from appliance.bundle.large_manifest import Spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class FilesOnMedium(Sequence[PayloadFile]):
         origin_keys: all keys of origins in the manifest.
     """
 
-    def __init__(self, pieces: Pieces, runs: Sequence[Run], origin_keys: Collection[str]) -> None:
+    def __init__(self, pieces: Spelled, runs: Sequence[Run], origin_keys: Collection[str]) -> None:
         self._pieces = pieces
         self._runs = runs
         self._origin_keys = frozenset(origin_keys)

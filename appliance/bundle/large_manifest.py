@@ -22,7 +22,7 @@ import json
 import re
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.files_on_medium import FilesOnMedium, Run
 from appliance.bundle.manifest_reader import MAX_BYTES, manifest_of, payload_file
@@ -32,11 +32,10 @@ from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from appliance.bundle.listing import Listing
     from appliance.bundle.manifest import Manifest, PayloadFile
-    from appliance.bundle.pieces import Pieces
 
 #: How every record but a component's first begins: ``licence`` is the first of its keys.
 MARK: Final = b',{"licence":'
@@ -47,6 +46,16 @@ _TEXT: Final = r"[ !#-\[\]-~]{1,4096}"  # printable ASCII that JSON does not esc
 _MOST_SHAPES: Final = 16  # kinds of origin in one bundle; more are read, but slowly
 _UNKNOWN: Final = -1
 _COMMA: Final = ord(",")
+
+
+class Spelled(Protocol):
+    """The bytes of a manifest in pieces, as of ``Pieces``; each but the first begins with ``MARK``."""
+
+    sha256: str
+    size: int
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __getitem__(self, number: int) -> bytes: ...
 
 
 class _NotCommonError(Exception):
@@ -65,7 +74,7 @@ class LargeManifest:
     order: array[int]
 
 
-def read_large(pieces: Pieces, listing: Listing) -> LargeManifest | None:
+def read_large(pieces: Spelled, listing: Listing) -> LargeManifest | None:
     """Read a manifest beside its list; None if it is for ``manifest_reader`` to judge."""
     try:
         return _Reading(pieces, listing).read()
@@ -85,7 +94,7 @@ class _Records:
 class _Reading:
     """The state of one reading: what of the list was met, and what is left of the manifest."""
 
-    pieces: Pieces
+    pieces: Spelled
     listing: Listing
     sizes: array[int] = field(default_factory=lambda: array("q"))
     order: array[int] = field(default_factory=lambda: array("I"))

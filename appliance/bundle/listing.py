@@ -165,8 +165,16 @@ class _Items(ItemsView[str, str]):
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:
     """The list of these files: digests (lower-case hex) by path."""
-    lines = (f"{digests[path]}  {path}\n" for path in sorted(digests, key=str.encode))
-    return "".join(lines).encode("ascii")
+    return listing_of((path, digests[path]) for path in sorted(digests, key=str.encode))
+
+
+def listing_of(digests: Iterable[tuple[str, str]]) -> bytes:
+    """The list of these files: path and digest (lower-case hex), sorted by the bytes of the path."""
+    lines = (f"{digest}  {path}\n".encode("ascii") for path, digest in digests)
+    portions = []
+    while portion := b"".join(islice(lines, AT_ONCE)):
+        portions.append(portion)
+    return b"".join(portions)
 
 
 def parse_listing(data: bytes, kind: ListKind = INDEX) -> Listing:

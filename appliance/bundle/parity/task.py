@@ -12,6 +12,7 @@ from appliance.bundle.media.label import LABEL_PATH
 from appliance.bundle.parity.mending import clear, mend
 from appliance.bundle.parity.patching import can_be_patched
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
+from appliance.bundle.parity.proving import prove
 from appliance.bundle.parity.remaking import remake_parity
 from appliance.bundle.parity.repaired import Left, Mended
 from appliance.bundle.paths import BLOCKS_PATH
@@ -90,8 +91,15 @@ class Task:
         """Mend the lost files of a set, and put them right."""
         work.mkdir()
         mended = mend(need, self.survey.sound, self.copy.files, work=work, lock=lock, progress=progress)
+        proven = prove(
+            {
+                made: self.copy.files[name].sha256
+                for name, made in mended.items()
+                if self._can_be_moved(name, made)
+            }
+        )
         for name, made in mended.items():
-            self._place_made(name, made)
+            self._place_made(name, made, proven=made in proven)
 
     def remake(self, name: str, work: Path, progress: Progress) -> None:
         """Make a parity file again and put it right, or leave it."""
@@ -104,14 +112,23 @@ class Task:
         clear(work)
         work.rmdir()
 
-    def _place_made(self, name: str, made: Path) -> None:
-        """Put a file that was made in the work folder wherever it is wanted."""
+    def _can_be_moved(self, name: str, made: Path) -> bool:
+        """Whether a file that was made lies on the disk where it is wanted first."""
+        goal = next((goal for goal in self.goals if goal.name == name), None)
+        return goal is not None and self._target(goal)[0].stat().st_dev == made.stat().st_dev
+
+    def _place_made(self, name: str, made: Path, *, proven: bool = False) -> None:
+        """Put a file that was made in the work folder wherever it is wanted.
+
+        ``proven`` says that it was read back from where it lies.
+        """
         self.survey.sound[name] = made
         goals = [goal for goal in self.goals if goal.name == name]
         for goal in goals:
             folder, path = self._target(goal)
             source = self.survey.sound[name]
-            place_file(source, folder, path, goal.file.sha256, move=goal is goals[0])
+            first = goal is goals[0]
+            place_file(source, folder, path, goal.file.sha256, move=first, proven=proven and first)
             self._done(goal)
 
     def _data(self, goal: Wanted) -> bytes | None:

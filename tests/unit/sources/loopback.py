@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+import time
 from collections import defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -156,9 +157,19 @@ class Silence:
         self.over.set()
 
 
-def interrupt(station: Station, begun: threading.Event) -> threading.Thread:
-    """Set the signal, as Ctrl-C does in the main thread, as soon as the server is silent."""
-    thread = threading.Thread(target=lambda: begun.wait(30) and station.stop.set())
+def interrupt(
+    station: Station, begun: threading.Event, until: Callable[[], object] = lambda: True
+) -> threading.Thread:
+    """Set the signal, as Ctrl-C does in the main thread, once the server is silent and ``until`` holds."""
+
+    def wait_and_set() -> None:
+        end = time.monotonic() + 30
+        begun.wait(30)
+        while not until() and time.monotonic() < end:
+            time.sleep(0.01)
+        station.stop.set()
+
+    thread = threading.Thread(target=wait_and_set)
     thread.start()
     return thread
 

@@ -540,7 +540,7 @@ def test_a_server_that_falls_silent_keeps_nobody_waiting(
     """What came stays; and the end of an answer without a length is not taken for the file's."""
     length = -1 if known else None
     web.faults["/big"].append(lambda _, reply, __: replace(reply, cut=MIB, length=length, then=silence))
-    interrupting = interrupt(fetch.station, silence.begun)
+    interrupting = interrupt(fetch.station, silence.begun, lambda: not known or fetch.kept > 0)
     with pytest.raises(Stopped):
         fetch.locked() if known else fetch.unknown()
     assert not silence.over.is_set()
