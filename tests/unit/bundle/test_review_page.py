@@ -423,23 +423,3 @@ def test_a_bundle_of_the_profile_cnsa(
 def test_without_the_profile_on_the_paper_it_fails(strict_reviewer: Reviewer, cnsa_bundle: Path) -> None:
     strict_reviewer.bits = "256"
     assert failed(strict_reviewer, cnsa_bundle) == [3, 4]
-
-
-def test_openssl_judges_the_second_signatures(cnsa_bundle: Path, cnsa_root: Root, tmp_path: Path) -> None:
-    """The command as printed; OpenSSL knows such keys from 3.5 on."""
-    page = review_bytes().decode("ascii")
-    printed = re.search(r"openssl pkeyutl (?:.*\\\n)*.*", page)
-    assert printed
-    key = cnsa_root.post_quantum_key("release", "dora")
-    assert key
-    (tmp_path / "dora.pem").write_text(key.pem)
-    command = printed[0].replace("alice", "dora").replace("dora.pem", str(tmp_path / "dora.pem"))
-    typed = ["sh", "-c", f"SUMS=SHA384SUMS; {command}"]
-    reads = ["openssl", "pkey", "-pubin", "-in", str(tmp_path / "dora.pem"), "-noout"]
-    if subprocess.run(reads, capture_output=True, check=False).returncode:
-        pytest.skip("OpenSSL before 3.5")
-    said = subprocess.run(typed, cwd=cnsa_bundle, capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout) == (0, "Signature Verified Successfully\n")
-    path = cnsa_bundle / "trust/SHA384SUMS.dora.mldsa87"
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert subprocess.run(typed, cwd=cnsa_bundle, capture_output=True, check=False).returncode
