@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import BundleUntrusted, SignatureInvalid, SignerUnknown
 from appliance.progress import Silent
 from appliance.trust.founding import first_root
@@ -16,6 +15,7 @@ from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
 from appliance.trust.root import parse_root, root_bytes
 from appliance.trust.sshsig import armour, signed_data
 from appliance.trust.wire import string
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
