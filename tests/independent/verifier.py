@@ -262,6 +262,7 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked:
     carried = {path: read_signed(file) for path, file in files.items() if fits("root_file", path)}
     root = follow(trusted, carried)
     brought = [*revoked, *(file for path, file in files.items() if fits("revoked", path))]
+    need(all(f'"serial":{file.name[8:-5]},"type"' in file.read_text() for file in brought))
     refused = taken_back(root, [*map(read_signed, brought)])
     algorithm = "sha384" if root["policy"].get("profile") == "cnsa" else "sha256"
     name = f"trust/{algorithm.upper()}SUMS"
