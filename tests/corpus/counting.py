@@ -96,7 +96,7 @@ def tally(reports: Iterable[pytest.TestReport]) -> dict[int, Counter[str]]:
 
 
 def compared_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """How often the independent verifier judged too; and in how many tests nothing was to be compared, why."""
+    """How often the independent verifier judged too; and in how many tests it was not asked, and why."""
     said = [dict(getattr(report, "user_properties", ())) for report in reports]
     compared = [int(each["compared"]) for each in said if "compared" in each]
     lines = [f"the independent verifier agreed about {sum(compared)} inputs in {len(compared)} tests"]

@@ -15,6 +15,7 @@ from appliance.errors import (
     BundleMalformed,
     BundleRevoked,
     BundleUntrusted,
+    FileUnexpected,
     KeyRevoked,
     RevocationInvalid,
     RootInvalid,
@@ -188,6 +189,17 @@ def test_a_bundle_that_carries_what_does_not_count(
     bundle = case.bundle(root, files, *people)
     with pytest.raises(expected):
         judge(bundle, trusted)
+
+
+@pytest.mark.group(4)
+@pytest.mark.parametrize(
+    "name", ["alice.sig", "payload/alice.sig", "trust/alice.sig", "SHA256SUMS.alice.sig"]
+)
+def test_a_file_called_like_the_end_of_a_signature(case: Case, name: str) -> None:
+    bundle = case.bundle(ONE, chain_files(ONE), ALICE, BOB)
+    (bundle / name).write_bytes(b"")
+    with pytest.raises(FileUnexpected):
+        judge(bundle, ONE)
 
 
 LISTS = {

@@ -19,19 +19,15 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.bindings import crypto_core_ed25519_is_valid_point as is_valid_point
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import Signature, SSlibKey
 
-MIB, BLOCK = 1 << 20, 4 << 20
-POLICIES = [{}, {"pq": "warn"}, {"pq": "require"}, {"pq": "require", "profile": "cnsa"}]  # ever stronger
+MIB, BLOCK, RULES = 1 << 20, 4 << 20, dict[str, str]()
+RANK = [{}, {"pq": "warn"}, {"pq": "require"}, {"pq": "require", "profile": "cnsa"}].index  # of a policy
 GRAMMAR = (Path(__file__).parents[2] / "docs/format.md").read_text().partition("```grammar\n")[2]
-RULES: dict[str, str] = {}
 for _name, _rule in re.findall(r"(\w+) +(\S.*)\n", GRAMMAR.partition("```")[0]):
     RULES[_name] = "(?:" + re.sub(r"(?<!P)<(\w+)>", lambda word: RULES[word[1]], _rule) + ")"
-
-#: What is signed, and its signatures by what their files are named for (alice.sig, bob.3f1c9a2b.mldsa87).
-Signed = tuple[bytes, dict[str, bytes]]
 
 
 def need(*facts: object) -> None:
@@ -54,22 +50,17 @@ def read(file: Path, limit: int = MIB) -> bytes:
     return file.read_bytes()
 
 
-def read_signed(file: Path, limit: int = MIB) -> Signed:
+def read_signed(file: Path, limit: int = MIB) -> tuple[bytes, dict[str, bytes]]:
+    """What is signed, and its signatures by what their files are named for (alice.sig, al.3f1c9a2b.sig)."""
     before = file.name.removesuffix(".json") + "."
     beside = [each for each in file.parent.glob(f"{before}*") if fits("beside", f"trust/{each.name}")]
     return read(file, limit), {each.name.removeprefix(before): read(each) for each in beside}
 
 
-def canonical(data: bytes, rule: str) -> Any:
+def canonical(raw: bytes, rule: str) -> Any:
     """What canonical JSON (RFC 8785) says, if it is spelled so and follows a rule of the grammar."""
-    need(rfc8785.dumps(value := json.loads(data.decode())) == data)
-    need(data.decode().isprintable(), fits(rule, data.decode()))
-    return value
-
-
-def unbase64(text: str) -> bytes:
-    need(b64encode(data := b64decode(text)).decode() == text)  # there are other spellings
-    return data
+    need(rfc8785.dumps(it := json.loads(text := raw.decode())) == raw, text.isprintable(), fits(rule, text))
+    return it
 
 
 def pack(*strings: bytes) -> bytes:
@@ -85,23 +76,21 @@ def unpack(data: bytes, count: int) -> list[bytes]:
 
 def read_key(public: str) -> tuple[Any, str]:
     """A sound key, and its identity."""
-    raw, later = unbase64(public.split(" ")[1]), public.startswith("ml-dsa-87 ")
+    raw, later = b64decode(public.split(" ")[1]), public.startswith("ml-dsa-87 ")
     key: Any = MLDSA87PublicKey.from_public_bytes(raw) if later else load_ssh_public_key(public.encode())
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    need(not later or len(set(raw[32:])) >= 200)
-    need("ed25519" not in public or crypto_core_ed25519_is_valid_point(der[-32:]))
+    need("ed25519" not in public or is_valid_point(der[-32:]), not later or len(set(raw[32:])) >= 200)
     return key, hashlib.sha256(der).hexdigest()
 
 
 def read_signature(armoured: str, message: bytes, space: bytes) -> str:
     """The line of the key that made an SSHSIG signature, in its one spelling."""
-    blob = unbase64("".join(armoured.split("\n")[1:-2]))
+    blob = b64decode(text := "".join(armoured.split("\n")[1:-2]))
     owner, _, _, used, value, _ = unpack(blob[10:], 5)
     kind, signature, token = unpack(value, 2)
-    said = pack(owner, space, b"", used, pack(kind, signature) + token)
-    need(fits("armour", armoured), blob == b"SSHSIG\0\0\0\1" + said)
-    need(used in {b"sha256", b"sha512"}, kind == unpack(owner, 1)[0])
-    need(token[:1] in {b"", b"\1", b"\5"}, len(token) == 5 * kind.startswith(b"sk-"))
+    need(blob == b"SSHSIG\0\0\0\1" + pack(owner, space, b"", used, pack(kind, signature) + token))
+    need(fits("armour", armoured), fits("base64", text), used in {b"sha256", b"sha512"})
+    need(kind == unpack(owner, 1)[0], token[:1] in {b"", b"\1", b"\5"}, len(token) == 5 * (b"sk-" in kind))
     signed = b"SSHSIG" + pack(space, b"", used, hashlib.new(used.decode(), message).digest())
     if token:
         application = unpack(owner, 4 if b"ecdsa" in kind else 3)[-2]
@@ -130,66 +119,58 @@ def read_root(data: bytes) -> Any:
     for role in roles:
         ssh, later = (holders(root, {*role["keys"]}, later=later) for later in (False, True))
         need(role["keys"] == sorted({*role["keys"]}), role["threshold"] <= len({*ssh}))
-        strict = root["policy"].get("pq") == "require"
-        need(len(later) == len({*later} & {*ssh}), {*later} == {*ssh} or not strict)
+        need(len(later) == len({*later} & {*ssh}), {*later} == {*ssh} or RANK(root["policy"]) < 2)
     return root
 
 
-def count(roots: list[Any], role: str, given: Signed, revoked: Any = ()) -> dict[str, str]:
-    """The OpenSSH key of each who signed; by each of the roots, enough of them have the role."""
+def count(roots: list[Any], role: str, given: Any, revoked: Any = ()) -> dict[tuple[str, str], str]:
+    """The key by which each signature is; by each of the roots, enough holders have signed in the role."""
     enrolled = {keyid: root["keys"][keyid] for root in roots for keyid in root["roles"][role]["keys"]}
-    signers, signed, space = {}, set(), f"{role}@appliance".encode()
+    names = {k: f"{key['holder']}.{k[:8]}." for k, key in enrolled.items() if k not in revoked}
+    signers, space = {}, f"{role}@appliance".encode()
     for name, signature in given[1].items():
         who, kind = name.rsplit(".", 1)
-        names = {keyid: f"{key['holder']}.{keyid[:8]}." for keyid, key in enrolled.items()}
         mine = {keyid: enrolled[keyid]["public"] for keyid in names if names[keyid].startswith(f"{who}.")}
-        if kind == "sig":
-            public = signers[who] = read_signature(signature.decode(), given[0], space)
-        else:
-            (public,) = (public for public in mine.values() if public.startswith("ml-dsa-87 "))
-            read_key(public)[0].verify(signature, given[0], space)
-        signed.add(keyid := read_key(public)[1])
-        need(mine[keyid] == public, keyid not in revoked)
-    for root in roots:
-        rule, strict = root["roles"][role], root["policy"].get("pq") == "require"
-        ssh, later = ({*holders(root, signed & {*rule["keys"]}, later=it)} for it in (False, True))
-        need(len(ssh & later if strict else ssh) >= rule["threshold"])
+        later = [public for public in mine.values() if public.startswith("ml-dsa-87 ")]
+        public = read_signature(signature.decode(), given[0], space) if kind == "sig" else later[0]
+        key, keyid = read_key(public)
+        need(kind == "sig" or key.verify(signature, given[0], space) is None, mine[keyid] == public)
+        signers[kind, who] = public
+    for root, rule in [(root, root["roles"][role]) for root in roots]:
+        keys = {keyid for keyid in rule["keys"] if enrolled[keyid]["public"] in signers.values()}
+        ssh, later = ({*holders(root, keys, later=it)} for it in (False, True))
+        need(len(ssh & later if RANK(root["policy"]) >= 2 else ssh) >= rule["threshold"])
     return signers
 
 
-def follow(trusted: bytes, carried: dict[str, Signed]) -> Any:
+def follow(trusted: bytes, carried: dict[str, Any]) -> Any:
     """The newest root: each is signed by enough of its own holders, and of those of the one before."""
     root = read_root(trusted)
     need(carried.get(f"trust/root.{root['version']}.json", (trusted,))[0] == trusted)
     while (path := f"trust/root.{root['version'] + 1}.json") in carried:
         before, root = root, read_root(carried[path][0])
-        need(root["version"] == before["version"] + 1)
-        need(POLICIES.index(root["policy"]) >= POLICIES.index(before["policy"]))
+        need(root["version"] == before["version"] + 1, RANK(root["policy"]) >= RANK(before["policy"]))
         count([before, root], "root", carried[path])
     need(all(int(path[11:-5]) <= root["version"] for path in carried))
     return root
 
 
-def taken_back(root: Any, revocations: list[Signed]) -> set[str]:
+def taken_back(root: Any, revocations: list[Any]) -> set[str]:
     """All keys and bundles that are revoked; each revocation holds what the ones before held."""
     found = sorted((canonical(data, "revocation") for data, _ in revocations), key=lambda it: it["serial"])
-    for given in revocations:
-        count([root], "revoke", given)
-    need(all(each[key] == sorted({*each[key]}) for each in found for key in ("keys", "bundles")))
-    for old, new in pairwise(found):
-        need({*old["keys"]} <= {*new["keys"]}, {*old["bundles"]} <= {*new["bundles"]})
+    need(*(count([root], "revoke", given) for given in revocations))
+    for old, new in pairwise([{"serial": 0, "keys": [], "bundles": []}, *found]):
+        need(*(new[key] == sorted({*old[key], *new[key]}) for key in ("keys", "bundles")))
         need(new == old or new["serial"] > old["serial"])
     return {each for revocation in found for each in revocation["keys"] + revocation["bundles"]}
 
 
 def walk(top: Path) -> dict[str, Path]:
     """The files of a folder by path: each under one name, without special bits; no folder is empty."""
-    inside = list(top.rglob("*"))
-    for path, status in [(path, path.lstat()) for path in [top, *inside]]:
-        plain = status.st_mode >> 9 == 0o100 and status.st_nlink == 1
-        need(plain or (status.st_mode >> 12 == 0o4 and any(path.iterdir())))
-        need(status.st_dev == top.stat().st_dev)  # else it is another file system
-    return {path.relative_to(top).as_posix(): path for path in inside if path.is_file()}
+    for path, info in [(path, path.lstat()) for path in [top, *top.rglob("*")]]:
+        plain = info.st_mode >> 9 == 0o100 and info.st_nlink == 1
+        need(plain or (info.st_mode >> 12 == 4 and any(path.iterdir())), info.st_dev == top.stat().st_dev)
+    return {path.relative_to(top).as_posix(): path for path in top.rglob("*") if path.is_file()}
 
 
 def gather(folders: list[Path]) -> dict[str, Path]:
@@ -235,32 +216,30 @@ def read_manifest(data: bytes) -> tuple[Any, list[Any]]:
             need(names == sorted({*names}))
     whole = {file["path"]: file for component in components.values() for file in component["files"]}
     for path, file in whole.items():
-        slices = enumerate(file.get("slices", []))
-        pieces = [piece | {"path": f"{path}.slice-{number:04}"} for number, piece in slices] or [file]
-        sizes = [piece["size"] for piece in pieces]
-        need(sum(sizes) == file["size"], pieces == [file] or sizes[0] % BLOCK == 0 < sizes[-1] <= sizes[0])
-        payload += pieces
+        cut = file.get("slices", [])
+        lying = [piece | {"path": f"{path}.slice-{n:04}"} for n, piece in enumerate(cut)] or [file]
+        sizes = [piece["size"] for piece in lying]
+        need(sum(sizes) == file["size"], not cut or sizes[0] % BLOCK == 0 < sizes[-1] <= sizes[0])
+        payload += lying
     need(served["engine"] in components, f"payload/{served['model']}/{served['file']}" in whole)
     check_paths([*whole])
     return manifest, payload
 
 
-def check_provenance(envelope: Any, public: str, manifest: Any, digests: dict[str, str]) -> None:
+def check_claim(envelope: Any, public: str, manifest: Any, digests: dict[str, str]) -> None:
     """What a holder states is what follows from the bundle, signed with the key that signed the list."""
-    said = canonical(data := unbase64(envelope["payload"]), "statement")["predicate"]["buildDefinition"]
+    said = canonical(data := b64decode(envelope["payload"]), "statement")["predicate"]["buildDefinition"]
     stated = re.findall(r'"sha256":"(\w+)"},"name":"(.+?)"', data.decode())
     names = ["definition", "lock", "manifest.json", "sbom/bundle.cdx.json", "trust/SHA256SUMS"]
     need(stated == [(digests[name], name) for name in names if name in digests])
     need(said["externalParameters"].items() <= manifest.items(), not public.startswith("sk-"))
-    need(unbase64(envelope["signatures"][0]["sig"]))
     Envelope.from_dict(envelope).verify([SSlibKey.from_crypto(*read_key(public))], 1)
 
 
 def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked: Path) -> None:
     """Return if these folders are a bundle that the root trusts."""
     files = gather(folders)
-    carried = {path: read_signed(file) for path, file in files.items() if fits("root_file", path)}
-    root = follow(trusted, carried)
+    root = follow(trusted, {path: read_signed(files[path]) for path in files if fits("root_file", path)})
     brought = [*revoked, *(file for path, file in files.items() if fits("revoked", path))]
     need(all(f'"serial":{file.name[8:-5]},"type"' in file.read_text() for file in brought))
     refused = taken_back(root, [*map(read_signed, brought)])
@@ -269,15 +248,16 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked:
     data, signatures = signed = read_signed(files[name], 64 * MIB)
     signers, listed = count([root], role, signed, refused), read_list(data, algorithm)
     stated = {path: files.pop(path) for path in [*files] if fits("provenance", path)}
-    files = {path: file for path, file in files.items() if path.removeprefix(f"{name}.") not in signatures}
-    sums = read_list(data := read(files["trust/SHA256SUMS"], 64 * MIB))
-    need(files.keys() == {name, *listed} == {name, "trust/SHA256SUMS", *sums})
-    need((bundle := hashlib.sha256(data).hexdigest()) not in refused)
+    beside = {f"{name}.{end}" for end in signatures}
+    sums = read_list(read(files["trust/SHA256SUMS"], 64 * MIB))
+    need(files.keys() - beside == {name, *listed} == {name, "trust/SHA256SUMS", *sums})
 
     manifest, payload = read_manifest(read(files["manifest.json"], 128 * MIB))
     named = {file["path"]: file for file in [*manifest["files"], *payload]}
     digests = {path: file["sha256"] for path, file in named.items()}
-    need(digests | {"manifest.json": sums["manifest.json"]} == sums)
+    bundle = digest(files["trust/SHA256SUMS"])
+    said = sums | manifest.get("build", {}) | {"trust/SHA256SUMS": bundle}
+    need(bundle not in refused, digests | {"manifest.json": sums["manifest.json"]} == sums)
     need(all(files[path].stat().st_size == file["size"] for path, file in named.items()))
     need(all(digest(files[path], algorithm) == wanted for path, wanted in listed.items()))  # else damaged
     index = files["blocks.bin"].read_bytes().hex()
@@ -285,9 +265,8 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked:
     need(len(index) == 64 * len(blocks))
     for n, file in enumerate(blocks):
         need(file["size"] > BLOCK or file["sha256"] == index[64 * n : 64 * n + 64])
-    said = sums | manifest.get("build", {}) | {"trust/SHA256SUMS": bundle}
-    for path, file in stated.items():
-        check_provenance(canonical(read(file), "envelope"), signers[path.split(".")[1]], manifest, said)
+    for path, it in stated.items():
+        check_claim(canonical(read(it), "envelope"), signers["sig", path.split(".")[1]], manifest, said)
 
 
 if __name__ == "__main__":
