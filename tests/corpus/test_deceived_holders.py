@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -26,6 +25,7 @@ from appliance.errors import (
 from appliance.progress import Silent
 from appliance.trust.canonical import canonical_bytes
 from appliance.trust.root import parse_root, root_bytes
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import BundleUntrusted, SignatureInvalid, SignerUnknown
 from appliance.progress import Silent
 from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
 from appliance.trust.root import parse_root, root_bytes
 from appliance.trust.sshsig import armour, signed_data
 from appliance.trust.wire import string
+from tests.independent.agreement import verify_bundle
 from tests.roots import first_root
 
 if TYPE_CHECKING:
