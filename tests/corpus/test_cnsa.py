@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,16 +23,14 @@ from appliance.errors import (
     FileMissing,
     FileUnexpected,
     ProfileNotMet,
-    ProvenanceInvalid,
     SignatureInvalid,
     ThresholdNotMet,
 )
 from appliance.progress import Silent
 from appliance.trust.founding import compose
 from appliance.trust.root import Policy, root_bytes
-from tests.cnsa import PEOPLE, enrolments, sign_by_hand, sign_twice
+from tests.cnsa import enrolments, sign_by_hand, sign_twice
 from tests.corpus.groups import cases
-from tests.corpus.test_provenance import state, statement
 from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
@@ -388,50 +386,3 @@ def test_a_digest_of_the_other_list_that_no_file_has(
     error = refused(cnsa_bundle, cnsa_root, snapshot)
     assert type(error) is DigestMismatch, repr(error)
     assert (error.found, error.wanted) == (f"sha256 {old}", f"sha256 {'0' * 64}")
-
-
-def _subject(said: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = said["subject"][0]["digest"]
-    return found
-
-
-def _manifest(said: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = said["predicate"]["runDetails"]["byproducts"][0]["digest"]
-    return found
-
-
-def _lock(said: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = said["predicate"]["buildDefinition"]["resolvedDependencies"][1]["digest"]
-    return found
-
-
-STATED: dict[str, Callable[[dict[str, Any]], object]] = {
-    "the list without the second digest": lambda said: _subject(said).pop("sha384"),
-    "the list without the first digest": lambda said: _subject(said).pop("sha256"),
-    "another second digest of the list": lambda said: _subject(said).update(sha384=A),
-    "the manifest without the second digest": lambda said: _manifest(said).pop("sha384"),
-    "another second digest of the manifest": lambda said: _manifest(said).update(sha384=A),
-    "a second digest of the lock": lambda said: _lock(said).update(sha384=A),
-    "a third digest": lambda said: _subject(said).update(sha512="a" * 128),
-    "the signed list instead": lambda said: said["subject"][0].update(name=SHA384.path),
-    "both lists": lambda said: said["subject"].append({"name": SHA384.path, "digest": {"sha384": A}}),
-}
-
-
-@pytest.mark.parametrize("change", cases(8, STATED))
-def test_provenance_that_says_otherwise(
-    change: Callable[[dict[str, Any]], object], cnsa_bundle: Path, cnsa_root: Root, cnsa_holders: Holders
-) -> None:
-    """Signed by dora herself, with the key of her signature over the list."""
-    said = statement(cnsa_bundle)
-    change(said)
-    state(cnsa_bundle, cnsa_holders, said, "dora")
-    with pytest.raises(ProvenanceInvalid):
-        verify_bundle(cnsa_bundle, root_bytes(cnsa_root), progress=Silent())
-
-
-@pytest.mark.group(8)
-@pytest.mark.control
-def test_provenance_that_says_the_same(cnsa_bundle: Path, cnsa_root: Root, cnsa_holders: Holders) -> None:
-    state(cnsa_bundle, cnsa_holders, statement(cnsa_bundle), "dora")
-    assert verify_bundle(cnsa_bundle, root_bytes(cnsa_root), progress=Silent()).provenance == PEOPLE

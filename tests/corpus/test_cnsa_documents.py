@@ -1,4 +1,4 @@
-"""Roots and revocations under the profile cnsa, and bundles that are judged by a root that took it on.
+"""Roots, revocations, lists and volumes under the profile cnsa; bundles judged by a root that took it on.
 
 Which hash an SSH signature may be over, and which list must be signed, is said by the root that judges: the
 last of a chain, whatever the trusted one says.
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.list_kind import INDEX, SHA384
+from appliance.bundle.listing import listing_bytes
 from appliance.bundle.paths import post_quantum_path, signature_path
 from appliance.errors import (
+    BundleMalformed,
     BundleUntrusted,
     FileMissing,
     ProfileNotMet,
@@ -28,7 +30,7 @@ from appliance.trust.policy import KEY_DIGITS, Signatures
 from appliance.trust.revocation import Revocation, revocation_bytes
 from appliance.trust.root import Policy, root_bytes
 from tests.corpus.groups import cases
-from tests.independent.agreement import decide, follow, verify_bundle
+from tests.independent.agreement import decide, follow, parse_listing, verify_bundle
 from tests.unit.bundle.test_chains import files_of
 from tests.unit.trust.people import Person, signed
 
@@ -223,6 +225,58 @@ def test_a_revocation_with_sha_256_brought_along(made: Path) -> None:
     weak = SignedDocument(TAKEN, hashed(TAKEN, "revoke", ALICE, BOB, sha256=(BOB,)))
     with pytest.raises(SignatureInvalid):
         verify_bundle(made, root_bytes(ONE), progress=Silent(), revocations=[weak])
+
+
+# --- lists -------------------------------------------------------------------------------------------
+
+A, B = "a" * 64, "b" * 96
+ALWAYS = ("VERIFY.txt", "blocks.bin", "manifest.json")
+STRICT = listing_bytes(dict.fromkeys((*ALWAYS, INDEX.path, "trust/root.1.json"), B))
+FIRST = listing_bytes(dict.fromkeys((*ALWAYS, "trust/root.1.json"), A))
+SPELLED: dict[str, tuple[ListKind, bytes]] = {
+    "the first list with digests of the other": (INDEX, FIRST.replace(A.encode(), B.encode())),
+    "the first list with one such digest": (INDEX, FIRST.replace(A.encode(), B.encode(), 1)),
+    "the first list with itself": (INDEX, STRICT.replace(B.encode(), A.encode())),
+    "the first list with the other": (
+        INDEX,
+        STRICT.replace(B.encode(), A.encode()).replace(b"SHA256", b"SHA384"),
+    ),
+    "the other with digests of the first": (SHA384, STRICT.replace(B.encode(), A.encode())),
+    "the other with one such digest": (SHA384, STRICT.replace(B.encode(), A.encode(), 1)),
+    "the other without the first": (SHA384, FIRST.replace(A.encode(), B.encode())),
+    "the other with itself": (
+        SHA384,
+        STRICT.replace(b"trust/root", b"trust/SHA384SUMS\n" + B.encode() + b"  trust/root"),
+    ),
+    "the other with itself instead": (SHA384, STRICT.replace(b"SHA256", b"SHA384")),
+    "the other with the first behind a root": (
+        SHA384,
+        b"".join(line for line in STRICT.splitlines(keepends=True) if b"SHA256" not in line)
+        + f"{B}  {INDEX.path}\n".encode(),
+    ),
+    "the other with a third": (SHA384, STRICT.replace(b"trust/root.1.json", b"trust/SHA512SUMS")),
+}
+
+
+@pytest.mark.parametrize(("kind", "data"), cases(7, SPELLED))
+def test_a_list_by_itself(kind: ListKind, data: bytes) -> None:
+    for each, good in ((INDEX, FIRST), (SHA384, STRICT)):
+        assert parse_listing(good, each).data == good
+    with pytest.raises(BundleMalformed):
+        parse_listing(data, kind)
+
+
+@pytest.mark.group(4)
+def test_a_file_that_the_signed_list_alone_names(made: Path) -> None:
+    """It lies there, and holders signed its digest; no manifest says what it is."""
+    digests = dict(parse_listing((made / SHA384.path).read_bytes(), SHA384))
+    (made / "payload/model/more").write_bytes(b"more")
+    (made / SHA384.path).write_bytes(
+        listing_bytes({**digests, "payload/model/more": SHA384.digest(b"more")})
+    )
+    sign(made, SHA384)
+    with pytest.raises(BundleMalformed):
+        verify_bundle(made, root_bytes(TWO), progress=Silent())
 
 
 # --- volumes -----------------------------------------------------------------------------------------
