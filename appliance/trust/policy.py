@@ -180,12 +180,9 @@ def judge_signature(
     signature = parse_signature(armoured)
     verify_signature(signature, message, namespace(role))
     key = signature.key
+    judge = next((root for root in roots if key.keyid in root.roles[role].keys), None)
     # The blob is compared too: a token's key and the same key off the token are not interchangeable.
-    judge = next(
-        (root for root in roots if key.keyid in root.roles[role].keys and root.keys[key.keyid].key == key),
-        None,
-    )
-    if judge is None:
+    if judge is None or judge.keys[key.keyid].key != key:
         known = next((root.keys[key.keyid].holder for root in roots if key.keyid in root.keys), None)
         raise _unknown(
             role, f"{key.algorithm} {key.fingerprint}" + (f" of {known}" if known else ""), roots
