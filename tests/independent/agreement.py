@@ -187,9 +187,13 @@ def parse_listing(data: bytes, kind: ListKind = INDEX) -> listing.Listing:
 
 
 def parse_manifest(data: bytes) -> manifest.Manifest:
-    """``appliance.bundle.manifest.parse_manifest``; the list says which files may be there."""
+    """``appliance.bundle.manifest.parse_manifest``; its length is asked first, as of a list.
+
+    The list says which files may be there.
+    """
 
     def ask() -> None:
+        verifier.need(len(data) <= 128 * verifier.MIB)
         said, payload = verifier.read_manifest(data)
         paths = [file["path"] for file in [*said["files"], *payload, {"path": "manifest.json"}]]
         verifier.need(verifier.fits("list256", "".join(f"{'0' * 64}  {path}\n" for path in sorted(paths))))
