@@ -147,7 +147,16 @@ class _LaterRoots(Mapping[int, Link]):
 def _carried_revocations(tree: Readable, names: Sequence[str]) -> list[SignedDocument]:
     paths = [path for name in names if revocation_serial(path := f"{TRUST_FOLDER}/{name}") is not None]
     # A second one is refused with the list.
-    return [_read(tree, names, path, revocation.MAX_BYTES) for path in paths[:1]]
+    documents = [_read(tree, names, path, revocation.MAX_BYTES) for path in paths[:1]]
+    for path, document in zip(paths, documents, strict=False):
+        if (serial := parse_revocation(document.data).serial) != revocation_serial(path):
+            raise RevocationInvalid(
+                "a revocation lies under another serial's name",
+                found=f"serial {serial} in {path}",
+                wanted=f"{TRUST_FOLDER}/revoked.{serial}.json",
+                hint="obtain the bundle again",
+            )
+    return documents
 
 
 def _read(tree: Readable, names: Sequence[str], path: str, limit: int) -> SignedDocument:

@@ -180,12 +180,9 @@ def judge_signature(
     signature = parse_signature(armoured)
     verify_signature(signature, message, namespace(role))
     key = signature.key
+    judge = next((root for root in roots if key.keyid in root.roles[role].keys), None)
     # The blob is compared too: a token's key and the same key off the token are not interchangeable.
-    judge = next(
-        (root for root in roots if key.keyid in root.roles[role].keys and root.keys[key.keyid].key == key),
-        None,
-    )
-    if judge is None:
+    if judge is None or judge.keys[key.keyid].key != key:
         known = next((root.keys[key.keyid].holder for root in roots if key.keyid in root.keys), None)
         raise _unknown(
             role, f"{key.algorithm} {key.fingerprint}" + (f" of {known}" if known else ""), roots
@@ -218,7 +215,8 @@ def judge_post_quantum(
     if key is None:
         raise _unknown(role, f"ML-DSA-87 of {name}", roots)
     verify_post_quantum(key, raw, message, namespace(role))
-    _check_name(name, holder, key.keyid, revoked)
+    named = next(root.keys[key.keyid].holder for root in roots if key.keyid in root.roles[role].keys)
+    _check_name(name, named, key.keyid, revoked)
     return holder, key
 
 
@@ -237,11 +235,12 @@ def too_few(root: Root, role: str, signers: Sequence[Signer]) -> ThresholdNotMet
     """The rules 3 and 4: why these signers are too few for a role of a root; None if they are enough."""
     rule = root.roles[role]
     valid = counting(root, role, signers)
-    counted = min(len({one.holder for one in valid}), len({one.keyid for one in valid}))
+    # By the names of this root: the next one could call one person's two keys by two.
+    count = {root.keys[one.keyid].holder for one in valid}
+    counted = min(len(count), len({one.keyid for one in valid}))
     if counted >= rule.threshold:
         return None
-    count = {one.holder for one in valid}
-    half = sorted({one.holder for one in signers if one.keyid in rule.keys} - count)
+    half = sorted({root.keys[one.keyid].holder for one in signers if one.keyid in rule.keys} - count)
     missing = sorted(set(root.holders(role)) - count)
     lacking = f"; without the ML-DSA signature: {', '.join(half)}" if half else ""
     return ThresholdNotMet(

@@ -16,7 +16,6 @@ import pytest
 from appliance.bundle import hashing, hashing_processes, reader
 from appliance.bundle.list_kind import INDEX, SHA256, SHA384
 from appliance.bundle.listing import listing_bytes, parse_listing
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -24,15 +23,15 @@ from appliance.errors import (
     FileMissing,
     FileUnexpected,
     ProfileNotMet,
-    ProvenanceInvalid,
     SignatureInvalid,
     ThresholdNotMet,
 )
 from appliance.progress import Silent
 from appliance.trust.founding import compose
 from appliance.trust.root import Policy, root_bytes
-from tests.cnsa import PEOPLE, enrolments, sign_by_hand, sign_twice
+from tests.cnsa import enrolments, sign_by_hand, sign_twice
 from tests.corpus.groups import cases
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -387,17 +386,3 @@ def test_a_digest_of_the_other_list_that_no_file_has(
     error = refused(cnsa_bundle, cnsa_root, snapshot)
     assert type(error) is DigestMismatch, repr(error)
     assert (error.found, error.wanted) == (f"sha256 {old}", f"sha256 {'0' * 64}")
-
-
-@pytest.mark.group(9)
-def test_provenance_that_does_not_name_the_second_digest(
-    cnsa_bundle: Path, cnsa_root: Root, cnsa_holders: Holders, bundle: Path
-) -> None:
-    """As it would be stated of a bundle without the profile."""
-    for name in PEOPLE:
-        path = cnsa_bundle / f"trust/provenance.{name}.dsse.json"
-        assert path.is_file()
-        shutil.copy(bundle / "trust/provenance.alice.dsse.json", path)
-    assert cnsa_holders
-    with pytest.raises((ProvenanceInvalid, SignatureInvalid)):
-        verify_bundle(cnsa_bundle, root_bytes(cnsa_root), progress=Silent())
