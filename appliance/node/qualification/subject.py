@@ -9,7 +9,16 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.definition.inventory import (
+    Bond,
+    Interface,
+    Inventory,
+    Management,
+    Match,
+    NodeEntry,
+    Route,
+    Vlan,
+)
 
 if TYPE_CHECKING:
     from appliance.node.connection import Connection
@@ -103,14 +112,7 @@ def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: 
                 "connection": node.connection,
                 "address": str(node.address),
                 "port": node.port,
-                "interfaces": [
-                    {
-                        "name": interface.name,
-                        "match": interface.match.as_dict(),
-                        "addresses": [str(each) for each in interface.addresses],
-                    }
-                    for interface in node.interfaces
-                ],
+                "interfaces": [interface.as_dict() for interface in node.interfaces],
             },
             "bundle": {
                 "digest": bundle.digest,
@@ -124,6 +126,23 @@ def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: 
     )
 
 
+def _interface(values: dict[str, Any]) -> Interface:
+    """The inverse of ``Interface.as_dict``."""
+    bond, vlan = values.get("bond"), values.get("vlan")
+    return Interface(
+        values["name"],
+        Match(**values.get("match", {})),
+        tuple(map(ip_interface, values["addresses"])),
+        mtu=values.get("mtu"),
+        link_local=values.get("link_local", False),
+        routes=tuple(
+            Route(ip_network(each["to"]), ip_address(each["via"])) for each in values.get("routes", [])
+        ),
+        bond=Bond(**bond | {"interfaces": tuple(bond["interfaces"])}) if bond else None,
+        vlan=Vlan(**vlan) if vlan else None,
+    )
+
+
 def load_subject(path: Path) -> Subject:
     """The inverse of ``describe``."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -133,10 +152,7 @@ def load_subject(path: Path) -> Subject:
         connection=entry["connection"],
         address=ip_address(entry["address"]),
         port=entry["port"],
-        interfaces=tuple(
-            Interface(each["name"], Match(**each["match"]), tuple(map(ip_interface, each["addresses"])))
-            for each in entry["interfaces"]
-        ),
+        interfaces=tuple(map(_interface, entry["interfaces"])),
     )
     management = Management(
         networks=tuple(map(ip_network, values["networks"])),
