@@ -136,6 +136,53 @@ class Interface:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Who a flow is with, as written: an address, or another node and its addresses within reach."""
+
+    text: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Packets that the firewall lets through besides management SSH.
+
+    ``direction`` is who begins: a peer (``in``), this node (``out``), or either.  ``ports``: those that are
+    spoken to, lowest and highest.  ``answers``: whether packets of the same exchange may come back; a TCP
+    connection has them always.
+    """
+
+    name: str
+    interface: str
+    direction: Literal["in", "out", "both"]
+    protocol: Literal["tcp", "udp"]
+    ports: tuple[tuple[int, int], ...]
+    peers: tuple[Peer, ...]
+    answers: bool = False
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every peer's."""
+        return tuple(address for peer in self.peers for address in peer.addresses)
+
+    def goes(self, direction: Literal["in", "out"]) -> bool:
+        """Whether packets that begin an exchange pass this way."""
+        return self.direction in {direction, "both"}
+
+    def as_dict(self) -> dict[str, object]:
+        """As roles receive it; port ranges as ufw and iptables write them."""
+        return {
+            "name": self.name,
+            "interface": self.interface,
+            "directions": [each for each in ("in", "out") if self.direction in {each, "both"}],
+            "protocol": self.protocol,
+            "ports": [str(low) if low == high else f"{low}:{high}" for low, high in self.ports],
+            "peers": [str(address) for address in self.addresses],
+            "answers": self.answers,
+        }
+
+
+@dataclass(frozen=True)
 class NodeEntry:
     """One node.  ``address`` is where SSH answers and is one of its interfaces' addresses.
 
@@ -147,6 +194,7 @@ class NodeEntry:
     address: Address
     port: int
     interfaces: tuple[Interface, ...]
+    flows: tuple[Flow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,6 +268,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
         "name": node.name,
         "port": node.port,
         "interfaces": [interface.as_dict() for interface in node.interfaces],
+        **({"flows": [flow.as_dict() for flow in node.flows]} if node.flows else {}),
     }
 
 

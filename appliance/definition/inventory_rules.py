@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.definition.conflict import Conflict, place_of
+from appliance.definition.inventory_flows import flow_conflicts
 from appliance.definition.inventory_links import link_conflicts, route_conflicts
 
 if TYPE_CHECKING:
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 def first_conflict(inventory: Inventory) -> Conflict | None:
     """The first contradiction, or None."""
-    for rule in (_management, _interfaces, link_conflicts, route_conflicts, _identities, _ssh, _reachable):
+    for rule in (
+        _management,
+        _interfaces,
+        link_conflicts,
+        route_conflicts,
+        _identities,
+        _ssh,
+        _reachable,
+        flow_conflicts,
+    ):
         for conflict in rule(inventory):
             return conflict
     return None

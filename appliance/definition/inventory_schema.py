@@ -7,6 +7,9 @@ about each other (``inventory_rules``).  Nothing here opens a file.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 from pydantic import (
@@ -23,6 +26,7 @@ from appliance.definition.document import Document, Loc, read_document, validate
 from appliance.definition.inventory import (
     Address,
     Bond,
+    Flow,
     Interface,
     InterfaceAddress,
     Inventory,
@@ -30,6 +34,7 @@ from appliance.definition.inventory import (
     Match,
     Network,
     NodeEntry,
+    Peer,
     Route,
     Ssh,
     Vlan,
@@ -43,16 +48,21 @@ from appliance.definition.inventory_values import (
     read_mac,
     read_network,
     read_pci,
+    read_peer,
+    read_ports,
 )
 from appliance.errors import GatewayForbidden, InventoryInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _Some = TypeVar("_Some", tuple[object, ...], dict[str, object])
 
-#: Where the keys are the operator's words, not ours.
+#: The kinds of interface that a node has.
 _SECTIONS: Final = ("interfaces", "bonds", "vlans")
+#: Where the keys are the operator's words, not ours.
+_NAMED: Final = (*_SECTIONS, "flows")
 #: How netplan, iproute2 and people write a route to everywhere.
 _EVERYWHERE: Final = frozenset({"default", "0/0", "0.0.0.0/0", "::/0", "any", "all"})
 
@@ -97,7 +107,7 @@ def _refuse_ways_out(document: Document, values: object, loc: Loc) -> None:
         for index, value in enumerate(values):
             _refuse_ways_out(document, value, (*loc, index))
     if isinstance(values, dict):
-        named = loc == ("nodes",) or loc[-1:] in {(section,) for section in _SECTIONS}
+        named = loc == ("nodes",) or loc[-1:] in {(section,) for section in _NAMED}
         for key, value in values.items():
             is_name = named and isinstance(value, dict)
             plain = key.lower().replace("_", "-")
@@ -140,6 +150,10 @@ _Network = Annotated[Network, PlainValidator(read_network), _AS_TEXT]
 _Destination = Annotated[Network, PlainValidator(read_destination), _AS_TEXT]
 _Mac = Annotated[str, PlainValidator(read_mac), _AS_TEXT]
 _Pci = Annotated[str, PlainValidator(read_pci), _AS_TEXT]
+_Ports = Annotated[
+    tuple[int, int], PlainValidator(read_ports), WithJsonSchema({"type": ["integer", "string"]})
+]
+_Peer = Annotated[str, PlainValidator(read_peer), _AS_TEXT]
 _KernelName = Annotated[str, PlainValidator(read_kernel_name), _AS_TEXT]
 # RFC 1123 labels: node names become folders, SSH aliases and Ansible hosts.
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -189,6 +203,15 @@ class _Vlan(_Link):
     link: _Name
 
 
+class _Flow(_Model):
+    interface: _Name
+    direction: Literal["in", "out", "both"]
+    protocol: Literal["tcp", "udp"]
+    ports: Annotated[tuple[_Ports, ...], AfterValidator(_some)]
+    peers: Annotated[tuple[_Peer, ...], AfterValidator(_some)]
+    answers: bool | None = None
+
+
 class _Node(_Model):
     connection: Literal["ssh", "local"] = "ssh"
     address: _Address
@@ -196,6 +219,7 @@ class _Node(_Model):
     interfaces: Annotated[dict[_Name, _Interface], AfterValidator(_some)]
     bonds: dict[_DeviceName, _Bond] = Field(default_factory=dict)
     vlans: dict[_DeviceName, _Vlan] = Field(default_factory=dict)
+    flows: dict[_Name, _Flow] = Field(default_factory=dict)
 
 
 class _Management(_Model):
@@ -236,11 +260,50 @@ def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory
         site=written.site,
         management=Management(management.networks, management.operator, management.foreign),
         ssh=ssh,
-        nodes=tuple(_node(name, node) for name, node in written.nodes.items()),
+        nodes=_nodes(written.nodes),
         revert_after=written.revert_after,
         inference_port=written.inference.port,
         document=document,
     )
+
+
+def _nodes(written: Mapping[str, _Node]) -> tuple[NodeEntry, ...]:
+    """All nodes; flows last, as their peers may be nodes that are written further down."""
+    nodes = {name: _node(name, node) for name, node in written.items()}
+    return tuple(
+        replace(
+            node,
+            flows=tuple(_flow(key, flow, node, nodes) for key, flow in written[name].flows.items()),
+        )
+        for name, node in nodes.items()
+    )
+
+
+def _flow(name: str, written: _Flow, node: NodeEntry, nodes: Mapping[str, NodeEntry]) -> Flow:
+    reach = [
+        network
+        for interface in node.interfaces
+        if interface.name == written.interface
+        for network in interface.reach
+    ]
+    return Flow(
+        name,
+        written.interface,
+        written.direction,
+        written.protocol,
+        written.ports,
+        tuple(Peer(text, _addresses(text, reach, nodes)) for text in written.peers),
+        answers=written.protocol == "tcp" or bool(written.answers),
+    )
+
+
+def _addresses(text: str, reach: Sequence[Network], nodes: Mapping[str, NodeEntry]) -> tuple[Address, ...]:
+    """The addresses of a peer: its own if it is one, or those of the node that are within reach."""
+    with suppress(ValueError):
+        return (ip_address(text),)
+    found = nodes[text].interfaces if text in nodes else ()
+    own = [each.ip for interface in found for each in interface.addresses]
+    return tuple(address for address in own if any(address in network for network in reach))
 
 
 def _node(name: str, written: _Node) -> NodeEntry:

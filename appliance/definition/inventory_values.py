@@ -128,6 +128,32 @@ def read_pci(value: object) -> str:
     return text
 
 
+def read_ports(value: object) -> tuple[int, int]:
+    """A port, or two with a hyphen and all between; lowest and highest."""
+    found = (
+        re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(value)) if not isinstance(value, bool) else None
+    )
+    if found is None:
+        raise ValueError("not a port or range of ports, as in 4791 or 50000-50999")
+    low, high = int(found[1]), int(found[2] or found[1])
+    if not 1 <= low <= high <= 65535:  # noqa: PLR2004 - sixteen bits
+        raise ValueError("ports are 1 to 65535, the lower one first")
+    return low, high
+
+
+def read_peer(value: object) -> str:
+    """An address, or the name of another node; what is a network is nobody."""
+    text = _text(value)
+    if "/" in text:
+        raise ValueError(
+            f"{text} is a network, and a flow to whoever is there contradicts isolation; name each peer by "
+            "its address, or as a node of this inventory"
+        )
+    if re.fullmatch(r"[0-9.]+", text) or ":" in text:
+        return str(read_address(text))
+    return text
+
+
 def read_kernel_name(value: object) -> str:
     """A kernel name that firmware, slot or place gives; one given in order of discovery moves."""
     text = _text(value)

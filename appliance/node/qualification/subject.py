@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.definition.inventory import (
     Bond,
+    Flow,
     Interface,
     Inventory,
     Management,
     Match,
     NodeEntry,
+    Peer,
     Route,
     Vlan,
 )
@@ -113,6 +115,13 @@ def describe(inventory: Inventory, node: NodeEntry, bundle: Bundle, connection: 
                 "address": str(node.address),
                 "port": node.port,
                 "interfaces": [interface.as_dict() for interface in node.interfaces],
+                "flows": [
+                    {
+                        **asdict(flow),
+                        "peers": [[each.text, *map(str, each.addresses)] for each in flow.peers],
+                    }
+                    for flow in node.flows
+                ],
             },
             "bundle": {
                 "digest": bundle.digest,
@@ -143,6 +152,12 @@ def _interface(values: dict[str, Any]) -> Interface:
     )
 
 
+def _flow(values: dict[str, Any]) -> Flow:
+    peers = tuple(Peer(text, tuple(map(ip_address, addresses))) for text, *addresses in values["peers"])
+    ports = tuple((low, high) for low, high in values["ports"])
+    return Flow(**values | {"peers": peers, "ports": ports})
+
+
 def load_subject(path: Path) -> Subject:
     """The inverse of ``describe``."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -153,6 +168,7 @@ def load_subject(path: Path) -> Subject:
         address=ip_address(entry["address"]),
         port=entry["port"],
         interfaces=tuple(map(_interface, entry["interfaces"])),
+        flows=tuple(map(_flow, entry["flows"])),
     )
     management = Management(
         networks=tuple(map(ip_network, values["networks"])),

@@ -22,16 +22,8 @@ from appliance.sources.store import Store
 #: Suites whose netplan a node may have, and their Python.
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 PACKAGES = (
-    "netplan.io",
-    "ufw",
-    "nftables",
-    "python3",
-    "iproute2",
-    "libc-bin",
-    "dash",
-    "coreutils",
-    "grep",
-    "sed",
+    *("netplan.io", "ufw", "nftables", "python3", "iproute2", "util-linux"),
+    *("libc-bin", "dash", "coreutils", "grep", "sed"),
 )
 
 #: What maintainer scripts would set up and programs need.
@@ -66,6 +58,9 @@ def unpack(suite: str, folder: Path) -> Path:
         (root / "usr/sbin" / name).symlink_to(name.replace(family, f"{family}-nft", 1))
     if not (root / "usr/bin/sh").exists():
         (root / "usr/bin/sh").symlink_to("dash")
+    for path in sorted((root / "usr/share/ufw").rglob("*.*")):  # ufw's postinst, and nothing more of it
+        if path.suffix in {".conf", ".rules"}:
+            (root / "etc/ufw" / path.name).write_text(path.read_text())
     for name in ("proc", "sys", "run", "tmp", "dev"):
         (root / name).mkdir(exist_ok=True)
     (root / "dev/null").touch()

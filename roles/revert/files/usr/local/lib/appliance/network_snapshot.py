@@ -32,6 +32,7 @@ PATHS = (
     "etc/resolv.conf",
     "etc/default/ufw",
     "etc/ufw",
+    "etc/systemd/system/ufw.service.d",
 )
 
 #: Units that are turned on or off, in the order in which they are put back: a socket before the service
@@ -77,6 +78,11 @@ SETTINGS = (
 RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 FILTERS = {"rules.v4": "iptables", "rules.v6": "ip6tables"}
+
+#: Tables that iptables keeps in nftables: ``iptables-save`` saves them, ``nft`` could not put them back.
+IPTABLES = {
+    (family, table) for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw", "security")
+}
 
 
 class Node:
@@ -196,9 +202,22 @@ def save(node: Node, folder: Path) -> None:
     for name, program in FILTERS.items():
         if node.has(f"{program}-save"):
             (draft / name).write_text(node.run(f"{program}-save").stdout)
+    if node.has("nft"):
+        (draft / "rules.nft").write_text(nft_rules(node))
     (draft / "state.json").write_text(json.dumps(record, indent=1, sort_keys=True))
     persist(draft)
     draft.rename(folder)
+
+
+def nft_rules(node: Node) -> str:
+    """Tables of nftables' own, as text that makes each of them what it is now."""
+    text = ""
+    for line in node.run("nft", "list", "tables").stdout.splitlines():
+        _, family, name = line.split()
+        if (family, name) not in IPTABLES:
+            listing = node.run("nft", "list", "table", family, name).stdout
+            text += f"table {family} {name}\ndelete table {family} {name}\n{listing}"
+    return text
 
 
 def saved_at(folder: Path) -> str:
@@ -263,6 +282,9 @@ def restore_filter(node: Node, folder: Path) -> None:
         saved = folder / name
         if saved.exists() and saved.read_text().strip():
             require(node.run(f"{program}-restore", stdin=saved.read_text()))
+    own = folder / "rules.nft"
+    if own.exists() and own.read_text().strip():
+        require(node.run("nft", "-f", "-", stdin=own.read_text()))
 
 
 def remove_links(node: Node, before: dict[str, dict[str, Any]]) -> None:
