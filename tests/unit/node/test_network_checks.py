@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +13,12 @@ import pytest
 from appliance.bundle.manifest import parse_manifest
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import PreflightFailed
+from appliance.node.install import Outcome
 from appliance.node.network_checks import network_checks
 from appliance.node.preflight import NodeReport, refuse
+from appliance.node.runs import Stage
 from appliance.node.script import load_script
+from appliance.node.summary import outcome_text
 from tests.unit.definition.test_inventory_links import VALID
 from tests.unit.node.test_checks import FACTS, GATEWAY, card
 
@@ -191,3 +194,14 @@ def test_a_netplan_file_hides_those_of_its_name_that_count_less(
     monkeypatch.setattr(script, "NETPLAN", tuple(map(str, folders)))
     found = script.netplan_files()
     assert found == {f"{folders[0]}/00.yaml": "vendor", f"{folders[1]}/50.yaml": "etc"}
+
+
+def test_what_is_only_to_be_known_is_told_at_the_end(
+    manifest: Manifest, checks: Callable[..., dict[str, Check]]
+) -> None:
+    bundle: Any = SimpleNamespace(manifest=manifest, digest="d" * 64)
+    report = NodeReport(NODE, tuple(checks(bmc=["/dev/ipmi0"]).values()))
+    text = outcome_text(Outcome(bundle, Stage.PREFLIGHT, check=False, nodes=(NODE,), preflight=(report,)))
+    notes = [line for line in text.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: gpu-01: bmc: /dev/ipmi0; put the BMC's own port")
