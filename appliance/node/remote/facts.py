@@ -35,6 +35,8 @@ MODULES = {"bond": "bonding", "vlan": "8021q"}
 #: How a BMC's management controller shows itself on the host: IPMI devices, and a network card on USB.
 BMC_DEVICES = ("/dev/ipmi[0-9]*", "/dev/ipmi/[0-9]*", "/dev/ipmidev/[0-9]*")
 USB_DRIVERS = frozenset({"cdc_ether", "cdc_ncm", "cdc_subset", "rndis_host", "cdc_eem"})
+#: Kinds of link that borrow the address of a card; a veth has one of its own.
+BORROWERS = frozenset({"bond", "vlan", "bridge", "macvlan"})
 #: A file a person writes is no longer.
 LONGEST = 256 * 1024
 
@@ -87,13 +89,14 @@ def interfaces() -> list[dict[str, Any]]:
             continue
         device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else ""
         link = details.get(name, {})
+        kind = link.get("linkinfo", {}).get("info_kind", "")
         found.append(
             {
                 "name": name,
                 "mac": (link.get("permaddr") or mac).lower(),
                 "pci": pci_address(device),
                 "hardware": bool(device),
-                "made": link.get("linkinfo", {}).get("info_kind", ""),
+                "made": kind if kind in BORROWERS else "",
                 "max_mtu": link.get("max_mtu", 0),
                 "driver": os.path.basename(os.path.realpath(f"{path}/device/driver")) if device else "",
             }

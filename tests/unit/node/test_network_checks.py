@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -181,6 +182,17 @@ def test_facts_of_this_very_machine_have_what_checks_look_at(script: ModuleType)
     (loopback,) = [entry for entry in found["interfaces"] if entry["name"] == "lo"]
     assert set(loopback) == set(card("lo", ""))
     assert (loopback["hardware"], loopback["pci"], loopback["made"]) == (False, "", "")
+
+
+@pytest.mark.parametrize(("kind", "made"), [("bridge", "bridge"), ("bond", "bond"), ("veth", ""), ("", "")])
+def test_a_veth_is_a_card_and_a_bridge_is_none(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, kind: str, made: str
+) -> None:
+    """A practice node's only card is a veth."""
+    listing = json.dumps([{"ifname": "lo", "linkinfo": {"info_kind": kind} if kind else {}}])
+    monkeypatch.setattr(script, "output", lambda *_: listing)
+    (loopback,) = [entry for entry in script.interfaces() if entry["name"] == "lo"]
+    assert loopback["made"] == made
 
 
 def test_a_netplan_file_hides_those_of_its_name_that_count_less(
