@@ -19,8 +19,8 @@ def appliance_flows(flows: list[dict[str, Any]], interfaces: list[dict[str, Any]
         interfaces: ``[{name, device, …}]``: the inventory's name and the kernel's.
 
     Returns:
-        ``[{flow, device, direction, protocol, port, peer, version, answers}]``; ``port`` is ``4791`` or
-        ``50000:50999``, ``version`` 4 or 6.
+        ``[{flow, device, direction, protocol, port, peer, version, answers, mutual}]``; ``port``: ``4791``
+        or ``50000:50999``, ``version`` 4 or 6, ``mutual`` whether either side may begin.
 
     Raises:
         AnsibleFilterError: a flow is over an interface that the node does not have.
@@ -43,6 +43,7 @@ def appliance_flows(flows: list[dict[str, Any]], interfaces: list[dict[str, Any]
                 "peer": peer,
                 "version": ip_address(peer).version,
                 "answers": flow["answers"],
+                "mutual": len(flow["directions"]) > 1,
             }
             for direction in flow["directions"]
             for peer in flow["peers"]

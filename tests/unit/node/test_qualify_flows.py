@@ -49,6 +49,7 @@ NODE = NodeEntry(
         Flow("logs", "export", "out", "udp", ((5140, 5140),), peers("10.60.0.10")),
         Flow("time", "mgmt", "out", "udp", ((123, 123),), peers("10.20.0.60"), answers=True),
         Flow("hints", "mgmt", "out", "udp", ((5141, 5141),), peers("10.20.0.60")),
+        Flow("gossip", "data", "both", "udp", ((7946, 7946),), peers("10.30.0.12", "fd30::12")),
     ),
 )
 RULES = flows.flow_rules(NODE, {"mgmt": "eno1", "data": "data", "export": "eno2"})
@@ -137,6 +138,8 @@ def test_each_flow_is_tried_and_what_is_beside_it() -> None:
         ("flow", "udp", "10.60.0.10", 5140),
         ("flow", "udp", "10.20.0.60", 123),
         ("flow", "udp", "10.20.0.60", 5141),
+        ("flow", "udp", "10.30.0.12", 7946),
+        ("flow", "udp", "fd30::12", 7946),
     ]
     beside = {each[1:] for each in tried if each[0] == "beside"}
     assert {("tcp", "10.60.0.10", 443), ("udp", "10.60.0.10", 443), ("tcp", "10.60.0.10", 5140)} <= beside

@@ -81,11 +81,14 @@ def opened(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
 
 
 def attempt(side: Callable[..., Any], other: Callable[..., Any], words: list[Any]) -> str:
-    """Try way, protocol, source, target, port: ``answered``, ``arrived`` (no answer), ``nothing``."""
-    _, protocol, source, target, port = words
+    """Try way, protocol, source, target, port (and the source's, 0 for any).
+
+    Returns ``answered``, ``arrived`` (no answer came back) or ``nothing``.
+    """
+    _, protocol, source, target, port, own = (*words, 0)[:6]
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     server = other(lambda: opened(kind, target, port))
-    client = side(lambda: opened(kind, source, 0))
+    client = side(lambda: opened(kind, source, own))
     with server, client:
         try:
             if protocol == "tcp":

@@ -58,6 +58,7 @@ TIME = {
     "peers": ["10.20.0.60"],
     "answers": True,
 }
+GOSSIP = {**RDMA, "name": "gossip", "directions": ["in", "out"], "ports": ["7946"], "answers": False}
 HINTS = {**LOGS, "name": "hints", "interface": "mgmt", "ports": ["5141"], "peers": ["10.20.0.60"]}
 
 # way, protocol, source, target, port: what must come of it
@@ -78,6 +79,11 @@ ATTEMPTS = [
     (("in", "udp", "10.30.0.12", "10.30.0.11", 4791), "answered"),
     (("in", "udp", "10.30.0.99", "10.30.0.11", 4791), "nothing"),
     (("out", "udp", "10.30.0.11", "10.30.0.12", 4791), "nothing"),
+    (("out", "udp", "10.30.0.11", "10.30.0.12", 7946), "arrived"),
+    (("in", "udp", "10.30.0.12", "10.30.0.11", 7946), "arrived"),
+    # from the flow's own port to the flow's own port, as some do: what comes back is begun by the peer
+    (("out", "udp", "10.30.0.11", "10.30.0.12", 7946, 7946), "answered"),
+    (("in", "udp", "fd30::12", "fd30::11", 7946, 7946), "answered"),
     (("out", "udp", "10.60.0.9", "10.60.0.10", 5140), "arrived"),
     (("out", "udp", "10.60.0.9", "10.60.0.10", 5141), "nothing"),
     (("in", "udp", "10.60.0.10", "10.60.0.9", 5140), "nothing"),
@@ -118,7 +124,7 @@ def built(
     admit = role_module("firewall/filter_plugins/appliance_admit.py").appliance_admit
     flows = role_module("firewall/filter_plugins/appliance_flows.py")
     admitted = admit(INTERFACES, ["10.20.0.0/28"])
-    rules = flows.appliance_flows([NCCL, RDMA, LOGS, TIME, HINTS], INTERFACES)
+    rules = flows.appliance_flows([NCCL, RDMA, LOGS, TIME, HINTS, GOSSIP], INTERFACES)
     variables = {
         "firewall_admitted": admitted,
         "firewall_flow_rules": rules,
