@@ -23,8 +23,8 @@ from typing import Any
 #: What a bond is if nobody says otherwise (the kernel's defaults, bonding.rst).
 LACP_RATE, HASH_POLICY = "slow", "layer2"
 
-#: Metric that the kernel gives IPv6 routes when nobody names one.
-IPV6_METRIC = " metric 1024"
+#: What iproute2 tells of a route that nobody asked for: the main table, the kernel's metric for IPv6.
+UNASKED = re.compile(r" table main\b| metric 1024$")
 
 
 class Impossible(Exception):
@@ -313,7 +313,7 @@ def _is_link_local(address: str) -> bool:
 
 
 def _routes(wanted: Wanted, observed: Observed) -> list[Difference]:
-    there = {route: route.removesuffix(IPV6_METRIC) for route in observed.routes}
+    there = {route: UNASKED.sub("", route) for route in observed.routes}
     found = [
         Difference("listed", route, "", route) for route in wanted.routes if route not in there.values()
     ]

@@ -79,9 +79,9 @@ def observed(plan: Any, cards: Any) -> Any:
             plan.Link("storage", "", hardware=False, addresses=("10.50.0.11/24",), made="vlan 120 on data"),
         ),
         routes=(
-            "-4 10.21.0.0/28 via 10.20.0.2 dev eno1",
+            "-4 10.21.0.0/28 via 10.20.0.2 dev eno1 table main",
             "-4 10.22.0.9 via 10.20.0.2 dev eno1",
-            "-6 fd40::/48 via fd30::1 dev data metric 1024",
+            "-6 fd40::/48 via fd30::1 dev data table main metric 1024",
         ),
     )
 
@@ -156,7 +156,7 @@ def test_a_route_that_is_not_listed_goes_and_another_metric_is_another_route(
     assert [(item.kind, item.subject) for item in found] == [
         ("listed", "-6 fd40::/48 via fd30::1 dev data"),
         ("route", "-4 default via 10.20.0.2 dev eno1"),
-        ("route", "-6 fd40::/48 via fd30::1 dev data metric 5"),
+        ("route", "-6 fd40::/48 via fd30::1 dev data table main metric 5"),
     ]
 
 
