@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from appliance.node.qualification.escapes import judge_contained
-from appliance.node.qualification.finding import Finding, lines, not_run
+from appliance.node.qualification.finding import Finding, not_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,15 +79,21 @@ _DIRECTIONS: tuple[Literal["in", "out"], ...] = ("in", "out")
 
 
 def judge_flows(probe: OutboundProbe, node: NodeEntry) -> Finding:
-    """What the node may begin leaves it; what the peer does with it is the peer's."""
+    """What the node may begin leaves it; what the peer does with it is the peer's.
+
+    A peer that is switched off has no address on the wire to send to: then nothing is proven either way.
+    """
     wanted = "every flow outwards leaves the node"
     if not any(flow.goes("out") for flow in node.flows):
         return Finding(kept=True, found="no flow outwards is declared", wanted=wanted)
     tried = _tried(probe, "flow")
     if not tried:
         return not_run(probe.parties.get("root") or "nobody tried", wanted=wanted)
-    kept = [str(each) for each in tried if each.outcome not in {"reached", "sent"}]
-    return Finding(not kept, lines(kept, otherwise="\n".join(map(str, tried))), wanted)
+    if denied := [str(each) for each in tried if each.outcome == "denied"]:
+        return Finding(kept=False, found="\n".join(denied), wanted=wanted)
+    if missed := [str(each) for each in tried if each.outcome not in {"reached", "sent"}]:
+        return not_run(f"a peer was not there: {'; '.join(missed)}", wanted=wanted)
+    return Finding(kept=True, found="\n".join(map(str, tried)), wanted=wanted)
 
 
 def judge_beside(probe: OutboundProbe, node: NodeEntry) -> Finding:

@@ -167,10 +167,19 @@ def probe(**outcomes: str) -> OutboundProbe:
 
 @pytest.mark.parametrize(
     ("outcome", "kept"),
-    [("sent", True), ("reached", True), ("denied", False), ("no-route", False), ("error", False)],
+    [
+        ("sent", True),
+        ("reached", True),
+        ("denied", False),
+        ("no-route", False),
+        ("error", False),
+        ("silent", False),
+    ],
 )
 def test_a_flow_works_when_it_leaves_the_node(outcome: str, *, kept: bool) -> None:
-    assert flows.judge_flows(probe(flow=outcome, beside="denied"), NODE).kept is kept
+    finding = flows.judge_flows(probe(flow=outcome, beside="denied"), NODE)
+    assert finding.kept is kept
+    assert bool(finding.reason) is (outcome in {"no-route", "error", "silent"})
 
 
 @pytest.mark.parametrize(("outcome", "kept"), [("denied", True), ("sent", False), ("reached", False)])
