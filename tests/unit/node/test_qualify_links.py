@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.definition.inventory import Interface, Match
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.node.qualification import links, routes
 from appliance.node.qualification.subject import Bundle, describe, load_subject
@@ -111,6 +112,17 @@ def test_a_link_that_is_otherwise_is_found(
 def test_a_card_on_usb_is_not_at_the_pci_address_of_its_controller() -> None:
     assert "usb0" not in PCI
     assert PCI["ens3f0np0"] == "0000:5e:00.0"
+
+
+def test_a_card_in_a_bond_is_known_by_its_permanent_address() -> None:
+    """And the bond, which bears one of its cards' addresses, is not taken for that card."""
+    card = Interface("data1", Match(mac="02:00:00:00:00:03"), ())
+    found = links.find_link([*LINKS, link("br0", "02:00:00:00:00:03", linkinfo=BRIDGE)], card, {})
+    assert found is not None
+    assert found["ifname"] == "ens3f1np1"
+
+
+BRIDGE = {"info_kind": "bridge"}
 
 
 def test_a_link_local_address_is_found_where_nobody_asked_for_it() -> None:

@@ -301,6 +301,38 @@ def test_links_are_cleared_before_networkd_makes_them_anew(
     assert ran[-1] == ("systemctl", "restart", "systemd-networkd.service")
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "removed"),
+    [
+        ("eno1", {"addresses": ("10.20.0.11/24", "10.9.9.9/8")}, True),
+        ("data", {"made": ""}, False),
+        ("data", {"mtu": 1500}, False),
+        ("ens3f0np0", {"master": ""}, False),
+        ("storage", {"addresses": ()}, False),
+    ],
+)
+def test_nothing_left_over_goes_before_everything_wanted_is_there(
+    module: Any,
+    wanted: Any,
+    observed: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    name: str,
+    values: dict[str, Any],
+    removed: bool,
+) -> None:
+    """The address that the operator is connected to may be such a leftover."""
+    left = replace(observed, routes=(*observed.routes, "-4 default via 10.20.0.2 dev eno1"))
+    monkeypatch.setattr(module.node, "observe", lambda _: change(left, name, **values))
+    ran: list[str] = []
+    monkeypatch.setattr(module.node, "remove_leftover", lambda item: ran.append(item.kind))
+    with pytest.raises(
+        sys.modules[module.differences.__module__].Impossible, match="still not as declared"
+    ):
+        module.remove_leftovers({"settle": 0}, wanted)
+    assert ("route" in ran) is removed
+
+
 def test_networkd_turns_the_making_of_link_local_addresses_on_where_asked(
     plan: Any, module: Any, cards: Any
 ) -> None:

@@ -201,3 +201,21 @@ def test_what_is_live_is_what_was_built_and_a_table_of_others_shows_and_goes(bui
     assert built["same"] is True
     assert "table inet helpful" in built["shown"]
     assert built["clean"] is True
+
+
+REFUSED = """
+import json, ufw_policy
+spec = json.load(open("spec.json"))
+spec["files"]["/etc/ufw/ufw.conf"] = "ENABLED=yes\\nLOGLEVEL=full\\n"
+try:
+    ufw_policy.build(spec["files"], ufw_policy.ufw_rules(spec))
+except ufw_policy.Refused as refusal:
+    print(refusal)
+"""
+
+
+@pytest.mark.usefixtures("built")
+def test_a_level_that_logs_without_limit_is_refused() -> None:
+    (_ROOTS[0] / "try/refused.py").write_text(REFUSED)
+    done = enter(_ROOTS[0], "cd /try; python3 refused.py")
+    assert "that logs without limit" in done.stdout, done.stderr
