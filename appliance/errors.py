@@ -129,7 +129,7 @@ class InventoryInvalid(ApplianceError):
 
 
 class GatewayForbidden(InventoryInvalid):
-    """An inventory names a gateway or route; isolated nodes have none."""
+    """An inventory would give a node a way out: a gateway, DNS, DHCP, a route to everywhere."""
 
 
 class SettingsInvalid(ApplianceError):

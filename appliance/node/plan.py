@@ -85,8 +85,19 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"inference_server: {served}, from {wheels} staged wheels",
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"firewall: deny everything in and out; SSH in from {networks}",
+        *(f"firewall: {text}" for node in nodes for text in _flows(node)),
         f"an unconfirmed network change undoes itself after {inventory.revert_after} s",
     )
+
+
+def _flows(node: NodeEntry) -> list[str]:
+    """What is let through besides SSH, one line a flow."""
+    return [
+        f"{node.name} flow {flow.name}: {flow.direction} over {flow.interface}, {flow.protocol} port "
+        + ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in flow.ports)
+        + f" with {', '.join(peer.text for peer in flow.peers)}"
+        for flow in node.flows
+    ]
 
 
 def _addresses(node: NodeEntry) -> list[str]:

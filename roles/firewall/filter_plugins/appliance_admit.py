@@ -15,10 +15,10 @@ def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> li
     """Pair each management network with the interfaces that are on it.
 
     An isolated node has no gateway, so a network can be reached only over an interface with an address
-    whose subnet overlaps it.
+    whose subnet overlaps it, or with a listed route that leads there.
 
     Args:
-        interfaces: ``[{device, addresses: ["10.0.0.1/24"]}]``.
+        interfaces: ``[{device, addresses: ["10.0.0.1/24"], routes: [{to, via}]}]``; routes may be missing.
         networks: management networks, IPv4 and IPv6.
 
     Returns:
@@ -32,6 +32,7 @@ def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> li
         network = ip_network(text)
         for interface in interfaces:
             subnets = [ip_interface(address).network for address in interface["addresses"]]
+            subnets += [ip_network(route["to"]) for route in interface.get("routes") or ()]
             if any(subnet.version == network.version and subnet.overlaps(network) for subnet in subnets):
                 pair = {"device": interface["device"], "network": str(network), "version": network.version}
                 pairs.append(pair)

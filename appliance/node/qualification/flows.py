@@ -1,0 +1,108 @@
+"""Flows that the inventory allows: the rules they may have, and whether they work and nothing beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from appliance.node.qualification.escapes import judge_contained
+from appliance.node.qualification.finding import Finding, not_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from appliance.definition.inventory import NodeEntry
+    from appliance.node.probe import Attempt, OutboundProbe
+    from appliance.node.qualification.rules import Grant
+
+
+@dataclass(frozen=True)
+class FlowRule:
+    """One way for packets that a flow allows: one device, peer and range of ports (``50000:50999``)."""
+
+    device: str
+    direction: Literal["in", "out"]
+    protocol: str
+    peer: str
+    ports: str
+    answers: bool
+
+    def __str__(self) -> str:
+        peer = f"from {self.peer}" if self.direction == "in" else f"to {self.peer}"
+        return f"{self.direction} over {self.device}: {self.protocol} {peer} port {self.ports}"
+
+    def lets_begin(self, grant: Grant) -> bool:
+        """Whether a path accepts exactly what begins an exchange of this flow."""
+        device, peer = ("-i", "-s") if self.direction == "in" else ("-o", "-d")
+        return self._is_for(grant, device, peer) and grant.values("--dport", "--dports") == {self.ports}
+
+    def lets_answer(self, grant: Grant) -> bool:
+        """Whether a path accepts at most this node's answers to what the peer began."""
+        if self.direction != "in" or not self.answers or not self._is_for(grant, "-o", "-d"):
+            return False
+        if self.protocol == "tcp":
+            begins_none = grant.values("! --tcp-flags") == {"FIN,SYN,RST,ACK SYN"}
+        else:
+            begins_none = grant.values("--ctstate") == {"ESTABLISHED"}
+        return begins_none and grant.values("--sport", "--sports") == {self.ports}
+
+    def _is_for(self, grant: Grant, device: str, peer: str) -> bool:
+        whole = f"{self.peer}/{128 if ':' in self.peer else 32}"
+        return (
+            not grant.values("target", "policy")
+            and grant.values("-p") == {self.protocol}
+            and grant.values(device) == {self.device}
+            and grant.values(peer) in ({self.peer}, {whole})
+        )
+
+
+def flow_rules(node: NodeEntry, devices: Mapping[str, str]) -> tuple[FlowRule, ...]:
+    """Every flow of a node, taken apart; ``devices``: kernel name by the inventory's name."""
+    return tuple(
+        FlowRule(
+            devices.get(flow.interface, f"({flow.interface}, which is not there)"),
+            direction,
+            flow.protocol,
+            str(address),
+            str(low) if low == high else f"{low}:{high}",
+            flow.answers,
+        )
+        for flow in node.flows
+        for direction in _DIRECTIONS
+        if flow.goes(direction)
+        for address in flow.addresses
+        for low, high in flow.ports
+    )
+
+
+_DIRECTIONS: tuple[Literal["in", "out"], ...] = ("in", "out")
+
+
+def judge_flows(probe: OutboundProbe, node: NodeEntry) -> Finding:
+    """What the node may begin leaves it; what the peer does with it is the peer's.
+
+    A peer that is switched off has no address on the wire to send to: then nothing is proven either way.
+    """
+    wanted = "every flow outwards leaves the node"
+    if not any(flow.goes("out") for flow in node.flows):
+        return Finding(kept=True, found="no flow outwards is declared", wanted=wanted)
+    tried = _tried(probe, "flow")
+    if not tried:
+        return not_run(probe.parties.get("root") or "nobody tried", wanted=wanted)
+    if denied := [str(each) for each in tried if each.outcome == "denied"]:
+        return Finding(kept=False, found="\n".join(denied), wanted=wanted)
+    if missed := [str(each) for each in tried if each.outcome not in {"reached", "sent"}]:
+        return not_run(f"a peer was not there: {'; '.join(missed)}", wanted=wanted)
+    return Finding(kept=True, found="\n".join(map(str, tried)), wanted=wanted)
+
+
+def judge_beside(probe: OutboundProbe, node: NodeEntry) -> Finding:
+    """Nor anything else to the peers of flows."""
+    wanted = "other ports and protocols of the flows' peers are denied on the node"
+    if not node.flows:
+        return Finding(kept=True, found="no flow is declared", wanted=wanted)
+    return judge_contained(_tried(probe, "beside"), wanted=wanted)
+
+
+def _tried(probe: OutboundProbe, target: str) -> Sequence[Attempt]:
+    return [each for each in probe.attempts if each.who == "root" and each.target == target]
