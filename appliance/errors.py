@@ -129,7 +129,7 @@ class InventoryInvalid(ApplianceError):
 
 
 class GatewayForbidden(InventoryInvalid):
-    """An inventory names a gateway or route; isolated nodes have none."""
+    """An inventory would give a node a way out: a gateway, DNS, DHCP, a route to everywhere."""
 
 
 class SettingsInvalid(ApplianceError):
@@ -201,6 +201,10 @@ class ThresholdNotMet(BundleUntrusted):
 
 class RootInvalid(BundleUntrusted):
     """A root file is malformed, or not the one trusted."""
+
+
+class ProfileNotMet(BundleUntrusted):
+    """A bundle is not signed by the list that the profile of the root asks for."""
 
 
 class KeyRefused(BundleUntrusted):

@@ -6,7 +6,15 @@ The core calls these methods; who shows them (a bar, JSON lines, nothing) is dec
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    #: ``Progress.beside`` of some receiver.
+    Beside = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class Progress(Protocol):
@@ -20,6 +28,13 @@ class Progress(Protocol):
 
     def item(self, name: str, count: int = 1) -> None:
         """One more item of the phase is done, or ``count`` of which ``name`` is the last."""
+
+    def beside(self, name: str, size: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Something long within the phase that its own count does not show: ``size`` bytes of one file.
+
+        Used as ``with progress.beside(name, size) as advance:``; ``advance(count)`` says that ``count``
+        more bytes of it are done.  Several may be under way at the same time.
+        """
 
     def end(self) -> None:
         """The phase is over."""
@@ -36,3 +51,7 @@ class Silent:
     def item(self, name: str, count: int = 1) -> None: ...
     def end(self) -> None: ...
     def note(self, text: str) -> None: ...
+
+    @contextmanager
+    def beside(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        yield lambda _: None

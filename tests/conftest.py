@@ -19,9 +19,9 @@ from appliance.definition.lock import Artefact, Lock, LockedComponent
 from appliance.definition.names import Inference, Target
 from appliance.progress import Silent
 from appliance.sources.store import Store
-from appliance.trust.founding import first_root
 from appliance.trust.keys import parse_public_file
 from appliance.trust.root import Root, root_bytes
+from tests.roots import first_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

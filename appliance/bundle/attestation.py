@@ -42,7 +42,7 @@ def summary_bytes(bundle: VerifiedBundle, time: str) -> bytes:
     return canonical_bytes(
         {
             "_type": STATEMENT_TYPE,
-            "subject": [{"name": LIST_PATH, "digest": {"sha256": bundle.digest}}],
+            "subject": [{"name": LIST_PATH, "digest": dict(bundle.digests)}],
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "verifier": {"id": VERIFIER, "version": {"appliance": __version__}},

@@ -22,6 +22,8 @@ to the bundle; it may lie on a read-only medium.
   --signers FILE     the holders' public keys, brought by another way than this medium: root.1.allowed_signers
   --fingerprint HEX  that file's SHA-256, typed from your paper
   --threshold N      how many holders must have signed, from the same paper
+  --sha BITS         384 if the same paper names the profile cnsa: what is signed then is trust/SHA384SUMS.
+                     Default: 256
   --unverified       ask for no signature: the bundle was verified before, on this very medium
   --to FOLDER        where to; must not exist yet. Default: /opt/appliance/toolkit
   --python PROGRAM   the Python to use. Default: python3
@@ -29,7 +31,7 @@ to the bundle; it may lie on a read-only medium.
 
 This script came with the bundle, and whoever can forge a bundle can forge this script, its checks and these
 words. Before you run it, type steps 0, 1 and 3 of VERIFY.txt from your own paper, and compare the digest of
-bootstrap.sh with the one in trust/SHA256SUMS:
+bootstrap.sh with the one in trust/SHA256SUMS (with 384 for 256 where your paper names the profile cnsa):
     grep '  bootstrap\.sh$' trust/SHA256SUMS | sha256sum --check
 Or run a copy of it that you had before: sh my/bootstrap.sh --signers ... DIR
 It checks the signatures, itself and the toolkit's files. Not the rest: `appliance verify` does that.
@@ -66,6 +68,12 @@ need_value() {
 }
 
 check_options() {
+    case $sha in
+        256) digits=64 ;;
+        384) digits=96 ;;
+        *) refuse 2 "there is no such list" "found: --sha $sha" "wanted: 256, or 384 as your paper says" ;;
+    esac
+    sums=SHA${sha}SUMS
     if [ -n "$unverified" ]; then
         [ -z "$signers$fingerprint$threshold" ] \
             || refuse 2 "--unverified asks for no signature, and signers, fingerprint or threshold are given" \
@@ -98,6 +106,7 @@ need() { # program, package
 
 need_tools() {
     need sha256sum coreutils
+    need "sha${sha}sum" coreutils
     need "$python" python3
     if [ -z "$unverified" ]; then
         need ssh-keygen openssh-client
@@ -185,18 +194,30 @@ check_room() {
 
 take_list() {
     for volume; do
-        if [ -f "$volume/trust/SHA256SUMS" ]; then
+        if [ -f "$volume/trust/$sums" ]; then
             bundle=$volume
             # No list of format 1 is longer.
-            head -c 67108864 -- "$bundle/trust/SHA256SUMS" >"$work/list" \
-                || refuse 5 "trust/SHA256SUMS cannot be copied" \
+            head -c 67108864 -- "$bundle/trust/$sums" >"$work/list" \
+                || refuse 5 "trust/$sums cannot be copied" \
                     "do: if the medium cannot be read, use another copy; if the disk is full, another --to"
             return
         fi
     done
-    refuse 4 "there is no bundle" "found: no trust/SHA256SUMS in $1" \
+    for volume; do
+        [ ! -f "$volume/trust/SHA256SUMS" ] || refuse 4 "this bundle has no list of the kind your paper names" \
+            "found: trust/SHA256SUMS alone" "wanted: trust/$sums" \
+            "do: do not use this bundle, keep the medium, and tell its senders"
+    done
+    refuse 4 "there is no bundle" "found: no trust/$sums in $1" \
         "wanted: the folder that holds manifest.json; this script lies there" \
         "do: sh bootstrap.sh ... DIR"
+}
+
+nobody_signed() {
+    [ "$sha" -ne 256 ] || [ ! -f "$bundle/trust/SHA384SUMS" ] \
+        || refuse 4 "nobody signed trust/SHA256SUMS of this bundle" "found: trust/SHA384SUMS, another list" \
+            "do: if your paper names the profile cnsa, say so: --sha 384"
+    refuse 4 "nobody signed this bundle" "wanted: $threshold signatures"
 }
 
 check_signatures() {
@@ -206,9 +227,9 @@ check_signatures() {
         || refuse 4 "these are not the signers your paper names" "found: sha256 ${found%% *}" \
             "wanted: sha256 $fingerprint" "do: compare every digit; if they differ, ask the holders in person"
     : >"$work/good"
-    for signature in "$bundle"/trust/SHA256SUMS.*.sig; do
-        [ -f "$signature" ] || refuse 4 "nobody signed this bundle" "wanted: $threshold signatures"
-        holder=${signature##*/SHA256SUMS.}
+    for signature in "$bundle/trust/$sums".*.sig; do
+        [ -f "$signature" ] || nobody_signed
+        holder=${signature##*/"$sums".}
         holder=${holder%.sig}
         case $holder in
             *[!a-z0-9-]*) refuse 4 "a signature has a name that no holder can have" ;;
@@ -230,16 +251,16 @@ check_signatures() {
 
 # The signed lines of the toolkit's files and of this script go to $work/wanted; names of plain files only.
 find_toolkit() {
-    program="^[0-9a-f]\\{64\\}  \\(payload/[a-z0-9-]*\\)/$PROGRAM_WHEEL\$"
+    program="^[0-9a-f]\\{$digits\\}  \\(payload/[a-z0-9-]*\\)/$PROGRAM_WHEEL\$"
     sed -n "s|$program|\\1|p" "$work/list" >"$work/toolkits"
     [ "$(grep -c . "$work/toolkits")" -eq 1 ] \
         || refuse 4 "the list names no toolkit, or more than one" \
             "wanted: one payload/.../appliance-...-py3-none-any.whl" "do: use a bundle with a toolkit"
     toolkit=$(cat "$work/toolkits")
-    grep -q '^[0-9a-f]\{64\}  bootstrap\.sh$' "$work/list" \
+    itself="^[0-9a-f]\\{$digits\\}  bootstrap\\.sh\$"
+    grep -q -e "$itself" "$work/list" \
         || refuse 4 "the list does not name bootstrap.sh" "do: do not use what nobody signed"
-    grep -e "^[0-9a-f]\\{64\\}  $toolkit/[A-Za-z0-9._+~@=-]*\$" -e '^[0-9a-f]\{64\}  bootstrap\.sh$' \
-        "$work/list" >"$work/wanted"
+    grep -e "^[0-9a-f]\\{$digits\\}  $toolkit/[A-Za-z0-9._+~@=-]*\$" -e "$itself" "$work/list" >"$work/wanted"
 }
 
 # Copy what is wanted, from whichever volume has it, and compare the copies.
@@ -267,7 +288,7 @@ take_toolkit() {
     [ ! -s "$work/said" ] \
         || refuse 4 "nobody signed these files of the toolkit" "found: $(tame "$work/said")" \
             "do: do not use this bundle, keep the medium, and tell its senders"
-    (cd -- "$work" && sha256sum --strict --quiet --check wanted) >"$work/said" 2>/dev/null \
+    (cd -- "$work" && "sha${sha}sum" --strict --quiet --check wanted) >"$work/said" 2>/dev/null \
         || refuse 4 "these files are not what was signed" "found: $(tame "$work/said")" \
             "do: use another copy of the bundle, or mend this one elsewhere: appliance media repair"
 }
@@ -365,7 +386,7 @@ main() {
     export LC_ALL=C
     NEEDED_KIB=163840
     PROGRAM_WHEEL='appliance-[0-9A-Za-z.+_]*-py3-none-any\.whl'
-    signers='' fingerprint='' threshold='' unverified='' to=/opt/appliance/toolkit python=python3
+    signers='' fingerprint='' threshold='' sha=256 unverified='' to=/opt/appliance/toolkit python=python3
     ended='' made_folder='' made_parent=''
     while [ $# -gt 0 ]; do
         case $1 in
@@ -377,6 +398,7 @@ main() {
             --signers) need_value $# "$1" && signers=$2 && shift 2 ;;
             --fingerprint) need_value $# "$1" && fingerprint=$2 && shift 2 ;;
             --threshold) need_value $# "$1" && threshold=$2 && shift 2 ;;
+            --sha) need_value $# "$1" && sha=$2 && shift 2 ;;
             --to) need_value $# "$1" && to=$2 && shift 2 ;;
             --python) need_value $# "$1" && python=$2 && shift 2 ;;
             --unverified) unverified=yes && shift ;;

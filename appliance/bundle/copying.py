@@ -6,7 +6,8 @@ cannot copy, the block is read, hashed and written from one buffer.  Never a har
 write to the bundle must not be able to change the store.
 
 A ``Copier`` serves one thread.  It hashes what it has copied in threads of its own while it copies on
-(``appliance.bundle.streams``).
+(``appliance.bundle.streams``).  Digests of slices and blocks that the store knows are not computed again
+(``appliance.bundle.known_digests``); the whole always is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.durable import begin_writing_back, create_file, settle_file
+from appliance.bundle.known_digests import known_bytes, read_known
 from appliance.bundle.paths import slice_path
 from appliance.bundle.streams import Digests, Streams
 from appliance.errors import DigestMismatch, FileMissing, SettingsInvalid
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from appliance.bundle.known_digests import Known
     from appliance.bundle.manifest import ListedFile
     from appliance.progress import Progress
 
@@ -49,9 +52,19 @@ class Copier:
         buffers: how many blocks of a long file are kept in memory, at least one.
         progress: told of every block.
         stop: set when a copy shall end early.
+        known: where the digests of slices and blocks may be kept; None to compute all.
     """
 
-    def __init__(self, *, slice_size: int, buffers: int, progress: Progress, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        *,
+        slice_size: int,
+        buffers: int,
+        progress: Progress,
+        stop: threading.Event,
+        known: Known | None = None,
+    ) -> None:
+        self._known = known
         self._slice_size = slice_size
         self._progress = progress
         self._stop = stop
@@ -81,10 +94,15 @@ class Copier:
             Stopped: ``stop`` was set.
         """
         with _open(source, wanted) as origin:
-            copy = self._copy_long if wanted.size > BLOCK_SIZE else self._copy_short
-            digests = copy(origin, target, wanted.size)
+            if wanted.size <= BLOCK_SIZE:
+                known, digests = None, self._copy_short(origin, target, wanted.size)
+            else:
+                known = read_known(self._known, origin, wanted, self._slice_size) if self._known else None
+                digests = self._copy_long(origin, target, wanted.size, known)
         if digests.whole != wanted.sha256:
             raise _damaged(source, f"sha256 {digests.whole}", f"sha256 {wanted.sha256}")
+        if self._known and not known and wanted.size > BLOCK_SIZE:
+            self._known.keep_known(wanted.sha256, known_bytes(digests, wanted.size, self._slice_size))
         return digests
 
     def _copy_short(self, origin: int, target: str, size: int) -> Digests:
@@ -96,9 +114,9 @@ class Copier:
         digest = hashlib.sha256(block)
         return Digests(digest.hexdigest(), (), digest.digest() if size else b"")
 
-    def _copy_long(self, origin: int, target: str, size: int) -> Digests:
+    def _copy_long(self, origin: int, target: str, size: int, known: Digests | None) -> Digests:
         sliced = size > self._slice_size
-        self._streams.begin()
+        self._streams.begin(known)
         for number, start in enumerate(range(0, size, self._slice_size)):
             path = slice_path(target, number) if sliced else target
             self._copy_slice(origin, start, path, min(self._slice_size, size - start))

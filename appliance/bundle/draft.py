@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING
 
+from appliance.bundle.large_manifest import read_large
+from appliance.bundle.listing import listing_of, parse_listing
+from appliance.bundle.locked_files import UNKNOWN, LockedFiles
 from appliance.bundle.manifest import (
     Build,
     Component,
     Inference,
     ListedFile,
     Manifest,
-    PayloadFile,
     Target,
     manifest_values,
 )
-from appliance.bundle.manifest_reader import MAX_SLICES, judge_values
-from appliance.bundle.paths import BLOCKS_PATH, PAYLOAD_FOLDER
-from appliance.definition.lock import lock_text
+from appliance.bundle.manifest_pieces import listed_parts, manifest_pieces
+from appliance.bundle.manifest_reader import judge_values
+from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
+from appliance.definition.lock import lock_digest
 from appliance.errors import BundleMalformed, LockInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from appliance.definition.lock import Artefact, Lock
-
-_UNKNOWN: Final = "0" * 64
+    from appliance.definition.lock import Lock
 
 
 def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifest:
@@ -42,29 +43,27 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
     Raises:
         LockInvalid: the lock asks for what no bundle can hold.
     """
+    draft = Manifest(
+        product=lock.product,
+        version=lock.version,
+        sequence=lock.sequence,
+        created=lock.created,
+        expires=lock.expires,
+        target=Target(**lock.target.model_dump()),
+        inference=Inference(**lock.inference.model_dump()),
+        components={
+            name: Component(
+                lock.components[name].kind,
+                LockedFiles(name, lock.components[name].artefacts, slice_size),
+                tuple(sorted(set(lock.components[name].packages))),
+            )
+            for name in sorted(lock.components)
+        },
+        files={path: ListedFile(UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
+        build=Build(lock.definition, lock_digest(lock)),
+    )
     try:
-        draft = Manifest(
-            product=lock.product,
-            version=lock.version,
-            sequence=lock.sequence,
-            created=lock.created,
-            expires=lock.expires,
-            target=Target(**lock.target.model_dump()),
-            inference=Inference(**lock.inference.model_dump()),
-            components={
-                name: Component(
-                    lock.components[name].kind,
-                    tuple(
-                        _payload_file(name, each, slice_size) for each in lock.components[name].artefacts
-                    ),
-                    tuple(sorted(set(lock.components[name].packages))),
-                )
-                for name in sorted(lock.components)
-            },
-            files={path: ListedFile(_UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
-            build=Build(lock.definition, hashlib.sha256(lock_text(lock).encode()).hexdigest()),
-        )
-        return judge_values(manifest_values(draft))
+        judge(draft)
     except BundleMalformed as fault:
         raise LockInvalid(
             f"the lock cannot become a bundle: {fault.message}",
@@ -72,20 +71,40 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
             wanted=fault.wanted,
             hint="change the definition and lock it again",
         ) from fault
+    return draft
 
 
-def _payload_file(component: str, artefact: Artefact, slice_size: int) -> PayloadFile:
-    rest = artefact.size % slice_size or slice_size
-    # One slice too many is enough for the rules to refuse an absurd size.
-    count = min(-(-artefact.size // slice_size), MAX_SLICES + 1)
-    slices = [ListedFile(_UNKNOWN, slice_size)] * (count - 1) + [ListedFile(_UNKNOWN, rest)]
-    return PayloadFile(
-        path=f"{PAYLOAD_FOLDER}/{component}/{artefact.path}",
-        size=artefact.size,
-        sha256=artefact.sha256,
-        name=artefact.name,
-        version=artefact.version,
-        licence=artefact.licence,
-        origin={str(key): value for key, value in artefact.origin.items()},
-        slices=tuple(slices) if count > 1 else (),
-    )
+def judge(manifest: Manifest) -> None:
+    """Refuse a manifest that breaks a rule; what it says of itself and of the list need not be known yet.
+
+    Raises:
+        BundleMalformed: naming the rule.
+    """
+    try:
+        fits = (
+            read_large(
+                _Unsaid(manifest),
+                parse_listing(listing_of(listed_parts(manifest, (MANIFEST_PATH, UNKNOWN)))),
+            )
+            is not None
+        )
+    except BundleMalformed:
+        fits = False
+    if not fits:  # to say which rule is broken, the manifest is judged as a whole
+        judge_values(manifest_values(manifest))
+
+
+class _Unsaid:
+    """The bytes of a manifest that is not written yet; nobody knows its digest, and zeros stand for it."""
+
+    sha256 = UNKNOWN
+    size = 0
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def __iter__(self) -> Iterator[bytes]:
+        return manifest_pieces(self._manifest)
+
+    def __getitem__(self, number: int) -> bytes:
+        return next(islice(self, number, None))

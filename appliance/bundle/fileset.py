@@ -15,7 +15,7 @@ from appliance.bundle.manifest import ListedFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from appliance.bundle.listing import Listing
+    from appliance.bundle.lists import Lists
 
 #: Stands for a file's number where a name is a folder's.
 A_FOLDER: Final = -1
@@ -73,12 +73,13 @@ class ListedFiles(Mapping[str, ListedFile]):
     """What is listed and signed, by path: digests from the list, sizes from the manifest.
 
     Args:
-        listing: the list.
+        lists: the lists of the bundle; what is known of a file by one digest is known by that of the first.
         sizes: in bytes, in the order of the list.
     """
 
-    def __init__(self, listing: Listing, sizes: array[int]) -> None:
-        self.listing = listing
+    def __init__(self, lists: Lists, sizes: array[int]) -> None:
+        self.lists = lists
+        self.listing = lists.index
         self.sizes = sizes
 
     def __len__(self) -> int:

@@ -7,27 +7,31 @@ several cores share one large model.
 Short files are too quick for that: threads would spend a fifth of their time handing the lock around.
 Where there are thousands of them, forked processes share them out (docs/decisions/0010), and begin as soon
 as the list is known to be signed.
+
+A file is right if it has the digest of each list of the bundle (``appliance.bundle.lists``); all of them
+are computed from the same bytes, read once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.list_kind import Hashes, differing
 from appliance.bundle.plain_files import MEND, unreadable
 from appliance.bundle.tree import Tree
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.hashing_processes import Processes
-    from appliance.bundle.listing import Listing
+    from appliance.bundle.list_kind import ListKind
+    from appliance.bundle.lists import Lists
     from appliance.bundle.opening import BundleTree, Cursor
     from appliance.progress import Progress
 
@@ -43,7 +47,7 @@ _NAMES_SHOWN: Final = 10
 
 @contextmanager
 def hashing_meanwhile(
-    tree: BundleTree, listed: Listing, read: Collection[str], workers: int | None = None
+    tree: BundleTree, lists: Lists, read: Collection[str], workers: int | None = None
 ) -> Iterator[Processes | None]:
     """Processes to hash while the manifest is read, where there are so many files that it is worth it.
 
@@ -52,14 +56,14 @@ def hashing_meanwhile(
 
     Args:
         tree: the bundle.
-        listed: its list, which must have been signed.
+        lists: its lists, which must have been signed.
         read: paths of files that somebody else reads and compares.
         workers: as of ``check_bytes``.
     """
-    if not isinstance(tree, Tree) or not _for_processes(len(listed)):
+    if not isinstance(tree, Tree) or not _for_processes(len(lists)):
         yield None
         return
-    with _processes(tree, listed, read, workers) as processes:
+    with _processes(tree, lists, read, workers) as processes:
         yield processes
 
 
@@ -90,7 +94,7 @@ def check_bytes(
     with ExitStack() as stack:
         processes = begun
         if not processes and _for_processes(sum(size < LONG for size in files.sizes)):
-            processes = stack.enter_context(_processes(tree, files.listing, read, workers))
+            processes = stack.enter_context(_processes(tree, files.lists, read, workers))
             processes.begin(range(len(files)))
         # Not earlier: showing progress may take a thread, and threads do not survive a fork.
         progress.begin("verify", len(files), files.size)
@@ -103,8 +107,10 @@ def check_bytes(
         alone = [number for number, size in enumerate(files.sizes) if size >= LONG or not processes]
         alone.sort(key=lambda number: -files.sizes[number])
         paths = (files.listing.paths[number] for number in alone)
-        rest = ((path, files[path].sha256) for path in paths if path not in read)
-        _check_in_threads(tree, rest, wrong, progress=progress, count=_count(workers))
+        rest = ((path, files.lists.wanted(path)) for path in paths if path not in read)
+        _check_in_threads(
+            tree, rest, files.lists.kinds, wrong, progress=progress, count=worker_count(workers)
+        )
     wrong.raise_all()
 
 
@@ -113,13 +119,14 @@ def _for_processes(count: int) -> bool:
     return count >= MANY and threading.active_count() == 1
 
 
-def _processes(tree: BundleTree, listed: Listing, read: Collection[str], workers: int | None) -> Processes:
+def _processes(tree: BundleTree, lists: Lists, read: Collection[str], workers: int | None) -> Processes:
     from appliance.bundle.hashing_processes import Processes
 
-    return Processes(tree, listed, read, _count(workers))
+    return Processes(tree, lists, read, worker_count(workers))
 
 
-def _count(workers: int | None) -> int:
+def worker_count(workers: int | None = None) -> int:
+    """So many threads or processes: one for each core this process may use, if nobody said."""
     return workers or len(os.sched_getaffinity(0))
 
 
@@ -156,6 +163,7 @@ class Hasher:
     Args:
         tree: the bundle.
         cursor: opens its files.
+        kinds: the lists by whose digests files are hashed.
         progress: told of every 16 MiB of a long file, and of the rest at its end.
         stopped: whether a long file is to be given up.
         leave: files of so many bytes are opened, but left to others to hash.
@@ -165,6 +173,8 @@ class Hasher:
         self,
         tree: BundleTree,
         cursor: Cursor,
+        kinds: Sequence[ListKind],
+        *,
         progress: Progress,
         stopped: Callable[[], bool],
         leave: int | None = None,
@@ -172,34 +182,38 @@ class Hasher:
         self.size = UNKNOWN
         self._tree = tree
         self._cursor = cursor
+        self._kinds = kinds
         self._progress = progress
         self._stopped = stopped
         self._leave = leave
         self._buffer = memoryview(bytearray(_BUFFER))
 
-    def check(self, path: str, sha256: str) -> DigestMismatch | None:
+    def check(self, path: str, digests: tuple[str, ...]) -> DigestMismatch | None:
         """What is wrong with a file, if anything is.
 
         Raises:
             FileMissing, FileUnexpected: it was taken away or exchanged.
         """
-        self.size = UNKNOWN
         try:
-            found = self._digest(path)
+            found = self.digests(path)
         except DigestMismatch as fault:
             return fault
-        if found == sha256 or found is None:
+        if found == digests or found is None:
             return None
+        one, other = differing(self._kinds, found, digests)
         return DigestMismatch(
-            f"{self._tree.place(path)} is not what was signed",
-            found=f"sha256 {found}",
-            wanted=f"sha256 {sha256}",
-            hint=MEND,
+            f"{self._tree.place(path)} is not what was signed", found=one, wanted=other, hint=MEND
         )
 
-    def _digest(self, path: str) -> str | None:
-        """SHA-256 (hex) of a file, which must not change while it is read; None of one that is left."""
-        digest = hashlib.sha256()
+    def digests(self, path: str) -> tuple[str, ...] | None:
+        """The digests (hex) of a file, which must not change while it is read; None of one that is left.
+
+        Raises:
+            DigestMismatch: it changed, or cannot be read.
+            FileMissing, FileUnexpected: it was taken away or exchanged.
+        """
+        self.size = UNKNOWN
+        hashes = Hashes.of(self._kinds)
         buffer, size, reported = self._buffer, 0, 0
         fd, before = self._cursor.open(path)
         try:
@@ -210,7 +224,7 @@ class Hasher:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             # Not until nothing comes: should the file grow meanwhile, its new size tells.
             while size < self.size and (count := os.readv(fd, [buffer])):
-                digest.update(buffer[:count])
+                hashes.update(buffer[:count])
                 size += count
                 if size - reported >= _REPORT:
                     self._progress.advance(size - reported)
@@ -228,12 +242,13 @@ class Hasher:
                 f"{self._tree.place(path)} was changed while it was read",
                 hint="make the medium read-only and verify again",
             )
-        return digest.hexdigest()
+        return hashes.hexdigests()
 
 
 def _check_in_threads(
     tree: BundleTree,
-    files: Iterator[tuple[str, str]],
+    files: Iterator[tuple[str, tuple[str, ...]]],
+    kinds: Sequence[ListKind],
     wrong: Wrong,
     *,
     progress: Progress,
@@ -241,13 +256,13 @@ def _check_in_threads(
 ) -> None:
     stop, lock = threading.Event(), threading.Lock()
 
-    def take() -> tuple[str, str] | None:
+    def take() -> tuple[str, tuple[str, ...]] | None:
         with lock:
             return None if stop.is_set() else next(files, None)
 
     def run() -> None:
         with tree.cursor() as cursor:
-            hasher = Hasher(tree, cursor, progress, stop.is_set)
+            hasher = Hasher(tree, cursor, kinds, progress=progress, stopped=stop.is_set)
             while taken := take():
                 if fault := hasher.check(*taken):
                     with lock:

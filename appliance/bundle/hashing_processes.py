@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
 import mmap
 import multiprocessing
 import os
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.hashing import Wrong
-    from appliance.bundle.listing import Listing
+    from appliance.bundle.lists import Lists
     from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
 
@@ -55,15 +54,15 @@ class Processes:
 
     Args:
         tree: the bundle.
-        listed: its list.
+        lists: its lists.
         read: paths of those that are left out.
         count: how many processes.
     """
 
-    def __init__(self, tree: BundleTree, listed: Listing, read: Collection[str], count: int) -> None:
+    def __init__(self, tree: BundleTree, lists: Lists, read: Collection[str], count: int) -> None:
         self._tree = tree
-        self._listed = listed
-        self._batches = _Batches(listed, read)
+        self._count = len(lists)
+        self._batches = _Batches(lists, read)
         self._stop = _Stop()
         self._pool = ProcessPoolExecutor(
             count,
@@ -72,7 +71,7 @@ class Processes:
             initargs=(tree, self._batches, self._stop),  # inherited, not copied
         )
         self._futures: dict[Future[tuple[array[int], list[DigestMismatch]]], int] = {}
-        self._waiting = {first: self._batches.length(first) for first in range(0, len(listed), _BATCH)}
+        self._waiting = {first: self._batches.length(first) for first in range(0, len(lists), _BATCH)}
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +85,7 @@ class Processes:
 
         Opening a device can do harm, and a link leads away: so what is there was looked at before.
         """
-        start, end = 0, bisect_left(numbers, len(self._listed))
+        start, end = 0, bisect_left(numbers, self._count)
         while start < end:
             first = numbers[start] // _BATCH * _BATCH
             after = bisect_left(numbers, first + _BATCH, start, end)
@@ -133,17 +132,17 @@ class Processes:
 class _Batches:
     """The files of a list, some at a time."""
 
-    def __init__(self, listed: Listing, read: Collection[str]) -> None:
-        self._listed = listed
-        self._read = {listed.paths.index(path) for path in read}
+    def __init__(self, lists: Lists, read: Collection[str]) -> None:
+        self.lists = lists
+        self._read = {lists.index.paths.index(path) for path in read}
 
     def numbers(self, first: int) -> list[int]:
         """Those to be looked at, from a number in the list on."""
         return [number for number in self._all(first) if number not in self._read]
 
-    def of(self, first: int) -> Iterator[tuple[int, str, str]]:
+    def of(self, first: int) -> Iterator[tuple[int, str, tuple[str, ...]]]:
         """Their places in the batch, paths and digests."""
-        some = list(self._listed.some(first, first + _BATCH))
+        some = list(self.lists.some(first, first + _BATCH))
         return ((number - first, *some[number - first]) for number in self.numbers(first))
 
     def length(self, first: int) -> int:
@@ -151,7 +150,7 @@ class _Batches:
         return len(self._all(first))
 
     def _all(self, first: int) -> range:
-        return range(first, min(first + _BATCH, len(self._listed)))
+        return range(first, min(first + _BATCH, len(self.lists)))
 
 
 class _Stop:
@@ -178,13 +177,18 @@ class _Worker:
         self.batches = batches
         self.stop = stop
         self.hasher = Hasher(
-            tree, self._open.enter_context(tree.cursor()), Silent(), stop.is_set, leave=LONG
+            tree,
+            self._open.enter_context(tree.cursor()),
+            batches.lists.kinds,
+            progress=Silent(),
+            stopped=stop.is_set,
+            leave=LONG,
         )
 
     def close(self) -> None:
         self._open.close()
 
-    def size_if_right(self, path: str, sha256: str, settled: int) -> int | None:
+    def size_if_right(self, path: str, digests: tuple[str, ...], settled: int) -> int | None:
         """The size of a file that is what was signed; None if that does not show at one look.
 
         ``Hasher`` looks before and after it reads, and says what is wrong.  One look, after, is enough for
@@ -192,7 +196,7 @@ class _Worker:
 
         Args:
             path: the file's.
-            sha256: its digest.
+            digests: its digests.
             settled: a file that was changed since this time, in nanoseconds, is not judged here.
         """
         try:
@@ -206,9 +210,9 @@ class _Worker:
         except (OSError, BundleUntrusted):
             return None
         unchanged = size == found.st_size and found.st_mtime_ns < settled and found.st_ctime_ns < settled
-        if unchanged and hashlib.sha256(self._buffer[:size]).hexdigest() == sha256:
-            return size
-        return None
+        if not unchanged:
+            return None
+        return size if self.batches.lists.fit(self._buffer[:size], digests) else None
 
 
 _worker: _Worker
@@ -229,13 +233,13 @@ def _check(first: int) -> tuple[array[int], list[DigestMismatch]]:
     hasher, stopped = worker.hasher, worker.stop.is_set
     sizes = array("q", [UNKNOWN]) * worker.batches.length(first)
     settled = time.time_ns() - _SETTLED
-    for place, path, sha256 in worker.batches.of(first):
+    for place, path, digests in worker.batches.of(first):
         if stopped():
             break
-        if (size := worker.size_if_right(path, sha256, settled)) is not None:
+        if (size := worker.size_if_right(path, digests, settled)) is not None:
             sizes[place] = size
             continue
-        if fault := hasher.check(path, sha256):
+        if fault := hasher.check(path, digests):
             faults.append(fault)
         sizes[place] = hasher.size
     return sizes, faults

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.fileset import ListedFiles
+    from appliance.bundle.list_kind import ListKind
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Signed
@@ -77,12 +78,14 @@ class Inspection:
 
     ``verified``: signatures and every byte.  ``signed``: the signatures over the list, so that all
     that is shown here is what was signed, but nobody has looked whether the payload is.
-    ``trusted`` is the root it was judged by; ``root`` is only the one carried.
+    ``trusted`` is the root it was judged by; ``root`` is only the one carried.  ``kind`` is the list that
+    is signed.
     ``upstream``: signatures of models by their makers, which hold for the files the manifest names.
     """
 
     folders: tuple[Path, ...]
     digest: str
+    kind: ListKind
     manifest: Manifest
     files: ListedFiles
     packages: tuple[Package, ...]
@@ -158,6 +161,7 @@ def inspect_bundle(
     return Inspection(
         folders=tree.folders,
         digest=signed.digest,
+        kind=signed.kind,
         manifest=contents.manifest,
         files=contents.files,
         packages=tuple(packages(contents.manifest)),
@@ -173,7 +177,7 @@ def inspect_bundle(
 
 
 def _signatures(signed: Signed, contents: Contents) -> tuple[SeenSignature, ...]:
-    statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+    statement = statement_bytes(signed.digests, contents.manifest, contents.files)
     stated = {
         holder: parse_envelope(data).payload == statement for holder, data in signed.provenance.items()
     }
@@ -197,10 +201,9 @@ def _judged(tree: BundleTree, signed: Signed, trusted: bytes) -> tuple[Root, boo
 
 
 def _sbom(tree: BundleTree, contents: Contents) -> Sbom | None:
-    listed = contents.files.get(SBOM_PATH)
-    if listed is None:
+    if SBOM_PATH not in contents.files:
         return None
-    data = read_listed(tree, SBOM_PATH, listed.sha256, limit=_MAX_SBOM)
+    data = read_listed(tree, contents.files.lists, SBOM_PATH, limit=_MAX_SBOM)
     try:
         document = parse_canonical(data, limit=_MAX_SBOM)
         if not isinstance(document, dict):

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from appliance.bundle.list_kind import require_kind
 from appliance.bundle.paths import TRUST_FOLDER, revocation_serial, root_path, root_version
-from appliance.errors import RevocationInvalid
+from appliance.errors import RevocationInvalid, RootInvalid
 from appliance.trust import mldsa, revocation, sshsig
 from appliance.trust import root as roots
 from appliance.trust.chain import Chain, Link, follow
@@ -25,9 +26,20 @@ from appliance.trust.revocation import NOTHING, Revocation, parse_revocation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from appliance.bundle.opening import BundleTree
+    from appliance.bundle.listing import Listing
     from appliance.bundle.reader import Signed
     from appliance.trust.root import Root
+
+
+class Readable(Protocol):
+    """Where the documents of a bundle are read from: its folder, its volumes, or all copies at hand."""
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """The bytes of a small file.
+
+        Raises:
+            BundleUntrusted: it is not there, cannot be read, or has more than ``limit`` bytes.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,7 @@ class Judgement:
 
 
 def judge_list(
-    tree: BundleTree, signed: Signed, root: bytes, role: str, revocations: Sequence[SignedDocument] = ()
+    tree: Readable, signed: Signed, root: bytes, role: str, revocations: Sequence[SignedDocument] = ()
 ) -> Judgement:
     """Judge the signatures over a bundle's list.
 
@@ -53,13 +65,14 @@ def judge_list(
 
     Raises:
         RootInvalid: the trusted root is malformed.
+        ProfileNotMet: another list is signed than the profile of the newest root asks for.
         BundleUntrusted: a later root or a revocation is not what its holders signed; or the bundle
             was taken back.
     """
-    chain = follow(root, _LaterRoots(tree, signed.names, roots.parse_root(root).version))
-    newest = _newest_revocation([*_carried_revocations(tree, signed.names), *revocations], chain.root)
+    chain, newest = follow_carried(tree, signed.names, root, revocations)
+    require_kind(signed.kind, chain.root.policy.rules)
     verdict = decide(
-        signed.listing,
+        signed.message,
         signed.signatures,
         chain.root,
         role,
@@ -71,10 +84,49 @@ def judge_list(
     return Judgement(chain, newest, verdict)
 
 
+def follow_carried(
+    tree: Readable, names: Sequence[str], root: bytes, revocations: Sequence[SignedDocument] = ()
+) -> tuple[Chain, Revocation]:
+    """By what a bundle is to be judged: the newest root it leads to, and what was taken back since.
+
+    Args:
+        tree: where its documents are read from.
+        names: those within its ``trust/``.
+        root: the bytes of the root that is trusted.
+        revocations: brought by another way than the bundle; of these and the bundle's the newest counts.
+
+    Raises:
+        RootInvalid: the trusted root is malformed.
+        BundleUntrusted: a later root or a revocation is not what its holders signed.
+    """
+    chain = follow(root, _LaterRoots(tree, names, roots.parse_root(root).version))
+    return chain, _newest_revocation([*_carried_revocations(tree, names), *revocations], chain.root)
+
+
+def refuse_second_root(listed: Listing, root: bytes) -> None:
+    """Refuse a bundle with another root of the trusted version; older ones are nobody's concern.
+
+    Args:
+        listed: a list of its files.
+        root: the bytes of the root that is trusted.
+
+    Raises:
+        RootInvalid: it has one.
+    """
+    version, digest = roots.parse_root(root).version, listed.kind.digest(root)
+    if (found := listed.get(root_path(version), digest)) != digest:
+        raise RootInvalid(
+            f"the bundle carries another root {version} than the one trusted",
+            found=f"{listed.kind.algorithm} {found}",
+            wanted=f"{listed.kind.algorithm} {digest}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
+        )
+
+
 class _LaterRoots(Mapping[int, Link]):
     """The roots in a bundle above a version, each read with its signatures when it is asked for."""
 
-    def __init__(self, tree: BundleTree, names: Sequence[str], version: int) -> None:
+    def __init__(self, tree: Readable, names: Sequence[str], version: int) -> None:
         self._tree, self._names = tree, names
         found = (root_version(f"{TRUST_FOLDER}/{name}") for name in names)
         self._versions = {each for each in found if each is not None and each > version}
@@ -92,13 +144,22 @@ class _LaterRoots(Mapping[int, Link]):
         return Link(document.data, document.signatures)
 
 
-def _carried_revocations(tree: BundleTree, names: Sequence[str]) -> list[SignedDocument]:
+def _carried_revocations(tree: Readable, names: Sequence[str]) -> list[SignedDocument]:
     paths = [path for name in names if revocation_serial(path := f"{TRUST_FOLDER}/{name}") is not None]
     # A second one is refused with the list.
-    return [_read(tree, names, path, revocation.MAX_BYTES) for path in paths[:1]]
+    documents = [_read(tree, names, path, revocation.MAX_BYTES) for path in paths[:1]]
+    for path, document in zip(paths, documents, strict=False):
+        if (serial := parse_revocation(document.data).serial) != revocation_serial(path):
+            raise RevocationInvalid(
+                "a revocation lies under another serial's name",
+                found=f"serial {serial} in {path}",
+                wanted=f"{TRUST_FOLDER}/revoked.{serial}.json",
+                hint="obtain the bundle again",
+            )
+    return documents
 
 
-def _read(tree: BundleTree, names: Sequence[str], path: str, limit: int) -> SignedDocument:
+def _read(tree: Readable, names: Sequence[str], path: str, limit: int) -> SignedDocument:
     """A document that lies in the bundle, and the signatures beside it."""
     name = path.removeprefix(f"{TRUST_FOLDER}/")
     sizes = {"sig": sshsig.MAX_BYTES, "mldsa87": mldsa.SIGNATURE_SIZE}

@@ -21,12 +21,10 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final, Protocol
 
-from appliance.bundle.manifest import ListedFile, PayloadFile
+from appliance.bundle.files_on_medium import FilesOnMedium, Run
 from appliance.bundle.manifest_reader import MAX_BYTES, manifest_of, payload_file
 from appliance.bundle.paths import MANIFEST_PATH, PAYLOAD_FOLDER
 from appliance.errors import BundleMalformed
@@ -37,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from appliance.bundle.listing import Listing
-    from appliance.bundle.manifest import Manifest
-    from appliance.bundle.pieces import Pieces
+    from appliance.bundle.manifest import Manifest, PayloadFile
 
 #: How every record but a component's first begins: ``licence`` is the first of its keys.
 MARK: Final = b',{"licence":'
@@ -49,6 +46,16 @@ _TEXT: Final = r"[ !#-\[\]-~]{1,4096}"  # printable ASCII that JSON does not esc
 _MOST_SHAPES: Final = 16  # kinds of origin in one bundle; more are read, but slowly
 _UNKNOWN: Final = -1
 _COMMA: Final = ord(",")
+
+
+class Spelled(Protocol):
+    """The bytes of a manifest in pieces, as of ``Pieces``; each but the first begins with ``MARK``."""
+
+    sha256: str
+    size: int
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __getitem__(self, number: int) -> bytes: ...
 
 
 class _NotCommonError(Exception):
@@ -67,7 +74,7 @@ class LargeManifest:
     order: array[int]
 
 
-def read_large(pieces: Pieces, listing: Listing) -> LargeManifest | None:
+def read_large(pieces: Spelled, listing: Listing) -> LargeManifest | None:
     """Read a manifest beside its list; None if it is for ``manifest_reader`` to judge."""
     try:
         return _Reading(pieces, listing).read()
@@ -75,93 +82,19 @@ def read_large(pieces: Pieces, listing: Listing) -> LargeManifest | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Records one after another in one piece."""
-
-    piece: int
-    start: int
-    end: int
-    count: int
-
-
-class FilesOnMedium(Sequence[PayloadFile]):
-    """The files of a component, read again from the manifest whenever they are asked for.
-
-    Args:
-        pieces: the manifest.
-        runs: where the records of the files are.
-        origin_keys: all keys of origins in the manifest.
-    """
-
-    def __init__(self, pieces: Pieces, runs: Sequence[_Run], origin_keys: Collection[str]) -> None:
-        self._pieces = pieces
-        self._runs = runs
-        self._origin_keys = frozenset(origin_keys)
-        self._before = [0, *accumulate(run.count for run in runs)]
-
-    def __len__(self) -> int:
-        return self._before[-1]
-
-    def __iter__(self) -> Iterator[PayloadFile]:
-        for run in self._runs:
-            yield from self._read(run)
-
-    @overload
-    def __getitem__(self, number: int) -> PayloadFile: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[PayloadFile]: ...
-    def __getitem__(self, number: int | slice) -> PayloadFile | list[PayloadFile]:
-        if isinstance(number, slice):
-            return list(self)[number]
-        number = range(len(self))[number]
-        found = next(each for each, before in enumerate(self._before[1:]) if number < before)
-        return self._read(self._runs[found])[number - self._before[found]]
-
-    def with_origin(self, keys: Collection[str]) -> Iterator[PayloadFile]:
-        """Those whose origin has one of ``keys``; nothing is read again if no origin has any."""
-        if self._origin_keys.isdisjoint(keys):
-            return
-        marks = [f'"{key}":'.encode() for key in keys]  # in a text, the quotes would be escaped
-        for run in self._runs:
-            records = self._pieces[run.piece][run.start : run.end]
-            if any(mark in records for mark in marks):
-                yield from (file for file in _payload_files(records) if file.origin.keys() & keys)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or len(self) != len(other):
-            return NotImplemented
-        return all(one == another for one, another in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment] # like any sequence that is compared by its items
-
-    def _read(self, run: _Run) -> list[PayloadFile]:
-        return _payload_files(self._pieces[run.piece][run.start : run.end])
-
-
-def _payload_files(records: bytes) -> list[PayloadFile]:
-    return [_payload_file(values) for values in json.loads(b"[" + records + b"]")]
-
-
-def _payload_file(values: dict[str, object]) -> PayloadFile:
-    slices = values.pop("slices", [])
-    parts = tuple(ListedFile(**part) for part in slices)  # type: ignore[attr-defined] # JSON, checked before
-    return PayloadFile(**values, slices=parts)  # type: ignore[arg-type] # likewise
-
-
 @dataclass
 class _Records:
     """The records of one component: its folder, and where they stand."""
 
     folder: str = ""
-    runs: list[_Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
 
 
 @dataclass
 class _Reading:
     """The state of one reading: what of the list was met, and what is left of the manifest."""
 
-    pieces: Pieces
+    pieces: Spelled
     listing: Listing
     sizes: array[int] = field(default_factory=lambda: array("q"))
     order: array[int] = field(default_factory=lambda: array("I"))
@@ -241,7 +174,7 @@ class _Reading:
             position = end
             count += alike
         if count:
-            records.runs.append(_Run(number, start, position, count))
+            records.runs.append(Run(number, start, position, count))
         return position
 
     def _read_alike(self, piece: bytes, position: int, folder: bytes) -> tuple[int, int]:

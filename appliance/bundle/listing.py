@@ -1,8 +1,9 @@
-r"""``trust/SHA256SUMS``: the list of every other file, and the only thing that is signed.
+r"""``trust/SHA256SUMS``, and ``trust/SHA384SUMS`` where there is one: lists of every other file.
 
 A strict subset of what ``sha256sum --check`` reads: lines ``<64 hex digits>  <path>\n`` in small
-letters, two spaces, sorted by the bytes of the path, each path once, none escaped.  One set of files
-has one spelling, so the SHA-256 of the list identifies the bundle.
+letters, two spaces, sorted by the bytes of the path, each path once, none escaped; in the other list with
+96 digits, and ``trust/SHA256SUMS`` is one of the files.  One set of files has one spelling, so the SHA-256
+of the first list identifies the bundle.  Which of them is signed: ``appliance.bundle.list_kind``.
 
 A list that was read stays as it is, with the place of each line: 200,000 files are 30 MB, a tenth of
 what they would be as objects.
@@ -19,9 +20,9 @@ from itertools import accumulate, islice
 from operator import lt
 from typing import TYPE_CHECKING, Final, NoReturn, overload
 
+from appliance.bundle.list_kind import INDEX, KINDS
 from appliance.bundle.paths import (
     BLOCKS_PATH,
-    LIST_PATH,
     MANIFEST_PATH,
     PAYLOAD_FOLDER,
     REVIEW_PATH,
@@ -34,11 +35,13 @@ from appliance.errors import BundleMalformed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from appliance.bundle.list_kind import ListKind
+
 #: Room for about 200,000 files with long names.
 MAX_BYTES: Final = 64 * 1024 * 1024
-_LINE: Final = re.compile(rb"([0-9a-f]{64})  ([!-~]{1,512})")
-_DIGITS: Final = 64
-_BEFORE_PATH: Final = _DIGITS + 2
+_LINES: Final = {kind: re.compile(rb"([0-9a-f]{%d})  ([!-~]{1,512})" % kind.digits) for kind in KINDS}
+_SPACES: Final = 2
+_ALWAYS: Final = frozenset({BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH})
 _PAYLOAD: Final = f"{PAYLOAD_FOLDER}/".encode()
 #: Lines that are spelled out together.
 AT_ONCE: Final = 1024
@@ -47,9 +50,10 @@ AT_ONCE: Final = 1024
 class ListedPaths(Sequence[str]):
     """The paths of a list, sorted; found by bisection."""
 
-    def __init__(self, data: bytes, starts: array[int]) -> None:
+    def __init__(self, data: bytes, starts: array[int], before: int) -> None:
         self._data = data
         self._starts = starts  # of every line, and the end of the last
+        self._before = before  # the path, in a line
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -63,7 +67,7 @@ class ListedPaths(Sequence[str]):
             first, end, step = number.indices(len(self))
             if step != 1 or first >= end:
                 return [self[each] for each in range(first, end, step)]
-            return [line[_BEFORE_PATH:] for line in self.lines(first, end)]
+            return [line[self._before :] for line in self.lines(first, end)]
         return self._spelled(range(len(self))[number]).decode("ascii")
 
     def __iter__(self) -> Iterator[str]:
@@ -102,21 +106,23 @@ class ListedPaths(Sequence[str]):
         return self._data[self._starts[first] : self._starts[end]].decode("ascii").splitlines()
 
     def _spelled(self, number: int) -> bytes:
-        return self._data[self._starts[number] + _BEFORE_PATH : self._starts[number + 1] - 1]
+        return self._data[self._starts[number] + self._before : self._starts[number + 1] - 1]
 
 
 class Listing(Mapping[str, str]):
-    """A list that was read: SHA-256 (lower-case hex) by path, in the order of the list.
+    """A list that was read: digests (lower-case hex) by path, in the order of the list.
 
     Args:
         data: the bytes of the list.
         starts: where each line begins, and where the last one ends.
+        kind: which of the lists it is.
     """
 
-    def __init__(self, data: bytes, starts: array[int]) -> None:
+    def __init__(self, data: bytes, starts: array[int], kind: ListKind = INDEX) -> None:
         self.data = data
         self.starts = starts
-        self.paths = ListedPaths(data, starts)
+        self.kind = kind
+        self.paths = ListedPaths(data, starts, kind.digits + _SPACES)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -138,13 +144,15 @@ class Listing(Mapping[str, str]):
 
     def some(self, first: int, end: int) -> Iterator[tuple[str, str]]:
         """Paths and digests, from one number to another."""
+        digits = self.kind.digits
+        before = digits + _SPACES
         for line in self.paths.lines(first, min(end, len(self))):
-            yield line[_BEFORE_PATH:], line[:_DIGITS]
+            yield line[before:], line[:digits]
 
     def digest(self, number: int) -> str:
-        """The SHA-256 (hex) on a line."""
+        """The digest (hex) on a line."""
         start = self.starts[number]
-        return self.data[start : start + _DIGITS].decode("ascii")
+        return self.data[start : start + self.kind.digits].decode("ascii")
 
 
 class _Items(ItemsView[str, str]):
@@ -156,52 +164,68 @@ class _Items(ItemsView[str, str]):
 
 
 def listing_bytes(digests: Mapping[str, str]) -> bytes:
-    """The list of these files: SHA-256 (lower-case hex) by path."""
-    lines = (f"{digests[path]}  {path}\n" for path in sorted(digests, key=str.encode))
-    return "".join(lines).encode("ascii")
+    """The list of these files: digests (lower-case hex) by path."""
+    return listing_of((path, digests[path]) for path in sorted(digests, key=str.encode))
 
 
-def parse_listing(data: bytes) -> Listing:
+def listing_of(digests: Iterable[tuple[str, str]]) -> bytes:
+    """The list of these files: path and digest (lower-case hex), sorted by the bytes of the path."""
+    lines = (f"{digest}  {path}\n".encode("ascii") for path, digest in digests)
+    portions = []
+    while portion := b"".join(islice(lines, AT_ONCE)):
+        portions.append(portion)
+    return b"".join(portions)
+
+
+def parse_listing(data: bytes, kind: ListKind = INDEX) -> Listing:
     """Read a list.
+
+    Args:
+        data: its bytes.
+        kind: which of the lists they are to be.
 
     Raises:
         BundleMalformed: not exactly the spelling of this module, a forbidden path, a file that
             format 1 does not have, or one missing that every bundle has.
     """
     if len(data) > MAX_BYTES:
-        _refuse("is too long", found=f"{len(data):,} bytes", wanted=f"at most {MAX_BYTES:,}")
+        _refuse(kind, "is too long", found=f"{len(data):,} bytes", wanted=f"at most {MAX_BYTES:,}")
     if not data.endswith(b"\n"):
-        _refuse("does not end with a line feed", found=ascii(data[-20:]))
-    return Listing(data, _read_common(data) or _read_strictly(data))
+        _refuse(kind, "does not end with a line feed", found=ascii(data[-20:]))
+    return Listing(data, _read_common(data, kind) or _read_strictly(data, kind), kind)
 
 
-def _read_strictly(data: bytes) -> array[int]:
+def _read_strictly(data: bytes, kind: ListKind) -> array[int]:
     """Where the lines begin, of a list that keeps every rule; says which one another breaks."""
     starts = array("I", [0])
     paths: list[str] = []
     last = b""
     for number, line in enumerate(data[:-1].split(b"\n"), 1):
-        match = _LINE.fullmatch(line)
+        match = _LINES[kind].fullmatch(line)
         if not match:
-            _refuse(f"line {number} is misspelled", found=ascii(line[:120]), wanted="DIGEST  PATH")
+            wanted = f"{kind.digits} small hex digits, two spaces, a path"
+            _refuse(kind, f"line {number} is misspelled", found=ascii(line[:120]), wanted=wanted)
         if match[2] <= last:
-            _refuse(f"line {number} is out of order or repeated", found=ascii(match[2]))
+            _refuse(kind, f"line {number} is out of order or repeated", found=ascii(match[2]))
         last = match[2]
         paths.append(last.decode("ascii"))
         check_path(paths[-1])
         starts.append(starts[-1] + len(line) + 1)
     check_paths(paths)
-    _check_places(paths)
+    _check_places(paths, kind)
     return starts
 
 
 #: Lines whose files have names without peculiarities: no tilde (FAT's short names), and none that
 #: begins like a device's.  The folders are looked at apart, once for all files in them.
-_COMMON: Final = re.compile(
-    rb"(?>[0-9a-f]{64}  (?:[A-Za-z0-9._+~@=/-]{0,256}/)?"
-    rb"(?!(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm]|[Ll][Pp][Tt]))"
-    rb"[A-Za-z0-9._+@=][A-Za-z0-9._+@=-]{0,250}(?<!\.)\n)+"
-)
+_COMMON: Final = {
+    kind: re.compile(
+        rb"(?>[0-9a-f]{%d}  (?:[A-Za-z0-9._+~@=/-]{0,256}/)?"
+        rb"(?!(?:[Cc][Oo][Nn]|[Pp][Rr][Nn]|[Aa][Uu][Xx]|[Nn][Uu][Ll]|[Cc][Oo][Mm]|[Ll][Pp][Tt]))"
+        rb"[A-Za-z0-9._+@=][A-Za-z0-9._+@=-]{0,250}(?<!\.)\n)+" % kind.digits
+    )
+    for kind in KINDS
+}
 _COMMON_BYTES: Final = 128 << 10  # of lines that are looked at together
 
 
@@ -213,6 +237,7 @@ class _Common:
     with the capital comes first: capitals sort before small letters, in a file as in its folders.
     """
 
+    kind: ListKind
     starts: array[int] = field(default_factory=lambda: array("I", [0]))
     last: bytes = b""
     capitals: set[bytes] = field(default_factory=set)
@@ -221,10 +246,11 @@ class _Common:
 
     def add(self, lines: bytes) -> bool:
         """Take more lines as read; False if they are to be looked at closely."""
-        if _COMMON.fullmatch(lines) is None:
+        if _COMMON[self.kind].fullmatch(lines) is None:
             return False
         each = lines.split(b"\n")[:-1]
-        paths = [line[_BEFORE_PATH:] for line in each]
+        before = self.kind.digits + _SPACES
+        paths = [line[before:] for line in each]
         if paths[0] <= self.last or not all(map(lt, paths, islice(paths, 1, None))):
             return False
         self.starts.extend(
@@ -272,35 +298,38 @@ class _Common:
         return True
 
 
-def _read_common(data: bytes) -> array[int] | None:
+def _read_common(data: bytes, kind: ListKind) -> array[int] | None:
     """Where the lines begin, of a list that keeps every rule and has no peculiar name.
 
     None if that cannot be told at a glance: then somebody has to look closely.
     """
-    common, start = _Common(), 0
+    common, start = _Common(kind), 0
     while start < len(data):
         end = data.find(b"\n", min(start + _COMMON_BYTES, len(data) - 1)) + 1
         if not common.add(data[start:end]):
             return None
         start = end
-    listing = Listing(data, common.starts)
+    listing = Listing(data, common.starts, kind)
     if any(listing.paths.find(folder) is not None for folder in common.folders):
         return None
-    return None if _fault(common.outside) else common.starts
+    return None if _fault(common.outside, kind) else common.starts
 
 
-def _check_places(paths: Iterable[str]) -> None:
-    if fault := _fault([path for path in paths if not path.startswith(f"{PAYLOAD_FOLDER}/")]):
-        _refuse("does not list the files of format 1", found=fault[0], wanted=fault[1])
+def _check_places(paths: Iterable[str], kind: ListKind) -> None:
+    if fault := _fault([path for path in paths if not path.startswith(f"{PAYLOAD_FOLDER}/")], kind):
+        _refuse(kind, "does not list the files of format 1", found=fault[0], wanted=fault[1])
 
 
-def _fault(outside: Iterable[str]) -> tuple[str, str] | None:
-    return misplaced(outside, required=frozenset({BLOCKS_PATH, MANIFEST_PATH, REVIEW_PATH}))
+def _fault(outside: Iterable[str], kind: ListKind) -> tuple[str, str] | None:
+    weaker = {each.path for each in KINDS[: KINDS.index(kind)]}  # which a list names as it does any file
+    return misplaced(outside, required=_ALWAYS | weaker)
 
 
-def _refuse(message: str, *, found: str | None = None, wanted: str | None = None) -> NoReturn:
+def _refuse(
+    kind: ListKind, message: str, *, found: str | None = None, wanted: str | None = None
+) -> NoReturn:
     raise BundleMalformed(
-        f"{LIST_PATH} {message}",
+        f"{kind} {message}",
         found=found,
         wanted=wanted,
         hint="this is not a list our builder wrote: obtain the bundle again",

@@ -185,14 +185,15 @@ def parse_manifest(data: bytes) -> Manifest:
 def _component_values(component: Component) -> dict[str, object]:
     values: dict[str, object] = {
         "kind": component.kind,
-        "files": [_file_values(file) for file in component.files],
+        "files": [file_values(file) for file in component.files],
     }
     if component.packages:
         values["packages"] = list(component.packages)
     return values
 
 
-def _file_values(file: PayloadFile) -> dict[str, object]:
+def file_values(file: PayloadFile) -> dict[str, object]:
+    """A payload file as JSON values, not judged by any rule."""
     values: dict[str, object] = {
         "path": file.path,
         "size": file.size,

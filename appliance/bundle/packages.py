@@ -11,8 +11,11 @@ The name follows SPDX, where a model or a set of data is a package too; "compone
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, overload
 
 from appliance.bundle.licences import normalised
 from appliance.bundle.paths import PAYLOAD_FOLDER
@@ -28,6 +31,10 @@ _SINGLE: Final = frozenset({"debian", "python", "toolkit"})
 _REPOSITORIES: Final = {"huggingface": ("repository", "revision"), "oci": ("repository", "image")}
 
 
+#: Files of one package that are kept; those of larger ones are read again whenever they are asked for.
+_MOST_KEPT: Final = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Package:
     """One package of a component.
@@ -35,8 +42,8 @@ class Package:
     ``reference`` is unique within the bundle and does not change with the bytes of other packages.
     ``name`` and ``version`` are the origin's own; ``version`` is empty for sets of files, which have
     none.  ``kind`` is the origin's, ``origin`` what the origins of all its files have in common.
-    ``files`` are sorted by path.  ``is_model``: it holds the weights that are served, or is a model
-    repository.
+    ``files`` are sorted by path, ``size`` is in bytes; ``licences`` are the distinct ones of its files, as
+    stated, sorted.  ``is_model``: it holds the weights that are served, or is a model repository.
     """
 
     reference: str
@@ -45,18 +52,10 @@ class Package:
     name: str
     version: str
     origin: Mapping[str, str]
-    files: tuple[PayloadFile, ...]
+    files: Sequence[PayloadFile]
+    size: int
+    licences: tuple[str, ...]
     is_model: bool = False
-
-    @property
-    def size(self) -> int:
-        """Bytes of all its files."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """The distinct licences of its files, as stated, sorted."""
-        return tuple(sorted({file.licence for file in self.files}))
 
     @property
     def licence_names(self) -> tuple[str, ...]:
@@ -77,22 +76,83 @@ def packages(manifest: Manifest) -> Iterator[Package]:
 
 
 def _of_component(component: str, contents: Component, served: str | None) -> Iterator[Package]:
-    groups: dict[str, list[PayloadFile]] = {}
-    for file in contents.files:
-        groups.setdefault(_reference(component, file), []).append(file)
-    for reference, files in sorted(groups.items()):
-        kind = files[0].origin["kind"]
-        name, version = _named(component, kind, files)
+    groups: dict[str, _Group] = {}
+    for number, file in enumerate(contents.files):
+        reference = _reference(component, file)
+        if reference not in groups:
+            groups[reference] = _Group(file)
+        groups[reference].add(number, file, served=file.path == served)
+    for reference, group in sorted(groups.items()):
+        kind = group.first.origin["kind"]
+        name, version = _named(component, kind, group)
         yield Package(
             reference,
             component,
             kind,
             name,
             version,
-            _shared(files),
-            tuple(files),
-            is_model=kind == "huggingface" or any(file.path == served for file in files),
+            group.origin,
+            tuple(group.kept) if len(group) <= _MOST_KEPT else _Chosen(contents.files, group.numbers),
+            group.size,
+            tuple(sorted(group.licences)),
+            is_model=kind == "huggingface" or group.is_served,
         )
+
+
+class _Group:
+    """What is learnt of the files of one package while they pass by."""
+
+    def __init__(self, first: PayloadFile) -> None:
+        self.first = first
+        self.numbers = array("I")
+        self.kept: list[PayloadFile] = []
+        self.origin = first.origin
+        self.licences: set[str] = set()
+        self.size = 0
+        self.is_served = False
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def add(self, number: int, file: PayloadFile, *, served: bool) -> None:
+        """One more file, which of its component it is, and whether it is the one that is served."""
+        self.is_served = self.is_served or served
+        self.numbers.append(number)
+        self.size += file.size
+        self.licences.add(file.licence)
+        if file.origin != self.origin:
+            shared = self.origin.items()
+            self.origin = {key: value for key, value in shared if file.origin.get(key) == value}
+        if len(self) <= _MOST_KEPT:
+            self.kept.append(file)
+        else:
+            self.kept.clear()
+
+
+class _Chosen(Sequence["PayloadFile"]):
+    """Some files of a component, by their numbers, ascending."""
+
+    def __init__(self, files: Sequence[PayloadFile], numbers: array[int]) -> None:
+        self._files = files
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[PayloadFile]:
+        files, before = iter(self._files), -1
+        for number in self._numbers:
+            yield next(islice(files, number - before - 1, None))
+            before = number
+
+    @overload
+    def __getitem__(self, number: int) -> PayloadFile: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[PayloadFile]: ...
+    def __getitem__(self, number: int | slice) -> PayloadFile | list[PayloadFile]:
+        if isinstance(number, slice):
+            return [self._files[each] for each in self._numbers[number]]
+        return self._files[self._numbers[number]]
 
 
 def _reference(component: str, file: PayloadFile) -> str:
@@ -103,20 +163,12 @@ def _reference(component: str, file: PayloadFile) -> str:
     return ":".join([f"{PAYLOAD_FOLDER}/{component}", kind, *names])
 
 
-def _shared(files: list[PayloadFile]) -> Mapping[str, str]:
-    shared = files[0].origin
-    for file in files:
-        if file.origin != shared:
-            shared = {key: value for key, value in shared.items() if file.origin.get(key) == value}
-    return shared
-
-
-def _named(component: str, kind: str, files: list[PayloadFile]) -> tuple[str, str]:
-    """Name and version of the package that ``files`` are."""
-    first = files[0]
+def _named(component: str, kind: str, group: _Group) -> tuple[str, str]:
+    """Name and version of the package that the files of ``group`` are."""
+    first = group.first
     if kind in _REPOSITORIES and all(key in first.origin for key in _REPOSITORIES[kind]):
         repository, revision = _REPOSITORIES[kind]
         return first.origin[repository], first.origin[revision]
-    if len(files) == 1:
+    if len(group) == 1:
         return first.name, first.version
     return (f"{component}-generated" if kind == "generated" else component), ""

@@ -19,12 +19,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.list_kind import INDEX, KINDS
 from appliance.errors import BundleMalformed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-LIST_PATH: Final = "trust/SHA256SUMS"
+    from appliance.bundle.list_kind import ListKind
+
+#: The list that is in every bundle, and identifies it.
+LIST_PATH: Final = INDEX.path
 MANIFEST_PATH: Final = "manifest.json"
 BLOCKS_PATH: Final = "blocks.bin"
 REVIEW_PATH: Final = "VERIFY.txt"
@@ -44,8 +48,8 @@ _DEVICE = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNOR
 _SHORT_NAME = re.compile(r"[^.]{1,6}~[0-9]{1,2}(?:\.[^.]{0,3})?")
 _SLICE = re.compile(r".*\.slice-[0-9]{4}")
 _HOLDER = r"([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
-_SIGNATURE = re.compile(rf"SHA256SUMS\.{_HOLDER}\.sig")
-_POST_QUANTUM = re.compile(rf"SHA256SUMS\.{_HOLDER}\.mldsa87")
+_SIGNATURE = {kind: re.compile(rf"{kind.name}\.{_HOLDER}\.sig") for kind in KINDS}
+_POST_QUANTUM = {kind: re.compile(rf"{kind.name}\.{_HOLDER}\.mldsa87") for kind in KINDS}
 _PROVENANCE = re.compile(rf"provenance\.{_HOLDER}\.dsse\.json")
 _ROOT = re.compile(r"trust/root\.([1-9][0-9]{0,8})\.json")
 _REVOKED = re.compile(r"trust/revoked\.([1-9][0-9]{0,15})\.json")
@@ -112,31 +116,32 @@ def is_slice(path: str) -> bool:
     return _SLICE.fullmatch(path) is not None
 
 
-def signature_path(holder: str) -> str:
-    """Where a holder's signature lies."""
-    return f"{TRUST_FOLDER}/SHA256SUMS.{holder}.sig"
+def signature_path(holder: str, kind: ListKind = INDEX) -> str:
+    """Where a holder's signature over a list lies."""
+    return f"{kind.path}.{holder}.sig"
 
 
-def signature_holder(name: str) -> str | None:
-    """The holder that a file name within ``trust/`` speaks of; None if it is no signature's name."""
-    match = _SIGNATURE.fullmatch(name)
+def signature_holder(name: str, kind: ListKind) -> str | None:
+    """The holder that a file name within ``trust/`` speaks of; None if it is no signature's."""
+    match = _SIGNATURE[kind].fullmatch(name)
     return match[1] if match else None
 
 
-def post_quantum_path(holder: str) -> str:
-    """Where a holder's ML-DSA signature lies: beside the other, outside the list."""
-    return f"{TRUST_FOLDER}/SHA256SUMS.{holder}.mldsa87"
+def post_quantum_path(holder: str, kind: ListKind = INDEX) -> str:
+    """Where a holder's ML-DSA signature over a list lies: beside the other, outside the lists."""
+    return f"{kind.path}.{holder}.mldsa87"
 
 
-def post_quantum_holder(name: str) -> str | None:
+def post_quantum_holder(name: str, kind: ListKind) -> str | None:
     """The holder that a file name within ``trust/`` speaks of; None if it is no ML-DSA signature's."""
-    match = _POST_QUANTUM.fullmatch(name)
+    match = _POST_QUANTUM[kind].fullmatch(name)
     return match[1] if match else None
 
 
 def lies_beside_list(name: str) -> bool:
-    """Whether a file of this name within ``trust/`` says who signed, and so is not in the list itself."""
-    return any(pattern.fullmatch(name) for pattern in (_SIGNATURE, _POST_QUANTUM, _PROVENANCE))
+    """Whether a file of this name within ``trust/`` says who signed, and so is in no list itself."""
+    patterns = (*_SIGNATURE.values(), *_POST_QUANTUM.values(), _PROVENANCE)
+    return any(pattern.fullmatch(name) for pattern in patterns)
 
 
 def root_path(version: int) -> str:

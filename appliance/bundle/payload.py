@@ -1,8 +1,8 @@
 """Copying the payload from the store into a bundle, several files at a time.
 
 The long files go first, the longest before all others, so that no thread is left with one at the
-end.  The short ones follow in manifest order, taken one by one from the manifest: a bundle of 200,000
-files needs no second list of them.
+end.  The short ones follow in manifest order, taken one by one from the lock: a bundle of 200,000 files
+needs no list of them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from appliance.bundle.blocks import BLOCK_SIZE, DIGEST_SIZE, block_count, blocks_size
+from appliance.bundle.blocks import BLOCK_SIZE, DIGEST_SIZE, block_count
 from appliance.bundle.copying import Copier, Stopped
+from appliance.bundle.known_digests import Known
+from appliance.bundle.locked_files import LockedFiles
 from appliance.bundle.manifest import ListedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from appliance.bundle.manifest import Manifest, PayloadFile
+    from appliance.bundle.manifest import Component, Manifest
     from appliance.progress import Progress
 
-#: Each thread that copies has three that hash; more of them would only need more memory.
+#: Each thread that copies has up to three that hash; more of them would only need more memory.
 _MOST_WORKERS: Final = 8
 #: Blocks in memory, of all threads together: 64 MiB.
 _BUFFERS: Final = 16
 _MOST_BUFFERS: Final = 4  # of one thread: enough to keep its three others busy
 
 
-class Store(Protocol):
+class Store(Known, Protocol):
     """Where the bytes of the artefacts are kept (``appliance.sources.store.Store``)."""
 
     def path(self, sha256: str) -> Path:
@@ -51,20 +53,23 @@ def copy_payload(
         FileMissing, DigestMismatch, SettingsInvalid: as ``Copier.copy``.
         OSError: the folder cannot be written to.
     """
-    for parent in sorted({file.path.rpartition("/")[0] for file in draft.payload()}):
-        (folder / parent).mkdir(parents=True, exist_ok=True)
     work = _Work(draft)
+    for parent in sorted(work.folders):
+        (folder / parent).mkdir(parents=True, exist_ok=True)
     workers = min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
     buffers = min(_BUFFERS // workers, _MOST_BUFFERS)
 
     def copy_some() -> None:
-        with Copier(slice_size=slice_size, buffers=buffers, progress=progress, stop=work.stop) as copier:
+        copier = Copier(
+            slice_size=slice_size, buffers=buffers, progress=progress, stop=work.stop, known=store
+        )
+        with copier:
             while (taken := work.take()) is not None:
-                file, place = taken
-                wanted = ListedFile(file.sha256, file.size)
-                copied = copier.copy(store.path(file.sha256), f"{folder}/{file.path}", wanted)
-                work.done(file, place, copied.slices, copied.blocks)
-                progress.item(file.path)
+                copied = copier.copy(
+                    store.path(taken.sha256), f"{folder}/{taken.path}", ListedFile(taken.sha256, taken.size)
+                )
+                work.done(taken, copied.slices, copied.blocks)
+                progress.item(taken.path)
 
     progress.begin("write", work.files, work.size)
     with ThreadPoolExecutor(workers) as pool:
@@ -82,53 +87,87 @@ def copy_payload(
     return _with_slices(draft, work.slices), bytes(work.index)
 
 
+def payload_room(draft: Manifest, per_file: int) -> int:
+    """Bytes of all payload files, and so many more for each."""
+    return sum(
+        size + per_file
+        for component in draft.components.values()
+        for _, size, _ in _locked(component).brief()
+    )
+
+
+class _File(NamedTuple):
+    """A file that is to be copied; ``place`` is that of its digests in the block index."""
+
+    path: str
+    size: int
+    sha256: str
+    place: int
+
+
 class _Work:
     """What there is to copy, and what was learnt of it; safe to use from several threads.
 
-    ``index`` becomes ``blocks.bin``; ``slices`` are those of the cut files, by path.
+    ``index`` becomes ``blocks.bin``; ``slices`` are those of the cut files, by path.  ``folders`` is where
+    they will lie, ``files`` and ``size`` how many they are, and of how many bytes.
     """
 
     def __init__(self, draft: Manifest) -> None:
-        self.index = bytearray(blocks_size(draft))
         self.slices: dict[str, tuple[ListedFile, ...]] = {}
-        self.files = sum(len(component.files) for component in draft.components.values())
-        self.size = sum(file.size for file in draft.payload())
+        self.folders: set[str] = set()
+        self.files = self.size = end = 0
+        long = []
+        for file in _placed(draft):
+            self.folders.add(file.path.rpartition("/")[0])
+            self.files += 1
+            self.size += file.size
+            end = _end(file)
+            if file.size > BLOCK_SIZE:
+                long.append(file)
+        self.index = bytearray(end)
         self.stop = threading.Event()
         self._lock = threading.Lock()
-        self._waiting = _by_length(draft)
+        long.sort(key=lambda file: (-file.size, file.place))
+        short = (file for file in _placed(draft) if file.size <= BLOCK_SIZE)
+        self._waiting = chain(long, short)
 
-    def take(self) -> tuple[PayloadFile, int] | None:
-        """The next file, and the place of its digests in ``index``; None when there is no more."""
+    def take(self) -> _File | None:
+        """The next file; None when there is no more."""
         with self._lock:
             return None if self.stop.is_set() else next(self._waiting, None)
 
-    def done(self, file: PayloadFile, place: int, slices: tuple[ListedFile, ...], blocks: bytes) -> None:
+    def done(self, file: _File, slices: tuple[ListedFile, ...], blocks: bytes) -> None:
         """Keep what was learnt of a file."""
-        self.index[place : place + len(blocks)] = blocks
+        self.index[file.place : file.place + len(blocks)] = blocks
         if slices:
             self.slices[file.path] = slices
 
 
-def _by_length(draft: Manifest) -> Iterator[tuple[PayloadFile, int]]:
-    """Every payload file and the place of its digests in the block index, long files first."""
-    long = [(file, place) for file, place in _placed(draft) if file.size > BLOCK_SIZE]
-    long.sort(key=lambda each: (-each[0].size, each[1]))
-    short = ((file, place) for file, place in _placed(draft) if file.size <= BLOCK_SIZE)
-    return chain(long, short)
-
-
-def _placed(draft: Manifest) -> Iterator[tuple[PayloadFile, int]]:
+def _placed(draft: Manifest) -> Iterator[_File]:
+    """Every payload file, in manifest order."""
     place = 0
-    for file in draft.payload():
-        yield file, place
-        place += DIGEST_SIZE * sum(block_count(part.size) for _, part in file.parts())
+    for component in draft.components.values():
+        for path, size, sha256 in _locked(component).brief():
+            file = _File(path, size, sha256, place)
+            yield file
+            place = _end(file)
+
+
+def _end(file: _File) -> int:
+    """Where a file's digests end in the block index.  Cut or not: slices are whole blocks."""
+    return file.place + DIGEST_SIZE * block_count(file.size)
+
+
+def _locked(component: Component) -> LockedFiles:
+    if not isinstance(component.files, LockedFiles):
+        raise TypeError("the files of a draft are those of a lock")
+    return component.files
 
 
 def _with_slices(draft: Manifest, slices: dict[str, tuple[ListedFile, ...]]) -> Manifest:
     """The manifest in which the cut files have these slices."""
-    components = dict(draft.components)
-    for name, component in draft.components.items():
-        if any(file.path in slices for file in component.files):
-            files = (replace(file, slices=slices.get(file.path, ())) for file in component.files)
-            components[name] = replace(component, files=tuple(files))
+    components = {
+        name: replace(component, files=_locked(component).with_slices(slices))
+        for name, component in draft.components.items()
+    }
     return replace(draft, components=components)

@@ -7,17 +7,18 @@ else is refused, at the cost of hashing it alone.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.list_kind import INDEX, Hashes
 from appliance.bundle.plain_files import unreadable
 from appliance.errors import BundleMalformed, DigestMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from hashlib import _Hash
+
+    from appliance.bundle.list_kind import ListKind
 
 #: Bytes of a piece, about.
 PIECE: Final = 1 << 20
@@ -30,7 +31,7 @@ class Pieces:
         open_again: opens the file.
         path: for messages.
         borders: where each piece begins, and where the last one ends.
-        states: the digest of all that comes before each border.
+        states: the digests of all that comes before each border, SHA-256 first.
     """
 
     def __init__(
@@ -38,13 +39,14 @@ class Pieces:
         open_again: Callable[[], AbstractContextManager[int]],
         path: str,
         borders: list[int],
-        states: list[_Hash],
+        states: list[Hashes],
     ) -> None:
         self._open_again = open_again
         self._path = path
         self._borders = borders
         self._states = states
-        self.sha256 = states[-1].hexdigest()
+        self.digests = states[-1].hexdigests()
+        self.sha256 = self.digests[0]
         self.size = borders[-1]
 
     def __len__(self) -> int:
@@ -58,11 +60,11 @@ class Pieces:
             FileMissing, FileUnexpected: nor is the file.
         """
         start, end = self._borders[number], self._borders[number + 1]
-        digest = self._states[number].copy()
+        hashes = self._states[number].copy()
         with self._open_again() as fd:
             data = _read(fd, self._path, start, end - start)
-        digest.update(data)
-        if digest.digest() != self._states[number + 1].digest():
+        hashes.update(data)
+        if hashes.hexdigests() != self._states[number + 1].hexdigests():
             raise DigestMismatch(
                 f"{self._path} was changed after it was read",
                 hint="make the medium read-only and start again",
@@ -84,6 +86,7 @@ def read_pieces(
     mark: bytes,
     limit: int,
     size: int = PIECE,
+    kinds: Sequence[ListKind] = (INDEX,),
 ) -> Pieces:
     """Read a file to its end, and keep none of it.
 
@@ -93,14 +96,15 @@ def read_pieces(
         mark: pieces begin with it, all but the first.
         limit: the most bytes the file may have.
         size: bytes of a piece, at most; more where no mark comes.
+        kinds: the lists by whose digests it is hashed.
 
     Raises:
         BundleMalformed: it has more than ``limit`` bytes.
         DigestMismatch: it cannot be read.
         FileMissing, FileUnexpected: it is not there, or not a plain file.
     """
-    borders, digest, position = [0], hashlib.sha256(), 0
-    states = [digest.copy()]
+    borders, hashes, position = [0], Hashes.of(kinds), 0
+    states = [hashes.copy()]
     with open_again() as fd:
         while data := _read(fd, path, position, max(size, len(mark))):
             if position + len(data) > limit:
@@ -112,14 +116,14 @@ def read_pieces(
             border = data.rfind(mark, int(position == borders[-1]))
             # Without one, go on; but the last bytes may begin a mark, and are read again.
             end = border if border != -1 else max(1, len(data) - len(mark) + 1)
-            digest.update(data[:end])
+            hashes.update(data[:end])
             position += end
             if border != -1:
                 borders.append(position)
-                states.append(digest.copy())
+                states.append(hashes.copy())
     if position > borders[-1] or position == 0:
         borders.append(position)
-        states.append(digest.copy())
+        states.append(hashes.copy())
     return Pieces(open_again, path, borders, states)
 
 

@@ -30,7 +30,8 @@ from appliance.trust.keys import PublicKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from appliance.bundle.manifest import ListedFile, Manifest
+    from appliance.bundle.fileset import ListedFiles
+    from appliance.bundle.manifest import Manifest
     from appliance.bundle.signing_keys import SigningKey
     from appliance.errors import BundleUntrusted
     from appliance.trust.policy import Signer
@@ -45,20 +46,23 @@ BUILDER: Final = "urn:appliance:builder:station"
 _BYPRODUCTS: Final = (MANIFEST_PATH, SBOM_PATH)
 
 
-def statement_bytes(digest: str, manifest: Manifest, files: Mapping[str, ListedFile]) -> bytes:
+def statement_bytes(digests: Mapping[str, str], manifest: Manifest, files: ListedFiles) -> bytes:
     """The one statement about the provenance of a bundle, as canonical JSON.
 
+    What lies in the bundle is named by the digests of all its lists.
+
     Args:
-        digest: SHA-256 (hex) of the bundle's list.
+        digests: of the list that identifies the bundle, hex, by algorithm (``Signed.digests``).
         manifest: the bundle's manifest.
         files: every listed file by path, the manifest included.
     """
+    lists = files.lists
     target, build = manifest.target, manifest.build
     materials = {"definition": build.definition, "lock": build.lock} if build else {}
     return canonical_bytes(
         {
             "_type": STATEMENT_TYPE,
-            "subject": [_named(LIST_PATH, digest)],
+            "subject": [_named(LIST_PATH, digests)],
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "buildDefinition": {
@@ -74,12 +78,14 @@ def statement_bytes(digest: str, manifest: Manifest, files: Mapping[str, ListedF
                             "python": target.python,
                         },
                     },
-                    "resolvedDependencies": [_named(name, value) for name, value in materials.items()],
+                    "resolvedDependencies": [
+                        _named(name, {"sha256": value}) for name, value in materials.items()
+                    ],
                 },
                 "runDetails": {
                     "builder": {"id": BUILDER},
                     "byproducts": [
-                        _named(path, files[path].sha256) for path in _BYPRODUCTS if path in files
+                        _named(path, lists.digests(path)) for path in _BYPRODUCTS if path in files
                     ],
                 },
             },
@@ -188,6 +194,6 @@ def _shown(value: object) -> str:
     return "nothing" if value is _Absent else ascii(json.dumps(value))[1:-1][:200]
 
 
-def _named(name: str, sha256: str) -> dict[str, object]:
+def _named(name: str, digests: Mapping[str, str]) -> dict[str, object]:
     """An in-toto resource descriptor."""
-    return {"name": name, "digest": {"sha256": sha256}}
+    return {"name": name, "digest": dict(digests)}

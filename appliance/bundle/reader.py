@@ -6,20 +6,21 @@ wrote it is for ``appliance.bundle.verify`` to judge.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, overload
 
 from appliance.bundle import large_manifest, listing, manifest_reader
 from appliance.bundle.fileset import ListedFiles
+from appliance.bundle.list_kind import INDEX, strongest
+from appliance.bundle.lists import parse_lists
 from appliance.bundle.manifest import ListedFile, Manifest, parse_manifest
 from appliance.bundle.paths import (
     BLOCKS_PATH,
-    LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
     lies_beside_list,
@@ -33,16 +34,17 @@ from appliance.bundle.paths import (
     signature_path,
 )
 from appliance.bundle.pieces import read_pieces
-from appliance.bundle.plain_files import MEND
 from appliance.bundle.sizes import WORTH_ASKING, measure, refuse_sizes
-from appliance.errors import BundleMalformed, DigestMismatch, FileMissing, FileUnexpected
+from appliance.errors import BundleMalformed, FileMissing, FileUnexpected
 from appliance.trust import mldsa, sshsig
 from appliance.trust import root as roots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from appliance.bundle.list_kind import ListKind
     from appliance.bundle.listing import Listing
+    from appliance.bundle.lists import Lists
     from appliance.bundle.opening import BundleTree
 
 #: What each key of a root can have signed, the list and a long chain of roots with their signatures.
@@ -58,11 +60,15 @@ MAX_PROVENANCE_BYTES: Final = 1 << 20
 class Signed:
     """The bytes that are signed, and what lies beside them by the holder it is named for.
 
-    ``signatures`` and ``post_quantum`` are over ``listing``; ``provenance`` are DSSE envelopes that name
-    it by digest.  ``names`` are all those within ``trust/``, sorted.
+    ``listing`` is the list that identifies the bundle, ``message`` the one that is signed, of the kind
+    ``kind``: the same, or a stricter one.  ``signatures`` and ``post_quantum`` are over ``message``;
+    ``provenance`` are DSSE envelopes that name ``listing`` by digest.  ``names`` are all those within
+    ``trust/``, sorted.
     """
 
     listing: bytes
+    kind: ListKind
+    message: bytes
     signatures: Mapping[str, bytes]
     provenance: Mapping[str, bytes] = field(default_factory=dict)
     post_quantum: Mapping[str, bytes] = field(default_factory=dict)
@@ -71,17 +77,22 @@ class Signed:
     @property
     def digest(self) -> str:
         """The bundle's identity: SHA-256 (hex) of its list."""
-        return hashlib.sha256(self.listing).hexdigest()
+        return INDEX.digest(self.listing)
 
     @property
-    def beside(self) -> Mapping[str, bytes]:
-        """What lies beside the list and is not in it, by path."""
-        kinds = (
-            (signature_path, self.signatures),
-            (post_quantum_path, self.post_quantum),
-            (provenance_path, self.provenance),
+    def digests(self) -> Mapping[str, str]:
+        """The digests (hex) of the list that identifies the bundle, by each algorithm its lists are of."""
+        return {kind.algorithm: kind.digest(self.listing) for kind in (INDEX, self.kind)}
+
+    @property
+    def unlisted(self) -> Mapping[str, bytes]:
+        """What the list that identifies the bundle cannot name, by path: the lists, and who signed."""
+        return (
+            {INDEX.path: self.listing, self.kind.path: self.message}
+            | {signature_path(holder, self.kind): data for holder, data in self.signatures.items()}
+            | {post_quantum_path(holder, self.kind): data for holder, data in self.post_quantum.items()}
+            | {provenance_path(holder): data for holder, data in self.provenance.items()}
         )
-        return {path(holder): data for path, files in kinds for holder, data in files.items()}
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,11 @@ class Contents:
 
 
 def read_signed(tree: BundleTree) -> Signed:
-    """Read the list, its signatures and what is said of its provenance; parses none of them.
+    """Read the lists, the signatures and what is said of the provenance; parses none of them.
 
-    Other names in ``trust`` are passed over: ``read_contents`` refuses them with all that is not listed.
+    Which list is signed shows by the names: the strongest there.  Who judges compares that with the root's
+    profile (``list_kind.require_kind``).  Other names in ``trust`` are passed over: ``read_contents``
+    refuses them with all that is not listed.
 
     Raises:
         FileMissing: there is no list, or no ``trust`` folder.
@@ -115,19 +128,22 @@ def read_signed(tree: BundleTree) -> Signed:
             wanted=f"at most {_MAX_BESIDE}",
             hint="find out who put them there; obtain the bundle again",
         )
-    data = tree.read(LIST_PATH, limit=listing.MAX_BYTES)
+    kind = strongest(names)
+    data = tree.read(INDEX.path, limit=listing.MAX_BYTES)
 
-    def read(
-        holder_in: Callable[[str], str | None], path: Callable[[str], str], limit: int
-    ) -> dict[str, bytes]:
-        holders = [holder for name in names if (holder := holder_in(name))]
-        return {holder: tree.read(path(holder), limit=limit) for holder in holders}
+    def read(holder_in: Callable[[str], str | None], limit: int) -> dict[str, bytes]:
+        holders = {name: holder for name in names if (holder := holder_in(name))}
+        return {
+            holder: tree.read(f"{TRUST_FOLDER}/{name}", limit=limit) for name, holder in holders.items()
+        }
 
     return Signed(
         data,
-        signatures=read(signature_holder, signature_path, sshsig.MAX_BYTES),
-        provenance=read(provenance_holder, provenance_path, MAX_PROVENANCE_BYTES),
-        post_quantum=read(post_quantum_holder, post_quantum_path, mldsa.SIGNATURE_SIZE),
+        kind,
+        message=data if kind is INDEX else tree.read(kind.path, limit=listing.MAX_BYTES),
+        signatures=read(partial(signature_holder, kind=kind), sshsig.MAX_BYTES),
+        provenance=read(provenance_holder, MAX_PROVENANCE_BYTES),
+        post_quantum=read(partial(post_quantum_holder, kind=kind), mldsa.SIGNATURE_SIZE),
         names=tuple(names),
     )
 
@@ -135,7 +151,7 @@ def read_signed(tree: BundleTree) -> Signed:
 def read_contents(
     tree: BundleTree,
     signed: Signed,
-    listed: Listing | None = None,
+    lists: Lists | None = None,
     hash_meanwhile: Callable[[Sequence[int]], None] | None = None,
 ) -> Contents:
     """Read list, manifest and carried root; check them and the set of files against each other.
@@ -145,7 +161,7 @@ def read_contents(
     Args:
         tree: the bundle.
         signed: its list, and what lies beside that.
-        listed: the list, if it was parsed already.
+        lists: the lists, if they were parsed already.
         hash_meanwhile: told the numbers of listed files that may be opened now, if others hash the short
             ones and find their sizes by it; then no more than names and kinds of these is checked here.
             The numbers of files beside the list follow those of the listed.
@@ -155,21 +171,22 @@ def read_contents(
         FileMissing, FileUnexpected: other files lie in the folder than the list names.
         DigestMismatch: manifest or root differ from the list, or a file has another size than signed.
     """
-    listed = listed or listing.parse_listing(signed.listing)
-    together = _Together(listed.paths, (LIST_PATH, *signed.beside))
+    lists = lists or parse_lists(signed)
+    listed = lists.index
+    together = _Together(listed.paths, tuple(signed.unlisted))
     if hash_meanwhile:
         tree.check_names(together, hash_meanwhile)
-        manifest, files, order = _read_manifest(tree, listed)
+        manifest, files, order = _read_manifest(tree, lists)
         apart = {listed.paths.index(path) for path in read_apart(listed)}
         asked = [n for n, size in enumerate(files.sizes) if size >= WORTH_ASKING or n in apart]
         measure(tree, files, asked)
     else:
         sizes = array("q", islice(tree.check_set(together).values(), len(listed)))
-        manifest, files, order = _read_manifest(tree, listed)
+        manifest, files, order = _read_manifest(tree, lists)
         pairs = enumerate(zip(sizes, files.sizes, strict=True))
         refuse_sizes(files, {n: size for n, (size, wanted) in pairs if size != wanted})
     carried = newest_root(manifest.files)
-    root = read_listed(tree, carried, listed[carried], limit=roots.MAX_BYTES) if carried else None
+    root = read_listed(tree, lists, carried, limit=roots.MAX_BYTES) if carried else None
     if root is not None and root_path(roots.parse_root(root).version) != carried:
         raise BundleMalformed(f"{carried} is a root of another version than its name says")
     return Contents(manifest, files, order, root)
@@ -215,8 +232,9 @@ class _Together(Sequence[str]):
         )
 
 
-def _read_manifest(tree: BundleTree, listed: Listing) -> tuple[Manifest, ListedFiles, Sequence[int]]:
+def _read_manifest(tree: BundleTree, lists: Lists) -> tuple[Manifest, ListedFiles, Sequence[int]]:
     """The manifest, which says the same as the list; the payload's numbers in the list, in its order."""
+    listed = lists.index
     with tree.open(MANIFEST_PATH) as fd:
         size = os.fstat(fd).st_size
     if size > LARGE:
@@ -225,41 +243,34 @@ def _read_manifest(tree: BundleTree, listed: Listing) -> tuple[Manifest, ListedF
             MANIFEST_PATH,
             mark=large_manifest.MARK,
             limit=manifest_reader.MAX_BYTES,
+            kinds=lists.kinds,
         )
-        _require(MANIFEST_PATH, pieces.sha256, listed[MANIFEST_PATH])
+        lists.require(MANIFEST_PATH, pieces.digests)
         if large := large_manifest.read_large(pieces, listed):
-            return large.manifest, ListedFiles(listed, large.sizes), large.order
+            return large.manifest, ListedFiles(lists, large.sizes), large.order
         data = pieces.join()
     else:
-        data = read_listed(tree, MANIFEST_PATH, listed[MANIFEST_PATH], limit=manifest_reader.MAX_BYTES)
+        data = read_listed(tree, lists, MANIFEST_PATH, limit=manifest_reader.MAX_BYTES)
     manifest = parse_manifest(data)
     files = {**manifest.listed(), MANIFEST_PATH: ListedFile(listed[MANIFEST_PATH], len(data))}
     _compare(files, listed)
     paths = (path for file in manifest.payload() for path, _ in file.parts())
     order = array("I", map(listed.paths.index, paths))
-    return manifest, ListedFiles(listed, array("q", (files[path].size for path in listed))), order
+    return manifest, ListedFiles(lists, array("q", (files[path].size for path in listed))), order
 
 
-def read_listed(tree: BundleTree, path: str, sha256: str, *, limit: int) -> bytes:
-    """The bytes of a small file, which must have the digest that was signed.
+def read_listed(tree: BundleTree, lists: Lists, path: str, *, limit: int) -> bytes:
+    """The bytes of a small file, which must have the digests that were signed.
 
     Raises:
-        DigestMismatch: it has another.
+        DigestMismatch: it has others.
         BundleMalformed, FileMissing, FileUnexpected: as ``BundleTree.read``.
     """
     data = tree.read(path, limit=limit)
-    _require(path, hashlib.sha256(data).hexdigest(), sha256)
+    hashes = lists.hashes()
+    hashes.update(data)
+    lists.require(path, hashes.hexdigests())
     return data
-
-
-def _require(path: str, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise DigestMismatch(
-            f"{path} is not what was signed",
-            found=f"sha256 {found}",
-            wanted=f"sha256 {wanted}",
-            hint=MEND,
-        )
 
 
 def _compare(files: Mapping[str, ListedFile], digests: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import replace_file
+from appliance.bundle.list_kind import require_kind
 from appliance.bundle.media.label import SPARE_FOLDER
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import (
@@ -87,6 +88,7 @@ def sign_bundle(
         ToolMissing: the key is on a token, and there is no ssh-keygen.
         SigningFailed: the key could not be opened, or would not sign.
         SignerUnknown, SignatureInvalid, KeyRefused: by the bundle's root this key does not count.
+        ProfileNotMet: the bundle lacks the list that its root's profile has signed.
         BundleUntrusted: the bundle is incomplete or malformed; it is not signed.
         PreflightFailed, SpaceExhausted: a volume cannot be written to.
     """
@@ -99,22 +101,24 @@ def sign_bundle(
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
     root = parse_root(contents.root) if contents.root is not None else None
+    if root is not None:
+        require_kind(signed.kind, root.policy.rules)
     opened = open_signer(key)
     if isinstance(opened, PostQuantumSigner):
         return _sign_second(tree.folders, signed, opened, root, role)
-    armoured = opened.sign(signed.listing, namespace(role))
-    signer = _judge(signed.listing, armoured, root, role, holder)
-    statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+    armoured = opened.sign(signed.message, namespace(role))
+    signer = _judge(signed.message, armoured, root, role, holder)
+    statement = statement_bytes(signed.digests, contents.manifest, contents.files)
     public = parse_signature(armoured).key
     envelope = make_provenance(opened, public, statement) if with_provenance else None
 
-    path = _write_everywhere(tree.folders, signature_path(signer.holder), armoured)
+    path = _write_everywhere(tree.folders, signature_path(signer.holder, signed.kind), armoured)
     beside = _write_everywhere(tree.folders, provenance_path(signer.holder), envelope)
     provenance = beside if envelope is not None else None
     if root is None:
         return SignedBundle(path, signed.digest, role, signer, (signer,), None, provenance=provenance)
     verdict = decide(
-        signed.listing,
+        signed.message,
         {**signed.signatures, signer.holder: armoured},
         root,
         role,
@@ -159,11 +163,11 @@ def _sign_second(
             wanted="an ML-DSA-87 key that the root names in this role",
         )
     holder = enrolled.holder
-    raw = opened.sign(signed.listing, namespace(role))
-    verify_post_quantum(opened.key, raw, signed.listing, namespace(role))
-    path = _write_everywhere(folders, post_quantum_path(holder), raw)
+    raw = opened.sign(signed.message, namespace(role))
+    verify_post_quantum(opened.key, raw, signed.message, namespace(role))
+    path = _write_everywhere(folders, post_quantum_path(holder, signed.kind), raw)
     verdict = decide(
-        signed.listing, signed.signatures, root, role, post_quantum={**signed.post_quantum, holder: raw}
+        signed.message, signed.signatures, root, role, post_quantum={**signed.post_quantum, holder: raw}
     )
     return SignedBundle(
         path,
@@ -207,10 +211,10 @@ def _write_everywhere(folders: Sequence[Path], path: str, data: bytes | None) ->
     return places[0]
 
 
-def _judge(listing: bytes, armoured: bytes, root: Root | None, role: str, holder: str | None) -> Signer:
+def _judge(message: bytes, armoured: bytes, root: Root | None, role: str, holder: str | None) -> Signer:
     """Check what the key returned as any verifier would; returns who signed."""
     signature = parse_signature(armoured)
-    verify_signature(signature, listing, namespace(role))
+    verify_signature(signature, message, namespace(role))
     key = signature.key
     if root is None:
         if holder is None:
@@ -224,4 +228,4 @@ def _judge(listing: bytes, armoured: bytes, root: Root | None, role: str, holder
         raise SignerUnknown(f"the bundle's root gives nobody the role {role}", found=", ".join(root.roles))
     enrolled = root.keys.get(key.keyid)
     name = holder or (enrolled.holder if enrolled else "nobody")
-    return judge_signature(listing, name, armoured, (root,), role)
+    return judge_signature(message, name, armoured, (root,), role)

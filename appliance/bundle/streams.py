@@ -3,7 +3,7 @@
 These are three hashes over the same bytes, so they run in three threads, each taking the blocks in
 order, while the next block is read; ``hashlib`` releases the interpreter's lock.  What starts at the
 same byte has the same state: a file's first slice is not hashed apart from the file, nor a slice's
-first block apart from the slice.
+first block apart from the slice.  Where slices and blocks are known already, only the whole is hashed.
 
 Memory: a fixed number of buffers of one block, each in use until all three have seen it.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
@@ -66,8 +66,9 @@ class Streams:
         for lane in self._pool:
             lane.shutdown(cancel_futures=True)
 
-    def begin(self) -> None:
-        """Another file comes next."""
+    def begin(self, known: Digests | None = None) -> None:
+        """Another file comes next; ``known`` is what need not be computed of it: all but the whole."""
+        self._known = known
         self._whole = self._part = hashlib.sha256()
         self._whole_digest = _EMPTY
         self._slices: list[tuple[bytes, int]] = []
@@ -91,8 +92,9 @@ class Streams:
     def add(self, block: memoryview) -> None:
         """Hash the next block, which ``buffer`` gave."""
         whole = self._feed(_WHOLE, self._whole, block)
-        part = whole if self._part is self._whole else self._feed(_SLICE, self._part, block)
-        alone = part if self._at_start else self._feed(_BLOCK, hashlib.sha256(), block)
+        same = self._known or self._part is self._whole
+        part = whole if same else self._feed(_SLICE, self._part, block)
+        alone = part if self._known or self._at_start else self._feed(_BLOCK, hashlib.sha256(), block)
         self._at_start = False
         self._hashing.append(_Hashing(block, len(self._slices) - 1, whole, part, alone))
 
@@ -100,6 +102,8 @@ class Streams:
         """Wait for what is not hashed yet; the digests of the file."""
         while self._hashing:
             self._collect()
+        if self._known:
+            return replace(self._known, whole=self._whole_digest.hex())
         slices = tuple(ListedFile(digest.hex(), size) for digest, size in self._slices)
         return Digests(self._whole_digest.hex(), slices, bytes(self._blocks))
 

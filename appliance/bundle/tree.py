@@ -168,7 +168,7 @@ class Tree:
             raise FileUnexpected(
                 f"{self.folder} holds what is not of this bundle",
                 found=shown(strange),
-                wanted="only what trust/SHA256SUMS lists, and its signatures",
+                wanted="only what the signed list names, and its signatures",
                 hint="find out who put it there; obtain the bundle again"
                 if strange != [MENDED_PARTIAL]
                 else "an interrupted repair left it: run `appliance media repair` again, which removes it",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.large_manifest import FilesOnMedium
+from appliance.bundle.files_on_medium import FilesOnMedium
 from appliance.bundle.paths import PAYLOAD_FOLDER
 from appliance.bundle.reader import read_listed
 from appliance.errors import UpstreamSignatureInvalid
@@ -113,7 +113,7 @@ def _check(
             wanted=f"at most {MAX_BYTES:,}, in one piece",
             hint="obtain the bundle again; its builder made a mistake",
         )
-    data = read_listed(tree, file.path, contents.files[file.path].sha256, limit=MAX_BYTES)
+    data = read_listed(tree, contents.files.lists, file.path, limit=MAX_BYTES)
     folder, _, own = file.path.rpartition("/")
     outside: list[str] = []
 

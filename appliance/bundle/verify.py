@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes, hashing_meanwhile
-from appliance.bundle.judging import judge_list
-from appliance.bundle.listing import parse_listing
+from appliance.bundle.judging import judge_list, refuse_second_root
+from appliance.bundle.lists import parse_lists
 from appliance.bundle.opening import open_tree
-from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH, root_path
+from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
 from appliance.bundle.presence import telling_pulled
 from appliance.bundle.provenance import judge_provenance, statement_bytes
 from appliance.bundle.reader import (
-    newest_root,
     read_apart,
     read_contents,
     read_listed,
@@ -35,15 +34,14 @@ from appliance.bundle.reader import (
     require_file,
 )
 from appliance.bundle.upstream import check_upstream
-from appliance.errors import RootInvalid
 from appliance.trust.revocation import NOTHING
-from appliance.trust.root import MAX_BYTES, parse_root
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.fileset import ListedFiles
+    from appliance.bundle.list_kind import ListKind
     from appliance.bundle.manifest import Manifest
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.reader import Contents
@@ -60,8 +58,10 @@ if TYPE_CHECKING:
 class VerifiedBundle:
     """A bundle of which every byte was checked.
 
-    ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``files`` holds every
-    listed file by path, and nothing else was in the folder but the list and its signatures.
+    ``digest`` is the SHA-256 (hex) of trust/SHA256SUMS: the bundle's identity.  ``kind`` is the list that
+    was signed, ``signed_digest`` its digest by its own algorithm; ``digests`` are those of trust/SHA256SUMS
+    by the algorithms of all lists.  ``files`` holds every listed file by path, and nothing else was in the
+    folder but the lists and the signatures.
     ``provenance`` are the holders who also say what it was built from (``appliance.bundle.provenance``),
     ``upstream`` the signatures of its models by their makers (``appliance.bundle.upstream``).
     ``root`` is the newest of its chain, by which it was judged, ``root_digest`` the fingerprint of that
@@ -71,6 +71,9 @@ class VerifiedBundle:
 
     folders: tuple[Path, ...]
     digest: str
+    kind: ListKind
+    signed_digest: str
+    digests: Mapping[str, str]
     manifest: Manifest
     files: ListedFiles
     signers: tuple[Signer, ...]
@@ -124,12 +127,12 @@ def verify_bundle(
         judged = judge_list(tree, signed, root, role, revocations)
         chain, verdict = judged.chain, judged.verdict
         verdict.require()
-        listed = parse_listing(signed.listing)
-        read = read_apart(listed)
-        with hashing_meanwhile(tree, listed, read, workers) as begun:
-            contents = read_contents(tree, signed, listed, begun.begin if begun else None)
-            _check_carried_copy(tree, contents, root)
-            statement = statement_bytes(signed.digest, contents.manifest, contents.files)
+        lists = parse_lists(signed)
+        read = read_apart(lists.index)
+        with hashing_meanwhile(tree, lists, read, workers) as begun:
+            contents = read_contents(tree, signed, lists, begun.begin if begun else None)
+            refuse_second_root(lists.signed, root)
+            statement = statement_bytes(signed.digests, contents.manifest, contents.files)
             for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
                 raise refusal
             _check_blocks(tree, contents)
@@ -138,6 +141,9 @@ def verify_bundle(
     return VerifiedBundle(
         folders=tree.folders,
         digest=signed.digest,
+        kind=signed.kind,
+        signed_digest=signed.kind.digest(signed.message),
+        digests=signed.digests,
         manifest=contents.manifest,
         files=contents.files,
         signers=verdict.signers,
@@ -153,24 +159,6 @@ def verify_bundle(
 
 
 def _check_blocks(tree: BundleTree, contents: Contents) -> None:
-    listed = contents.files[BLOCKS_PATH]
-    check_blocks(
-        contents.files, contents.order, read_listed(tree, BLOCKS_PATH, listed.sha256, limit=listed.size)
-    )
-
-
-def _check_carried_copy(tree: BundleTree, contents: Contents, root: bytes) -> None:
-    """Refuse a bundle that holds another root of the trusted version; older ones are nobody's concern."""
-    path = root_path(parse_root(root).version)
-    if (listed := contents.files.get(path)) is None:
-        return
-    carried = contents.root
-    if path != newest_root(contents.manifest.files):
-        carried = read_listed(tree, path, listed.sha256, limit=MAX_BYTES)
-    if carried != root:
-        raise RootInvalid(
-            f"the bundle carries another root {parse_root(root).version} than the one trusted",
-            found=f"fingerprint {listed.sha256}",
-            wanted=f"fingerprint {hashlib.sha256(root).hexdigest()}",
-            hint="somebody made a second root of this version: ask its holders before using anything",
-        )
+    files = contents.files
+    data = read_listed(tree, files.lists, BLOCKS_PATH, limit=files[BLOCKS_PATH].size)
+    check_blocks(files, contents.order, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle import listing
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMES: Final = 1_000_000
 WRITE_AGAIN: Final = "where the bundle is, the same `appliance media write` writes again what is wrong"
+_WRITE_ON: Final = "run the same `appliance media write` again: it goes on where it stopped"
 COPY_AGAIN: Final = f"`appliance media repair` mends it from the others; or {WRITE_AGAIN}"
 
 
@@ -114,8 +116,52 @@ def refuse_unfinished(volumes: Sequence[Volume]) -> None:
                 f"the volume in {volume.folder} was not written to its end",
                 found=UNFINISHED_PATH,
                 wanted=LABEL_PATH,
-                hint="run the same `appliance media write` again: it goes on where it stopped",
+                hint=_WRITE_ON,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A volume that was never written to its end: what messages call it, and its number if it is known."""
+
+    name: str
+    number: int | None
+
+
+def unfinished_among_others(
+    begun: Sequence[Unfinished],
+    layout: Layout | None,
+    missing: Sequence[str],
+    given: Collection[int],
+    *,
+    again: str,
+) -> FileMissing:
+    """What to say where the files that are missing belong on volumes that were not written to their end.
+
+    Args:
+        begun: those volumes.
+        layout: which volume holds what, if the labels tell it.
+        missing: the files that lie on none of the volumes.
+        given: the numbers of the volumes that are there.
+        again: what to do afterwards.
+    """
+    wanted = layout.volumes_of(missing) if layout else {}
+    absent = wanted.keys() - set(given)
+    found = [
+        f"of volume {number}: {counted(len(paths), 'file')} not there, the first is {paths[0]}"
+        for number, paths in wanted.items()
+        if any(each.number == number for each in begun)
+    ]
+    names = " and ".join(each.name for each in begun)
+    ends = "were not written to their end" if len(begun) > 1 else "was not written to its end"
+    others = f", and {_are_missing(absent, layout)}" if absent and layout else ""
+    held = f"; {layout.describe(absent)}" if absent and layout else ""
+    return FileMissing(
+        f"{names} {ends}{others}",
+        found="; ".join(found) or f"{counted(len(missing), 'file')} not there: {shown(missing)}",
+        wanted=f"{LABEL_PATH}, which is written last{held}",
+        hint=f"{_WRITE_ON}; {again}",
+    )
 
 
 def common_digest(volumes: Sequence[Volume]) -> str:

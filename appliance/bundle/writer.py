@@ -22,20 +22,20 @@ from appliance.bundle.draft import draft_manifest
 from appliance.bundle.durable import (
     FILE_MODE,
     FOLDER_MODE,
+    create_file,
+    finish_file,
     free_bytes,
     sync_file_system,
     sync_folder,
     write_file,
     writing_under,
 )
-from appliance.bundle.listing import listing_bytes
-from appliance.bundle.manifest import (
-    SLICE_SIZE,
-    ListedFile,
-    Manifest,
-    manifest_bytes,
-    parse_manifest,
-)
+from appliance.bundle.large_manifest import MARK, read_large
+from appliance.bundle.list_kind import INDEX, kinds_for
+from appliance.bundle.listing import listing_of, parse_listing
+from appliance.bundle.manifest import SLICE_SIZE, ListedFile, Manifest, parse_manifest
+from appliance.bundle.manifest_pieces import listed_parts, manifest_pieces
+from appliance.bundle.manifest_reader import MAX_BYTES
 from appliance.bundle.paths import (
     BLOCKS_PATH,
     BOOTSTRAP_PATH,
@@ -45,8 +45,10 @@ from appliance.bundle.paths import (
     TRUST_FOLDER,
     root_path,
 )
-from appliance.bundle.payload import copy_payload
+from appliance.bundle.payload import copy_payload, payload_room
+from appliance.bundle.pieces import read_pieces
 from appliance.bundle.review import review_bytes
+from appliance.bundle.stricter_lists import write_stricter_lists
 from appliance.errors import InProgress, SpaceExhausted, Usage
 from appliance.trust.root import parse_root
 
@@ -95,7 +97,8 @@ def write_bundle(
         out: must not exist; the folder it lies in must.
         lock: what to put into the bundle.
         store: has every artefact of the lock.
-        root: the root file the bundle is built for; None leaves it out.
+        root: the root file the bundle is built for; None leaves it out.  Its profile says which lists
+            the bundle has.
         documents: what lies beside it in ``trust/``, by path: the roots before, signatures, a revocation.
         progress: told of every block and file.
         companions: make what lies beside the payload, in this order (see ``Companion``).
@@ -124,6 +127,8 @@ def write_bundle(
         for companion in companions:
             manifest = _accompany(folder, manifest, companion, progress)
         _write_list(folder, manifest)
+        kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
+        write_stricter_lists(folder, kinds, progress)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         sync_file_system(fd)
@@ -165,12 +170,22 @@ def _accompany(folder: Path, manifest: Manifest, companion: Companion, progress:
 
 def _write_list(folder: Path, manifest: Manifest) -> None:
     """Write the manifest and, last, the list of everything that lies there."""
-    data = manifest_bytes(manifest)
-    parse_manifest(data)  # what we write, we accept
-    digests = {path: file.sha256 for path, file in manifest.listed().items()}
-    digests[MANIFEST_PATH] = _listed(data).sha256
-    write_file(folder / MANIFEST_PATH, data)
-    write_file(folder / LIST_PATH, listing_bytes(digests))
+    path = folder / MANIFEST_PATH
+    with os.fdopen(create_file(path), "wb") as file:
+        file.writelines(manifest_pieces(manifest))
+        file.flush()
+        finish_file(file.fileno())
+    pieces = read_pieces(lambda: _open(path), MANIFEST_PATH, mark=MARK, limit=MAX_BYTES)
+    listing = listing_of(listed_parts(manifest, (MANIFEST_PATH, pieces.sha256)))
+    if read_large(pieces, parse_listing(listing)) is None:  # what we write, we accept
+        parse_manifest(pieces.join())
+    write_file(folder / LIST_PATH, listing)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[int]:
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 def _listed(data: bytes) -> ListedFile:
@@ -180,8 +195,7 @@ def _listed(data: bytes) -> ListedFile:
 def _check_space(parent: Path, draft: Manifest, beside: int) -> None:
     if not parent.is_dir():
         raise Usage(f"{parent} is not a folder", wanted="an existing folder to write the bundle into")
-    files = list(draft.payload())
-    wanted = sum(file.size + _PER_FILE for file in files) + _BESIDES + beside
+    wanted = payload_room(draft, _PER_FILE) + _BESIDES + beside
     if (free := free_bytes(parent)) < wanted:
         raise SpaceExhausted(
             f"too little room under {parent}",

@@ -50,6 +50,7 @@ def _facts(seen: Inspection) -> list[str]:
         f"target       {target.distribution} {target.suite} {target.architecture}, Python {target.python}",
         f"serves       {served.name}: {served.model}/{served.file} by {served.engine}",
         f"digest       {seen.digest}",
+        f"signed list  {seen.kind}",
         f"contents     {amount}, {exact_size(seen.files.size)}",
     ]
     if manifest.build:

@@ -45,6 +45,7 @@ def inspection_values(seen: Inspection, *, files: bool) -> dict[str, object]:
         "sequence": manifest.sequence,
         "created": manifest.created,
         "digest": seen.digest,
+        "signed_list": seen.kind.path,
         "files": len(seen.files),
         "bytes": seen.files.size,
         "target": asdict(manifest.target),

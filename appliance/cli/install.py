@@ -85,8 +85,8 @@ def install(
       9  verified, but past its date
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.roots import load_root
-    from appliance.node.install import Request
     from appliance.node.install import install as run_install
+    from appliance.node.request import Request
     from appliance.node.runs import default_state
     from appliance.node.summary import outcome_text, outcome_values
 

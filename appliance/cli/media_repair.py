@@ -66,7 +66,8 @@ def repair(
     \b
     Exit codes:
       0  everything that was given is right now; with --out, what was not lies mended there
-      4  the damage is too great, or the signatures are not to be believed; nothing was changed
+      4  the damage is too great, or the signatures are not to be believed, and nothing was
+         changed; or everything else is right, and something is LEFT
       5  write-protected, pulled out, too little room, no par2, or another repair is at work
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.parity.repair import repair_bundle
@@ -181,10 +182,7 @@ def _lines(result: Repaired, *, verified: bool) -> Iterator[str]:
         yield from _mended_lines(result)
     if result.kept:
         yield f"  kept      {counted(len(result.kept), 'file')} mended before, in {result.out}"
-    yield from (
-        f"  LEFT      {path}: all it covers is needed to make it again; name every volume"
-        for path in result.left
-    )
+    yield from (f"  LEFT      {each.path}: {each.do}" for each in result.left)
     yield from (f"note        {note}" for note in result.notes)
     if result.restored is not None:
         volume = f"volume {result.restored} of {result.volumes}"
@@ -220,7 +218,7 @@ def _values(result: Repaired, *, verified: bool) -> dict[str, object]:
         "kept": [
             {"folder": str(each.folder), "path": each.path, "was": each.state} for each in result.kept
         ],
-        "left": list(result.left),
+        "left": [each.path for each in result.left],
         "absent": list(result.absent),
         "restored": result.restored,
         "verified": verified,

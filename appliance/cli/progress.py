@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -66,6 +67,19 @@ class Bars:
         if self._bytes is not None:
             self._bars.update(self._bytes, description=f"{self._phase} ({self._count} of {self._total})")
 
+    @contextmanager
+    def beside(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """A bar below those of the phase, as long as it takes."""
+        bars = self._bars
+        if bars is None:
+            yield lambda _: None
+            return
+        task = bars.add_task(name, total=size)
+        try:
+            yield lambda count: bars.advance(task, count)
+        finally:
+            bars.remove_task(task)
+
     def end(self) -> None:
         if self._bars:
             self._bars.stop()
@@ -101,6 +115,20 @@ class Lines:
         with self._lock:
             self._items_done += count
             self._tell_sometimes(f": {name}")
+
+    @contextmanager
+    def beside(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        """Lines of its own, at most one every two seconds."""
+        done, told = 0, self._clock()
+
+        def advance(count: int) -> None:
+            nonlocal done, told
+            done += count
+            if self._clock() - told >= SECONDS_BETWEEN_LINES:
+                told = self._clock()
+                self._print(f"{name}: {done / 1e6:,.1f} of {size / 1e6:,.1f} MB")
+
+        yield advance
 
     def end(self) -> None:
         if self._phase is None:

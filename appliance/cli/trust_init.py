@@ -31,7 +31,7 @@ def init(
         str | None, typer.Option("--pq", metavar="off|warn|require", help="Ask for ML-DSA signatures too.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="cnsa", help="Allow only P-384 and ML-DSA-87.")
+        str | None, typer.Option("--profile", metavar="cnsa", help="P-384, ML-DSA-87 and SHA-384 alone.")
     ] = None,
     solo: Annotated[
         bool, typer.Option("--solo", help="Let one person alone release. Every report says so.")

@@ -110,6 +110,7 @@ def verified_text(bundle: VerifiedBundle) -> str:
         f"product      {manifest.product} {manifest.version} (sequence {manifest.sequence})",
         f"digest       {bundle.digest}",
         f"signed by    {holders} ({threshold} needed as {bundle.role})",
+        f"signed list  {bundle.kind}, as the profile {bundle.root.policy.profile} asks",
         f"contents     {len(bundle.files)} files, {bundle.size:,} bytes",
         f"root         version {bundle.root.version}, fingerprint {bundle.root_digest}",
     ]
@@ -138,6 +139,7 @@ def verified_values(bundle: VerifiedBundle) -> dict[str, object]:
         "version": manifest.version,
         "sequence": manifest.sequence,
         "digest": bundle.digest,
+        "signed_list": {"path": bundle.kind.path, bundle.kind.algorithm: bundle.signed_digest},
         "role": bundle.role,
         "threshold": bundle.root.roles[bundle.role].threshold,
         "signers": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from appliance.bundle.list_kind import INDEX
 from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def _signatures(bundle: VerifiedBundle) -> Iterator[str]:
     rule = bundle.root.roles[bundle.role]
     holders = bundle.root.holders(bundle.role)
     yield (
-        f"trust/SHA256SUMS, sha256 {bundle.digest}, signed as {bundle.role}: "
+        f"{bundle.kind}, {bundle.kind.algorithm} {bundle.signed_digest}, the list that the profile "
+        f"{bundle.root.policy.profile} has signed, signed as {bundle.role}: "
         f"{_people(bundle.root, bundle.signers)}. {rule.threshold} of {', '.join(holders)} were needed. "
         f"Every signature that is there was good."
     )
@@ -89,10 +91,13 @@ def _contents(bundle: VerifiedBundle) -> Iterator[str]:
     if bundle.provenance:
         people = ", ".join(bundle.provenance)
         yield f"What it was built from, as stated by {people}: it follows from manifest.json."
-    yield f"Each of {bundle.size:,} bytes was hashed with SHA-256 and is what was signed."
+    hashes = " and ".join(kind.title for kind in bundle.files.lists.kinds)
+    yield f"Each of {bundle.size:,} bytes was hashed with {hashes} and is what was signed."
     yield (
         f"So this is {manifest.product} {manifest.version}, sequence {manifest.sequence}, locked "
-        f"{manifest.created}" + (f", good until {manifest.expires}." if manifest.expires else ".")
+        f"{manifest.created}"
+        + (f", good until {manifest.expires}" if manifest.expires else "")
+        + f"; everywhere it is known by the SHA-256 of {INDEX}: {bundle.digest}."
     )
 
 

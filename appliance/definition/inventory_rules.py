@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.definition.conflict import Conflict
+from appliance.definition.conflict import Conflict, place_of
 from appliance.definition.host_rules import time_conflicts
+from appliance.definition.inventory_flows import flow_conflicts
+from appliance.definition.inventory_links import link_conflicts, route_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,17 @@ if TYPE_CHECKING:
 
 def first_conflict(inventory: Inventory) -> Conflict | None:
     """The first contradiction, or None."""
-    for rule in (_management, _interfaces, _identities, _ssh, _reachable, time_conflicts):
+    for rule in (
+        _management,
+        _interfaces,
+        link_conflicts,
+        route_conflicts,
+        _identities,
+        _ssh,
+        _reachable,
+        flow_conflicts,
+        time_conflicts,
+    ):
         for conflict in rule(inventory):
             return conflict
     return None
@@ -67,31 +79,30 @@ def _management(inventory: Inventory) -> Iterator[Conflict]:
 
 
 def _interfaces(inventory: Inventory) -> Iterator[Conflict]:
-    """Each interface is recognised by one thing, and no two of a node lead to the same network."""
+    """Each card is recognised by one thing, and no two interfaces of a node lead to the same network."""
     for node in inventory.nodes:
-        names: set[str] = set()
+        seen: set[tuple[str, str]] = set()
         for index, interface in enumerate(node.interfaces):
-            loc: Loc = ("nodes", node.name, "interfaces", interface.name)
-            match = interface.match
-            if (match.mac is None) == (match.name is None):
-                found = "both" if match.mac else "neither"
+            loc = place_of(node, interface)
+            match = interface.match.as_dict()
+            if interface.section == "interfaces" and len(match) != 1:
                 yield Conflict(
                     (*loc, "match"),
-                    f"interface {interface.name} must be recognised by either mac or name",
-                    found,
-                    "mac: or name:",
+                    f"interface {interface.name} must be recognised by either mac or pci or name",
+                    " and ".join(match) or "neither",
+                    "mac:, pci: or name:",
                     at_key=True,
                 )
-            if match.name in names:
+            for key in sorted(match.items() & seen):
                 yield Conflict(
-                    (*loc, "match", "name"),
-                    f"two interfaces of {node.name} match the same name",
-                    match.name or "",
-                    "each name once",
+                    (*loc, "match", key[0]),
+                    f"two interfaces of {node.name} match the same {key[0]}",
+                    key[1],
+                    f"each {key[0]} once",
                 )
-            names |= {match.name} if match.name else set()
+            seen |= {(kind, text) for kind, text in match.items() if kind != "mac"}
+            earlier = [other for before in node.interfaces[:index] for other in before.addresses]
             for place, address in enumerate(interface.addresses):
-                earlier = [other for before in node.interfaces[:index] for other in before.addresses]
                 yield from _overlaps(node, (*loc, "addresses", place), address, earlier)
 
 
@@ -126,7 +137,7 @@ def _identities(inventory: Inventory) -> Iterator[Conflict]:
                 )
             local = node.name
         for interface in node.interfaces:
-            loc: Loc = ("nodes", node.name, "interfaces", interface.name)
+            loc = place_of(node, interface)
             owner = f"{node.name} ({interface.name})"
             for place, address in enumerate(interface.addresses):
                 if address.ip in owners and (
@@ -173,7 +184,7 @@ def _ssh(inventory: Inventory) -> Iterator[Conflict]:
 
 
 def _reachable(inventory: Inventory) -> Iterator[Conflict]:
-    """An operator is on the node's own link: without a gateway nothing else can answer."""
+    """An operator is on the node's own link, or behind a listed route: nothing else can be answered."""
     operators = inventory.management.operator
     for node in inventory.nodes:
         loc: Loc = ("nodes", node.name, "address")
@@ -186,15 +197,16 @@ def _reachable(inventory: Inventory) -> Iterator[Conflict]:
                 "an operator address of the same family",
             )
         links = [
-            address.network
+            network
             for interface in node.interfaces
-            for address in interface.addresses
-            if address.ip == node.address
+            if node.address in [address.ip for address in interface.addresses]
+            for network in interface.reach
+            if network.version == node.address.version
         ]
         if not any(address in link for address in same_family for link in links):
             yield Conflict(
                 loc,
-                f"{node.name} could not answer any operator: none is on its link, and there is no gateway",
+                f"{node.name} could not answer any operator: none is on its link or behind a listed route",
                 ", ".join(str(address) for address in same_family),
                 f"an operator address in {', '.join(str(link) for link in links)}",
             )

@@ -7,17 +7,9 @@ about each other (``inventory_rules``).  Nothing here opens a file.
 
 from __future__ import annotations
 
-import re
-from ipaddress import (
-    AddressValueError,
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    NetmaskValueError,
-)
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 from pydantic import (
@@ -34,6 +26,8 @@ from appliance.definition.document import Document, Loc, read_document, validate
 from appliance.definition.host_schema import HostKeys
 from appliance.definition.inventory import (
     Address,
+    Bond,
+    Flow,
     Interface,
     InterfaceAddress,
     Inventory,
@@ -41,15 +35,37 @@ from appliance.definition.inventory import (
     Match,
     Network,
     NodeEntry,
+    Peer,
+    Route,
     Ssh,
+    Vlan,
 )
 from appliance.definition.inventory_rules import first_conflict
+from appliance.definition.inventory_values import (
+    read_address,
+    read_destination,
+    read_interface_address,
+    read_kernel_name,
+    read_mac,
+    read_network,
+    read_pci,
+    read_peer,
+    read_ports,
+)
 from appliance.errors import GatewayForbidden, InventoryInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _Some = TypeVar("_Some", tuple[object, ...], dict[str, object])
+
+#: The kinds of interface that a node has.
+_SECTIONS: Final = ("interfaces", "bonds", "vlans")
+#: Where the keys are the operator's words, not ours.
+_NAMED: Final = (*_SECTIONS, "flows")
+#: How netplan, iproute2 and people write a route to everywhere.
+_EVERYWHERE: Final = frozenset({"default", "0/0", "0.0.0.0/0", "::/0", "any", "all"})
 
 #: Keys of netplan, ifupdown and cloud-init that would give a node a way out, wherever they stand.
 FORBIDDEN: Final = frozenset(
@@ -72,16 +88,18 @@ def parse_inventory(text: str, path: Path) -> tuple[Inventory, Document]:
         The inventory, and the document for the positions of its values.
 
     Raises:
-        GatewayForbidden: a key would give a node a gateway, route, DNS server or DHCP.
+        GatewayForbidden: a key would give a node a gateway, DNS server or DHCP, or a listed route leads
+            everywhere.
         InventoryInvalid: anything else that does not fit; ``where`` tells the place.
     """
     document = read_document(text, path, InventoryInvalid)
     _refuse_ways_out(document, document.values, ())
     written = validate_document(document, _Inventory, InventoryInvalid)
-    inventory = _inventory(written, path)
+    inventory = _inventory(written, path, document)
     if conflict := first_conflict(inventory):
         where = document.where_key(conflict.loc) if conflict.at_key else document.where(conflict.loc)
-        raise InventoryInvalid(conflict.message, found=conflict.found, wanted=conflict.wanted, where=where)
+        error = GatewayForbidden if conflict.way_out else InventoryInvalid
+        raise error(conflict.message, found=conflict.found, wanted=conflict.wanted, where=where)
     return inventory, document
 
 
@@ -90,103 +108,33 @@ def _refuse_ways_out(document: Document, values: object, loc: Loc) -> None:
         for index, value in enumerate(values):
             _refuse_ways_out(document, value, (*loc, index))
     if isinstance(values, dict):
-        named = loc == ("nodes",) or loc[-1:] == ("interfaces",)  # keys here are the operator's words
+        named = loc == ("nodes",) or loc[-1:] in {(section,) for section in _NAMED}
         for key, value in values.items():
             is_name = named and isinstance(value, dict)
-            if not is_name and key.lower().replace("_", "-") in FORBIDDEN:
+            plain = key.lower().replace("_", "-")
+            if not is_name and plain in FORBIDDEN and not (key == "routes" and _may_have_routes(loc)):
                 raise GatewayForbidden(
                     f"{key} is not allowed: an isolated node has no way out",
                     found=".".join(str(part) for part in (*loc, key)),
-                    wanted="static addresses only; no gateway, route, DNS server, proxy or DHCP",
-                    hint="remove the key; operators reach nodes from the same link",
+                    wanted="static addresses and listed routes only; no gateway, DNS server, proxy or DHCP",
+                    hint="remove the key; operators reach nodes from the same link, or by a route that an "
+                    "interface lists: routes: [{to: NETWORK, via: ADDRESS}]",
                     where=document.where_key((*loc, key)),
+                )
+            if key == "to" and "routes" in loc and str(value).strip().lower() in _EVERYWHERE:
+                raise GatewayForbidden(
+                    f"a route to {value} is a gateway: an isolated node has no way out",
+                    found=str(value),
+                    wanted="a network of the site, as in 10.40.0.0/16",
+                    hint="list the networks that the node has to reach, one by one",
+                    where=document.where((*loc, key)),
                 )
             _refuse_ways_out(document, value, (*loc, key))
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text; put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
-    if "%" in value:
-        raise ValueError("an address with a zone (%) means something else on every machine")
-    return value
-
-
-def _address(value: object) -> Address:
-    text = _text(value)
-    try:
-        address: Address = IPv6Address(text) if ":" in text else IPv4Address(text)
-    except AddressValueError as fault:
-        raise ValueError(f"not an IP address ({fault})") from None
-    return _usable(address)
-
-
-def _interface_address(value: object) -> InterfaceAddress:
-    text = _text(value)
-    if "/" not in text:
-        raise ValueError("a prefix length is needed, as in 10.20.0.11/24")
-    try:
-        interface: InterfaceAddress = IPv6Interface(text) if ":" in text else IPv4Interface(text)
-    except (AddressValueError, NetmaskValueError) as fault:
-        raise ValueError(f"not an address with a prefix length ({fault})") from None
-    if not re.fullmatch(r"[0-9]+", text.rpartition("/")[2]):
-        raise ValueError("a prefix length in digits is needed, as in 10.20.0.11/24")
-    _usable(interface.ip)
-    network = interface.network
-    if network.prefixlen == 0:
-        raise ValueError("a prefix length of 0 makes the whole world local")
-    if network.num_addresses > 2:  # noqa: PLR2004 - /31 and /127 are point to point: RFC 3021, RFC 6164
-        if interface.ip == network.network_address:
-            raise ValueError(f"{interface.ip} is the address of the network {network}, not of a node")
-        if network.version == 4 and interface.ip == network.broadcast_address:  # noqa: PLR2004 - IPv4
-            raise ValueError(f"{interface.ip} is the broadcast address of {network}")
-    return interface
-
-
-def _usable(address: Address) -> Address:
-    for bad, kind in (
-        (address.is_unspecified, "the unspecified address"),
-        (address.is_loopback, "a loopback address"),
-        (address.is_multicast, "a multicast address"),
-        (address.is_link_local, "a link-local address; it needs no configuration and names no node"),
-        (address.version == 4 and address.is_reserved, "a reserved address"),  # noqa: PLR2004 - IPv4
-        (isinstance(address, IPv6Address) and address.ipv4_mapped, "an IPv4 address in IPv6 clothes"),
-    ):
-        if bad:
-            raise ValueError(f"{address} is {kind}")
-    return address
-
-
-def _network(value: object) -> Network:
-    text = _text(value)
-    if not re.fullmatch(r"[^/]+/[0-9]+", text):
-        raise ValueError("a network with a prefix length in digits is needed, as in 10.20.0.0/28")
-    kind: type[IPv6Network | IPv4Network] = IPv6Network if ":" in text else IPv4Network
-    try:
-        network: Network = kind(text, strict=False)
-    except (AddressValueError, NetmaskValueError) as fault:
-        raise ValueError(f"not a network ({fault})") from None
-    if str(network.network_address) != str(_ip(text)):
-        raise ValueError(f"{text} has host bits set; the network is {network}")
-    if network.prefixlen == 0:
-        raise ValueError("a network of everything protects nothing")
-    return network
-
-
-def _ip(text: str) -> Address:
-    host = text.partition("/")[0]
-    return IPv6Address(host) if ":" in host else IPv4Address(host)
-
-
-def _mac(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text; put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
-    mac = value.lower()
-    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-        raise ValueError("not a MAC address; six pairs of hexadecimal digits, as in 02:00:00:00:00:01")
-    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
-        raise ValueError("a MAC address of many stations or of none, not of one")
-    return mac
+def _may_have_routes(loc: Loc) -> bool:
+    """Whether a mapping is an interface, bond or VLAN of a node."""
+    return len(loc) == 4 and loc[0] == "nodes" and loc[2] in _SECTIONS  # noqa: PLR2004 - nodes.NAME.section.NAME
 
 
 def _some(values: _Some) -> _Some:
@@ -197,14 +145,23 @@ def _some(values: _Some) -> _Some:
 
 
 _AS_TEXT = WithJsonSchema({"type": "string"})
-_Address = Annotated[Address, PlainValidator(_address), _AS_TEXT]
-_InterfaceAddress = Annotated[InterfaceAddress, PlainValidator(_interface_address), _AS_TEXT]
-_Network = Annotated[Network, PlainValidator(_network), _AS_TEXT]
-_Mac = Annotated[str, PlainValidator(_mac), _AS_TEXT]
+_Address = Annotated[Address, PlainValidator(read_address), _AS_TEXT]
+_InterfaceAddress = Annotated[InterfaceAddress, PlainValidator(read_interface_address), _AS_TEXT]
+_Network = Annotated[Network, PlainValidator(read_network), _AS_TEXT]
+_Destination = Annotated[Network, PlainValidator(read_destination), _AS_TEXT]
+_Mac = Annotated[str, PlainValidator(read_mac), _AS_TEXT]
+_Pci = Annotated[str, PlainValidator(read_pci), _AS_TEXT]
+_Ports = Annotated[
+    tuple[int, int], PlainValidator(read_ports), WithJsonSchema({"type": ["integer", "string"]})
+]
+_Peer = Annotated[str, PlainValidator(read_peer), _AS_TEXT]
+_KernelName = Annotated[str, PlainValidator(read_kernel_name), _AS_TEXT]
 # RFC 1123 labels: node names become folders, SSH aliases and Ansible hosts.
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-# IFNAMSIZ is 16 with the final zero: linux/if.h.
-_KernelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+# What is made on the node bears its own name there, and in paths below /proc/sys/net.
+_DeviceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,13}[a-z0-9]$")]
+# 1280 bytes are IPv6's least (RFC 8200, 5); 9978 the most that Ethernet cards of this class offer.
+_Mtu = Annotated[int, Field(ge=1280, le=9978)]
 _User = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 _Path = Annotated[str, StringConstraints(pattern=r'^[^"\x00-\x1f\x7f]+$')]
 
@@ -215,12 +172,45 @@ class _Model(BaseModel):
 
 class _Match(_Model):
     mac: _Mac | None = None
+    pci: _Pci | None = None
     name: _KernelName | None = None
 
 
-class _Interface(_Model):
+class _Route(_Model):
+    to: _Destination
+    via: _Address
+
+
+class _Link(_Model):
+    addresses: tuple[_InterfaceAddress, ...] = ()
+    mtu: _Mtu | None = None
+    link_local: bool = False
+    routes: tuple[_Route, ...] = ()
+
+
+class _Interface(_Link):
     match: _Match
-    addresses: Annotated[tuple[_InterfaceAddress, ...], AfterValidator(_some)]
+
+
+class _Bond(_Link):
+    interfaces: Annotated[tuple[_Name, ...], AfterValidator(_some)]
+    mode: Literal["active-backup", "balance-xor", "802.3ad"]
+    lacp_rate: Literal["slow", "fast"] | None = None
+    transmit_hash_policy: Literal["layer2", "layer2+3", "layer3+4"] | None = None
+
+
+class _Vlan(_Link):
+    id: Annotated[int, Field(ge=1, le=4094)]
+    link: _Name
+
+
+class _Flow(_Model):
+    interface: _Name
+    direction: Literal["in", "out", "both"]
+    protocol: Literal["tcp", "udp"]
+    ports: Annotated[tuple[_Ports, ...], AfterValidator(_some)]
+    peers: Annotated[tuple[_Peer, ...], AfterValidator(_some)]
+    answers: bool | None = None
 
 
 class _Node(_Model):
@@ -228,6 +218,9 @@ class _Node(_Model):
     address: _Address
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     interfaces: Annotated[dict[_Name, _Interface], AfterValidator(_some)]
+    bonds: dict[_DeviceName, _Bond] = Field(default_factory=dict)
+    vlans: dict[_DeviceName, _Vlan] = Field(default_factory=dict)
+    flows: dict[_Name, _Flow] = Field(default_factory=dict)
 
 
 class _Management(_Model):
@@ -256,7 +249,7 @@ class _Inventory(HostKeys):
     inference: _Inference = _Inference()
 
 
-def _inventory(written: _Inventory, path: Path) -> Inventory:
+def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory:
     folder = path.parent
     ssh: Ssh | None = None
     if written.ssh:
@@ -268,11 +261,51 @@ def _inventory(written: _Inventory, path: Path) -> Inventory:
         site=written.site,
         management=Management(management.networks, management.operator, management.foreign),
         ssh=ssh,
-        nodes=tuple(_node(name, node) for name, node in written.nodes.items()),
+        nodes=_nodes(written.nodes),
         revert_after=written.revert_after,
         inference_port=written.inference.port,
         host=written.host(),
+        document=document,
     )
+
+
+def _nodes(written: Mapping[str, _Node]) -> tuple[NodeEntry, ...]:
+    """All nodes; flows last, as their peers may be nodes that are written further down."""
+    nodes = {name: _node(name, node) for name, node in written.items()}
+    return tuple(
+        replace(
+            node,
+            flows=tuple(_flow(key, flow, node, nodes) for key, flow in written[name].flows.items()),
+        )
+        for name, node in nodes.items()
+    )
+
+
+def _flow(name: str, written: _Flow, node: NodeEntry, nodes: Mapping[str, NodeEntry]) -> Flow:
+    reach = [
+        network
+        for interface in node.interfaces
+        if interface.name == written.interface
+        for network in interface.reach
+    ]
+    return Flow(
+        name,
+        written.interface,
+        written.direction,
+        written.protocol,
+        written.ports,
+        tuple(Peer(text, _addresses(text, reach, nodes)) for text in written.peers),
+        answers=written.protocol == "tcp" or bool(written.answers),
+    )
+
+
+def _addresses(text: str, reach: Sequence[Network], nodes: Mapping[str, NodeEntry]) -> tuple[Address, ...]:
+    """The addresses of a peer: its own if it is one, or those of the node that are within reach."""
+    with suppress(ValueError):
+        return (ip_address(text),)
+    found = nodes[text].interfaces if text in nodes else ()
+    own = [each.ip for interface in found for each in interface.addresses]
+    return tuple(address for address in own if any(address in network for network in reach))
 
 
 def _node(name: str, written: _Node) -> NodeEntry:
@@ -281,8 +314,39 @@ def _node(name: str, written: _Node) -> NodeEntry:
         connection=written.connection,
         address=written.address,
         port=written.port,
-        interfaces=tuple(
-            Interface(key, Match(entry.match.mac, entry.match.name), entry.addresses)
-            for key, entry in written.interfaces.items()
+        interfaces=(
+            *(
+                _interface(key, card, Match(card.match.mac, card.match.name, card.match.pci))
+                for key, card in written.interfaces.items()
+            ),
+            *(
+                _interface(
+                    key,
+                    bond,
+                    bond=Bond(bond.interfaces, bond.mode, bond.lacp_rate, bond.transmit_hash_policy),
+                )
+                for key, bond in written.bonds.items()
+            ),
+            *(_interface(key, vlan, vlan=Vlan(vlan.id, vlan.link)) for key, vlan in written.vlans.items()),
         ),
+    )
+
+
+def _interface(
+    name: str,
+    link: _Link,
+    match: Match | None = None,
+    *,
+    bond: Bond | None = None,
+    vlan: Vlan | None = None,
+) -> Interface:
+    return Interface(
+        name,
+        match or Match(),
+        link.addresses,
+        mtu=link.mtu,
+        link_local=link.link_local,
+        routes=tuple(Route(each.to, each.via) for each in link.routes),
+        bond=bond,
+        vlan=vlan,
     )

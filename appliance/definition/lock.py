@@ -6,13 +6,15 @@ always gives the same bundle bytes; ``created`` is the only time in it, and the 
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
+from collections.abc import Mapping, Sequence  # noqa: TC003 - pydantic reads it at run time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from appliance.definition.lock_records import NotStoredError, StoredArtefacts, brief, read_records
 from appliance.definition.names import (
     ComponentName,
     FilePath,
@@ -28,6 +30,7 @@ from appliance.definition.names import (
 from appliance.errors import LockInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -110,7 +113,7 @@ class LockedComponent(Frozen):
 
     kind: Literal["tiny-gguf", "python", "debian", "files", "huggingface", "oci", "toolkit"]
     packages: tuple[Text, ...] = ()
-    artefacts: tuple[Artefact, ...]
+    artefacts: Annotated[Sequence[Artefact], AfterValidator(tuple)]
 
     @model_validator(mode="after")
     def _sorted_once(self) -> Self:
@@ -151,14 +154,76 @@ class Lock(Frozen):
     def size(self) -> int:
         """Bytes of all artefacts together."""
         return sum(
-            artefact.size for component in self.components.values() for artefact in component.artefacts
+            size for component in self.components.values() for _, size, _ in brief(component.artefacts)
         )
 
 
 def lock_text(lock: Lock) -> str:
     """The lock as JSON text: keys in RFC 8785 order, indented so that a change can be reviewed."""
-    values = lock.model_dump(mode="json", exclude_defaults=True)
-    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return b"".join(_pieces(lock)).decode("utf-8")
+
+
+def lock_digest(lock: Lock) -> str:
+    """The SHA-256 (hex) of ``lock_text``."""
+    digest = hashlib.sha256()
+    for piece in _pieces(lock):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(lock: Lock) -> Iterator[bytes]:
+    """The text of a lock; artefacts that are stored stand there as they were read."""
+    stored = {
+        name: component.artefacts
+        for name, component in sorted(lock.components.items())
+        if isinstance(component.artefacts, StoredArtefacts)
+    }
+    components = {
+        name: component.model_copy(update={"artefacts": ()}) if name in stored else component
+        for name, component in lock.components.items()
+    }
+    values = lock.model_copy(update={"components": components}).model_dump(
+        mode="json", exclude_defaults=True
+    )
+    rest = (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    for name, artefacts in stored.items():
+        before, empty, rest = rest.partition(b'\n    "%s": {\n      "artefacts": []' % name.encode("ascii"))
+        yield before + empty[:-1] + b"\n"
+        yield from artefacts.text()
+        yield b"\n      ]"
+    yield rest
+
+
+def read_lock_bytes(data: bytes) -> Lock:
+    """Read a lock of any length, as ``parse_lock`` does; one as ``lock_text`` spells it is kept as it is.
+
+    Raises:
+        LockInvalid: as ``parse_lock``.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    try:
+        if len(data) > MAX_BYTES:
+            raise NotStoredError
+        rest, stored = read_records(data, _read_artefact, _make_artefact)
+        lock = Lock.model_validate_json(rest, strict=True)
+        if stored.keys() <= lock.components.keys():
+            components = {
+                name: component.model_copy(update={"artefacts": stored.get(name, component.artefacts)})
+                for name, component in lock.components.items()
+            }
+            if lock_text(lock).encode("utf-8") == rest:
+                return lock.model_copy(update={"components": components})
+    except (NotStoredError, ValueError):
+        pass
+    return parse_lock(data.decode("utf-8"))
+
+
+def _read_artefact(record: bytes) -> Artefact:
+    return Artefact.model_validate_json(record, strict=True)
+
+
+def _make_artefact(record: bytes) -> Artefact:
+    return Artefact.model_construct(**json.loads(record))
 
 
 def parse_lock(text: str) -> Lock:

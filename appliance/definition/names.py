@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 MAX_PATH_BYTES: Final = 512
 # A bundle path is "payload/<component>/<path>", and a sliced file gains ".slice-0000".
 _RESERVED: Final = len("payload/") + 64 + len("/") + len(".slice-0000")
+#: Of a path within a component, in bytes.
+LONGEST_FILE_PATH: Final = MAX_PATH_BYTES - _RESERVED
 
 _PART: Final = r"[A-Za-z0-9._+~@=-]+"
 
@@ -36,7 +38,7 @@ ValidDays = Annotated[int, Field(ge=0, le=36500)]
 # The spelling of docs/architecture.md, "Bundle, format 1".
 FilePath = Annotated[
     str,
-    StringConstraints(pattern=rf"^{_PART}(?:/{_PART})*$", max_length=MAX_PATH_BYTES - _RESERVED),
+    StringConstraints(pattern=rf"^{_PART}(?:/{_PART})*$", max_length=LONGEST_FILE_PATH),
     AfterValidator(_is_plain_path),
 ]
 

@@ -1,14 +1,16 @@
 """The preflight checks of one node: facts and wishes in, verdicts out.
 
-Every check says its name, what was found, what was wanted and what to do.  Names are stable; they are
-printed in JSON.  ``level`` is ``must`` for what stops an installation and ``information`` for the rest.
+What looks at the network is in ``network_checks``.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.node.network_checks import network_checks
+from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,25 +31,6 @@ SYSTEMD_UP: Final = frozenset({"running", "degraded", "starting", "initializing"
 
 
 @dataclass(frozen=True)
-class Check:
-    """One verdict.  ``passed`` None: could not be tried."""
-
-    name: str
-    passed: bool | None
-    found: str
-    wanted: str
-    hint: str = ""
-    level: Literal["must", "information"] = "must"
-
-    @property
-    def stops(self) -> bool:
-        return self.level == "must" and self.passed is not True
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Wanted:
     """What the checks compare with: bundle, identity, size in bytes, site, the station's clock."""
 
@@ -64,7 +47,7 @@ def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> li
         *_system(facts, wanted.manifest),
         _privilege(facts),
         _space(facts, wanted),
-        *_interfaces(node, facts),
+        *network_checks(node, facts, wanted.manifest, wanted.inventory),
         *([_operator(facts, wanted.inventory)] if node.connection == "ssh" else []),
         _package_locks(facts),
         _clock(facts, wanted.time),
@@ -141,26 +124,6 @@ def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
         f"{needed / 1e6:,.0f} MB below /var/lib/appliance",
         "free or add disk space on the node",
     )
-
-
-def _interfaces(node: NodeEntry, facts: Mapping[str, Any]) -> Iterator[Check]:
-    present = facts["interfaces"]
-    known = ", ".join(f"{entry['name']} {entry['mac']}" for entry in present if entry["name"] != "lo")
-    for interface in node.interfaces:
-        match = interface.match
-        hits = [
-            entry["name"]
-            for entry in present
-            if (match.mac and entry["mac"] == match.mac) or (match.name and entry["name"] == match.name)
-        ]
-        identity = f"MAC address {match.mac}" if match.mac else f"the name {match.name}"
-        yield Check(
-            f"interface-{interface.name}",
-            len(hits) == 1,
-            known or "no interfaces",
-            f"one interface with {identity}",
-            "correct the inventory's match, or plug in the card",
-        )
 
 
 def _operator(facts: Mapping[str, Any], inventory: Inventory) -> Check:

@@ -8,14 +8,13 @@ too; what was learnt is kept there as ``stage`` begins, what was installed in ``
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from appliance import __version__
 from appliance.definition.inventory import settings_digest
 from appliance.errors import QualificationFailed
+from appliance.node.request import Outcome
 from appliance.node.runs import Identity, Run, Stage, lock_state, other_runs
 
 if TYPE_CHECKING:
@@ -24,63 +23,12 @@ if TYPE_CHECKING:
 
     from appliance.bundle.verify import VerifiedBundle
     from appliance.definition.inventory import Inventory, NodeEntry
-    from appliance.node.ansible.events import PlaybookResult
-    from appliance.node.asking import Answer, Question
+    from appliance.node.asking import Question
     from appliance.node.connection import Connection
     from appliance.node.journal import Kept
-    from appliance.node.plan import Plan
-    from appliance.node.preflight import NodeReport
-    from appliance.node.report import Provenance, QualificationReport
-    from appliance.node.staging import Staged
+    from appliance.node.report import Provenance
+    from appliance.node.request import Request
     from appliance.progress import Progress
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the operator asked for.
-
-    Args:
-        bundle: the bundle's folder, or those of all its volumes.
-        root: bytes of the trusted root.
-        inventory: an inventory's folder or file.
-        state: where records are kept.
-        until: the last stage to run.
-        limit: names of nodes; empty means all.
-        check: say what apply would change; stage nothing, change nothing.
-        recheck: hash again what lies on the nodes.
-        statements: a folder of admissions, permits, waivers, times, enrolments.
-        revoked: files of revocations newer than the bundle.
-    """
-
-    bundle: tuple[Path, ...]
-    root: bytes
-    inventory: Path
-    state: Path
-    until: Stage = Stage.RECORD
-    limit: tuple[str, ...] = ()
-    check: bool = False
-    recheck: bool = False
-    statements: Path | None = None
-    revoked: tuple[Path, ...] = ()
-
-
-@dataclass
-class Outcome:
-    """What an installation came to; fields of stages that were not reached are empty."""
-
-    bundle: VerifiedBundle
-    until: Stage
-    check: bool
-    nodes: tuple[NodeEntry, ...] = ()
-    folder: Path | None = None
-    preflight: tuple[NodeReport, ...] = ()
-    answers: dict[str, Answer] = field(default_factory=dict)
-    staged: dict[str, Staged] = field(default_factory=dict)
-    plan: Plan | None = None
-    applied: PlaybookResult | None = None
-    skipped_apply: tuple[str, ...] = ()
-    reports: dict[str, QualificationReport] = field(default_factory=dict)
-    report_folders: dict[str, Path] = field(default_factory=dict)
 
 
 def install(request: Request, *, progress: Progress) -> Outcome:
@@ -247,17 +195,10 @@ class _Installation:
 
     def _look_outwards(self) -> None:
         """Before the first isolation, keep what the node could reach: evidence for the report."""
-        from appliance.node.probe import store_probe
-        from appliance.node.probe_outbound import probe_outbound
+        from appliance.node.first_reach import keep_first_reach
 
-        for name, connection in self.connections.items():
-            kept = self.run.node(name) / BEFORE
-            if earlier := _earlier_probe(self.request.state, self.inventory.site, name):
-                if earlier != kept:
-                    kept.write_bytes(earlier.read_bytes())
-                continue
-            self.progress.note(f"{name}: trying every way out, for the comparison afterwards")
-            store_probe(probe_outbound(connection, self.inventory, connection.node), kept)
+        for connection in self.connections.values():
+            keep_first_reach(connection, self.inventory, self.run, self.request.state, self.progress)
 
     def _plan(self) -> None:
         from appliance.node.plan import make_plan
@@ -293,7 +234,7 @@ class _Installation:
             judge(result, revert_after=self.inventory.revert_after, log=self.run.log)
 
     def _qualify(self) -> None:
-        from appliance.node.probe import load_probe
+        from appliance.node.first_reach import first_reach
         from appliance.node.qualify import qualify
 
         with self.run.stage(Stage.QUALIFY, self.identities) as entries:
@@ -309,7 +250,7 @@ class _Installation:
                     records,
                     self.progress,
                     digest=self.bundle.digest,
-                    before=load_probe(records / BEFORE),
+                    before=first_reach(records),
                     provenance=self._provenance(),
                 )
                 entries[name].update(verdict=report.verdict, summary=report.summary, report=str(folder))
@@ -325,6 +266,7 @@ class _Installation:
             threshold=bundle.root.roles[bundle.role].threshold,
             root=bundle.root_digest,
             solo=bundle.root.solo,
+            signed=f"{bundle.kind}, {bundle.kind.algorithm} {bundle.signed_digest}",
         )
 
     def _refuse_unqualified(self) -> None:
@@ -352,15 +294,3 @@ class _Installation:
                 write_installed(
                     connection, self.bundle, self.identities[name], self.outcome.report_folders[name]
                 )
-
-
-#: What the node could reach before it was isolated, beside its records.
-BEFORE = "before.json"
-
-
-def _earlier_probe(state: Path, site: str, node: str) -> Path | None:
-    """The first probe of a node, whichever bundle that run was of."""
-    found = [
-        path for path in (state / "runs").glob(f"*/{node}/{BEFORE}") if path.parent.parent.name[13:] == site
-    ]
-    return min(found, key=lambda path: json.loads(path.read_text(encoding="utf-8"))["time"], default=None)

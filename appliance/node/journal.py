@@ -24,6 +24,7 @@ from appliance.errors import (
 from appliance.node.connection import SSH_FAILED
 from appliance.node.script import load_script, start_command
 from appliance.trust.counter import Counter, judge_counter, next_value
+from appliance.trust.installation import journal_lost
 from appliance.trust.journal import Journal, journal_bytes, parse_journal
 
 if TYPE_CHECKING:
@@ -164,12 +165,7 @@ def _unguarded(why: str) -> str:
 
 def _lost(slots: Mapping[str, Any]) -> JournalLost:
     found = "; ".join(f"slot {name}: {slot.get('why', slot['state'])}" for name, slot in slots.items())
-    return JournalLost(
-        "the node was installed, and its journal is gone: it cannot tell an old bundle from a new one",
-        found=found,
-        wanted="the journal, or an enrolment for this node",
-        hint="find out who took it away; then: appliance trust enrol, signed by the site",
-    )
+    return journal_lost(found)
 
 
 def _ask(connection: Connection, place: Place, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"quiet_host: stop what phones home; {_host_words(inventory)}",
         f"firewall: deny everything in and out; SSH in from {networks}",
+        *(f"firewall: {text}" for node in nodes for text in _flows(node)),
         f"an unconfirmed network change undoes itself after {inventory.revert_after} s",
     )
 
@@ -97,6 +98,16 @@ def _host_words(inventory: Inventory) -> str:
     clock = clocks[host.time.source]
     loading = "locked after boot" if host.module_loading == "locked" else "open"
     return f"{clock}; USB storage {host.usb_storage}; loading of kernel modules {loading}"
+
+
+def _flows(node: NodeEntry) -> list[str]:
+    """What is let through besides SSH, one line a flow."""
+    return [
+        f"{node.name} flow {flow.name}: {flow.direction} over {flow.interface}, {flow.protocol} port "
+        + ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in flow.ports)
+        + f" with {', '.join(peer.text for peer in flow.peers)}"
+        for flow in node.flows
+    ]
 
 
 def _addresses(node: NodeEntry) -> list[str]:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import HostKeyChanged, NodeUnreachable, PreflightFailed
-from appliance.node.checks import PYTHON, Check, Wanted, node_checks
+from appliance.node.checks import PYTHON, Wanted, node_checks
 from appliance.node.connection import CONNECT_SECONDS, SSH_FAILED
 from appliance.node.script import NO_PYTHON, load_script, start_command
 from appliance.node.site import host_key_name, pinned_keys
+from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +86,9 @@ def refuse(reports: Sequence[NodeReport]) -> None:
         f"{nodes} of {len(reports)} nodes not ready; nothing was changed",
         found="\n         ".join(lines),
         wanted="\n          ".join(
-            f"{node.name}: {check.name}: {check.wanted}" for node, check in failed if check.passed is False
+            f"{node.name}: {check.name}: {check.wanted}" + (f" ({check.where})" if check.where else "")
+            for node, check in failed
+            if check.passed is False
         ),
         hint="\n      ".join(
             dict.fromkeys(check.hint for _, check in failed if check.passed is False and check.hint)

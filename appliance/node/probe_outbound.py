@@ -26,6 +26,7 @@ from appliance.node.probe import (
     now,
     run_script,
 )
+from appliance.node.probe_flows import aims
 from appliance.node.probe_inbound import Door, greeting, knock
 from appliance.node.probe_listener import Listener
 
@@ -92,7 +93,7 @@ def probe_outbound(
                     "token": token,
                     "seconds": seconds,
                     "unit": unit,
-                    "targets": _targets(inventory, endpoints, own, port, local=local, unit=unit),
+                    "targets": _targets(inventory, endpoints, own, port, node=node, unit=unit),
                     "own": {"addresses": own, "port": port},
                     "names": list(NAMES),
                 },
@@ -140,10 +141,14 @@ def _knock_at_services(
     if node.connection == "local":
         return ()
     management = inventory.management
+    # Peers of flows may come in there, the station not.
+    served = [
+        low for flow in node.flows if flow.goes("in") and flow.protocol == "tcp" for low, _ in flow.ports
+    ]
     doors = [
         Door("port", "tcp", station, address, port)
         for station, address in _pairs(management.operator, own)
-        for port in sorted({inventory.inference_port, *COMMON_PORTS, *ports} - {node.port})
+        for port in sorted({inventory.inference_port, *COMMON_PORTS, *ports, *served} - {node.port})
     ]
     sources = _pairs((*management.operator, *management.foreign), own)
     with ThreadPoolExecutor(len(sources) + 1) as pool:
@@ -161,7 +166,7 @@ def _targets(
     own: Sequence[str],
     port: int,
     *,
-    local: bool,
+    node: NodeEntry,
     unit: str | None,
 ) -> list[dict[str, Any]]:
     """Everything to aim at, and who does."""
@@ -180,6 +185,7 @@ def _targets(
             targets.append(target(endpoint.target, endpoint.protocol, endpoint.address, endpoint.port))
         if endpoint.protocol == "tcp":
             targets.append(target(endpoint.target, "syn", endpoint.address, endpoint.port, ["root"]))
+    local = node.connection == "local"
     station = [str(address) for address in inventory.management.operator] if local else []
     for address in (*station, *ELSEWHERE):
         targets += [
@@ -189,6 +195,11 @@ def _targets(
             target("elsewhere", "udp", address, 443),
             target("elsewhere", "udp", address, 123, ["root"]),
         ]
+    # A raw SYN says at once whether it left; connect() would wait for a peer that may be switched off.
+    targets += [
+        target(name, "syn" if protocol == "tcp" else protocol, address, number, ["root"])
+        for name, protocol, address, number in aims(node)
+    ]
     targets += [target("wire", "wire", address, number) for address, number in WIRE]
     targets += [target("own", protocol, address, port) for address in own for protocol in ("tcp", "udp")]
     return targets

@@ -24,6 +24,7 @@ from appliance.errors import NodeUnreachable
 from appliance.node import qualification
 from appliance.node.host_data import load_host_data
 from appliance.node.probe import OutboundProbe, as_root, now, store_probe
+from appliance.node.qualification import bmc
 from appliance.node.qualification.clock import Reading, load_readings, store_readings
 from appliance.node.qualification.rules import LISTING
 from appliance.node.qualification.subject import STAGED, Bundle, describe
@@ -136,7 +137,7 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
         provenance=provenance,
         ruleset=_keep_ruleset(connection, folder / "packet-filter.txt"),
         catalogue=load_host_data().catalogue,
-        notes=_notes(node),
+        notes=_notes(node, connection),
     )
     write_report(report, folder)
     return report
@@ -280,8 +281,14 @@ def _keep_ruleset(connection: Connection, path: Path) -> str:
     return hashlib.sha256(done.stdout).hexdigest()
 
 
-def _notes(node: NodeEntry) -> tuple[str, ...]:
+def _notes(node: NodeEntry, connection: Connection) -> tuple[str, ...]:
+    """What the reader has to know beside the promises."""
+    try:
+        done = connection.run(as_root(bmc.WAYS), timeout=20)
+        ways = done.stdout.decode(errors="replace") if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        ways = None
     if node.connection == "local":
-        note = "the node tested itself (connection: local): nobody tried to get in or watched what left"
-        return (note,)
-    return ()
+        itself = "the node tested itself (connection: local): nobody tried to get in or watched what left"
+        return (itself, bmc.note(ways))
+    return (bmc.note(ways),)

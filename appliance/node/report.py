@@ -40,12 +40,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who vouches for the bundle: holders who signed, how many had to, the root file's SHA-256."""
+    """Who vouches for the bundle: holders who signed, how many had to, the root file's SHA-256.
+
+    ``signed`` is what they signed: the list that the root's profile asks for, and its digest.
+    """
 
     signers: tuple[str, ...]
     threshold: int
     root: str
     solo: bool
+    signed: str
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def _identity(report: QualificationReport) -> list[str]:
     if trust := report.provenance:
         facts += [
             ("Signed by", f"{', '.join(trust.signers)} ({trust.threshold} needed)"),
+            ("List", f"{trust.signed} (what they signed)"),
             ("Root", f"{trust.root} (SHA-256 of the root file)"),
         ]
         if trust.solo:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
+from appliance.bundle.list_kind import INDEX
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import (
     BLOCKS_PATH,
-    LIST_PATH,
     MANIFEST_PATH,
 )
 from appliance.bundle.reader import read_signed
@@ -18,17 +18,19 @@ from appliance.bundle.reader import read_signed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from appliance.bundle.lists import Lists
     from appliance.bundle.manifest import PayloadFile
     from appliance.bundle.verify import VerifiedBundle
 
 
 @dataclass(frozen=True, slots=True)
 class SentSlice:
-    """A slice of a file, as it lies in the bundle."""
+    """A slice of a file, as it lies in the bundle; ``further`` as of ``SentFile``."""
 
     path: str
     size: int
     sha256: str
+    further: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class SentFile:
     """One file of the copy as the receiver is told of it.
 
     ``blocks``: SHA-256 of each 4 MiB of the whole file, hex.  ``slices``: where its bytes lie in the
-    bundle, in order; empty for a file that lies there whole.
+    bundle, in order; empty for a file that lies there whole.  ``further``: algorithms and digests (hex)
+    that a stricter list has besides, of what lies in the bundle: of a cut file its slices have them.
     """
 
     path: str
@@ -44,6 +47,7 @@ class SentFile:
     sha256: str
     blocks: tuple[str, ...] = ()
     slices: tuple[SentSlice, ...] = ()
+    further: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """As the receiver reads it."""
@@ -51,9 +55,11 @@ class SentFile:
             "path": self.path,
             "size": self.size,
             "sha256": self.sha256,
+            "further": self.further,
             "blocks": self.blocks,
             "slices": [
-                {"path": each.path, "size": each.size, "sha256": each.sha256} for each in self.slices
+                {"path": each.path, "size": each.size, "sha256": each.sha256, "further": each.further}
+                for each in self.slices
             ],
         }
 
@@ -63,27 +69,30 @@ def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     with open_tree(bundle.folders) as tree:
         index = tree.read(BLOCKS_PATH, limit=bundle.files[BLOCKS_PATH].size)
         signed = read_signed(tree)
-    beside = signed.beside
-    files = [_unlisted(LIST_PATH, signed.listing)]
-    files += [_unlisted(path, beside[path]) for path in sorted(beside)]
-    manifest = bundle.manifest
-    files += [SentFile(path, file.size, file.sha256) for path, file in manifest.files.items()]
-    files.append(
-        SentFile(MANIFEST_PATH, bundle.files[MANIFEST_PATH].size, bundle.files[MANIFEST_PATH].sha256)
-    )
+    manifest, lists = bundle.manifest, bundle.files.lists
+    files = [_unlisted(path, data, lists) for path, data in sorted(signed.unlisted.items())]
+    for path, file in (*manifest.files.items(), (MANIFEST_PATH, bundle.files[MANIFEST_PATH])):
+        files.append(SentFile(path, file.size, file.sha256, further=lists.further(path)))
     blocks = split_blocks(manifest, index)
-    files += [_sent(file, [next(blocks) for _ in file.parts()]) for file in manifest.payload()]
+    files += [_sent(file, [next(blocks) for _ in file.parts()], lists) for file in manifest.payload()]
     return files
 
 
-def _sent(file: PayloadFile, blocks: Sequence[tuple[str, Sequence[bytes]]]) -> SentFile:
+def _sent(file: PayloadFile, blocks: Sequence[tuple[str, Sequence[bytes]]], lists: Lists) -> SentFile:
     """A file of the payload; ``blocks``: for each of its parts the path, and the digests of its blocks."""
-    slices = tuple(SentSlice(path, part.size, part.sha256) for path, part in file.parts() if file.slices)
+    slices = tuple(
+        SentSlice(path, part.size, part.sha256, lists.further(path))
+        for path, part in file.parts()
+        if file.slices
+    )
     digests = tuple(digest.hex() for _, part in blocks for digest in part)
     if digests == (file.sha256,):
         digests = (file.sha256,)  # one text, not two: most files have one block
-    return SentFile(file.path, file.size, file.sha256, digests, slices)
+    further = () if slices else lists.further(file.path)
+    return SentFile(file.path, file.size, file.sha256, digests, slices, further)
 
 
-def _unlisted(path: str, data: bytes) -> SentFile:
-    return SentFile(path, len(data), hashlib.sha256(data).hexdigest())
+def _unlisted(path: str, data: bytes, lists: Lists) -> SentFile:
+    """A file that the index does not name; a stricter list does name the index itself."""
+    further = lists.further(path) if path == INDEX.path else ()
+    return SentFile(path, len(data), hashlib.sha256(data).hexdigest(), further=further)

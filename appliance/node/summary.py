@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from appliance.node.install import Outcome
+    from appliance.node.request import Outcome
 
 
 def outcome_values(outcome: Outcome) -> dict[str, object]:
@@ -67,6 +67,12 @@ def outcome_text(outcome: Outcome) -> str:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
+    lines += [
+        f"note: {report.node.name}: {check.name}: {check.found}; {check.hint}"
+        for report in outcome.preflight
+        for check in report.checks
+        if check.level == "information" and check.passed is False
+    ]
     if outcome.check:
         changes = outcome.applied.changes if outcome.applied else []
         lines.append(f"check only: nothing was changed; {len(changes)} tasks would change something")

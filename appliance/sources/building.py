@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.definition.lock import Lock, parse_lock
+from appliance.definition.lock import Lock, read_lock_bytes
+from appliance.definition.lock_records import brief
 from appliance.errors import DigestMismatch, LockInvalid, RootInvalid, SpaceExhausted, Usage
 from appliance.sources.fetching import fetch_locked
 from appliance.sources.locking import default_lock_path, open_definition
@@ -48,7 +49,7 @@ def read_lock(path: Path, read: ReadDefinition) -> Lock:
 
 def _parsed(path: Path) -> Lock:
     try:
-        return parse_lock(path.read_text(encoding="utf-8"))
+        return read_lock_bytes(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
         raise LockInvalid(
             "the definition is not locked", found=f"no file {path}", hint="run appliance lock first"
@@ -127,7 +128,7 @@ def build_bundle(
 
 def _sizes(lock: Lock) -> list[int]:
     """The sizes in bytes of all files that will lie in the bundle."""
-    return [artefact.size for component in lock.components.values() for artefact in component.artefacts]
+    return [size for component in lock.components.values() for _, size, _ in brief(component.artefacts)]
 
 
 def _check_room(lock: Lock, out: Path, beside: int) -> None:

@@ -112,7 +112,7 @@ class DebianPackages(Source):
             raise not_fetched(root, wanted, fault) from fault
         progress.advance(total - told)
         for package in wanted:
-            with store.fetch(package.sha256, package.size, package.file, stop) as partial:
+            with store.fetch(package.sha256, package.size, package.file, stop, progress.beside) as partial:
                 if partial:
                     store.replace(partial, root.archives / package.cached, stop)
             progress.item(package.file)

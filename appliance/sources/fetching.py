@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
+from appliance.definition.lock_records import brief
 from appliance.errors import SpaceExhausted
 from appliance.sources.kinds import source
 from appliance.sources.together import together
@@ -50,9 +51,9 @@ def bring(components: Mapping[str, tuple[Source, Sequence[Artefact]]], station: 
     total = sum(len(artefacts) for _, artefacts in components.values())
     station.progress.note(f"{total - len(absent)} of {total} artefacts are in the store")
     for _, artefacts in components.values():
-        for artefact in artefacts:
-            if artefact.sha256 not in absent:
-                station.store.used(artefact.sha256)
+        for _, _, sha256 in brief(artefacts):
+            if sha256 not in absent:
+                station.store.used(sha256)
     if not absent:
         return
     _check_room(list(absent.values()), station)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial as partial_call
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from requests.auth import AuthBase
 
 from appliance.errors import DigestMismatch, SourceUnreachable
 from appliance.sources.http_transfer import Broken, Patience, Transfer, pieces
-from appliance.sources.stopping import check
+from appliance.sources.stopping import awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = (15, 60)  # seconds: to connect, and between two pieces of an answer
 _REDIRECTS: Final = 10
-_LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
 
 UNTRUSTED: Final = "its certificate is not trusted here (REQUESTS_CA_BUNDLE names other authorities)"
 BUSY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -134,7 +134,7 @@ class HttpDownloader:
             data = bytearray()
             try:
                 with self._ask(url, {"Accept": accept}) as answer:
-                    for piece in pieces(answer):
+                    for piece in pieces(answer, self._station.stop):
                         data += piece
                         if len(data) > limit:
                             break
@@ -155,7 +155,7 @@ class HttpDownloader:
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """An answer of status 200 or 206, or 416 to a request for a part."""
         answer = self._send(url, headers)
-        if answer.status_code == HTTPStatus.UNAUTHORIZED and self._access and self._access.renew(answer):
+        if answer.status_code == HTTPStatus.UNAUTHORIZED and self._renews(answer):
             answer.close()
             answer = self._send(url, headers)
         status = answer.status_code
@@ -171,17 +171,23 @@ class HttpDownloader:
             raise Broken(f"HTTP status {status}", retry_after(answer.headers.get("Retry-After")))
         raise HttpRefused(answer)
 
+    def _renews(self, answer: requests.Response) -> bool:
+        """Whether there is access, and it could be renewed."""
+        access = self._access
+        return access is not None and awaited(lambda: access.renew(answer), self._station.stop)
+
     def _send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        check(self._station.stop)
-        auth = _Shown(self._access.headers()) if self._access else None
+        """Ask, and wait for the beginning of the answer."""
+        ask = partial_call(
+            self.session.get,
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            auth=_Shown(self._access.headers()) if self._access else None,
+            stream=True,
+            timeout=_TIMEOUT,
+        )
         try:
-            return self.session.get(
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                auth=auth,
-                stream=True,
-                timeout=_TIMEOUT,
-            )
+            return awaited(ask, self._station.stop)
         except requests.exceptions.SSLError as fault:
             raise self.unreachable(url, UNTRUSTED) from fault
         except (requests.ConnectionError, requests.Timeout) as fault:
@@ -221,15 +227,15 @@ def fetch_resuming(station: Station, artefact: Artefact, append: Callable[[Buffe
 def _fetch_once(station: Station, artefact: Artefact, append: Callable[[BufferedRandom], None]) -> None:
     came = 0
     try:
-        with station.store.fetch(artefact.sha256, artefact.size, artefact.path, station.stop) as partial:
+        with station.store.fetch(
+            artefact.sha256, artefact.size, artefact.path, station.stop, station.progress.beside
+        ) as partial:
             if partial:
                 station.progress.advance(partial.tell())
                 try:
                     append(partial)
                 finally:
                     came = partial.tell()
-                if came >= _LONG:
-                    station.progress.note(f"comparing {artefact.path} with its digest")
     except DigestMismatch:
         station.progress.advance(-came)
         raise

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import requests
 
 from appliance.errors import DigestMismatch
-from appliance.sources.stopping import Stopped
+from appliance.sources.stopping import Stopped, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom
 
     from appliance.sources.station import Station
+    from appliance.sources.stopping import StopSignal
 
 _CHUNK: Final = 1 << 16  # bytes; what a broken connection loses at most
 _IDLE_TRIES: Final = 5  # in a row that bring nothing new, before giving up
@@ -65,9 +67,8 @@ class Transfer:
             self._check_length(answer.headers.get("Content-Length"))
             self._start_over()
         self._etag = etag
-        for piece in pieces(answer):
-            if self._station.stop.is_set():
-                raise Stopped
+        for piece in pieces(answer, self._station.stop):
+            check(self._station.stop)
             if self._size is not None and self._partial.tell() + len(piece) > self._size:
                 raise self._other_length(f"more than {self._size:,} bytes")
             self._partial.write(piece)
@@ -128,6 +129,7 @@ class Patience:
         Raises:
             Stopped: the work was given up meanwhile.
         """
+        check(self._stop)  # which is what broke it
         news = reached - self._reached >= _NEWS
         if news:
             self._idle, self._reached = 0, reached
@@ -141,16 +143,24 @@ class Patience:
         return True
 
 
-def pieces(answer: requests.Response) -> Iterator[bytes]:
-    """The bytes of an answer as they come.
+def pieces(answer: requests.Response, stop: StopSignal) -> Iterator[bytes]:
+    """The bytes of an answer as they come; none any more as soon as the signal is set.
 
     Raises:
         Broken: it ends before the length it announced.
+        Stopped: the signal is set: the connection was shut down, which may look like the answer's end.
     """
+
+    def hang_up() -> None:
+        with suppress(OSError, ValueError, RuntimeError):  # it is closed, or was given back, already
+            answer.raw.shutdown()
+
     try:
-        yield from answer.iter_content(_CHUNK)
+        with stop.ending(hang_up):
+            yield from answer.iter_content(_CHUNK)
     except requests.RequestException as fault:
         raise Broken(type(fault).__name__) from fault
+    check(stop)
 
 
 def _strong(etag: str | None) -> str | None:

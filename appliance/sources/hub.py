@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 from dataclasses import dataclass
+from functools import partial as partial_call
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ from appliance.sources.http_download import (
 )
 from appliance.sources.http_transfer import Broken, Patience
 from appliance.sources.model_description import architectures, licence, task
+from appliance.sources.stopping import awaited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,9 +141,12 @@ class Hub:
                 f"{NAME} must not be asked", found="HF_HUB_OFFLINE is set", hint="unset it, or use a lock"
             )
         api, patience = HfApi(endpoint=self._endpoint, token=self._token or False), Patience(self._station)
+        ask = partial_call(
+            api.model_info, repository, revision=revision, files_metadata=True, timeout=_SECONDS
+        )
         while True:
             try:
-                return api.model_info(repository, revision=revision, files_metadata=True, timeout=_SECONDS)
+                return awaited(ask, self._station.stop)
             except HfHubHTTPError as fault:
                 status, headers = fault.response.status_code, fault.response.headers
                 if status not in BUSY and status < HTTPStatus.INTERNAL_SERVER_ERROR:

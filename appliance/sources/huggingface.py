@@ -104,7 +104,9 @@ class HuggingFaceRepository(Source):
                         wanted=f"git-blob-sha1 {file.git_sha1}",
                         hint="try again; if it stays so, find out who answers",
                     )
-                found[file.path], _ = self.station.store.add_file(scratch, self.station.stop)
+                found[file.path], _ = self.station.store.add_file(
+                    scratch, self.station.stop, name=file.path, beside=self.station.progress.beside
+                )
 
         together([partial(measure, file) for file in files], _CONNECTIONS, self.station.stop)
         return found

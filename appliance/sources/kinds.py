@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from appliance.definition.lock import Artefact
+from appliance.definition.lock_records import brief
 from appliance.errors import LockInvalid
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Source(ABC):
 
     def missing(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """Those the store does not hold."""
-        return [entry for entry in artefacts if not self.station.store.holds(entry.sha256, entry.size)]
+        holds = self.station.store.holds
+        absent = [n for n, (_, size, sha256) in enumerate(brief(artefacts)) if not holds(sha256, size)]
+        return [artefacts[number] for number in absent]
 
     def keep(
         self,

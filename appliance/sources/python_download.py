@@ -18,6 +18,7 @@ from pypi_simple import (
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
 from appliance.sources.python_indexes import local_path
+from appliance.sources.stopping import awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,7 +120,7 @@ class WheelFetcher:
     def _asked(self, place: str, ask: Callable[[str], ProjectPage]) -> ProjectPage | None:
         """The page a place has for a project, or None if it has none."""
         try:
-            return ask(place)
+            return awaited(lambda: ask(place), self._station.stop)
         except (NoSuchProjectError, FileNotFoundError):
             return None
         except requests.RequestException as fault:

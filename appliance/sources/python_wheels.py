@@ -90,7 +90,9 @@ class PythonWheels(Source):
         with self.station.store.scratch() as scratch:
             with scratch.open("w+b") as file:
                 fetcher.download(wheel.url, file, name=wheel.file)
-            sha256, size = self.station.store.add_file(scratch, self.station.stop)
+            sha256, size = self.station.store.add_file(
+                scratch, self.station.stop, name=wheel.file, beside=self.station.progress.beside
+            )
         if wheel.sha256 not in {None, sha256}:
             raise DigestMismatch(
                 f"{wheel.file} is not the file its index describes",

@@ -20,7 +20,6 @@ Tokens and passwords are no settings: they stay where the tools of those registr
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -33,6 +32,7 @@ from appliance.definition.document import read_document, validate_document
 from appliance.definition.names import Frozen
 from appliance.errors import SettingsInvalid, ToolMissing
 from appliance.sources.python_indexes import station_indexes
+from appliance.sources.stopping import StopSignal
 from appliance.sources.store import Store
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ class Station:
     """What the sources work with.
 
     ``folder`` is the definition's, for files beside it; ``stop`` is set when the work is given up, and
-    long transfers look at it.
+    long transfers look at it, and waiting for a server ends.
     """
 
     store: Store
     settings: Settings
     progress: Progress
     folder: Path
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: StopSignal = field(default_factory=StopSignal)
 
     @cached_property
     def indexes(self) -> Indexes:

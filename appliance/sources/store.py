@@ -1,10 +1,11 @@
 """The content store: files kept by their SHA-256, shared by builds.
 
 ``objects/ab/ab12…`` holds a file whose bytes have that digest, read-only; it is there whole or not at
-all.  ``partial/ab12…`` holds what an interrupted fetch got so far, to be continued.  Several
-processes may use one store: a fetch holds an advisory lock on its partial file, and a finished file
-takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what is there
-staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
+all.  ``ab12….digests`` beside it holds those of its slices and blocks, if it is long
+(``appliance.bundle.known_digests``).  ``partial/ab12…`` holds what an interrupted fetch got so far, to be
+continued.  Several processes may use one store: a fetch holds an advisory lock on its partial file, and a
+finished file takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what
+is there staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
 """
 
 from __future__ import annotations
@@ -18,14 +19,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from appliance.bundle.known_digests import digests_of, is_worth_keeping, known_bytes
 from appliance.errors import DigestMismatch, InProgress, SpaceExhausted
-from appliance.sources.stopping import pieces_of, sha256_of
+from appliance.progress import Silent
+from appliance.sources.stopping import check, pieces_of, sha256_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
-    from io import BufferedRandom
+    from collections.abc import Callable, Iterator
+    from io import BufferedIOBase, BufferedRandom
 
+    from appliance.progress import Beside
+
+LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
+_NOT_SHOWN: Final = Silent().beside
+#: What a file's name ends with that holds the digests of another one's slices and blocks.
+KNOWN_ENDING: Final = ".digests"
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
@@ -34,6 +43,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._objects = str(folder / "objects")
         for part in ("objects", "partial"):
             with full_disk(folder.parent):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -66,18 +76,35 @@ class Store:
     def used(self, sha256: str) -> None:
         """Remember that a file of the store was needed just now; its age counts from here."""
         with suppress(PermissionError):  # another user's file: its age counts from when it came
-            os.utime(self.path(sha256))
+            os.utime(self._place(sha256))
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest is, or would be."""
-        return self.folder / "objects" / sha256[:2] / sha256
+        return Path(self._place(sha256))
 
     def holds(self, sha256: str, size: int) -> bool:
         """Whether the file is here, by name and size in bytes; its bytes were checked when it came in."""
         try:
-            return self.path(sha256).stat().st_size == size
+            return os.stat(self._place(sha256)).st_size == size  # noqa: PTH116 - see _place
         except FileNotFoundError:
             return False
+
+    def known(self, sha256: str) -> bytes | None:
+        """What is kept of this file's slices and blocks; None if nothing is, or it cannot be read."""
+        try:
+            return self._known_path(sha256).read_bytes()
+        except OSError:
+            return None
+
+    def keep_known(self, sha256: str, data: bytes) -> None:
+        """Keep the digests of a file's slices and blocks, where that is possible.
+
+        Not brought to the disk at once: what a power cut leaves of it does not fit its own digest.
+        """
+        with suppress(OSError, SpaceExhausted), self.scratch() as scratch:
+            scratch.write_bytes(data)
+            scratch.chmod(0o444)
+            scratch.replace(self._known_path(sha256))
 
     def fetched(self, sha256: str) -> int:
         """Bytes an interrupted fetch left behind for this file."""
@@ -88,12 +115,24 @@ class Store:
 
     @contextmanager
     def fetch(
-        self, sha256: str, size: int, name: str, stop: threading.Event | None = None
+        self,
+        sha256: str,
+        size: int,
+        name: str,
+        stop: threading.Event | None = None,
+        beside: Beside = _NOT_SHOWN,
     ) -> Iterator[BufferedRandom | None]:
         """The partial file of one download, positioned at its end; None when the file is here already.
 
         Leaving the block checks size and digest and moves the file to its place; leaving it by an
         exception keeps what came so far.  Another process fetching the same file is waited for.
+
+        Args:
+            sha256: the digest it must have, hex.
+            size: in bytes.
+            name: for messages.
+            stop: ends the wait for a digest.
+            beside: told of a long file while its digest is computed (``appliance.progress``).
 
         Raises:
             DigestMismatch: other bytes came than were locked; they are deleted.
@@ -112,11 +151,14 @@ class Store:
             yield file
             file.flush()
             file.seek(0)
-            found_size, found = os.fstat(file.fileno()).st_size, sha256_of(file, stop)
+            found_size = os.fstat(file.fileno()).st_size
+            found, known = _digests(file, found_size, name, stop, beside)
             if (found_size, found) != (size, sha256):
                 partial.unlink()
                 raise _mismatch(name, found, found_size, sha256, size)
             self._settle(file, partial, sha256)
+            if known:
+                self.keep_known(sha256, known)
 
     def replace(self, partial: BufferedRandom, source: Path, stop: threading.Event | None = None) -> None:
         """Fill a partial file, from its beginning, with another file's bytes."""
@@ -134,11 +176,21 @@ class Store:
         ):
             yield Path(folder) / "file"
 
-    def add_file(self, source: Path, stop: threading.Event | None = None) -> tuple[str, int]:
-        """Copy a file in; returns its SHA-256 and size in bytes."""
+    def add_file(
+        self,
+        source: Path,
+        stop: threading.Event | None = None,
+        *,
+        name: str | None = None,
+        beside: Beside = _NOT_SHOWN,
+    ) -> tuple[str, int]:
+        """Copy a file in; returns its SHA-256 and size in bytes.  The rest as for ``fetch``."""
+        name = name or source.name
         with source.open("rb") as file:
-            sha256, size = sha256_of(file, stop), os.fstat(file.fileno()).st_size
-        with self.fetch(sha256, size, source.name, stop) as partial:
+            size = os.fstat(file.fileno()).st_size
+            with _shown(name, size, beside) as advance:
+                sha256 = sha256_of(file, stop, advance)
+        with self.fetch(sha256, size, name, stop, beside) as partial:
             if partial:
                 self.replace(partial, source, stop)
         return sha256, size
@@ -154,13 +206,28 @@ class Store:
         return sha256, len(data)
 
     def check(self, sha256: str) -> bool:
-        """Read the file again; one whose bytes have changed is removed and False returned."""
+        """Read the file again; one whose bytes have changed is removed and False returned.
+
+        What is kept of its slices and blocks is computed again too, and put right.
+        """
         path = self.path(sha256)
         with path.open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        if not intact:
+            size = os.fstat(file.fileno()).st_size
+            found, known = _digests(file, size, sha256, None, _NOT_SHOWN)
+        if found != sha256:
             path.unlink()
-        return intact
+            self._known_path(sha256).unlink(missing_ok=True)
+            return False
+        if known and known != self.known(sha256):
+            self.keep_known(sha256, known)
+        return True
+
+    def _place(self, sha256: str) -> str:
+        """The same as text: of 200,000 files, making each a ``Path`` takes longer than asking for it."""
+        return f"{self._objects}/{sha256[:2]}/{sha256}"
+
+    def _known_path(self, sha256: str) -> Path:
+        return self.path(sha256).with_name(sha256 + KNOWN_ENDING)
 
     def _lock_file(self) -> IO[bytes]:
         descriptor = os.open(self.folder / "in-use", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -203,6 +270,32 @@ def full_disk(folder: Path) -> Iterator[None]:
             found=f"{shutil.disk_usage(folder).free:,} bytes free",
             hint="free some space, or name another folder; then run the same command again",
         ) from fault
+
+
+def _digests(
+    file: BufferedIOBase, size: int, name: str, stop: threading.Event | None, beside: Beside
+) -> tuple[str, bytes | None]:
+    """SHA-256 (hex) of a file, and, of a long one, what is worth keeping of its slices and blocks."""
+    if not is_worth_keeping(size):
+        return sha256_of(file, stop), None
+    with _shown(name, size, beside) as advance:
+
+        def before(count: int) -> None:
+            check(stop)
+            advance(count)
+
+        digests = digests_of(file.fileno(), size, before=before)
+    return digests.whole, known_bytes(digests, size)
+
+
+@contextmanager
+def _shown(name: str, size: int, beside: Beside) -> Iterator[Callable[[int], None]]:
+    """Told of the bytes that are hashed; of a long file, people see how far that is."""
+    if size < LONG:
+        yield lambda _: None
+        return
+    with beside(f"compare {name}", size) as advance:
+        yield advance
 
 
 def _mismatch(name: str, found: str, found_size: int, wanted: str, wanted_size: int) -> DigestMismatch:

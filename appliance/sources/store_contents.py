@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import DigestMismatch
+from appliance.sources.store import KNOWN_ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,8 +81,17 @@ def contents(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
 
 
 def beside(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
-    """What else lies there: partial downloads, scratch files, and what apt keeps for each archive."""
+    """What else lies there: digests of slices and blocks, partial downloads, scratch files, apt's lists.
+
+    Digests are needed as long as the file they are of; without it, they never were.
+    """
     found = []
+    for path, status in _walk(store.folder / "objects"):
+        sha256 = path.name.removesuffix(KNOWN_ENDING)
+        if path.name != sha256 and _DIGEST.fullmatch(sha256):
+            needed = _last_needed(store.path(sha256))
+            use = needed_by.get(sha256, _NOBODY) if needed else _NOBODY
+            found.append(_held(f"digests {sha256}", path, status.st_size, needed, use))
     for path in sorted((store.folder / "partial").iterdir()):
         name = f"partial {path.name}" if _DIGEST.fullmatch(path.name) else "scratch"
         status = path.lstat()
@@ -158,6 +168,14 @@ def total(held: Sequence[Held]) -> int:
 
 def _held(name: str, path: Path, size: int, needed: float, use: Use) -> Held:
     return Held(name, path, size, needed, use.locks, use.called)
+
+
+def _last_needed(path: Path) -> float:
+    """When a file of the store was last needed, in seconds since 1970; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

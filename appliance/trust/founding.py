@@ -53,22 +53,6 @@ def usual_threshold(role: str, holders: int, *, solo: bool) -> int:
     return holders // 2 + 1
 
 
-def first_root(
-    holders: Mapping[str, PublicKey], *, thresholds: Mapping[str, int] | None = None, solo: bool = False
-) -> Root:
-    """Version 1 of a root in which every holder counts for both root and release.
-
-    Args:
-        holders: each holder's key, by name.
-        thresholds: how many must sign, by role; the usual if not said.
-        solo: whether one person alone may do everything.
-
-    Raises:
-        Usage: holders, thresholds and ``solo`` do not fit together.
-    """
-    return compose([Enrolment(name, key) for name, key in holders.items()], thresholds, solo=solo)
-
-
 def compose(
     enrolments: Iterable[Enrolment],
     thresholds: Mapping[str, int] | None = None,

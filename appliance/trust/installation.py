@@ -59,9 +59,14 @@ def begin_journal(
         if enrolment.node == node:
             floors = {name: Release(number, FORGOTTEN) for name, number in enrolment.products.items()}
             return Journal(identity, authority.root, products=floors, nonces=(enrolment.nonce,))
-    raise JournalLost(
+    raise journal_lost("no sound journal")
+
+
+def journal_lost(found: str) -> JournalLost:
+    """The error for a node that was installed and has forgotten what; ``found`` is what is left of it."""
+    return JournalLost(
         "the node was installed, and its journal is gone: it cannot tell an old bundle from a new one",
-        found="no sound journal",
+        found=found,
         wanted="the journal, or an enrolment for this node",
         hint="find out who took it away; then: appliance trust enrol, signed by the site",
     )

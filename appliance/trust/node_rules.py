@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from appliance.errors import (
     BundleRevoked,
@@ -43,9 +43,11 @@ from appliance.trust.statements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from appliance.errors import ApplianceError
+
+_OneTime = TypeVar("_OneTime", Permit, Waiver)
 
 #: The most that the floor goes up in one step: one wrong date must not lock out all that follows.
 LONGEST_STEP: Final = dt.timedelta(days=400)
@@ -117,6 +119,15 @@ class Case:
             and statement.journal == self.journal.identity
             and statement.nonce not in self.journal.nonces
         )
+
+    def is_let_by(self, given: Sequence[_OneTime], fits: Callable[[_OneTime], bool], what: str) -> bool:
+        """Whether a statement at hand fits and is for us; its nonce is used then, and ``what`` noted."""
+        for statement in given:
+            if fits(statement) and self.is_for_us(statement):
+                self.used.append(statement.nonce)
+                self.notes.append(f"{what}: {statement.reason}")
+                return True
+        return False
 
     def why_not(self, statements: Sequence[Permit | Waiver]) -> str | None:
         """Why none of the statements at hand helped, if there are any."""
@@ -211,12 +222,13 @@ def _ask_sequence(case: Case) -> None:
                 )
             )
         return
-    for permit in case.given.permits:
-        step = (permit.product, permit.before, permit.after)
-        if step == (bundle.product, known, bundle.release) and case.is_for_us(permit):
-            case.used.append(permit.nonce)
-            case.notes.append(f"back from {known.sequence} to {bundle.sequence} by permit: {permit.reason}")
-            return
+    step = (bundle.product, known, bundle.release)
+    if case.is_let_by(
+        case.given.permits,
+        lambda permit: (permit.product, permit.before, permit.after) == step,
+        f"back from {known.sequence} to {bundle.sequence} by permit",
+    ):
+        return
     command = (
         f"appliance trust permit --node {case.node} --journal {case.journal.identity} "
         f"--product {bundle.product} --from {known.sequence}:{known.digest} "
@@ -291,12 +303,16 @@ def _ask_expiry(case: Case, floor: str) -> None:
     bundle = case.bundle
     if bundle.expires is None or floor <= bundle.expires:
         return
-    for waiver in case.given.waivers:
-        if waiver.bundle == bundle.digest and case.is_for_us(waiver):
-            case.used.append(waiver.nonce)
-            case.notes.append(f"past its date ({bundle.expires}), by waiver: {waiver.reason}")
-            return
-    command = f"appliance trust waive --node {case.node} --journal {case.journal.identity} --bundle DIGEST"
+    if case.is_let_by(
+        case.given.waivers,
+        lambda waiver: waiver.bundle == bundle.digest,
+        f"past its date ({bundle.expires}), by waiver",
+    ):
+        return
+    command = (
+        f"appliance trust waive --node {case.node} --journal {case.journal.identity} "
+        f"--bundle {bundle.digest}"
+    )
     case.refusals.append(
         BundleStale(
             "everything verified, but the bundle is past its date",

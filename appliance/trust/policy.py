@@ -11,7 +11,8 @@ Used for a bundle's list, and for every document of ``appliance.trust``.  The ru
 4. An ML-DSA signature stands beside an SSH one and never counts alone.  Rule 2 holds of it too.  If the
    root's policy requires them, a holder counts only with both; if it warns, what lacks is noted.
 5. A revoked key signs nothing any more: its signature refuses what it signs.
-6. No clock is asked: nothing here expires.
+6. The root's profile says which hashes an SSH signature may use.
+7. No clock is asked: nothing here expires.
 
 A signature's file is named for its holder (``alice``) or, where one person may sign with an old and a new
 key, for holder and key (``alice.3f1c9a2b``: the first 8 digits of the key's identity).
@@ -37,6 +38,7 @@ from appliance.trust.sshsig import parse_signature, verify_signature
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from appliance.trust.profiles import Profile
     from appliance.trust.root import Root
 
 KEY_DIGITS: Final = 8
@@ -133,7 +135,7 @@ def judge_signers(
     Args:
         message: the bytes that are signed.
         given: the signatures.
-        roots: the keys of which count; of several where one root follows another.
+        roots: the keys of which count; of several where one root follows another, the later first.
         role: the role to have been signed in.
         revoked: identities of keys that sign nothing any more.
     """
@@ -142,7 +144,7 @@ def judge_signers(
     second: dict[str, tuple[str, ...]] = {}
     for name, raw in sorted(given.post_quantum.items()):
         try:
-            holder, key = _judge_post_quantum(message, name, raw, roots, role, revoked)
+            holder, key = judge_post_quantum(message, name, raw, roots, role, revoked=revoked)
             second[holder] = (*second.get(holder, ()), key.keyid)
         except (SignatureInvalid, SignerUnknown, KeyRevoked) as refusal:
             refusal.message = f"ML-DSA signature of {name}: {refusal.message}"
@@ -167,7 +169,7 @@ def judge_signature(
     *,
     revoked: Collection[str] = _NOBODY,
 ) -> Signer:
-    """Judge one SSH signature by the rules 1, 2 and 5.
+    """Judge one SSH signature by the rules 1, 2, 5 and 6.
 
     Raises:
         SignatureInvalid: malformed, forged, for another role, or under another holder's name.
@@ -178,40 +180,43 @@ def judge_signature(
     signature = parse_signature(armoured)
     verify_signature(signature, message, namespace(role))
     key = signature.key
+    judge = next((root for root in roots if key.keyid in root.roles[role].keys), None)
     # The blob is compared too: a token's key and the same key off the token are not interchangeable.
-    enrolled = next(
-        (
-            root.keys[key.keyid]
-            for root in roots
-            if key.keyid in root.roles[role].keys and root.keys[key.keyid].key == key
-        ),
-        None,
-    )
-    if enrolled is None:
+    if judge is None or judge.keys[key.keyid].key != key:
         known = next((root.keys[key.keyid].holder for root in roots if key.keyid in root.keys), None)
         raise _unknown(
             role, f"{key.algorithm} {key.fingerprint}" + (f" of {known}" if known else ""), roots
         )
-    _check_name(name, enrolled.holder, key.keyid, revoked)
-    return Signer(enrolled.holder, key.keyid, key.fingerprint)
+    holder = judge.keys[key.keyid].holder
+    _check_hash(signature.hash_name, judge.policy.rules)
+    _check_name(name, holder, key.keyid, revoked)
+    return Signer(holder, key.keyid, key.fingerprint)
 
 
-def _judge_post_quantum(  # noqa: PLR0917 - the same as for the other kind
+def judge_post_quantum(
     message: bytes,
     name: str,
     raw: bytes,
     roots: Sequence[Root],
     role: str,
-    revoked: Collection[str],
+    *,
+    revoked: Collection[str] = _NOBODY,
 ) -> tuple[str, PostQuantumKey]:
-    """Judge one ML-DSA signature by the same rules; its name has to say by which key it is."""
+    """Judge one ML-DSA signature by the same rules; its name has to say by which key it is.
+
+    Raises:
+        SignatureInvalid: of a wrong length, forged, for another role, or under another key's name.
+        SignerUnknown: under the name of nobody whom a root enrols for the role with such a key.
+        KeyRevoked: by a key that was taken back.
+    """
     holder, _, digits = name.partition(".")
     keys = [key for root in roots if (key := root.post_quantum_key(role, holder)) is not None]
     key = next((key for key in keys if key.keyid.startswith(digits)), None)
     if key is None:
         raise _unknown(role, f"ML-DSA-87 of {name}", roots)
     verify_post_quantum(key, raw, message, namespace(role))
-    _check_name(name, holder, key.keyid, revoked)
+    named = next(root.keys[key.keyid].holder for root in roots if key.keyid in root.roles[role].keys)
+    _check_name(name, named, key.keyid, revoked)
     return holder, key
 
 
@@ -230,11 +235,12 @@ def too_few(root: Root, role: str, signers: Sequence[Signer]) -> ThresholdNotMet
     """The rules 3 and 4: why these signers are too few for a role of a root; None if they are enough."""
     rule = root.roles[role]
     valid = counting(root, role, signers)
-    counted = min(len({one.holder for one in valid}), len({one.keyid for one in valid}))
+    # By the names of this root: the next one could call one person's two keys by two.
+    count = {root.keys[one.keyid].holder for one in valid}
+    counted = min(len(count), len({one.keyid for one in valid}))
     if counted >= rule.threshold:
         return None
-    count = {one.holder for one in valid}
-    half = sorted({one.holder for one in signers if one.keyid in rule.keys} - count)
+    half = sorted({root.keys[one.keyid].holder for one in signers if one.keyid in rule.keys} - count)
     missing = sorted(set(root.holders(role)) - count)
     lacking = f"; without the ML-DSA signature: {', '.join(half)}" if half else ""
     return ThresholdNotMet(
@@ -275,6 +281,16 @@ def _check_name(name: str, holder: str, keyid: str, revoked: Collection[str]) ->
             found=keyid,
             wanted="a key that still counts",
             hint=f"have {holder} sign with another key, or somebody else",
+        )
+
+
+def _check_hash(name: str, profile: Profile) -> None:
+    if name not in profile.ssh_hashes:
+        raise SignatureInvalid(
+            f"the profile {profile.name} allows no signature with this hash",
+            found=name,
+            wanted=" or ".join(sorted(profile.ssh_hashes)),
+            hint="have it signed again by: appliance sign, or ssh-keygen -Y sign -O hashalg=sha512",
         )
 
 

@@ -17,22 +17,24 @@ from appliance.errors import RootInvalid
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 from appliance.trust.keys import PublicKey, parse_public
 from appliance.trust.mldsa import PostQuantumKey, is_post_quantum, parse_post_quantum
+from appliance.trust.profiles import PROFILES, STANDARD
 from appliance.trust.record import Record
 from appliance.trust.root_rules import REQUIRED, check_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from appliance.trust.profiles import Profile
+
 FORMAT: Final = 1
 ROLES: Final = ("root", "release", "patch", "revoke", "site", "time")
 #: What a root says of ML-DSA signatures, from the weakest to the strongest.
 POST_QUANTUM: Final = ("off", "warn", "require")
-#: Which algorithms it allows at all, likewise.
-PROFILES: Final = ("standard", "cnsa")
 MAX_BYTES: Final = 1 << 20
 MAX_KEYS: Final = 64
 MAX_VERSION: Final = 999_999_999
 
+_PROFILE_NAMES: Final = tuple(PROFILES)
 _KEYID = re.compile(r"[0-9a-f]{64}")
 HOLDER = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -55,15 +57,20 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a root asks beyond thresholds: one of ``POST_QUANTUM``, and one of ``PROFILES``."""
+    """What a root asks beyond thresholds: one of ``POST_QUANTUM``, and the name of one of ``PROFILES``."""
 
     pq: str = "off"
-    profile: str = "standard"
+    profile: str = STANDARD.name
+
+    @property
+    def rules(self) -> Profile:
+        """What the profile allows and asks for."""
+        return PROFILES[self.profile]
 
     @property
     def strength(self) -> tuple[int, int]:
         """Comparable part by part: a later root's must be as high in both."""
-        return POST_QUANTUM.index(self.pq), PROFILES.index(self.profile)
+        return POST_QUANTUM.index(self.pq), _PROFILE_NAMES.index(self.profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +167,7 @@ def parse_root(data: bytes) -> Root:
 def _policy(record: Record) -> Policy:
     """What is as usual is left out, so that a policy has one spelling."""
     record.exactly(frozenset(), frozenset({"pq", "profile"}))
-    allowed = {"pq": POST_QUANTUM[1:], "profile": PROFILES[1:]}
+    allowed = {"pq": POST_QUANTUM[1:], "profile": _PROFILE_NAMES[1:]}
     for key in record.names():
         if (value := record.text(key)) not in allowed[key]:
             record.refuse(f"no such {key}", found=value, wanted=", ".join(allowed[key]))

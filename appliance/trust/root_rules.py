@@ -9,8 +9,7 @@
 - ML-DSA keys stand beside SSH keys and never alone: in a role, a holder has at most one, and has an SSH
   key there too.
 - The policy ``pq: require`` gives every holder of every role an ML-DSA key there.
-- The profile ``cnsa`` (CNSA 2.0 with P-384 for the transition) asks for that, and allows no SSH keys but
-  ECDSA on P-384.
+- The profile allows the kinds of its keys and is content with ``pq`` (``appliance.trust.profiles``).
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 REQUIRED: Final = frozenset({"root", "release"})
 #: Roles that put software on a node: one person filling one of them alone is what "solo" admits.
 _TWO_PERSON: Final = ("root", "release", "patch")
-_CNSA_KEY: Final = "ecdsa-sha2-nistp384"
 
 
 def alone_in(root: Root) -> list[str]:
@@ -56,8 +54,7 @@ def check_together(top: Record, root: Root) -> None:
         top.refuse("a key serves both release and patch", found=", ".join(sorted(both)))
     for role in root.roles:
         _check_post_quantum(top, root, role)
-    if root.policy.profile == "cnsa":
-        _check_cnsa(top, root)
+    _check_profile(top, root)
 
 
 def _check_post_quantum(top: Record, root: Root, role: str) -> None:
@@ -77,17 +74,22 @@ def _check_post_quantum(top: Record, root: Root, role: str) -> None:
         )
 
 
-def _check_cnsa(top: Record, root: Root) -> None:
-    if root.policy.pq != "require":
-        top.refuse("the profile cnsa asks for ML-DSA", found=f"pq: {root.policy.pq}", wanted="pq: require")
-    others = {
-        entry.key.algorithm
-        for entry in root.keys.values()
-        if not isinstance(entry.key, PostQuantumKey) and entry.key.algorithm != _CNSA_KEY
-    }
-    if others:
+def _check_profile(top: Record, root: Root) -> None:
+    profile = root.policy.rules
+    if profile.post_quantum is not None and root.policy.pq != profile.post_quantum:
         top.refuse(
-            "the profile cnsa allows no such key",
+            f"the profile {profile.name} asks for ML-DSA",
+            found=f"pq: {root.policy.pq}",
+            wanted=f"pq: {profile.post_quantum}",
+        )
+    if profile.ssh_keys is None:
+        return
+    kinds = {
+        entry.key.algorithm for entry in root.keys.values() if not isinstance(entry.key, PostQuantumKey)
+    }
+    if others := kinds - profile.ssh_keys:
+        top.refuse(
+            f"the profile {profile.name} allows no such key",
             found=", ".join(sorted(others)),
-            wanted=_CNSA_KEY,
+            wanted=", ".join(sorted(profile.ssh_keys)),
         )

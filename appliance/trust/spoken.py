@@ -38,9 +38,9 @@ _MAX_LINES: Final = 1023  # two digits of base 32
 MAX_BYTES: Final = BYTES_IN_LINE * _MAX_LINES
 _END_BYTES: Final = 10
 
-_LIST: Final = "SHA256SUMS."
-#: Small letters, as capitals are not told from them; but for signatures of a bundle's list.
-NAME: Final = re.compile(rf"(?:{re.escape(_LIST)}|(?!sha256sums\.))[a-z0-9][a-z0-9.-]{{0,99}}")
+#: Small letters, as capitals are not told from them; but for signatures of a bundle's lists.
+NAME: Final = re.compile(r"(?:SHA(?:256|384)SUMS\.|(?!sha(?:256|384)sums\.))[a-z0-9][a-z0-9.-]{0,99}")
+_LIST: Final = re.compile(r"SHA(?:256|384)SUMS\.")
 _HEAD: Final = re.compile(r"APPLIANCE 1 ([A-Z0-9][A-Z0-9.-]{0,110}) ([1-9][0-9]{0,4})")
 _END: Final = re.compile(r"END ([A-Z0-9 ]+)")
 _LINE: Final = re.compile(r"([0-9]{1,4}) ([A-Z0-9 -]+)")
@@ -125,8 +125,8 @@ def read_spoken(text: str) -> tuple[str, bytes]:
         if not line or _PASSED_OVER.fullmatch(line):
             continue
         if match := _HEAD.fullmatch(line):
-            rest = match[1].removeprefix(_LIST)
-            heads.add((match[1].removesuffix(rest) + rest.lower(), match[2]))
+            of_list = found[0] if (found := _LIST.match(match[1])) else ""
+            heads.add((of_list + match[1].removeprefix(of_list).lower(), match[2]))
         elif match := _END.fullmatch(line):
             ends.add(match[1].translate(_MEANT))
         elif match := _LINE.fullmatch(line):

@@ -104,6 +104,12 @@ PEERS: Final = (
         verify='casync digest --store="$M/store.castr" "$M/index.caidx"',
     ),
     Peer(
+        name="desync",
+        version='cat "$PEERS/desync.version"',
+        create='mkdir "$M/store"; "$PEERS/desync" tar --index --store "$M/store" "$M/index.caidx" "$P"',
+        verify='"$PEERS/desync" cat --store "$M/store" "$M/index.caidx" /dev/null',
+    ),
+    Peer(
         name="borg, not encrypted",
         version=_DPKG + "borgbackup",
         create='borg init --encryption none "$M/repository"; cd "$P"; '

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.bundle.known_digests import is_worth_keeping
 from appliance.definition.lock import Artefact, Lock, LockedComponent, lock_text
 from appliance.definition.names import Inference, Target
 from appliance.sources.store import Store
@@ -103,8 +104,13 @@ def _keep(store: Store, folder: Path, path: str, pieces: Iterator[bytes]) -> Art
             digest.update(piece)
             size += file.write(piece)
     sha256 = digest.hexdigest()
-    store.path(sha256).parent.mkdir(exist_ok=True)
-    (folder / "incoming").rename(store.path(sha256))
+    if is_worth_keeping(size):  # as a fetch that had all but the last step behind it
+        (folder / "incoming").rename(store.folder / "partial" / sha256)
+        with store.fetch(sha256, size, path):
+            pass
+    else:  # that would wait for the disk after each of thousands
+        store.path(sha256).parent.mkdir(exist_ok=True)
+        (folder / "incoming").rename(store.path(sha256))
     return Artefact(
         path=path,
         name=path,

@@ -9,15 +9,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle.listing import listing_bytes
+from tests.cnsa import (  # noqa: F401 - fixtures
+    cnsa_bundle,
+    cnsa_holders,
+    cnsa_root,
+    pristine_cnsa_bundle,
+)
 from tests.corpus.bounds import bounded
+from tests.corpus.comparing import (  # noqa: F401 - likewise
+    appliance,
+    pytest_runtest_call,
+    run_program,
+)
 from tests.corpus.counting import (  # noqa: F401 - pytest finds its hooks and fixtures here
     count_inputs,
     pytest_collection_modifyitems,
     pytest_runtest_makereport,
     pytest_terminal_summary,
 )
-from tests.independent.agreement import Agreement
-from tests.unit.cli.conftest import appliance  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,36 +34,11 @@ if TYPE_CHECKING:
 
     from tests.conftest import Holders
 
-#: Where every verdict is compared with the independent verifier's.  Not in test_races: there the folder
-#: changes while it is read, and a second reader would come too late, or read what the first one must.
-_COMPARED = {
-    "test_archives",
-    "test_hostile_folders",
-    "test_deceived_holders",
-    "test_provenance",
-    "test_tokens",
-    "test_volumes",
-}
-
 
 @pytest.fixture(autouse=True)
 def _bounded() -> Iterator[None]:
     with bounded():
         yield
-
-
-@pytest.fixture(autouse=True)
-def agreement(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Agreement | None]:
-    """Both verifiers judge each case; a case that neither was asked about is a mistake."""
-    if request.module.__name__.rpartition(".")[2] not in _COMPARED:
-        yield None
-        return
-    compared = Agreement(request.module.verify_bundle)
-    monkeypatch.setattr(request.module, "verify_bundle", compared)
-    yield compared
-    assert compared.accepted + compared.refused, "nothing was compared"
 
 
 @pytest.fixture

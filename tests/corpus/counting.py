@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     table = tally(reports.values())
     if table:
         terminalreporter.section("hostile corpus")
-        for line in table_lines(table):
+        for line in [*table_lines(table), *compared_lines(reports.values())]:
             terminalreporter.write_line(line)
 
 
@@ -93,6 +93,16 @@ def tally(reports: Iterable[pytest.TestReport]) -> dict[int, Counter[str]]:
             counts["rejected"] += inputs
             counts["cases"] += inputs
     return table
+
+
+def compared_lines(reports: Iterable[pytest.TestReport]) -> list[str]:
+    """How often the independent verifier judged too; and in how many tests it was not asked, and why."""
+    said = [dict(getattr(report, "user_properties", ())) for report in reports]
+    compared = [int(each["compared"]) for each in said if "compared" in each]
+    lines = [f"the independent verifier agreed about {sum(compared)} inputs in {len(compared)} tests"]
+    unasked = Counter(each["unasked"] for each in said if "unasked" in each)
+    lines += [f"not asked in {number:4d} tests: {reason}" for reason, number in sorted(unasked.items())]
+    return lines if compared or unasked else []
 
 
 def table_lines(table: dict[int, Counter[str]]) -> list[str]:

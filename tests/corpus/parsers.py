@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.listing import listing_bytes, parse_listing
-from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.list_kind import INDEX, SHA384
+from appliance.bundle.listing import listing_bytes
 from appliance.bundle.media.label import VolumeLabel, VolumeShare, label_bytes, parse_label
 from appliance.bundle.parity.packets import Packet, scan_packets
 from appliance.errors import (
@@ -23,13 +23,12 @@ from appliance.errors import (
     StatementInvalid,
 )
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
-from appliance.trust.dsse import Envelope, envelope_bytes, parse_envelope
+from appliance.trust.dsse import Envelope, envelope_bytes
 from appliance.trust.founding import compose
 from appliance.trust.journal import Journal, KnownRoot, journal_bytes, parse_journal
-from appliance.trust.keys import parse_blob, parse_public_file
-from appliance.trust.mldsa import parse_post_quantum
-from appliance.trust.revocation import Revocation, parse_revocation, revocation_bytes
-from appliance.trust.root import parse_root, root_bytes
+from appliance.trust.keys import parse_public_file
+from appliance.trust.revocation import Revocation, revocation_bytes
+from appliance.trust.root import root_bytes
 from appliance.trust.sshsig import parse_signature
 from appliance.trust.statements import (
     Admission,
@@ -40,6 +39,15 @@ from appliance.trust.statements import (
     Waiver,
     parse_statement,
     statement_bytes,
+)
+from tests.independent.agreement import (
+    parse_blob,
+    parse_envelope,
+    parse_listing,
+    parse_manifest,
+    parse_post_quantum,
+    parse_revocation,
+    parse_root,
 )
 from tests.unit.trust.people import Person
 
@@ -143,6 +151,13 @@ def other_parsers() -> dict[str, Parser]:
     listing = listing_bytes({"VERIFY.txt": A, "blocks.bin": A, "manifest.json": B, "payload/a/b": A})
     return {
         "list": Parser(parse_listing, listing, (BundleMalformed,)),
+        "stricter list": Parser(
+            lambda data: parse_listing(data, SHA384),
+            listing_bytes(
+                dict.fromkeys(["VERIFY.txt", "blocks.bin", "manifest.json", INDEX.path], "a" * 96)
+            ),
+            (BundleMalformed,),
+        ),
         "signature": Parser(parse_signature, alice.sign(b"x"), (SignatureInvalid, KeyRefused)),
         "signature, P-384": Parser(parse_signature, bob.sign(b"x"), (SignatureInvalid, KeyRefused)),
         "key": Parser(parse_blob, alice.key.blob, (KeyRefused,)),

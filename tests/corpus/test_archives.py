@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import ApplianceError, BundleUntrusted
 from appliance.progress import Silent
 from appliance.trust.canonical import canonical_bytes
 from appliance.trust.root import root_bytes
 from tests.corpus.groups import cases
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

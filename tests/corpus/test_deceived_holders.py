@@ -6,6 +6,7 @@ like anything else, so a mistake or a malicious builder cannot make the node do 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.bundle.verify import verify_bundle
+from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -26,6 +27,8 @@ from appliance.errors import (
 from appliance.progress import Silent
 from appliance.trust.canonical import canonical_bytes
 from appliance.trust.root import parse_root, root_bytes
+from tests.conftest import CONTENTS
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,15 +155,30 @@ def test_a_signed_manifest_that_is_none(
 def test_a_signed_block_index_of_a_wrong_size(
     size: int, bundle: Path, two_of_three: Root, sign_files: Callable[[Path], None]
 ) -> None:
-    import hashlib
-
-    data = bytes(size)
-    (bundle / "blocks.bin").write_bytes(data)
-    values = json.loads((bundle / "manifest.json").read_bytes())
-    values["files"][1].update(size=size, sha256=hashlib.sha256(data).hexdigest())
-    (bundle / "manifest.json").write_bytes(canonical_bytes(values))
+    _index(bundle, bytes(size))
     sign_files(bundle)
     assert isinstance(refused(bundle, root_bytes(two_of_three)), BundleMalformed)
+
+
+@pytest.mark.parametrize("end", [-1, -31, -32], ids=["a byte", "all but a byte", "an entry"])
+@pytest.mark.group(7)
+def test_a_signed_block_index_that_ends_early_in_a_file_of_two_blocks(
+    end: int, maker: BundleMaker, two_of_three: Root, sign_files: Callable[[Path], None]
+) -> None:
+    """No entry of such a file is compared with its digest."""
+    lock = maker.lock(CONTENTS | {"model": ("tiny-gguf", {"tiny.gguf": bytes(BLOCK_SIZE + 1)})})
+    bundle = maker.write("two-blocks", two_of_three, lock)
+    _index(bundle, (bundle / "blocks.bin").read_bytes()[:end])
+    sign_files(bundle)
+    assert isinstance(refused(bundle, root_bytes(two_of_three)), BundleMalformed)
+
+
+def _index(bundle: Path, data: bytes) -> None:
+    """Lay another block index into a bundle, and say so in its manifest."""
+    (bundle / "blocks.bin").write_bytes(data)
+    values = json.loads((bundle / "manifest.json").read_bytes())
+    values["files"][1].update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    (bundle / "manifest.json").write_bytes(canonical_bytes(values))
 
 
 def _line(path: str) -> bytes:

@@ -33,9 +33,7 @@ from appliance.trust.canonical import NotCanonicalError, canonical_bytes
 from appliance.trust.documents import DOCUMENT, signer_in
 from appliance.trust.dsse import envelope_bytes
 from appliance.trust.journal import journal_bytes
-from appliance.trust.keys import parse_public, parse_public_file
-from appliance.trust.mldsa import parse_post_quantum
-from appliance.trust.policy import decide
+from appliance.trust.keys import parse_public_file
 from appliance.trust.revocation import revocation_bytes
 from appliance.trust.root import root_bytes
 from appliance.trust.sshsig import armour, parse_signature, verify_signature
@@ -44,6 +42,7 @@ from appliance.trust.wire import WireError, WireReader, string
 from tests.corpus.parsers import Parser, json_parsers, other_parsers, parity_packets
 from tests.corpus.signature_cases import BEGIN, ED, END, HEAD, MESSAGE, SPACE, alice, good
 from tests.corpus.test_parsers import STATEMENTS, at, places
+from tests.independent.agreement import decide, parse_post_quantum, parse_public
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +60,7 @@ SPELL: dict[str, Callable[[Any], bytes]] = {
     "manifest": manifest_bytes,
     "label": label_bytes,
     **dict.fromkeys(STATEMENTS, statement_bytes),
-    "list": lambda listing: listing_bytes(dict(listing.items())),
+    **dict.fromkeys(("list", "stricter list"), lambda listing: listing_bytes(dict(listing.items()))),
     "key": lambda key: key.blob,
     "ML-DSA key": lambda key: key.text.encode(),
 }

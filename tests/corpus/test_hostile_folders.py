@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.bundle import hashing, hashing_processes, reader
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleMalformed,
     BundleUntrusted,
@@ -25,6 +24,7 @@ from appliance.errors import (
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
 from tests.corpus.groups import cases
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from appliance.bundle.listing import parse_listing
-from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.media.label import parse_label
 from appliance.errors import BundleMalformed, LabelInvalid
 from appliance.trust.canonical import canonical_bytes
 from tests.corpus.groups import cases
 from tests.corpus.parsers import json_parsers, manifest_bytes
+from tests.independent.agreement import parse_listing, parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,17 +20,18 @@ from appliance.bundle.reader import read_contents, read_signed
 from appliance.bundle.sign import sign_bundle
 from appliance.bundle.signing_keys import open_key
 from appliance.bundle.tree import Tree
-from appliance.bundle.verify import VerifiedBundle, verify_bundle
 from appliance.errors import BundleMalformed, BundleUntrusted, ProvenanceInvalid, SignatureInvalid
 from appliance.progress import Silent
 from appliance.trust.canonical import canonical_bytes
 from appliance.trust.dsse import MAX_BYTES, pre_authentication_encoding
 from appliance.trust.root import root_bytes
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from appliance.bundle.verify import VerifiedBundle
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker, Holders
 
@@ -60,7 +61,7 @@ def statement(bundle: Path) -> dict[str, Any]:
     with Tree(bundle) as tree:
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
-    return json.loads(statement_bytes(signed.digest, contents.manifest, contents.files))
+    return json.loads(statement_bytes(signed.digests, contents.manifest, contents.files))
 
 
 def state(bundle: Path, holders: Holders, said: bytes | dict[str, Any], by: str = "alice") -> None:

@@ -18,6 +18,7 @@ from appliance.bundle.verify import verify_bundle
 from appliance.errors import BundleUntrusted, DigestMismatch, FileMissing, FileUnexpected
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
+from tests.independent import agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +132,7 @@ def test_all_damaged_files_are_named(bundle: Path, two_of_three: Root) -> None:
     (bundle / WHEEL).write_bytes(b"WHEEL")
     (bundle / "payload/extras/site/notice.txt").write_bytes(b"NOTICE\n")
     with pytest.raises(DigestMismatch, match="2 files") as caught:
-        verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+        agreement.verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
     assert WHEEL in (caught.value.found or "")
     assert "notice.txt" in (caught.value.found or "")
 
@@ -157,8 +158,13 @@ def test_another_file_system_mounted_inside(bundle: Path, root_file: Path) -> No
         set +e
         "$3" -c "from appliance.cli.app import main; main()" verify "$1" --trust "$2" --json
         echo "exit $?"
+        "$3" "$4" "$2" "$1" >&2
+        echo "exit $?"
     """
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(bundle), str(root_file), sys.executable]
+    command += [agreement.verifier.__file__]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("exit 4\n")
+    assert done.stdout.endswith("exit 4\nexit 1\n")
+    assert "st_dev" in done.stderr
+    agreement.agree(done.stderr, done.stdout)
     assert '"FileUnexpected"' in done.stdout

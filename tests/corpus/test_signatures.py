@@ -8,13 +8,12 @@ import pytest
 
 from appliance.errors import SignatureInvalid
 from appliance.trust.dsse import Envelope, verify_envelope
-from appliance.trust.founding import first_root
-from appliance.trust.keys import parse_public
-from appliance.trust.mldsa import PostQuantumKey, verify_post_quantum
-from appliance.trust.policy import decide
+from appliance.trust.mldsa import PostQuantumKey
 from tests.corpus.groups import cases
 from tests.corpus.raw_signature_cases import CONTROL, PAYLOAD, SIGNED, mldsa_cases, raw_cases
 from tests.corpus.signature_cases import MESSAGE, signature_cases
+from tests.independent.agreement import decide, parse_public, verify_post_quantum
+from tests.roots import first_root
 
 if TYPE_CHECKING:
     from tests.corpus.raw_signature_cases import RawCase

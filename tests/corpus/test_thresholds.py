@@ -20,10 +20,10 @@ from appliance.errors import (
 )
 from appliance.trust.canonical import canonical_bytes
 from appliance.trust.founding import Enrolment, compose
-from appliance.trust.keys import encode_blob, parse_public
-from appliance.trust.policy import decide
-from appliance.trust.root import Policy, Root, parse_root, root_bytes
+from appliance.trust.keys import encode_blob
+from appliance.trust.root import Policy, Root, root_bytes
 from tests.corpus.groups import cases
+from tests.independent.agreement import decide, parse_public, parse_root
 from tests.unit.trust.people import Person
 
 if TYPE_CHECKING:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import BundleUntrusted, SignatureInvalid, SignerUnknown
 from appliance.progress import Silent
-from appliance.trust.founding import first_root
+from appliance.trust.chain import Link
+from appliance.trust.founding import Enrolment, compose
 from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
 from appliance.trust.root import parse_root, root_bytes
 from appliance.trust.sshsig import armour, signed_data
 from appliance.trust.wire import string
+from tests.independent.agreement import follow, verify_bundle
+from tests.roots import first_root
+from tests.unit.trust.people import Person, signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +114,16 @@ def test_another_s_token(half_signed: Path, token_root: bytes) -> None:
     put(half_signed, Token().sign(listing(half_signed)))
     with pytest.raises(BundleUntrusted):
         verify_bundle(half_signed, token_root, progress=Silent())
+
+
+@pytest.mark.group(10)
+def test_a_root_that_puts_a_key_on_its_token_signed_off_it() -> None:
+    """The root before has the bare key; by which of the two it is, the later root says."""
+    alice, bob = Person("alice"), Person("bob")
+    on_token = parse_blob(encode_blob(_KIND, alice.key.blob[-32:], b"ssh:"))
+    assert on_token.keyid == alice.key.keyid
+    one = compose([*alice.enrolled(), *bob.enrolled()])
+    two = compose([Enrolment("alice", on_token, ("root", "release")), *bob.enrolled()], version=2)
+    data = root_bytes(two)
+    with pytest.raises(SignerUnknown):
+        follow(root_bytes(one), {2: Link(data, signed(data, "root", alice, bob))})

@@ -22,16 +22,17 @@ from appliance.errors import (
     ThresholdNotMet,
 )
 from appliance.trust.canonical import canonical_bytes
-from appliance.trust.chain import Link, follow, judge_link
+from appliance.trust.chain import Link
 from appliance.trust.founding import compose
 from appliance.trust.journal import KnownRoot
 from appliance.trust.node_rules import Attested, Statements
-from appliance.trust.policy import Signatures, decide
-from appliance.trust.revocation import Revocation, parse_revocation
-from appliance.trust.root import MAX_VERSION, Policy, Root, parse_root, root_bytes
+from appliance.trust.policy import Signatures
+from appliance.trust.revocation import Revocation
+from appliance.trust.root import MAX_VERSION, Policy, Root, root_bytes
 from appliance.trust.statements import Release, parse_statement
 from tests.corpus.groups import cases
 from tests.corpus.parsers import json_parsers
+from tests.independent.agreement import decide, follow, judge_link, parse_revocation, parse_root
 from tests.unit.trust import test_node_rules as node
 from tests.unit.trust.people import Person, signed
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleUntrusted,
     DigestMismatch,
@@ -21,6 +20,7 @@ from appliance.errors import (
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
 from tests.corpus.test_hostile_folders import CHANGES, UNEXPECTED, WHEEL
+from tests.independent.agreement import verify_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

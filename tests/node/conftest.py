@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 DEMO = Path(__file__).resolve().parents[2] / "bundles/demo.yaml"
 
+#: What preflight looks for in a bundle, by name: nothing of a small bundle that holds it gets installed.
+SYSTEM = {"system": ("debian", {"netplan.io": b"netplan", "nftables": b"nftables", "ufw": b"ufw"})}
+
 Done = subprocess.CompletedProcess[str]
 
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cnsa import cnsa_holders, cnsa_root, cnsa_root_file, sign_twice  # noqa: F401 - fixtures
+from tests.conftest import CONTENTS, BundleMaker
+from tests.node.conftest import SYSTEM
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import BundleMaker, Done, Operator, PracticeLab, PracticeNode, Root
+    from conftest import Done, Holders, Operator, PracticeLab, PracticeNode, Root
 
 pytestmark = pytest.mark.node
 
@@ -65,6 +69,14 @@ class Desk:
 
 
 @pytest.fixture
+def bundle(maker: BundleMaker, two_of_three: Root) -> Path:
+    """The small bundle, with the names of what preflight looks for."""
+    return maker.sign(
+        maker.write("small", two_of_three, maker.lock({**CONTENTS, **SYSTEM})), "alice", "bob"
+    )
+
+
+@pytest.fixture
 def desk(
     operator: Operator, fresh_lab: PracticeLab, bundle: Path, root_file: Path, tmp_path: Path
 ) -> Iterator[Desk]:
@@ -89,6 +101,37 @@ def test_a_fit_node_passes_every_check_and_is_not_touched(desk: Desk) -> None:
     assert set(found.values()) == {True}
     assert {"reachable", "host-key", "authentication", "python3", "operator-address"} <= set(found)
     assert desk.record("preflight")["result"] == "done"
+    assert untouched(desk.node)
+
+
+def test_a_bundle_without_the_firewalls_programs_is_refused_before_anything_is_changed(
+    desk: Desk, pristine_bundle: Path
+) -> None:
+    desk.bundle = pristine_bundle
+    code, result, _ = desk.install("--stage", "stage")
+    assert (code, result["error"]) == (5, "PreflightFailed")
+    for name in ("package-ufw", "package-nftables", "package-netplan"):
+        assert f"{name}: neither in the bundle nor on the node" in result["found"]
+    assert untouched(desk.node)
+
+
+def test_what_fights_the_firewall_and_what_would_lead_out_is_refused(desk: Desk) -> None:
+    """A service with rules of its own, and a package's netplan file with a gateway."""
+    unit, vendor = "/etc/systemd/system/firewalld.service", "/usr/lib/netplan/00-vendor.yaml"
+    text = "network:\\n  ethernets:\\n    any:\\n      gateway4: 10.0.0.1\\n"
+    desk.node.inside(
+        f"printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n' >{unit};"
+        " systemctl daemon-reload; systemctl start firewalld; mkdir -p /usr/lib/netplan;"
+        f" printf '{text}' >{vendor}"
+    )
+    try:
+        code, result, _ = desk.install("--stage", "preflight")
+    finally:
+        desk.node.inside(f"systemctl stop firewalld; rm {unit} {vendor}; systemctl daemon-reload")
+    assert (code, result["error"]) == (5, "PreflightFailed")
+    assert "packet-filters: firewalld.service is active" in result["found"]
+    assert f"gateway4 at {vendor}:4:7" in result["found"]
+    assert f"{vendor}:4:7" in result["wanted"]
     assert untouched(desk.node)
 
 
@@ -231,7 +274,11 @@ def test_a_model_that_is_cut_in_the_bundle_is_whole_on_the_node(
 ) -> None:
     """Roles look for it under its own name."""
     data = bytes(range(251)) * (11 << 12)  # no two of its blocks are the same
-    contents = {"engine": ("python", {"engine.whl": b"wheel"}), "model": ("tiny-gguf", {"tiny.gguf": data})}
+    contents = {
+        "engine": ("python", {"engine.whl": b"wheel"}),
+        "model": ("tiny-gguf", {"tiny.gguf": data}),
+        **SYSTEM,
+    }
     desk.bundle = maker.write("cut", two_of_three, maker.lock(contents), slice_size=4 << 20)
     maker.sign(desk.bundle, "alice", "bob")
     assert len(list(desk.bundle.glob("payload/model/tiny.gguf.slice-*"))) == 3
@@ -260,6 +307,7 @@ def big_desk(desk: Desk, maker: BundleMaker, two_of_three: Root) -> Desk:
             {"engine-1.0-py3-none-any.whl": b"wheel", "requirements.txt": b"engine==1.0\n"},
         ),
         "model": ("tiny-gguf", {"tiny.gguf": bytes(range(256)) * (BIG // 256)}),
+        **SYSTEM,
     }
     desk.bundle = maker.write("big", two_of_three, maker.lock(contents))
     maker.sign(desk.bundle, "alice", "bob")
@@ -329,3 +377,37 @@ class cut_cable:  # noqa: N801 - reads as what it does: with cut_cable(desk)
 
     def __exit__(self, *_: object) -> None:
         self._set("up")
+
+
+@pytest.fixture
+def cnsa_bundle(cnsa_holders: Holders, cnsa_root: Root, tmp_path: Path) -> Path:  # noqa: F811 - fixtures
+    """A bundle of the profile that preflight lets pass."""
+    maker = BundleMaker(tmp_path, cnsa_holders)
+    return sign_twice(maker.write("cnsa", cnsa_root, maker.lock({**CONTENTS, **SYSTEM})), cnsa_holders)
+
+
+def test_a_bundle_of_the_profile_cnsa_is_staged_by_both_lists(
+    operator: Operator,
+    fresh_lab: PracticeLab,
+    cnsa_bundle: Path,
+    cnsa_root_file: Path,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    """And a bundle from which the stricter list was taken is refused before the node hears of it."""
+    desk = Desk(operator, fresh_lab, cnsa_bundle, cnsa_root_file, tmp_path)
+    try:
+        code, result, told = desk.install("--stage", "stage")
+        assert code == 0, (result, told)
+        for algorithm in ("sha384", "sha256"):
+            listed = f"trust/{algorithm.upper()}SUMS"
+            desk.node.inside(f"cd {desk.copy} && {algorithm}sum --quiet --strict --check {listed}")
+        desk.node.inside(
+            f"test -e {desk.copy}/trust/SHA384SUMS.emil.mldsa87 && test -e {desk.copy}.complete"
+        )
+    finally:
+        desk.node.inside("chmod -R u+w /var/lib/appliance 2>/dev/null; rm -rf /var/lib/appliance")
+    for path in (*cnsa_bundle.glob("trust/SHA384SUMS*"), *cnsa_bundle.glob("trust/provenance.*")):
+        path.unlink()
+    code, result, _ = desk.install("--stage", "stage")
+    assert (code, result["error"]) == (4, "ProfileNotMet")
+    assert untouched(desk.node)

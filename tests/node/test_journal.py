@@ -1,4 +1,5 @@
-"""What a booted node remembers: it does not go back, but by a permit, once; and it knows when it forgot.
+"""What a booted node remembers: it does not go back, but by a permit, once; it takes nothing past its date,
+but by a waiver, once; and it knows when it forgot.
 
 Tests of this module build on each other: one node is installed, and then asked for what it should refuse.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from appliance.trust.statements import (
     Release,
     Statement,
     Time,
+    Waiver,
     statement_bytes,
     statement_name,
 )
@@ -70,16 +73,22 @@ class Stick:
 
 @pytest.fixture(scope="module")
 def bundles(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    made = {}
-    for sequence in (4, 5):
-        folder = tmp_path_factory.mktemp(f"sequence-{sequence}")
-        definition = folder / "demo.yaml"
-        lines = DEMO.read_text().splitlines()
-        changed = [f"sequence: {sequence}" if line.startswith("sequence:") else line for line in lines]
-        assert changed != lines
-        definition.write_text("\n".join(changed) + "\n")
-        made[sequence] = new_bundle(definition, folder)
-    return Bundles(made[4], made[5])
+    made = [
+        new_bundle(under_sequence(sequence, folder), folder)
+        for sequence in (4, 5)
+        for folder in [tmp_path_factory.mktemp(f"sequence-{sequence}")]
+    ]
+    return Bundles(*made)
+
+
+def under_sequence(sequence: int, folder: Path, more: str = "") -> Path:
+    """The demonstration's definition under another sequence."""
+    lines = DEMO.read_text().splitlines()
+    changed = [f"sequence: {sequence}{more}" if line.startswith("sequence:") else line for line in lines]
+    assert changed != lines
+    definition = folder / "demo.yaml"
+    definition.write_text("\n".join(changed) + "\n")
+    return definition
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +99,19 @@ def older(fresh_lab: PracticeLab, new_installer: NewInstaller, bundles: Bundles)
 @pytest.fixture(scope="module")
 def newer(fresh_lab: PracticeLab, new_installer: NewInstaller, bundles: Bundles) -> Installer:
     return new_installer(fresh_lab, bundles.newer)
+
+
+@pytest.fixture
+def stale(
+    fresh_lab: PracticeLab,
+    new_installer: NewInstaller,
+    new_bundle: NewBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Installer:
+    """Of the next sequence, made two days ago and good for one; the node knows of a bundle made today."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(time.time()) - 2 * 24 * 3600))
+    return new_installer(fresh_lab, new_bundle(under_sequence(6, tmp_path, "\nvalid_days: 1"), tmp_path))
 
 
 @pytest.fixture
@@ -248,6 +270,34 @@ def test_a_journal_taken_away_is_missed_and_only_an_enrolment_begins_a_new_one(
     assert kept["journal"] != identity
     assert kept["products"] == {"demo": {"sequence": 5, "digest": "0" * 64}}
     assert kept["nonces"] == [enrolment.nonce]
+
+
+def test_a_waiver_lets_the_node_take_what_is_past_its_date_once(
+    stale: Installer, operator: Operator, tmp_path_factory: pytest.TempPathFactory, holders: Holders
+) -> None:
+    """Whole installations: the nonce is used up with the record of the one that succeeded."""
+    before = remembered(operator, stale.lab)
+    code, result, _ = stale()
+    assert (code, result["error"]) == (9, "BundleStale")
+    stick = Stick(tmp_path_factory.mktemp("stick"), holders)
+    name, identity = stale.lab.node.name, before["journal"]
+    waiver = Waiver(name, identity, nonce(), release_of(stale).digest, "nothing newer is here")
+    stick.add(waiver)
+    code, result, _ = stale("--stage", "stage", "--statements", str(stick.path))
+    assert code == 0, result
+    assert remembered(operator, stale.lab)["nonces"] == before["nonces"], "nothing is installed yet"
+    code, result, told = stale("--statements", str(stick.path))
+    assert code == 0, result
+    assert "by waiver: nothing newer is here" in told
+    assert result["nodes"][name]["qualify"]["verdict"] == "passed"
+    kept = remembered(operator, stale.lab)
+    assert kept["products"]["demo"]["sequence"] == 6
+    assert kept["nonces"] == sorted([*before["nonces"], waiver.nonce])
+    state = state_of(stale.lab.node)
+    code, result, _ = stale("--statements", str(stick.path))
+    assert (code, result["error"]) == (9, "BundleStale")
+    assert result["hint"] == "the one at hand was used before: each is good for one time"
+    assert state_of(stale.lab.node) == state
 
 
 def test_a_power_cut_after_a_commit_loses_nothing(newer: Installer, operator: Operator) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     from conftest import Holders, Operator, PracticeLab, PracticeNode
@@ -152,8 +153,10 @@ def test_a_node_as_it_was_racked_keeps_almost_no_promise(qualifier: Qualifier) -
         "inbound.services",
         "inbound.ssh-login",
         "inbound.ssh-management",
-        "network.addresses",
+        "network.links",
         "network.no-forwarding",
+        "outbound.beside-flows",  # there are no flows
+        "outbound.flows",
         "outbound.names",
         "quiet.clock",
         "quiet.judged",
@@ -421,3 +424,44 @@ def test_a_mended_node_keeps_every_promise_again_after_the_power_was_cut(
     assert report["verdict"] == "passed"
     assert names(report, "failed") == set(), told(report)
     assert names(report, "not-run") <= OF_THE_HOST, told(report)
+
+
+def test_a_declared_flow_is_proven_with_nothing_beside_it(qualifier: Qualifier, node: PracticeNode) -> None:
+    """The peer is one more address of the station, on the wire and of no other use."""
+    lab = qualifier.lab
+    peer = node.address4.rpartition(".")[0] + ".210"
+    links = json.loads(qualifier.operator.run(["ip", "-json", "address", "show"]).stdout)
+    device = next(link["ifname"] for link in links if f"'{lab.operator[0]}'" in str(link["addr_info"]))
+    qualifier.operator.run(["ip", "address", "add", f"{peer}/24", "dev", device])
+    path = lab.inventory / "inventory.yml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known = {"interface": "mgmt", "direction": "out", "protocol": "udp", "ports": [5140], "peers": [peer]}
+    values["nodes"][node.name]["flows"] = {"logs": known}
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+    result = qualifier.install()["nodes"][node.name]["qualify"]
+    assert (result["verdict"], result["failed"]) == ("passed", 0)
+    report = qualifier()
+    assert names(report, "failed") == set(), told(report)
+    assert names(report, "not-run") <= OF_THE_HOST, told(report)
+    (item,) = [each for each in report["items"] if each["name"] == "outbound.flows"]
+    assert f"udp {peer} port 5140" in item["found"]
+
+    for damage, repair, broken in (
+        (
+            f"iptables -I OUTPUT -d {peer} -j DROP",
+            f"iptables -D OUTPUT -d {peer} -j DROP",
+            {"outbound.flows"},
+        ),
+        (
+            f"ufw allow out to {peer}",
+            f"ufw delete allow out to {peer}",
+            {"firewall.out", "outbound.beside-flows"},
+        ),
+    ):
+        node.inside(damage)
+        try:
+            drifted = qualifier()
+        finally:
+            node.inside(repair)
+        assert names(drifted, "failed") == broken, told(drifted)

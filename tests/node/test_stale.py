@@ -18,6 +18,8 @@ from appliance.trust.founding import Enrolment, compose
 from appliance.trust.keys import parse_public_file
 from appliance.trust.root import namespace, root_bytes
 from appliance.trust.statements import Statement, Time, Waiver, statement_bytes, statement_name
+from tests.conftest import CONTENTS
+from tests.node.conftest import SYSTEM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +43,7 @@ class Desk:
         )
         self.root = folder / "root.json"
         self.root.write_bytes(root_bytes(root))
-        lock = maker.lock().model_copy(update={"valid_days": 30})
+        lock = maker.lock({**CONTENTS, **SYSTEM}).model_copy(update={"valid_days": 30})
         self.bundle = maker.sign(maker.write("stale", root, lock), "alice", "bob")
         self.statements = folder / "statements"
         self.statements.mkdir()

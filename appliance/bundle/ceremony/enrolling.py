@@ -10,7 +10,8 @@ from appliance.errors import KeyRefused, Usage
 from appliance.trust.founding import Enrolment
 from appliance.trust.keys import PublicKey, parse_public_file
 from appliance.trust.mldsa import PostQuantumKey, is_post_quantum, parse_post_quantum
-from appliance.trust.root import POST_QUANTUM, PROFILES, Policy
+from appliance.trust.profiles import PROFILES
+from appliance.trust.root import POST_QUANTUM, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +70,7 @@ def read_thresholds(pairs: Iterable[str]) -> dict[str, int]:
 
 
 def read_policy(before: Policy, pq: str | None, profile: str | None) -> Policy:
-    """The policy that is asked for; what is not said stays, and cnsa brings ``require``.
+    """The policy that is asked for; what is not said stays, and a profile brings what it asks.
 
     Raises:
         Usage: there is no such policy, or its parts contradict each other.
@@ -77,10 +78,14 @@ def read_policy(before: Policy, pq: str | None, profile: str | None) -> Policy:
     for value, known, option in ((pq, POST_QUANTUM, "--pq"), (profile, PROFILES, "--profile")):
         if value is not None and value not in known:
             raise Usage(f"{option} is misspelled", found=ascii(value), wanted=", ".join(known))
-    wanted = profile or before.profile
-    if wanted == "cnsa" and pq not in {None, "require"}:
-        raise Usage("the profile cnsa asks for ML-DSA", found=f"--pq {pq}", wanted="--pq require")
-    return Policy("require" if wanted == "cnsa" else pq or before.pq, wanted)
+    wanted = PROFILES[profile or before.profile]
+    if wanted.post_quantum is not None and pq not in {None, wanted.post_quantum}:
+        raise Usage(
+            f"the profile {wanted.name} asks for ML-DSA",
+            found=f"--pq {pq}",
+            wanted=f"--pq {wanted.post_quantum}",
+        )
+    return Policy(wanted.post_quantum or pq or before.pq, wanted.name)
 
 
 def read_public(path: Path) -> PublicKey | PostQuantumKey:

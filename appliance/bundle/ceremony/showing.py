@@ -55,7 +55,7 @@ def show(path: Path) -> Shown:
         raise Usage(
             "a file of this name cannot be shown",
             found=ascii(path.name),
-            wanted="small letters, digits, dots, hyphens; or SHA256SUMS.HOLDER.sig",
+            wanted="small letters, digits, dots, hyphens; or SHA256SUMS.HOLDER.sig, SHA384SUMS.HOLDER.sig",
         )
     return Shown(path.name, tuple(spoken_lines(path.name, read_plain(path, MAX_BYTES))))
 

@@ -14,7 +14,6 @@ from appliance.bundle.blocks import split_blocks
 from appliance.bundle.judging import judge_list
 from appliance.bundle.paths import (
     BLOCKS_PATH,
-    LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
     parity_number,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 class Part:
     """A file as it lies in the bundle; ``size`` in bytes, ``sha256`` as signed.
 
-    Of what the list cannot name, signatures and provenance, ``sha256`` is that of the bytes that were read.
+    Of what the list cannot name (lists, signatures, provenance) it is that of the bytes that were read.
     """
 
     path: str
@@ -100,8 +99,7 @@ def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "rele
         judge_list(tree, signed, root, role).verdict.require()
     contents = read_contents(tree, signed)
     manifest = contents.manifest
-    listed = manifest.files[BLOCKS_PATH]
-    blocks = read_listed(tree, BLOCKS_PATH, listed.sha256, limit=listed.size)
+    blocks = read_listed(tree, contents.files.lists, BLOCKS_PATH, limit=manifest.files[BLOCKS_PATH].size)
     for _ in split_blocks(manifest, blocks):
         pass  # each step checks one file
     shared = tuple(Part(path, file.size, file.sha256) for path, file in in_bundle_order(manifest))
@@ -117,9 +115,8 @@ def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "rele
 
 
 def _root_parts(files: Mapping[str, ListedFile], signed: Signed, shared: Collection[str]) -> Iterator[Part]:
-    yield Part(LIST_PATH, len(signed.listing), signed.digest)
+    for path, data in signed.unlisted.items():  # the lists first
+        yield Part(path, len(data), hashlib.sha256(data).hexdigest())
     for path, file in sorted(files.items()):
         if path not in shared:
             yield Part(path, file.size, file.sha256)
-    for path, data in sorted(signed.beside.items()):
-        yield Part(path, len(data), hashlib.sha256(data).hexdigest())

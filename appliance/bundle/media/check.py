@@ -27,7 +27,6 @@ from appliance.bundle.media.seen import Seen, is_statement, names_on
 from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import (
     BLOCKS_PATH,
-    LIST_PATH,
     MANIFEST_PATH,
     TRUST_FOLDER,
     parity_number,
@@ -96,7 +95,7 @@ class _Check:
         listed = sound.files.items()
         self._shared = {path: file for path, file in listed if is_shared_out(path)}
         self._everywhere = {path: file for path, file in listed if not is_shared_out(path)}
-        for path, data in {LIST_PATH: sound.listing, **sound.unlisted}.items():
+        for path, data in sound.unlisted.items():
             self._everywhere[path] = ListedFile(hashlib.sha256(data).hexdigest(), len(data))
         self._spare = {
             f"{SPARE_FOLDER}/{path}": file
@@ -221,13 +220,15 @@ class _Check:
             digest=self._sound.digest,
             product=manifest.product,
             version=manifest.version,
-            holders=tuple(sorted(holder for name in names if (holder := signature_holder(name)))),
+            holders=tuple(
+                sorted(holder for name in names if (holder := signature_holder(name, self._sound.kind)))
+            ),
             signers=self._sound.signers,
             volumes=tuple(one.checked() for one in seen),
             absent={number: tuple(paths) for number, paths in absent.items()},
             parity=self._parity(seen, {path for paths in absent.values() for path in paths}),
             layout=layout,
-            notes=(*self._sound.notes, *notes),
+            notes=(*self._sound.notes, *self._sound.hopeless.values(), *notes),
             recovery=tuple(each.checked() for each in self._recovery),
             copies=copies,
         )

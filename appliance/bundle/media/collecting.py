@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from appliance.bundle.blocks import split_blocks
 from appliance.bundle.durable import FOLDER_MODE, replace_file, sync_file_system, sync_folder
@@ -22,16 +22,19 @@ from appliance.bundle.media.copying import FileCopier
 from appliance.bundle.media.entries import Entry, batches
 from appliance.bundle.media.filesystem import check_room, set_mode
 from appliance.bundle.media.label import INCOMING_FOLDER
-from appliance.bundle.media.layout import Layout, agreed_layout, bundle_order, is_shared_out
+from appliance.bundle.media.lacking import AGAIN, StillLacking
+from appliance.bundle.media.layout import bundle_order, is_shared_out
 from appliance.bundle.media.readback import BlockReader
 from appliance.bundle.media.seen import names_on
 from appliance.bundle.parity.copies import find_sound_copy
 from appliance.bundle.paths import BLOCKS_PATH, LIST_PATH, folders_of
-from appliance.bundle.plain_files import shown
 from appliance.bundle.tree import Tree
 from appliance.bundle.volume import open_volume
-from appliance.bundle.volume_rules import refuse_bare, refuse_missing, refuse_recovery, refuse_same_folder
-from appliance.counting import counted
+from appliance.bundle.volume_rules import (
+    refuse_bare,
+    refuse_recovery,
+    refuse_same_folder,
+)
 from appliance.errors import (
     ApplianceError,
     BundleUntrusted,
@@ -51,8 +54,6 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.copies import SoundCopy
     from appliance.bundle.volume import Volume
     from appliance.progress import Progress
-
-_AGAIN: Final = "what was copied is kept: run the same command again to go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +96,38 @@ class Collecting:
     copied: int = 0
     kept: int = 0
     _sound: SoundCopy | None = None
-    _layout: Layout | None = None
-    _lacking: dict[str, Entry] = field(default_factory=dict)
-    _small: dict[str, None] = field(default_factory=dict)
-    _damaged: dict[str, DigestMismatch] = field(default_factory=dict)
-    _given: set[int] = field(default_factory=set)
+    _lacking: StillLacking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lacking = StillLacking(self.partial)
 
     @property
     def complete(self) -> bool:
         """Whether everything is there."""
-        return not self._lacking and not self._small
+        return not self._lacking
+
+    def fault(self) -> BundleUntrusted:
+        """Why it is not."""
+        return self._lacking.fault()
 
     def take_another(self, ask: Ask) -> None:
         """Have a volume inserted, again until one helps."""
-        problem: ApplianceError | None = self.fault() if self._damaged else None
+        problem: ApplianceError | None = self.fault() if self._lacking.is_somebody_s_fault else None
         while True:
-            before = len(self._lacking) + len(self._small)
-            folder = ask(Lacking(self._wanted(), problem))
+            before = len(self._lacking)
+            folder = ask(Lacking(self._lacking.wanted(), problem))
             try:
                 self.take([folder])
             except (BundleUntrusted, PreflightFailed, Usage) as fault:
                 problem = fault
                 continue
-            if len(self._lacking) + len(self._small) < before:
+            if len(self._lacking) < before:
                 return
-            problem = Usage(f"nothing that is still missing lies at {folder}", wanted=self._wanted())
+            problem = (
+                self.fault()
+                if self._lacking.last_was_begun_only
+                else Usage(f"nothing that is still missing lies at {folder}", wanted=self._lacking.wanted())
+            )
 
     def take(self, folders: Sequence[Path]) -> None:
         """Copy from these volumes what is missing."""
@@ -142,11 +150,7 @@ class Collecting:
                 )
             for volume in volumes:
                 volume.believe(sound.digest)
-            labels = [volume.label for volume in volumes if volume.label]
-            self._layout = self._layout or agreed_layout(labels)
-            self._given |= {label.number for label in labels}
-            for volume in volumes:
-                volume.call(self._layout, volume.label.number if volume.label else None)
+            self._lacking.learn(volumes)
             self._copy_small(sound)
             self._copy_shared(volumes, sound, stack)
 
@@ -166,30 +170,30 @@ class Collecting:
             if _size(self.partial / path) == file.size:
                 self.kept += file.size
             else:
-                self._lacking[path] = Entry(number, path, Part(path, file.size, file.sha256))
+                self._lacking.files[path] = Entry(number, path, Part(path, file.size, file.sha256))
         small = [path for path in sound.files if not is_shared_out(path)]
-        small += [LIST_PATH, *sound.unlisted]
-        self._small = {path: None for path in small if not (self.partial / path).exists()}
+        small += sound.unlisted
+        self._lacking.small = {path: None for path in small if not (self.partial / path).exists()}
         there = sum(_size(part) or 0 for part in (self.partial / INCOMING_FOLDER).glob("*.part"))
-        size = sum(entry.part.size for entry in self._lacking.values())
+        size = sum(entry.part.size for entry in self._lacking.files.values())
         check_room(self.out.parent, max(0, size - there), "the joined bundle")
 
     def _copy_small(self, sound: SoundCopy) -> None:
         """Write the root files of which a sound copy is at hand."""
-        at_hand = {**sound.contents, **sound.unlisted, LIST_PATH: sound.listing}
-        for path in [path for path in self._small if path in at_hand]:
+        at_hand = {**sound.contents, **sound.unlisted}
+        for path in [path for path in self._lacking.small if path in at_hand]:
             self._make_folders(path)
             replace_file(self.partial / path, at_hand[path])
-            del self._small[path]
+            del self._lacking.small[path]
 
     def _copy_shared(self, volumes: Sequence[Volume], sound: SoundCopy, stack: ExitStack) -> None:
         holders: dict[str, list[Volume]] = {}
-        children = children_of(list(self._lacking))
+        children = children_of(list(self._lacking.files))
         for volume in volumes:
             names, _ = names_on(volume, children)
             for path in names:
                 holders.setdefault(path, []).append(volume)
-        here = [self._lacking[path] for path in sorted(holders, key=bundle_order)]
+        here = [self._lacking.files[path] for path in sorted(holders, key=bundle_order)]
         if not here:
             return
         incoming = self.partial / INCOMING_FOLDER
@@ -226,13 +230,13 @@ class Collecting:
             except (DigestMismatch, FileMissing) as fault:
                 _require_medium(volume, fault)
                 fault.message = f"{volume.name}: {fault.message}"
-                self._damaged[entry.path] = _as_damage(fault)
+                self._lacking.damaged[entry.path] = _as_damage(fault)
                 self.progress.advance(-told.bytes)  # the next copy tells them again
                 continue
             self.copied += copier.written
             self.kept += entry.part.size - copier.written
             self.progress.advance(entry.part.size - entry.part.size // 2)
-            self._damaged.pop(entry.path, None)
+            self._lacking.damaged.pop(entry.path, None)
             return True
         return False
 
@@ -246,7 +250,7 @@ class Collecting:
         for entry in done:
             self._make_folders(entry.path)
             (self.partial / INCOMING_FOLDER / f"{entry.number}.part").rename(self.partial / entry.path)
-            del self._lacking[entry.path]
+            del self._lacking.files[entry.path]
             self.progress.item(entry.path)
 
     def _make_folders(self, path: str) -> None:
@@ -254,35 +258,6 @@ class Collecting:
             if not (self.partial / folder).is_dir():
                 (self.partial / folder).mkdir()
                 set_mode(self.partial / folder, FOLDER_MODE)
-
-    def _wanted(self) -> str:
-        missing = [path for path in self._lacking if path not in self._damaged] or list(self._lacking)
-        if not missing:
-            return f"a volume with a sound copy of {shown(list(self._small))}"
-        if self._layout:
-            return self._layout.describe(self._layout.volumes_of(missing))
-        return f"{counted(len(missing), 'file')}, the first is {missing[0]}"
-
-    def fault(self) -> BundleUntrusted:
-        """Why the bundle is not complete."""
-        missing = [path for path in self._lacking if path not in self._damaged]
-        try:
-            refuse_missing(self._layout, missing, self._given)
-        except BundleUntrusted as fault:
-            fault.hint = f"name the missing volumes too; {_AGAIN}"
-            return fault
-        if self._damaged:
-            return DigestMismatch(
-                f"damaged: {counted(len(self._damaged), 'file')}; everything else was copied",
-                found="; ".join(fault.message for fault in list(self._damaged.values())[:10]),
-                hint=f"name another copy of that volume, or mend what is there: `appliance media repair "
-                f"{self.partial}`; then run the same command again",
-            )
-        return DigestMismatch(
-            "root files are damaged in every copy",
-            found=shown(list(self._small)),
-            hint=f"name another volume of this bundle; {_AGAIN}",
-        )
 
     def finish(self) -> Joined:
         """Give the complete bundle its name."""
@@ -295,7 +270,7 @@ class Collecting:
                 part.unlink()  # of a file that was mended in its place meanwhile
             incoming.rmdir()
         with Tree(self.partial) as tree:
-            tree.check_set([*sound.files, LIST_PATH, *sound.unlisted])
+            tree.check_set([*sound.files, *sound.unlisted])
         for folder, _, _ in os.walk(self.partial, topdown=False):
             sync_folder(self.partial.__class__(folder))
         set_mode(self.partial, FOLDER_MODE)
@@ -341,7 +316,7 @@ def _require_medium(volume: Volume, fault: BundleUntrusted) -> None:
         raise MediumFailed(
             f"{volume.name} cannot be read any more: pulled out, or broken",
             found=fault.found or fault.message,
-            hint=f"put it in and mount it again; {_AGAIN}",
+            hint=f"put it in and mount it again; {AGAIN}",
         ) from fault
 
 

@@ -7,15 +7,15 @@ are read from the bundle and written.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
-from appliance.bundle.durable import FILE_MODE, begin_writing_back
+from appliance.bundle.durable import FILE_MODE
 from appliance.bundle.media.filesystem import set_mode
 from appliance.bundle.media.readback import BlockReader, open_uncached
+from appliance.bundle.media.through import BlockWriter
 from appliance.bundle.plain_files import unreadable
 from appliance.errors import DigestMismatch, MediumFailed
 
@@ -60,7 +60,8 @@ class FileCopier:
         good = self._good_blocks(part, path, expected)
         fd = create_part(path)
         try:
-            digest = self._copy_blocks(part, fd, good, expected)
+            with BlockWriter(fd, part.size) as writer:
+                digest = self._copy_blocks(part, writer, good, expected)
             if part.size >= BLOCK_SIZE:
                 os.fsync(fd)
         finally:
@@ -68,28 +69,31 @@ class FileCopier:
         if digest not in {None, part.sha256}:
             raise _source_damaged(part, f"sha256 {digest}", f"sha256 {part.sha256}")
 
-    def _copy_blocks(self, part: Part, fd: int, good: set[int], expected: Sequence[bytes]) -> str | None:
+    def _copy_blocks(
+        self, part: Part, writer: BlockWriter, good: set[int], expected: Sequence[bytes]
+    ) -> str | None:
         """Copy all blocks but the good ones; returns the digest of the whole source if it was read."""
         whole = hashlib.sha256()
         lacking = [number for number in range(block_count(part.size)) if number not in good]
-        for number, block in self._source(part, lacking):
+        for number, block in self._source(part, lacking, fills_cache=not writer.is_direct):
             if good and hashlib.sha256(block).digest() != expected[number]:
                 raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
             if len(block) == BLOCK_SIZE:
                 hashed = self._reader.meanwhile(whole.update, block)
-                _write_all(fd, block, number * BLOCK_SIZE)
-                begin_writing_back(fd, number * BLOCK_SIZE, BLOCK_SIZE)
+                writer.write(block, number * BLOCK_SIZE)
                 hashed.result()
             else:  # small files are brought to the medium together, which is faster
                 whole.update(block)
-                _write_all(fd, block, number * BLOCK_SIZE)
+                writer.leave(block, number * BLOCK_SIZE)
             self.written += len(block)
             self._progress.advance(len(block) // 2)
         kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
         self._progress.advance(kept // 2)
         return None if good else whole.hexdigest()
 
-    def _source(self, part: Part, numbers: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
+    def _source(
+        self, part: Part, numbers: Sequence[int], *, fills_cache: bool
+    ) -> Iterator[tuple[int, memoryview]]:
         fd, status = self._cursor.open(part.path)
         try:
             if status.st_size != part.size:
@@ -99,7 +103,7 @@ class FileCopier:
                     wanted=f"{part.size:,} bytes",
                     hint="nobody may write to the bundle; run the command again",
                 )
-            blocks = self._reader.cached_blocks(fd, numbers)
+            blocks = self._reader.cached_blocks(fd, numbers, fetch=fills_cache)
             while True:
                 try:
                     block = next(blocks, None)
@@ -163,15 +167,6 @@ def create_part(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     set_mode(fd, FILE_MODE)
     return fd
-
-
-def _write_all(fd: int, block: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(block):
-        count = os.pwrite(fd, block[done:], offset + done)
-        if count == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        done += count
 
 
 def _source_damaged(part: Part, found: str, wanted: str) -> DigestMismatch:

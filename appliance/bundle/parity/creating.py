@@ -45,13 +45,16 @@ def parity_companion(percent: int) -> Companion:
     """What ``write_bundle`` is given to make parity of ``percent`` (0 to 10; 0 makes none)."""
 
     def add_parity(folder: Path, manifest: Manifest, progress: Progress) -> Mapping[str, ListedFile]:
-        return make_parity(folder, divide(tuple(covered(manifest)), percent), progress)
+        sets = divide(tuple(covered(manifest)), percent) if percent else ()
+        return make_parity(folder, sets, progress)
 
     return add_parity
 
 
 def parity_room(sizes: Iterable[int], percent: int) -> int:
     """Bytes that parity of files of these sizes takes while it is made: itself, and one set twice."""
+    if not percent:
+        return 0
     sets = divide([piece for size in sizes for piece in _pieces(size)], percent)
     return sum(each.parity_size for each in sets) + max((each.parity_size for each in sets), default=0)
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import FILE_MODE, create_file, free_bytes, sync_folder, writing_under
-from appliance.bundle.parity.patching import can_be_patched, patch_file
+from appliance.bundle.parity.patching import fits_in_place, patch_file
+from appliance.bundle.parity.proving import digest_on_medium
 from appliance.bundle.paths import MENDED_PARTIAL
 from appliance.errors import MediumFailed, MediumUnsuitable
 
@@ -80,7 +81,9 @@ def _unprotected(folder: Path) -> Iterator[None]:
         ) from fault
 
 
-def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool) -> None:
+def place_file(
+    source: Path, folder: Path, path: str, sha256: str, *, move: bool, proven: bool = False
+) -> None:
     """Put the bytes of ``source`` at ``path`` of ``folder``: in one step, or in its place if that is full.
 
     Args:
@@ -89,6 +92,8 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
         path: relative to it.
         sha256: the digest that must be read back from the medium (hex).
         move: ``source`` may be moved instead of copied, where it lies on the same file system.
+        proven: ``source`` was read back from its medium (``appliance.bundle.parity.proving``): if it is
+            moved, it is not read once more.
 
     Raises:
         MediumFailed: the medium gives back something else than was written.
@@ -96,14 +101,15 @@ def place_file(source: Path, folder: Path, path: str, sha256: str, *, move: bool
     """
     partial, target = folder / MENDED_PARTIAL, folder / path
     with writing_under(folder), _keeping(folder):
-        if not (move and _moved(source, partial)):
+        moved = move and _moved(source, partial)
+        if not moved:
             size = source.stat().st_size
-            if free_bytes(folder) < size and can_be_patched(target, size):
+            if free_bytes(folder) < size and fits_in_place(source, target):
                 patch_file(source, target)
                 _read_back(target, path, sha256)
                 return
             _copy(source, partial)
-        _settle(partial, path, sha256)
+        _settle(partial, path, None if moved and proven else sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(target)
         sync_folder(target.parent)
@@ -152,12 +158,16 @@ def _copy(source: Path, target: Path) -> None:
             write.write(data)
 
 
-def _settle(partial: Path, path: str, sha256: str) -> None:
-    """Bring a new file to the medium and compare what it gives back; remove it if it is not right."""
+def _settle(partial: Path, path: str, sha256: str | None) -> None:
+    """Bring a new file to the medium and compare what it gives back; remove it if it is not right.
+
+    ``sha256`` is None if that was done before.
+    """
     try:
         with suppress(PermissionError):  # FAT keeps no permissions
             partial.chmod(FILE_MODE)
-        _read_back(partial, path, sha256)
+        if sha256 is not None:
+            _read_back(partial, path, sha256)
     except (OSError, MediumFailed):
         partial.unlink()
         raise
@@ -165,14 +175,7 @@ def _settle(partial: Path, path: str, sha256: str) -> None:
 
 def _read_back(placed: Path, path: str, sha256: str) -> None:
     """Bring a file to the medium, read it from there, and compare."""
-    fd = os.open(placed, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    finally:
-        os.close(fd)
+    found = digest_on_medium(placed)
     if found != sha256:
         raise MediumFailed(
             f"{placed.parent} gives back something else than was written",

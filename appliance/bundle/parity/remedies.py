@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.media.layout import listed_numbers
+from appliance.bundle.parity.believing import obtain
 from appliance.bundle.parity.deciding import Lack, decide_order
 from appliance.bundle.parity.mending import assess, too_great
 from appliance.bundle.parity.recovery import is_of_this_bundle, read_set
 from appliance.bundle.parity.stripes import bundle_path, stripe_files
-from appliance.bundle.paths import parity_number
+from appliance.bundle.paths import TRUST_FOLDER, parity_number
 from appliance.counting import counted
 from appliance.errors import DamageTooGreat
 
@@ -73,7 +74,7 @@ def choose_remedies(
     uncovered = unmended - {path for lack in lacks for path in lack.lost}
     hint = _hint(layout, absent, {path for lack in lacks for path in lack.lost} | uncovered, opened)
     if uncovered:
-        raise _uncovered(copy, uncovered, hint)
+        raise _uncovered(copy, uncovered, hint, opened.volumes[0].folder)
     # Blocks may lie where they do not belong, as after an insertion: par2 looks for them, we do not.
     shifted = [need for need in short if need.may_be_shifted]
     if len(shifted) < len(short):
@@ -124,9 +125,14 @@ def _hint(layout: Layout | None, absent: Sequence[int], lost: Collection[str], o
     return f"name {', or '.join(remedies)}; else {source}"
 
 
-def _uncovered(copy: SoundCopy, paths: Collection[str], hint: str) -> DamageTooGreat:
+def _uncovered(copy: SoundCopy, paths: Collection[str], hint: str, folder: Path) -> DamageTooGreat:
     shown = ", ".join(sorted(paths)[:_NAMES_SHOWN]) + (" …" if len(paths) > _NAMES_SHOWN else "")
-    if not any(parity_number(path) is not None for path in copy.files):
+    documents = sorted(path for path in paths if path.startswith(f"{TRUST_FOLDER}/"))
+    if documents:
+        hint = obtain(documents[0], folder)
+    if len(documents) == len(paths):
+        found = "every copy damaged or lost, and no parity covers them"
+    elif not any(parity_number(path) is not None for path in copy.files):
         found = "the bundle was built without parity"
     elif all(parity_number(path) is not None for path in paths):
         found = "parity itself is damaged, and nothing covers it"

@@ -27,7 +27,7 @@ from appliance.bundle.parity.places import (
 )
 from appliance.bundle.parity.placing import check_writable, remove_partial
 from appliance.bundle.parity.remedies import choose_remedies
-from appliance.bundle.parity.repaired import Mended, Repaired
+from appliance.bundle.parity.repaired import Left, Mended, Repaired
 from appliance.bundle.parity.survey import SOUND, Place, survey
 from appliance.bundle.parity.task import Task
 from appliance.bundle.paths import parity_number
@@ -109,7 +109,7 @@ def repair_bundle(
             out=out if restored is None else restored.folder,
             mended=tuple(task.mended),
             kept=tuple(task.kept),
-            left=tuple(task.left),
+            left=(*(Left(path, do) for path, do in copy.hopeless.items()), *task.left),
             checked=len(looked),
             wrong=sum(state != SOUND for state in looked.values()),
             absent=task.absent,

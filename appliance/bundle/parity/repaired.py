@@ -20,6 +20,14 @@ class Mended:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A file that could not be put right, by its path in the bundle, and what to do about it."""
+
+    path: str
+    do: str
+
+
 @dataclass(frozen=True)
 class Repaired:
     """The result.
@@ -29,10 +37,11 @@ class Repaired:
 
     ``checked`` counts the files that were looked for in ``folders``, ``wrong`` those that were damaged or
     missing.  ``kept`` are files that an earlier run has put under ``out``.  ``left`` are parity files that
-    could not be made again, since not everything they cover was at hand.  ``absent`` are the numbers of
-    volumes nobody named, ``restored`` is that of the one that was made again under ``out``;
-    ``with_recovery`` says that a recovery volume was named, ``joining`` that a folder was in which a
-    join has still to go on.  ``signers`` is empty if there was no root.
+    could not be made again, since not everything they cover was at hand, and signatures and provenance of
+    which no copy is good.  ``absent`` are the numbers of volumes nobody named, ``restored`` is that of the
+    one that was made again under ``out``; ``with_recovery`` says that a recovery volume was named,
+    ``joining`` that a folder was in which a join has still to go on.  ``signers`` is empty if there was
+    no root.
     """
 
     digest: str
@@ -42,7 +51,7 @@ class Repaired:
     out: Path | None
     mended: tuple[Mended, ...]
     kept: tuple[Mended, ...]
-    left: tuple[str, ...]
+    left: tuple[Left, ...]
     checked: int
     wrong: int
     absent: tuple[int, ...]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.blocks import split_blocks
 from appliance.bundle.durable import free_bytes
 from appliance.bundle.media.label import LABEL_PATH
 from appliance.bundle.parity.mending import clear, mend
 from appliance.bundle.parity.patching import can_be_patched
 from appliance.bundle.parity.placing import check_writable, place_bytes, place_file
+from appliance.bundle.parity.proving import prove
 from appliance.bundle.parity.remaking import remake_parity
-from appliance.bundle.parity.repaired import Mended
+from appliance.bundle.parity.repaired import Left, Mended
+from appliance.bundle.paths import BLOCKS_PATH
 from appliance.errors import SpaceExhausted
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.mending import Need
     from appliance.bundle.parity.survey import Place, Survey, Wanted
     from appliance.progress import Progress
+
+_NAME_EVERY_VOLUME: Final = "all it covers is needed to make it again; name every volume"
 
 
 @dataclass
@@ -43,7 +49,7 @@ class Task:
     labels: Mapping[Place, bytes]
     mended: list[Mended] = field(default_factory=list)
     kept: list[Mended] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
     _finished: set[Wanted] = field(default_factory=set)
 
     @property
@@ -85,28 +91,44 @@ class Task:
         """Mend the lost files of a set, and put them right."""
         work.mkdir()
         mended = mend(need, self.survey.sound, self.copy.files, work=work, lock=lock, progress=progress)
+        proven = prove(
+            {
+                made: self.copy.files[name].sha256
+                for name, made in mended.items()
+                if self._can_be_moved(name, made)
+            }
+        )
         for name, made in mended.items():
-            self._place_made(name, made)
+            self._place_made(name, made, proven=made in proven)
 
     def remake(self, name: str, work: Path, progress: Progress) -> None:
         """Make a parity file again and put it right, or leave it."""
         work.mkdir()
         made = remake_parity(name, self.copy.manifest, self.survey.sound, work, progress)
         if made is None:
-            self.left.append(name)
+            self.left.append(Left(name, _NAME_EVERY_VOLUME))
         else:
             self._place_made(name, made)
         clear(work)
         work.rmdir()
 
-    def _place_made(self, name: str, made: Path) -> None:
-        """Put a file that was made in the work folder wherever it is wanted."""
+    def _can_be_moved(self, name: str, made: Path) -> bool:
+        """Whether a file that was made lies on the disk where it is wanted first."""
+        goal = next((goal for goal in self.goals if goal.name == name), None)
+        return goal is not None and self._target(goal)[0].stat().st_dev == made.stat().st_dev
+
+    def _place_made(self, name: str, made: Path, *, proven: bool = False) -> None:
+        """Put a file that was made in the work folder wherever it is wanted.
+
+        ``proven`` says that it was read back from where it lies.
+        """
         self.survey.sound[name] = made
         goals = [goal for goal in self.goals if goal.name == name]
         for goal in goals:
             folder, path = self._target(goal)
             source = self.survey.sound[name]
-            place_file(source, folder, path, goal.file.sha256, move=goal is goals[0])
+            first = goal is goals[0]
+            place_file(source, folder, path, goal.file.sha256, move=first, proven=proven and first)
             self._done(goal)
 
     def _data(self, goal: Wanted) -> bytes | None:
@@ -128,14 +150,19 @@ class Task:
 
     def _check_room(self, folder: Path) -> None:
         """Refuse what would not fit: new files, and one beside its old self if that cannot be patched."""
-        new, beside = [0], [0]
+        new, beside = 0, [("", 0)]
         for goal in self.goals:
             target, path = self._target(goal)
-            if target == folder and not (target / path).exists():
-                new.append(goal.file.size)
-            elif target == folder and not can_be_patched(target / path, goal.file.size):
-                beside.append(goal.file.size)
-        wanted = sum(new) + max(beside)
+            if target != folder:
+                continue
+            if not (place := target / path).exists():
+                new += goal.file.size
+            elif can_be_patched(place, goal.file.size, self._blocks.get(goal.name, ())):
+                new += max(0, goal.file.size - place.stat().st_size)
+            else:
+                beside.append((path, goal.file.size))
+        largest, size = max(beside, key=lambda each: each[1])
+        wanted = new + size
         if (free := free_bytes(folder)) >= wanted:
             return
         given = " ".join(str(place.folder) for place in self.places)
@@ -145,9 +172,16 @@ class Task:
             else f"have the mended files put elsewhere with --out DIR; `appliance media join {given} DIR "
             "--out NEW` makes one sound folder of them and of what is here"
         )
+        why = f": {largest} cannot be mended where it lies, and is written beside itself" if largest else ""
         raise SpaceExhausted(
             f"too little room in {folder} for the mended files",
             found=f"{free:,} bytes free",
-            wanted=f"{wanted:,} bytes",
+            wanted=f"{wanted:,} bytes{why}",
             hint=f"{elsewhere}; nothing was changed",
         )
+
+    @cached_property
+    def _blocks(self) -> Mapping[str, Sequence[bytes]]:
+        """The digests of the blocks of payload files, by path; none if no index is sound."""
+        index = self.copy.contents.get(BLOCKS_PATH)
+        return dict(split_blocks(self.copy.manifest, index)) if index is not None else {}

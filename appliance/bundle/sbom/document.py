@@ -160,8 +160,10 @@ def _details(package: Package) -> dict[str, str]:
     details |= {f"origin:{key}": value for key, value in package.origin.items()}
     if package.sha256:
         return details | {"path": package.files[0].path}
-    lines = "".join(f"{file.sha256}  {file.path}\n" for file in package.files)
-    return details | {"list-sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    lines = hashlib.sha256()
+    for file in package.files:
+        lines.update(f"{file.sha256}  {file.path}\n".encode())
+    return details | {"list-sha256": lines.hexdigest()}
 
 
 def _properties(values: Mapping[str, str]) -> list[Property]:

@@ -8,14 +8,15 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.qualification.finding import Finding, lines
+from appliance.node.qualification.links import find_link
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from appliance.definition.inventory import Interface, Network, NodeEntry
 
 #: Everything needed about addresses, as JSON.
-ADDRESSES = "ip -json address show"
+ADDRESSES = "ip -json -details address show"
 #: Both families and all tables; two JSON lists, one a line.
 ROUTES = "ip -json -4 route show table all; echo; ip -json -6 route show table all"
 
@@ -23,7 +24,7 @@ ROUTES = "ip -json -4 route show table all; echo; ip -json -6 route show table a
 _HARMLESS = {"local", "broadcast", "multicast", "anycast", "unreachable", "blackhole", "prohibit", "throw"}
 
 
-def _json_lists(text: str) -> list[dict[str, Any]]:
+def json_lists(text: str) -> list[dict[str, Any]]:
     """The entries of several JSON lists printed one after another; ip prints nothing for an empty one."""
     decoder, entries, at = json.JSONDecoder(), [], 0
     while match := re.compile(r"\s*(?=\[)").match(text, at):
@@ -33,17 +34,35 @@ def _json_lists(text: str) -> list[dict[str, Any]]:
 
 
 def judge_routes(listing: str, node: NodeEntry) -> Finding:
-    """Every route must end on the node's own wire: no gateway, no network but those of its addresses."""
+    """Every route must end on the node's own wire, but for those that are listed; these are there."""
     own = [each.network for interface in node.interfaces for each in interface.addresses]
-    wrong = []
-    for route in _json_lists(listing):
+    listed = {
+        (str(route.to), str(route.via)): f"{route.to} via {route.via}"
+        for interface in node.interfaces
+        for route in interface.routes
+    }
+    wrong, seen = [], set()
+    for route in json_lists(listing):
         if route.get("type", "unicast") in _HARMLESS:
             continue
         away = "gateway" in route or "via" in route or "nexthops" in route
-        if away or not _on_the_wire(route["dst"], own):
+        key = _listed_as(route)
+        if key in listed:
+            seen.add(key)
+        elif away or not _on_the_wire(route["dst"], own):
             wrong.append(_route_text(route))
-    wanted = "routes to " + ", ".join(str(each) for each in own) + " without a gateway, and no other"
-    return Finding(not wrong, lines(wrong, otherwise="none but those of the node's own addresses"), wanted)
+    wrong += [f"{text} is missing" for key, text in listed.items() if key not in seen]
+    wanted = "routes to " + ", ".join(str(each) for each in own) + " without a gateway"
+    wanted += "".join(f", {text}" for text in listed.values()) + ", and no other"
+    nothing = "none but those of the node's own addresses" + ", and those that are listed" * bool(listed)
+    return Finding(not wrong, lines(wrong, otherwise=nothing), wanted)
+
+
+def _listed_as(route: dict[str, Any]) -> tuple[str, str] | None:
+    """Destination and router of a route of the main table, spelt as in the inventory, or None."""
+    if route["dst"] == "default" or "gateway" not in route or route.get("table", "main") != "main":
+        return None
+    return str(ip_network(route["dst"])), str(ip_address(route["gateway"]))
 
 
 def _on_the_wire(destination: str, own: Iterable[Network]) -> bool:
@@ -69,38 +88,48 @@ def _route_text(route: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def judge_addresses(listing: str, node: NodeEntry) -> Finding:
-    """Exactly the inventory's addresses, on the inventory's interfaces, all of them static."""
-    links = _json_lists(listing)
-    wrong = []
+def judge_addresses(listing: str, node: NodeEntry, pci: Mapping[str, str] | None = None) -> Finding:
+    """Exactly the inventory's addresses, on the inventory's interfaces, all of them static.
+
+    ``pci``: PCI addresses by interface, for cards that the inventory matches so.
+    """
+    links = json_lists(listing)
+    wrong, known = [], {}
     for interface in node.interfaces:
-        link = next((each for each in links if _matches(each, interface)), None)
+        link = find_link(links, interface, pci or {})
         if link is None:
-            wrong.append(f"no interface {interface.match.mac or interface.match.name} ({interface.name})")
+            wrong.append(f"no interface {_words(interface)} ({interface.name})")
             continue
+        known[link["ifname"]] = interface
         wanted = {str(each) for each in interface.addresses}
         found = {each for each, _ in _global(link)}
         wrong += [f"{link['ifname']}: {each} is missing" for each in sorted(wanted - found)]
         wrong += [f"{link['ifname']}: {each} is not in the inventory" for each in sorted(found - wanted)]
-    known = [link for link in links if any(_matches(link, each) for each in node.interfaces)]
     for link in links:
-        if link not in known:
-            wrong += [f"{link['ifname']}: {each} is not in the inventory" for each, _ in _global(link)]
-        wrong += [
-            f"{link['ifname']}: {each} was given by the network"
-            for each, dynamic in _global(link)
-            if dynamic
-        ]
+        name = link["ifname"]
+        if name not in known:
+            wrong += [f"{name}: {each} is not in the inventory" for each, _ in _global(link)]
+        wrong += [f"{name}: {each} was given by the network" for each, dynamic in _global(link) if dynamic]
+        if not (name in known and known[name].link_local):
+            wrong += [
+                f"{name}: {each} is link-local, and nobody asked for it" for each in _link_local(link)
+            ]
     wanted_text = ", ".join(
         f"{interface.name}: {each}" for interface in node.interfaces for each in interface.addresses
     )
     return Finding(not wrong, lines(wrong, otherwise=wanted_text), f"{wanted_text}; nothing else")
 
 
-def _matches(link: dict[str, Any], interface: Interface) -> bool:
-    if interface.match.mac:
-        return bool(link.get("address") == interface.match.mac and link.get("link_type") == "ether")
-    return bool(link["ifname"] == interface.match.name)
+def _words(interface: Interface) -> str:
+    return next(iter(interface.match.as_dict().values()), interface.section.removesuffix("s"))
+
+
+def _link_local(link: dict[str, Any]) -> list[str]:
+    return [
+        f"{each['local']}/{each['prefixlen']}"
+        for each in link.get("addr_info", [])
+        if ip_address(each["local"]).is_link_local
+    ]
 
 
 def _global(link: dict[str, Any]) -> list[tuple[str, bool]]:

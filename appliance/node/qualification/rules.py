@@ -19,7 +19,8 @@ from appliance.node.qualification.finding import Finding, lines
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from appliance.definition.inventory import Address, Network
+    from appliance.definition.inventory import Network
+    from appliance.node.qualification.flows import FlowRule
 
 SAVED: Final = {4: "iptables-save -t filter", 6: "ip6tables-save -t filter"}
 CHAINS: Final = ("INPUT", "FORWARD", "OUTPUT")
@@ -144,24 +145,30 @@ def judge_out(
     ruleset6: RuleSet,
     networks: Sequence[Network],
     port: int,
-    servers: Sequence[Address] = (),
+    flows: Sequence[FlowRule] = (),
 ) -> Finding:
-    """Out: loopback, replies of SSH to the management networks, neighbours, and the site's clock."""
+    """Out: loopback, replies of SSH to the management networks, neighbours on the wire, and flows.
+
+    ``flows``: those of the inventory, and the questions to its time servers.
+    """
     wanted = {str(each) for each in networks}
-    wrong = [
-        f"{family} {grant}"
-        for family, ruleset in (("IPv4", ruleset4), ("IPv6", ruleset6))
-        for grant in grants(ruleset, "OUTPUT")
-        if not (
-            _loopback(grant, "-o")
-            or _neighbours(grant, _NEIGHBOURS_OUT)
-            or _ssh_reply(grant, port, wanted)
-            or _time_question(grant, servers)
-        )
-    ]
+    wrong, seen = [], set()
+    for family, ruleset in (("IPv4", ruleset4), ("IPv6", ruleset6)):
+        for grant in grants(ruleset, "OUTPUT"):
+            begun = [flow for flow in flows if flow.direction == "out" and flow.lets_begin(grant)]
+            seen |= set(begun)
+            if not (
+                begun
+                or _loopback(grant, "-o")
+                or _neighbours(grant, _NEIGHBOURS_OUT)
+                or _ssh_reply(grant, port, wanted)
+                or any(flow.lets_answer(grant) for flow in flows)
+            ):
+                wrong.append(f"{family} {grant}")
+    declared = [flow for flow in flows if flow.direction == "out"]
+    wrong += [f"{flow}: no rule lets it out" for flow in declared if flow not in seen]
     allowed = "loopback, replies of SSH to the management networks, IPv6 neighbour messages"
-    if servers:
-        allowed += f", time from {', '.join(map(str, servers))} by one user alone"
+    allowed += "".join(f"; {flow}" for flow in declared)
     return Finding(not wrong, lines(wrong, otherwise=f"nothing but {allowed}"), f"at most: {allowed}")
 
 
@@ -175,9 +182,16 @@ def judge_through(ruleset4: RuleSet, ruleset6: RuleSet) -> Finding:
     return Finding(not wrong, lines(wrong, otherwise="nothing is accepted"), "nothing is accepted")
 
 
-def judge_in(ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], port: int) -> Finding:
-    """In: loopback, what belongs to a connection, neighbours, SSH from the management networks."""
+def judge_in(
+    ruleset4: RuleSet,
+    ruleset6: RuleSet,
+    networks: Sequence[Network],
+    port: int,
+    flows: Sequence[FlowRule] = (),
+) -> Finding:
+    """In: loopback, what belongs to a connection, neighbours, SSH from management networks, and flows."""
     wrong, missing = [], []
+    begun: set[FlowRule] = set()
     for version, family, ruleset in ((4, "IPv4", ruleset4), (6, "IPv6", ruleset6)):
         wanted = {str(each) for each in networks if each.version == version}
         seen: set[str] = set()
@@ -185,12 +199,17 @@ def judge_in(ruleset4: RuleSet, ruleset6: RuleSet, networks: Sequence[Network], 
             if _loopback(grant, "-i") or _established(grant) or _neighbours(grant, _NEIGHBOURS_IN):
                 continue
             source = _ssh_source(grant, port)
+            declared = [flow for flow in flows if flow.direction == "in" and flow.lets_begin(grant)]
+            begun |= set(declared)
             if source in wanted:
                 seen.add(source)
-            else:
+            elif not declared:
                 wrong.append(f"{family} {grant}")
         missing += [f"SSH from {each} is not let in" for each in sorted(wanted - seen)]
+    inwards = [flow for flow in flows if flow.direction == "in"]
+    missing += [f"{flow}: no rule lets it in" for flow in inwards if flow not in begun]
     ssh = f"SSH (port {port}) from " + ", ".join(str(each) for each in networks)
+    ssh += "".join(f"; {flow}" for flow in inwards)
     others = "loopback, packets of connections that were let in, IPv6 neighbour messages"
     found = lines(wrong + missing, otherwise=f"{ssh}; {others}")
     return Finding(not wrong and not missing, found, f"exactly {ssh}; at most {others}")
@@ -231,16 +250,6 @@ def _ssh_reply(grant: Grant, port: int, networks: set[str]) -> bool:
     return opens_none and inside and grant.values("--sport") == {str(port)}
 
 
-def _time_question(grant: Grant, servers: Sequence[Address]) -> bool:
-    """Datagrams to port 123 of one of the site's servers, from one user who is not root."""
-    if grant.values("target", "policy") or grant.values("-p") != {"udp"}:
-        return False
-    targets, users = grant.values("-d"), grant.values("--uid-owner")
-    named = {_network(str(server)) for server in servers}
-    inside = len(targets) == 1 and _network(targets.pop()) in named
-    return inside and grant.values("--dport") == {"123"} and len(users) == 1 and users != {"0"}
-
-
 def _network(text: str) -> str:
     """An address as iptables-save writes it, spelt like the inventory's networks."""
     return text if "/" in text else f"{text}/{128 if ':' in text else 32}"
@@ -269,6 +278,27 @@ def judge_tables(listing: str) -> Finding:
 
 _OURS: Final = {"ip filter", "ip6 filter"}
 
+#: When the rules are loaded, and what the network waits for.
+ORDER: Final = "systemctl show --property=Id,Before,After,Wants ufw.service systemd-networkd.service"
+
+
+def judge_order(text: str) -> Finding:
+    """The rules are there before an interface is up, at every start."""
+    units = [
+        dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")
+    ]
+    found = {unit.get("Id", ""): {key: value.split() for key, value in unit.items()} for unit in units}
+    point = "network-pre.target"
+    wanted = {("ufw.service", "Before"), ("ufw.service", "Wants"), ("systemd-networkd.service", "After")}
+    wrong = [
+        f"{name}: {point} is not in {key}="
+        for name, key in sorted(wanted)
+        if point not in found.get(name, {}).get(key, [])
+    ]
+    text = f"ufw.service before {point}, systemd-networkd.service after it"
+    return Finding(not wrong, lines(wrong, otherwise=text), text)
+
+
 #: What makes the firewall come back with the node.
 KEPT: Final = (
     "cat /etc/ufw/ufw.conf /etc/default/ufw; "
@@ -287,6 +317,8 @@ def judge_kept(text: str) -> Finding:
         "DEFAULT_INPUT_POLICY": "DROP",
         "DEFAULT_OUTPUT_POLICY": "DROP",
         "DEFAULT_FORWARD_POLICY": "DROP",
+        # Profiles that packages bring open nothing by themselves.
+        "DEFAULT_APPLICATION_POLICY": "SKIP",
     }
     wrong = [
         f"{name}={values.get(name, '')}" for name, value in wanted.items() if values.get(name) != value

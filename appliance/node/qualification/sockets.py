@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.node.qualification.finding import Finding, lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.definition.inventory import Flow
 
 #: Listening TCP and bound UDP sockets with their programs (ss(8)).
 LISTENING: Final = "ss -H -l -n -t -u -p"
@@ -55,16 +60,25 @@ def parse_sockets(text: str) -> list[Socket]:
     return found
 
 
-def judge_listening(sockets: list[Socket], ssh_port: int) -> Finding:
-    """Only SSH listens where somebody outside could ask."""
+def judge_listening(sockets: list[Socket], ssh_port: int, flows: Sequence[Flow] = ()) -> Finding:
+    """Only SSH, and who serves a declared flow, listens where somebody outside could ask."""
     outside = [each for each in sockets if not each.loopback]
-    wrong = [str(each) for each in outside if (each.protocol, each.port) != ("tcp", ssh_port)]
-    ssh = [str(each) for each in outside if str(each) not in wrong]
+    ssh = [str(each) for each in outside if (each.protocol, each.port) == ("tcp", ssh_port)]
+    served = [str(each) for each in outside if any(_serves(each, flow) for flow in flows)]
+    wrong = [str(each) for each in outside if str(each) not in {*ssh, *served}]
+    declared = ", and ports of flows" if flows else ""
     return Finding(
         not wrong and bool(ssh),
-        lines(wrong or ssh, otherwise="nothing listens, not even SSH"),
-        f"SSH on TCP port {ssh_port}, everything else on loopback",
+        lines(wrong or ssh + served, otherwise="nothing listens, not even SSH"),
+        f"SSH on TCP port {ssh_port}{declared}, everything else on loopback",
     )
+
+
+def _serves(socket: Socket, flow: Flow) -> bool:
+    """Whether peers of a flow may talk to this socket."""
+    if socket.protocol != flow.protocol:
+        return False
+    return flow.goes("in") and any(low <= socket.port <= high for low, high in flow.ports)
 
 
 def judge_loopback_only(sockets: list[Socket], port: int, pids: frozenset[int]) -> Finding:

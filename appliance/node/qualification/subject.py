@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.definition.host import Host, Time
-from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.definition.inventory import (
+    Bond,
+    Flow,
+    Interface,
+    Inventory,
+    Management,
+    Match,
+    NodeEntry,
+    Peer,
+    Route,
+    Vlan,
+)
 from appliance.node.qualification.clock import Reading
 
 if TYPE_CHECKING:
@@ -117,13 +128,13 @@ def describe(
                 "connection": node.connection,
                 "address": str(node.address),
                 "port": node.port,
-                "interfaces": [
+                "interfaces": [interface.as_dict() for interface in node.interfaces],
+                "flows": [
                     {
-                        "name": interface.name,
-                        "match": interface.match.as_dict(),
-                        "addresses": [str(each) for each in interface.addresses],
+                        **asdict(flow),
+                        "peers": [[each.text, *map(str, each.addresses)] for each in flow.peers],
                     }
-                    for interface in node.interfaces
+                    for flow in node.flows
                 ],
             },
             "bundle": {
@@ -141,6 +152,29 @@ def describe(
     )
 
 
+def _interface(values: dict[str, Any]) -> Interface:
+    """The inverse of ``Interface.as_dict``."""
+    bond, vlan = values.get("bond"), values.get("vlan")
+    return Interface(
+        values["name"],
+        Match(**values.get("match", {})),
+        tuple(map(ip_interface, values["addresses"])),
+        mtu=values.get("mtu"),
+        link_local=values.get("link_local", False),
+        routes=tuple(
+            Route(ip_network(each["to"]), ip_address(each["via"])) for each in values.get("routes", [])
+        ),
+        bond=Bond(**bond | {"interfaces": tuple(bond["interfaces"])}) if bond else None,
+        vlan=Vlan(**vlan) if vlan else None,
+    )
+
+
+def _flow(values: dict[str, Any]) -> Flow:
+    peers = tuple(Peer(text, tuple(map(ip_address, addresses))) for text, *addresses in values["peers"])
+    ports = tuple((low, high) for low, high in values["ports"])
+    return Flow(**values | {"peers": peers, "ports": ports})
+
+
 def load_subject(path: Path) -> Subject:
     """The inverse of ``describe``."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -150,10 +184,8 @@ def load_subject(path: Path) -> Subject:
         connection=entry["connection"],
         address=ip_address(entry["address"]),
         port=entry["port"],
-        interfaces=tuple(
-            Interface(each["name"], Match(**each["match"]), tuple(map(ip_interface, each["addresses"])))
-            for each in entry["interfaces"]
-        ),
+        interfaces=tuple(map(_interface, entry["interfaces"])),
+        flows=tuple(map(_flow, entry["flows"])),
     )
     management = Management(
         networks=tuple(map(ip_network, values["networks"])),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.qualification import rules
+from appliance.node.qualification import flows, links, routes, rules
 from appliance.node.qualification.plugin import promise
 
 if TYPE_CHECKING:
@@ -26,6 +26,19 @@ def live(read: Read) -> Both:
     return rules.parse_save(read(rules.SAVED[4])), rules.parse_save(read(rules.SAVED[6]))
 
 
+@pytest.fixture
+def declared(subject: Subject, read: Read) -> tuple[flows.FlowRule, ...]:
+    """The inventory's flows and the questions to its clock, with the kernel's names of their interfaces."""
+    there, pci = routes.json_lists(read(routes.ADDRESSES)), links.cards(read(links.CARDS))
+    found = {each.name: links.find_link(there, each, pci) for each in subject.node.interfaces}
+    devices = {name: str(link["ifname"]) for name, link in found.items() if link}
+    servers = subject.inventory.host.time.servers
+    return (
+        *flows.flow_rules(subject.node, devices),
+        *flows.time_rules(subject.node, servers, devices),
+    )
+
+
 @promise("firewall.policies", "What no rule speaks of is dropped: in, out and through, both families")
 def test_policies(live: Both, judge: Judge) -> None:
     judge(rules.judge_policies(*live))
@@ -33,17 +46,16 @@ def test_policies(live: Both, judge: Judge) -> None:
 
 @promise(
     "firewall.out",
-    "No rule lets anything out but replies of SSH, loopback, neighbour messages and the site's clock",
+    "No rule lets anything out but declared flows, replies of SSH, loopback, IPv6 neighbour messages, and "
+    "questions to the site's clock",
 )
-def test_out(subject: Subject, live: Both, judge: Judge) -> None:
-    site = subject.inventory
-    servers = site.host.time.servers
-    judge(rules.judge_out(*live, site.management.networks, subject.node.port, servers))
+def test_out(subject: Subject, live: Both, declared: tuple[flows.FlowRule, ...], judge: Judge) -> None:
+    judge(rules.judge_out(*live, subject.inventory.management.networks, subject.node.port, declared))
 
 
-@promise("firewall.in", "No rule lets anything in but SSH from the management networks")
-def test_in(subject: Subject, live: Both, judge: Judge) -> None:
-    judge(rules.judge_in(*live, subject.inventory.management.networks, subject.node.port))
+@promise("firewall.in", "No rule lets anything in but SSH from the management networks and declared flows")
+def test_in(subject: Subject, live: Both, declared: tuple[flows.FlowRule, ...], judge: Judge) -> None:
+    judge(rules.judge_in(*live, subject.inventory.management.networks, subject.node.port, declared))
 
 
 @promise("firewall.through", "No rule lets anything through to others")
@@ -54,6 +66,11 @@ def test_through(live: Both, judge: Judge) -> None:
 @promise("firewall.nothing-beside", "No other table filters, redirects or translates packets")
 def test_nothing_beside(read: Read, judge: Judge) -> None:
     judge(rules.judge_tables(read(rules.TABLES)))
+
+
+@promise("firewall.before-network", "At every start the rules are there before an interface is up")
+def test_before_network(read: Read, judge: Judge) -> None:
+    judge(rules.judge_order(read(rules.ORDER)))
 
 
 @promise("firewall.stays", "The firewall is on, and will be after the next start")

@@ -84,6 +84,6 @@ def test_services_are_closed(subject: Subject, probe: OutboundProbe, judge: Judg
     judge(escapes.judge_doors(probe, "port", local=subject.local, wanted=wanted))
 
 
-@promise("inbound.listening", "Only SSH listens where somebody outside could ask")
+@promise("inbound.listening", "Only SSH and the ports of declared flows listen where somebody could ask")
 def test_only_ssh_listens(subject: Subject, listening: list[sockets.Socket], judge: Judge) -> None:
-    judge(sockets.judge_listening(listening, subject.node.port))
+    judge(sockets.judge_listening(listening, subject.node.port, subject.node.flows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.node.qualification import routes
+from appliance.node.qualification import links, routes
 from appliance.node.qualification.plugin import promise
 
 if TYPE_CHECKING:
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     Read = Callable[[str], str]
 
 
-@promise("network.no-route-out", "No route leads off the node's own wire, in any table of either family")
+@promise(
+    "network.no-route-out", "No route leads off the node's own wire but those that are listed, in any table"
+)
 def test_no_route_out(subject: Subject, read: Read, judge: Judge) -> None:
     judge(routes.judge_routes(read(routes.ROUTES), subject.node))
 
 
 @promise("network.addresses", "The node has exactly the addresses of the inventory, all of them static")
 def test_addresses(subject: Subject, read: Read, judge: Judge) -> None:
-    judge(routes.judge_addresses(read(routes.ADDRESSES), subject.node))
+    judge(routes.judge_addresses(read(routes.ADDRESSES), subject.node, links.cards(read(links.CARDS))))
+
+
+@promise("network.links", "Bonds, VLANs and packet sizes are those of the inventory")
+def test_links(subject: Subject, read: Read, judge: Judge) -> None:
+    there = routes.json_lists(read(routes.ADDRESSES))
+    judge(links.judge_links(there, subject.node, links.cards(read(links.CARDS))))
 
 
 @promise("network.no-autoconfiguration", "Neither DHCP nor router advertisements can configure the node")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.qualification import escapes
+from appliance.node.qualification import escapes, flows
 from appliance.node.qualification.plugin import promise
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ def test_elsewhere_out_of_reach(probe: OutboundProbe, judge: Judge) -> None:
 @promise("outbound.wire", "Root cannot call everybody on the wire")
 def test_wire_is_silent(probe: OutboundProbe, judge: Judge) -> None:
     judge(escapes.judge_wire(probe))
+
+
+@promise("outbound.flows", "What is declared to go out does: each flow, tried as root")
+def test_flows_work(subject: Subject, probe: OutboundProbe, judge: Judge) -> None:
+    judge(flows.judge_flows(probe, subject.node))
+
+
+@promise("outbound.beside-flows", "Root cannot send anything else to the peers of flows")
+def test_nothing_beside_flows(subject: Subject, probe: OutboundProbe, judge: Judge) -> None:
+    judge(flows.judge_beside(probe, subject.node))
 
 
 @promise("outbound.names", "No host name can be resolved")

@@ -11,6 +11,9 @@ While the mark stands and these agree, the copy is taken as it is; a file that d
 A file that is cut into slices in the bundle is one file here, and never anything else: its part grows by
 one slice after another, each compared with its signed digest as its last byte arrives.  Blocks are
 counted over the whole file; slices end between blocks (docs/format.md, Slices).
+
+What lies in the bundle under a stricter list has a second digest, ``further``: it is computed and compared
+in the same pass, and the copy is compared with that list, too.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +31,12 @@ if TYPE_CHECKING:
 
 BLOCK = 4 << 20
 CHUNK = 1 << 20
+#: The lists a bundle may have: path, algorithm, hex digits.  A later one names those before it, too.
+LISTS = (("trust/SHA256SUMS", "sha256", 64), ("trust/SHA384SUMS", "sha384", 96))
+#: Who signed, and what is said of the build: in no list.
+BESIDE = re.compile(
+    r"trust/(SHA(256|384)SUMS\.[a-z0-9-]+\.(sig|mldsa87)|provenance\.[a-z0-9-]+\.dsse\.json)"
+)
 
 
 class Refused(Exception):
@@ -65,19 +75,16 @@ class Copy:
 
     def check_against_list(self) -> None:
         """What was received is what list and manifest say, path for path; read from the copy itself."""
-        with open(os.path.join(self.folder, "trust/SHA256SUMS"), encoding="ascii") as stream:
-            listed = {line[66:].rstrip("\n"): line[:64] for line in stream}
-        outside = {
-            path
-            for path in self.by_path
-            if path == "trust/SHA256SUMS"
-            or (path.startswith("trust/SHA256SUMS.") and path.endswith(".sig"))
-            or (path.startswith("trust/provenance.") and path.endswith(".dsse.json"))
-        }
+        lists = [each for each in LISTS if each[0] in self.by_path]
+        outside = {path for path in self.by_path if BESIDE.fullmatch(path)} | {path for path, _, _ in lists}
         sent = [file for file in self.files if file["path"] not in outside]
         parts = [part for file in sent for part in file["slices"] or [file]]
-        if {part["path"]: part["sha256"] for part in parts} != listed:
-            raise Refused("failed", text="the files sent are not those of the signed list")
+        for path, algorithm, digits in lists:
+            with open(os.path.join(self.folder, path), encoding="ascii") as stream:
+                listed = {line[digits + 2 :].rstrip("\n"): line[:digits] for line in stream}
+            if {part["path"]: digests_of(part).get(algorithm) for part in parts} != listed:
+                raise Refused("failed", text=f"the files sent are not those of the signed list {path}")
+            parts.append(self.by_path[path])
         with open(os.path.join(self.folder, "manifest.json"), encoding="utf-8") as stream:
             components = json.load(stream)["components"].values()
         cut = [file for part in components for file in part["files"] if "slices" in file]
@@ -138,7 +145,7 @@ class Copy:
             note(f"hashing {present} files that the node already has")
         want = []
         for index, file in suspect:
-            if digest_of(self.place(file), file["size"]) != file["sha256"]:
+            if not is_right(self.place(file), file):
                 unlink(self.place(file))
                 want.append([index, self.good_prefix(file)])
         self.drop_parts({self.part(self.files[index]) for index, _ in want})
@@ -169,12 +176,12 @@ class Copy:
         """Add the bytes from ``offset`` on to a part, and put the whole in its place if it is right."""
         for folder in (self.incoming, os.path.dirname(self.place(file))):
             os.makedirs(folder, exist_ok=True)
-        whole = hashlib.sha256()
+        whole = Digests(file)
         room = memoryview(bytearray(CHUNK))
         position = end = 0
         with open_part(self.part(file), create=True) as stream:
             for piece in file["slices"] or [file]:
-                digest = hashlib.sha256() if file["slices"] else whole
+                digest = Digests(piece) if file["slices"] else whole
                 end += piece["size"]
                 while position < end:
                     count = min(CHUNK, end - position)
@@ -187,15 +194,15 @@ class Copy:
                     digest.update(data)
                     if digest is not whole:
                         whole.update(data)
-                if digest.hexdigest() != piece["sha256"]:
-                    raise Refused("altered", path=piece["path"], found=digest.hexdigest())
+                if found := digest.wrong():
+                    raise Refused("altered", path=piece["path"], found=found)
             stream.truncate()
             stream.flush()
             os.fchmod(stream.fileno(), 0o444)
             os.fsync(stream.fileno())
-        if whole.hexdigest() != file["sha256"]:  # of right slices: no later run could make it right
+        if found := whole.wrong():  # of right slices: no later run could make it right
             unlink(self.part(file))
-            raise Refused("unjoined", path=file["path"], found=whole.hexdigest(), wanted=file["sha256"])
+            raise Refused("unjoined", path=file["path"], found=found, wanted=file["sha256"])
         os.rename(self.part(file), self.place(file))
 
     def finish(self) -> None:
@@ -238,16 +245,50 @@ def fingerprint(path: str) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def digest_of(path: str, size: int) -> str | None:
-    """SHA-256 of a plain, read-only file of that size; None for anything else."""
+def digests_of(file: dict[str, Any]) -> dict[str, str]:
+    """All that is known of a file or slice: digests by algorithm."""
+    return {"sha256": file["sha256"], **dict(file["further"])}
+
+
+class Digests:
+    """Computes, in one pass, every digest that is known of some bytes."""
+
+    def __init__(self, known: dict[str, Any]) -> None:
+        self.wanted = list(digests_of(known).items())
+        self.each = [hashlib.new(algorithm) for algorithm, _ in self.wanted]
+
+    def update(self, data: memoryview | bytes) -> None:
+        for each in self.each:
+            each.update(data)
+
+    def wrong(self) -> str | None:
+        """The first digest that is not the wanted one; None if all are."""
+        found = [each.hexdigest() for each in self.each]
+        pairs = zip(found, self.wanted, strict=True)
+        return next((one for one, (_, wanted) in pairs if one != wanted), None)
+
+
+def is_right(path: str, file: dict[str, Any]) -> bool:
+    """Whether a plain, read-only file is the one that was signed.
+
+    Of a cut file the whole has one digest; its slices are hashed apart where they have further ones.
+    """
     known = fingerprint(path)
-    if known is None or known[0] != size:
-        return None
-    whole = hashlib.sha256()
+    if known is None or known[0] != file["size"]:
+        return False
+    whole = Digests(file)
     with open(path, "rb") as stream:
-        while data := stream.read(CHUNK):
-            whole.update(data)
-    return whole.hexdigest()
+        for piece in [piece for piece in file["slices"] if piece["further"]] or [file]:
+            digest = whole if piece is file else Digests(piece)
+            left = piece["size"]
+            while left and (data := stream.read(min(CHUNK, left))):
+                left -= len(data)
+                digest.update(data)
+                if digest is not whole:
+                    whole.update(data)
+            if digest.wrong():
+                return False
+    return not whole.wrong()
 
 
 def open_part(path: str, create: bool = False) -> BinaryIO:

@@ -9,16 +9,17 @@ from ansible.errors import AnsibleFilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ipaddress import IPv4Network, IPv6Network
 
 
 def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> list[dict[str, Any]]:
     """Pair each management network with the interfaces that are on it.
 
     An isolated node has no gateway, so a network can be reached only over an interface with an address
-    whose subnet overlaps it.
+    whose subnet overlaps it, or with a listed route that leads there.
 
     Args:
-        interfaces: ``[{device, addresses: ["10.0.0.1/24"]}]``.
+        interfaces: ``[{device, addresses: ["10.0.0.1/24"], routes: [{to, via}]}]``; routes may be missing.
         networks: management networks, IPv4 and IPv6.
 
     Returns:
@@ -31,7 +32,7 @@ def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> li
     for text in networks:
         network = ip_network(text)
         for interface in interfaces:
-            subnets = [ip_interface(address).network for address in interface["addresses"]]
+            subnets = _reach(interface)
             if any(subnet.version == network.version and subnet.overlaps(network) for subnet in subnets):
                 pair = {"device": interface["device"], "network": str(network), "version": network.version}
                 pairs.append(pair)
@@ -45,10 +46,10 @@ def appliance_admit(interfaces: list[dict[str, Any]], networks: list[str]) -> li
 
 
 def appliance_ask(interfaces: list[dict[str, Any]], servers: list[str]) -> list[dict[str, Any]]:
-    """Pair each time server with the interfaces that are on its network.
+    """Pair each time server with the interfaces that reach it.
 
     Args:
-        interfaces: ``[{device, addresses: ["10.0.0.1/24"]}]``.
+        interfaces: ``[{device, addresses: ["10.0.0.1/24"], routes: [{to, via}]}]``; routes may be missing.
         servers: addresses, IPv4 and IPv6.
 
     Returns:
@@ -59,7 +60,15 @@ def appliance_ask(interfaces: list[dict[str, Any]], servers: list[str]) -> list[
         {"device": interface["device"], "server": text, "version": ip_address(text).version}
         for text in servers
         for interface in interfaces
-        if any(ip_address(text) in ip_interface(address).network for address in interface["addresses"])
+        if any(ip_address(text) in network for network in _reach(interface))
+    ]
+
+
+def _reach(interface: dict[str, Any]) -> list[IPv4Network | IPv6Network]:
+    """Networks that packets go to over this interface: its own wire's, and those of its routes."""
+    return [
+        *(ip_interface(address).network for address in interface["addresses"]),
+        *(ip_network(route["to"]) for route in interface.get("routes") or ()),
     ]
 
 

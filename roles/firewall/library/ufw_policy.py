@@ -10,7 +10,9 @@ How a change is made:
 3. The kernel gets the filter of that namespace whole, one transaction per family (``iptables-restore``):
    there is no moment with half of the rules, none without them, and SSH is admitted in the same step in
    which the rest is denied.
-4. What is live is compared with what was built.
+4. Every other table goes, of iptables and of nftables: what translates, redirects or filters beside ufw's
+   is nobody's declaration.
+5. What is live, all of it, is compared with what was built.
 
 A record of the declaration and of the result makes the next comparison cheap: same declaration, same files,
 same live filter means unchanged, without asking ufw.
@@ -28,7 +30,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.appliance_ruleset import argv, normalise, open_policies
+from ansible.module_utils.appliance_ruleset import (
+    argv,
+    flow_argv,
+    nft_tables,
+    normalise,
+    normalise_nft,
+    open_policies,
+    other_tables,
+    unlimited_logs,
+)
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -46,6 +57,11 @@ options:
     type: list
     elements: dict
     required: true
+  flows:
+    description: Flows besides SSH, as the filter C(appliance_flows) gives them.
+    type: list
+    elements: dict
+    default: []
   port:
     description: SSH's port.
     type: int
@@ -101,6 +117,9 @@ STOCK_RULES = "/usr/share/ufw/iptables"
 INIT = "/lib/ufw/ufw-init"
 HOOKS = ("/etc/ufw/before.init", "/etc/ufw/after.init")
 
+#: Every table there is, without counters.
+NFT = ("nft", "--stateless", "list", "ruleset")
+
 #: A shell that stops at the first failure, in a network namespace of its own.
 _ALONE = ("unshare", "--net", "--", "sh", "-e")
 
@@ -149,18 +168,21 @@ def families() -> list[str]:
     return [family for family in FAMILIES if family == "v4" or Path("/proc/sys/net/ipv6").exists()]
 
 
-def build(
-    files: dict[str, str], admitted: list[dict[str, Any]], port: int
-) -> tuple[dict[str, str], dict[str, str]]:
+def build(files: dict[str, str], rules: list[list[str]]) -> tuple[dict[str, str], dict[str, str]]:
     """Let ufw make the filter in a namespace of its own.
 
     ufw tells of some failures to load with exit status 0, so what the kernel then holds is judged too.
 
+    Args:
+        files: ufw's files, text by path.
+        rules: arguments of ufw, one list a rule.
+
     Returns:
-        ``(files, live)``: text by path, user rules included, and normalised rules by family.
+        ``(files, live)``: text by path, user rules included, and normalised rules by family, and as ``nft``
+        the whole ruleset where that program is.
 
     Raises:
-        Refused: ufw does not accept a file or a rule, or the result leaves a chain open.
+        Refused: ufw does not accept a file or a rule, or the result leaves a chain open or logs at will.
     """
     with tempfile.TemporaryDirectory(prefix="appliance-ufw-", dir="/run") as folder:
         for path, text in files.items():
@@ -170,22 +192,28 @@ def build(
         for name in ("lib/ufw", "etc/ufw/applications.d"):  # for its lock and profiles; ufw insists
             Path(folder, name).mkdir(parents=True)
         ufw = ["ufw", "--rootdir=/", f"--datadir={folder}"]
-        rules = [[*ufw, "--force", "enable"], *[[*ufw, *argv(pair, port)] for pair in admitted]]
+        commands = [[*ufw, "--force", "enable"], *[[*ufw, *rule] for rule in rules]]
         # Loaded anew the way the node boots: ufw's own commands leave slightly other rules behind.
         boot = [[INIT, "--rootdir", "/", "--datadir", folder, "start"]]
-        saves = [f"{FAMILIES[family]}-save -t filter >{folder}/{family}" for family in families()]
+        saves = [f"{FAMILIES[family]}-save >{folder}/{family}" for family in families()]
+        saves += [f"{shlex.join(NFT)} >{folder}/nft"] if has_nft() else []
         try:
-            run(*_ALONE, stdin="\n".join(map(shlex.join, rules)))
+            run(*_ALONE, stdin="\n".join(map(shlex.join, commands)))
             run(*_ALONE, stdin="\n".join([*map(shlex.join, boot), *saves]))
         except Refused as refusal:
             raise Refused(f"ufw cannot load the declared filter: {refusal}") from refusal
         live = {family: normalise(read(f"{folder}/{family}")) for family in families()}
+        nft = {"nft": normalise_nft(read(f"{folder}/nft"))} if has_nft() else {}
         made = {**files, **{path: read(folder + path) for path in USER_RULES.values()}}
-    for family, rules in live.items():
-        if open_policies(rules):
-            chains = ", ".join(open_policies(rules))
+    for family, built in live.items():
+        if open_policies(built):
+            chains = ", ".join(open_policies(built))
             raise Refused(f"ufw built a filter ({family}) that leaves {chains} open")
-    return made, live
+        if unlimited_logs(built):
+            raise Refused(
+                f"ufw built a filter ({family}) that logs without limit: {unlimited_logs(built)[0]}"
+            )
+    return made, {**live, **nft}
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -193,15 +221,27 @@ def build(
 
 def declaration(parameters: dict[str, Any]) -> str:
     """Digest of everything that shapes the filter."""
-    shape = [parameters["files"], parameters["admitted"], parameters["port"], families()]
+    shape = [parameters["files"], ufw_rules(parameters), families(), has_nft()]
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
+def ufw_rules(parameters: dict[str, Any]) -> list[list[str]]:
+    """Arguments of ufw for everything that is admitted."""
+    ssh = [argv(pair, parameters["port"]) for pair in parameters["admitted"]]
+    return ssh + [flow_argv(rule) for rule in parameters["flows"]]
+
+
+def has_nft() -> bool:
+    """Whether the program that shows every table of the kernel is installed."""
+    return shutil.which(NFT[0], path=ENVIRONMENT["PATH"]) is not None
+
+
 def live_filter() -> dict[str, str]:
-    """Normalised rules by family; empty when nothing can be read, as before iptables is installed."""
+    """Normalised rules by family, and all of nftables; empty what cannot be read, as on a clean node."""
+    live = {"nft": normalise_nft(run(*NFT)) if has_nft() else ""}
     if not shutil.which("iptables-save", path=ENVIRONMENT["PATH"]):
-        return dict.fromkeys(families(), "")
-    return {family: normalise(run(f"{FAMILIES[family]}-save", "-t", "filter")) for family in families()}
+        return {**live, **dict.fromkeys(families(), "")}
+    return {**live, **{family: normalise(run(f"{FAMILIES[family]}-save")) for family in families()}}
 
 
 def unit_states(units: list[str]) -> dict[str, str]:
@@ -255,13 +295,29 @@ def load(parameters: dict[str, Any], files: dict[str, str], live: dict[str, str]
         if os.access(path, os.X_OK):
             Path(path).chmod(0o640)
     for path, text in files.items():
-        write(path, text, 0o644 if path in {"/etc/default/ufw", "/etc/ufw/ufw.conf"} else 0o640)
-    for family, rules in live.items():
-        run(f"{FAMILIES[family]}-restore", stdin=rules)
+        write(path, text, 0o640 if path.endswith(".rules") else 0o644)
+    run("systemctl", "daemon-reload")  # the unit's own file says when the rules are loaded
+    for family in families():
+        run(f"{FAMILIES[family]}-restore", stdin=live[family])
+    remove_others(live)
     run("systemctl", "enable", "--now", "ufw.service")
     left = compare(files, live, parameters["rivals"])
     if left:
         raise Refused("the filter is still not as declared: " + "; ".join(line(item) for item in left))
+
+
+def remove_others(wanted: dict[str, str]) -> None:
+    """Empty iptables' other tables and delete nftables' other ones, once ufw's rules are there."""
+    there = live_filter()
+    for family in families():
+        for table in other_tables(there[family]):
+            run(FAMILIES[family], "-t", table, "-F")
+            run(FAMILIES[family], "-t", table, "-X")
+    if "nft" in wanted:
+        kept = nft_tables(wanted["nft"])
+        for family, name in nft_tables(normalise_nft(run(*NFT))):
+            if (family, name) not in kept:
+                run("nft", "delete", "table", family, name)
 
 
 def guard(command: list[str]) -> None:
@@ -286,7 +342,7 @@ def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
             raise Refused("ufw is not installed on this node and not among the bundle's packages")
         files, live = parameters["files"], {}
     else:
-        files, live = build(parameters["files"], parameters["admitted"], parameters["port"])
+        files, live = build(parameters["files"], ufw_rules(parameters))
     found = compare(files, live, parameters["rivals"])
     if not check:
         if found:
@@ -321,6 +377,7 @@ def main() -> None:
         argument_spec={
             "files": {"type": "dict", "required": True},
             "admitted": {"type": "list", "elements": "dict", "required": True},
+            "flows": {"type": "list", "elements": "dict", "default": []},
             "port": {"type": "int", "default": 22},
             "rivals": texts,
             "record": {"type": "path", "required": True},

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils import appliance_network_node as node
+from ansible.module_utils.appliance_netplan import netplan_text
 from ansible.module_utils.appliance_network_plan import (
     Impossible,
     Wanted,
     differences,
-    netplan_text,
     resolve,
+    wanted_links,
 )
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
-    from ansible.module_utils.appliance_network_plan import Difference, Link
+    from ansible.module_utils.appliance_network_plan import Difference, Pair
 
 DOCUMENTATION = r"""
 module: static_network
-short_description: Have static addresses, no route out, and nothing that configures the network by itself
+short_description: Have static addresses, listed routes, and nothing that configures the network by itself
 description:
   - Compares configuration and live state with the declared network, and changes both where they differ.
   - The netplan file is validated by netplan before it replaces anything.
@@ -41,14 +42,31 @@ options:
         type: str
         required: true
       match:
-        description: C(mac) or C(name).
+        description: C(mac), C(pci) or C(name) of a card; a bond or VLAN has none.
         type: dict
-        required: true
       addresses:
         description: Addresses with prefix length.
         type: list
         elements: str
         required: true
+      mtu:
+        description: Largest packet in bytes; left out, what the card has.
+        type: int
+      link_local:
+        description: Whether IPv6 makes itself an address.
+        type: bool
+        default: false
+      routes:
+        description: Networks beyond the wire, C(to), and the router on it, C(via).
+        type: list
+        elements: dict
+        default: []
+      bond:
+        description: C(interfaces), C(mode), C(lacp_rate), C(transmit_hash_policy); makes this a bond.
+        type: dict
+      vlan:
+        description: C(id) and C(link); makes this a VLAN.
+        type: dict
   netplan:
     description: Path of the netplan file.
     type: path
@@ -115,6 +133,7 @@ interfaces:
     name: {description: The operator's name., type: str}
     device: {description: The kernel's name., type: str}
     addresses: {description: Its addresses., type: list, elements: str}
+    routes: {description: Its listed routes., type: list, elements: dict}
 changes:
   description: What differed, one line each.
   returned: always
@@ -127,18 +146,28 @@ replaced:
 """
 
 
-def wanted_network(parameters: dict[str, Any], pairs: list[tuple[dict[str, Any], Link]]) -> Wanted:
+#: Differences that systemd-networkd puts right.
+CONFIGURED = {"file", "foreign", "service", "client", "device", "master", "mtu", "address", "listed"}
+
+#: Differences to wait for before anything that is left over is removed.
+AWAITED = {"device", "master", "mtu", "address", "listed"}
+
+
+def wanted_network(parameters: dict[str, Any], pairs: list[Pair]) -> Wanted:
     """The declared network with kernel names."""
     placed = {
         path: text for path, text in parameters["files_if_folder"].items() if Path(path).parent.is_dir()
     }
     files = {parameters["netplan"]: netplan_text(pairs), **parameters["files"], **placed}
+    links = wanted_links(pairs)
+    # systemd-networkd itself turns the making of link-local addresses on where they are asked for.
+    made = {f"ipv6/conf/{name}/addr_gen_mode": "0" for name in links["link_local"]}
     return Wanted(
-        addresses={link.name: tuple(interface["addresses"]) for interface, link in pairs},
         files=files,
-        settings=parameters["settings"],
+        settings={**parameters["settings"], **made},
         services_on=tuple(parameters["services_on"]),
         services_off=tuple(parameters["services_off"]),
+        **links,
     )
 
 
@@ -164,8 +193,9 @@ def change(parameters: dict[str, Any], wanted: Wanted, found: list[Difference]) 
             node.stop_client(int(item.subject))
         elif item.kind == "setting":
             node.write_setting(item.subject, item.wanted)
-    if any(item.kind in {"file", "foreign", "service", "client", "address"} for item in found):
-        node.configure(sorted(wanted.addresses))
+    anew = node.clear_links(found)
+    if any(item.kind in CONFIGURED for item in found):
+        node.configure(sorted(wanted.addresses), anew=anew)
     remove_leftovers(parameters, wanted)
     return kept if Path(kept).is_dir() else ""
 
@@ -181,7 +211,7 @@ def remove_leftovers(parameters: dict[str, Any], wanted: Wanted) -> None:
 
     def settled() -> bool:
         left = differences(wanted, node.observe(wanted))
-        if not any(item.kind == "address" for item in left):
+        if not any(item.kind in AWAITED for item in left):
             for item in left:
                 node.remove_leftover(item)
         return not left
@@ -195,7 +225,7 @@ def line(item: Difference) -> str:
     """One difference in words; of a file only that it differs."""
     if item.kind == "file":
         return f"file {item.subject}: {'differs' if item.found else 'absent'}"
-    if item.kind in {"surplus", "route"}:
+    if item.kind in {"surplus", "route", "listed"}:
         return f"{item.kind} {item.subject}"
     return f"{item.kind} {item.subject}: {item.found or 'absent'} -> {item.wanted or 'absent'}"
 
@@ -247,7 +277,12 @@ def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
         "diff": diff(found),
         "replaced": kept,
         "interfaces": [
-            {"name": interface["name"], "device": link.name, "addresses": interface["addresses"]}
+            {
+                "name": interface["name"],
+                "device": link.name,
+                "addresses": interface["addresses"],
+                "routes": interface.get("routes") or [],
+            }
             for interface, link in pairs
         ],
     }
@@ -257,8 +292,13 @@ def main() -> None:
     """Run as an Ansible module."""
     interface = {
         "name": {"type": "str", "required": True},
-        "match": {"type": "dict", "required": True},
+        "match": {"type": "dict"},
         "addresses": {"type": "list", "elements": "str", "required": True},
+        "mtu": {"type": "int"},
+        "link_local": {"type": "bool", "default": False},
+        "routes": {"type": "list", "elements": "dict", "default": []},
+        "bond": {"type": "dict"},
+        "vlan": {"type": "dict"},
     }
     texts = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.appliance_network_plan import Impossible, Link, Observed, Service
+from ansible.module_utils.appliance_network_plan import Impossible, Link, Observed, Service, made_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from ansible.module_utils.appliance_network_plan import Difference, Wanted
 
@@ -74,21 +76,54 @@ def observe(wanted: Wanted) -> Observed:
 
 def read_links() -> tuple[Link, ...]:
     """Every interface but ``lo``, with all its addresses."""
-    return parse_links(run("ip", "-json", "address", "show"), lambda path: Path(path).exists())
+    return parse_links(run("ip", "-json", "-details", "address", "show"), _device)
 
 
-def parse_links(listing: str, exists: Callable[[str], bool]) -> tuple[Link, ...]:
-    """Links from ``ip -json address``; ``exists`` tells whether a path does."""
+def _device(name: str) -> str:
+    """Where the device behind an interface is in sysfs; empty when there is none."""
+    path = Path(f"/sys/class/net/{name}/device")
+    return str(path.resolve()) if path.exists() else ""
+
+
+def parse_links(listing: str, device: Callable[[str], str]) -> tuple[Link, ...]:
+    """Links from ``ip -json -details address``; ``device`` gives the sysfs path behind an interface."""
     return tuple(
         Link(
             name=entry["ifname"],
-            mac=entry.get("address", ""),
-            hardware=exists(f"/sys/class/net/{entry['ifname']}/device"),
+            # While a card is in a bond its address is the bond's; the permanent one is told beside it.
+            mac=entry.get("permaddr") or entry.get("address", ""),
+            hardware=bool(device(entry["ifname"])),
             addresses=tuple(f"{row['local']}/{row['prefixlen']}" for row in entry.get("addr_info", ())),
+            pci=pci_address(device(entry["ifname"])),
+            made=_made(entry),
+            master=entry.get("master", ""),
+            mtu=entry.get("mtu", 0),
         )
         for entry in json.loads(listing)
         if "LOOPBACK" not in entry["flags"]
     )
+
+
+def pci_address(path: str) -> str:
+    """The PCI function that a sysfs path leads to, ``0000:5e:00.0``; empty where it is none.
+
+    Below a card there may be one more bus (virtio); what is plugged into a USB controller is not the card.
+    """
+    found = re.findall(r"/([0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])(?=/|$)", path)
+    return found[-1] if found and "/usb" not in path else ""
+
+
+def _made(entry: dict[str, Any]) -> str:
+    """What a bond or VLAN is, in the plan's words; empty for everything else."""
+    kind = entry.get("linkinfo", {}).get("info_kind")
+    data = entry.get("linkinfo", {}).get("info_data", {})
+    if kind == "vlan":
+        return made_text(kind, {"id": data.get("id"), "link": entry.get("link")})
+    if kind == "bond":
+        rate, policy = data.get("ad_lacp_rate"), data.get("xmit_hash_policy")
+        values = {"mode": data.get("mode"), "lacp_rate": rate, "transmit_hash_policy": policy}
+        return made_text(kind, values)
+    return ""
 
 
 def read_routes() -> tuple[str, ...]:
@@ -233,9 +268,28 @@ def write_setting(name: str, value: str) -> None:
     (PROC / name).write_text(value, "ascii")
 
 
-def configure(devices: list[str]) -> None:
-    """Let netplan write networkd's files, and networkd follow them."""
+def clear_links(found: Iterable[Difference]) -> bool:
+    """Take cards out of what they do not belong to, and remove bonds and VLANs that are wrong or nobody's.
+
+    Returns whether systemd-networkd must be started anew: it makes a bond or VLAN that vanished only then.
+    """
+    devices = [item for item in found if item.kind == "device"]
+    for item in found:
+        if item.kind == "master" and item.found:
+            run("ip", "link", "set", "dev", item.subject, "nomaster")
+    # A VLAN goes with the bond it is on; that one is gone then is no failure.
+    for item in sorted(devices, key=lambda item: item.found.startswith("bond")):
+        if item.found:
+            _try("ip", "link", "del", "dev", item.subject)
+    return bool(devices)
+
+
+def configure(devices: list[str], *, anew: bool) -> None:
+    """Let netplan write networkd's files, and networkd follow them; ``anew``: by starting again."""
     run("netplan", "generate")
+    if anew:
+        run("systemctl", "restart", "systemd-networkd.service")
+        return
     run("networkctl", "reload")
     run("networkctl", "reconfigure", *devices)
 

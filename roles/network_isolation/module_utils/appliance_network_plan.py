@@ -3,8 +3,9 @@
 The rules:
 
 * An interface of the inventory has exactly its static addresses; every other interface but ``lo`` has
-  none.  Link-local addresses count as addresses.
-* No route but the ones the kernel makes for the node's own addresses.
+  none.  Link-local addresses count as addresses, except where the inventory asks for them.
+* No route but the ones the kernel makes for the node's own addresses, and those that are listed.
+* Bonds and VLANs are those of the inventory, made as it says; a card belongs to its bond and nothing else.
 * Files of ours have exactly our text.  Files of others that would configure the network are put aside.
 * Services that configure the network or answer names are off; systemd-networkd is on.
 * Kernel settings hold for every interface there is.
@@ -14,9 +15,16 @@ The rules:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any
+
+#: What a bond is if nobody says otherwise (the kernel's defaults, bonding.rst).
+LACP_RATE, HASH_POLICY = "slow", "layer2"
+
+#: What iproute2 tells of a route that nobody asked for: the main table, the kernel's metric for IPv6.
+UNASKED = re.compile(r" table main\b| metric 1024$")
 
 
 class Impossible(Exception):
@@ -25,12 +33,21 @@ class Impossible(Exception):
 
 @dataclass(frozen=True)
 class Link:
-    """A network interface.  ``hardware``: a device stands behind it, so its MAC address is its own."""
+    """A network interface.
+
+    ``mac``: the permanent address, where the kernel tells one.  ``hardware``: a device stands behind it, so
+    its MAC address is its own; ``pci``: that device's address.  ``made``: what a bond or VLAN is, in the
+    words of ``made_text``.  ``master``: the bond or bridge that it belongs to.
+    """
 
     name: str
     mac: str
     hardware: bool
     addresses: tuple[str, ...] = ()  # "10.0.0.1/24"
+    pci: str = ""
+    made: str = ""
+    master: str = ""
+    mtu: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,9 @@ class Wanted:
     """The network to bring about.
 
     ``addresses``: kernel name to addresses.  ``files``: path to text.  ``settings``: path below
-    /proc/sys/net to value, with ``*`` for every interface.
+    /proc/sys/net to value, with ``*`` for every interface.  ``routes``: as ``ip route`` arguments.
+    ``made``: bonds and VLANs by name, in the words of ``made_text``.  ``masters``: kernel name of each
+    declared card to the bond it belongs to, or "".  ``link_local``: devices that may have such an address.
     """
 
     addresses: dict[str, tuple[str, ...]]
@@ -54,6 +73,11 @@ class Wanted:
     settings: dict[str, str]
     services_on: tuple[str, ...]
     services_off: tuple[str, ...]
+    routes: tuple[str, ...] = ()
+    mtus: dict[str, int] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    masters: dict[str, str] = field(default_factory=dict)
+    link_local: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -77,78 +101,120 @@ class Observed:
 class Difference:
     """One thing that is not as wanted.  ``kind`` is what repairs it; empty text means absent."""
 
-    kind: str  # file, foreign, service, address, surplus, route, setting, client
+    kind: (
+        str  # file, foreign, service, client, setting, device, master, mtu, address, surplus, listed, route
+    )
     subject: str
     found: str
     wanted: str
 
 
-def resolve(interfaces: list[dict[str, Any]], links: tuple[Link, ...]) -> list[tuple[dict[str, Any], Link]]:
+Pair = tuple[dict[str, Any], Link]
+
+
+def resolve(interfaces: list[dict[str, Any]], links: tuple[Link, ...]) -> list[Pair]:
     """Find each interface of the inventory among the node's links.
 
     Args:
-        interfaces: ``[{name, match: {mac} or {name}, addresses}]``.
+        interfaces: ``[{name, match: {mac}, {pci} or {name}, addresses, …}]``; a bond or VLAN has no match.
         links: the node's links.
 
     Returns:
-        ``[(interface, link)]``.
+        ``[(interface, link)]``; the link of a bond or VLAN that is yet to be made has only its name.
 
     Raises:
         Impossible: an interface matches no link, several links, or the link of another interface.
     """
-    pairs: list[tuple[dict[str, Any], Link]] = []
+    pairs: list[Pair] = []
     for interface in interfaces:
-        match = interface["match"]
-        if match.get("mac"):
-            mac = match["mac"].lower()
-            found = [link for link in links if link.mac == mac]
-            # A bridge or VLAN borrows the address of its device; the device is meant.
-            found = [link for link in found if link.hardware] or found
-        else:
-            found = [link for link in links if link.name == match["name"]]
-        if len(found) != 1:
-            there = ", ".join(f"{link.name} ({link.mac})" for link in links) or "no interface"
-            raise Impossible(
-                f"interface {interface['name']}: {len(found)} interfaces of this node match "
-                f"{match.get('mac') or match['name']}; the node has {there}; correct the inventory"
-            )
-        taken = [other["name"] for other, link in pairs if link.name == found[0].name]
+        link = _find(interface, links) if interface.get("match") else _made(interface, links)
+        taken = [other["name"] for other, before in pairs if before.name == link.name]
         if taken:
-            raise Impossible(f"interfaces {taken[0]} and {interface['name']} are both {found[0].name}")
-        pairs.append((interface, found[0]))
+            raise Impossible(f"interfaces {taken[0]} and {interface['name']} are both {link.name}")
+        pairs.append((interface, link))
     return pairs
 
 
-def netplan_text(pairs: list[tuple[dict[str, Any], Link]]) -> str:
-    """The netplan file, in netplan's reference's terms: static addresses and every automatism off.
+def _find(interface: dict[str, Any], links: tuple[Link, ...]) -> Link:
+    """The card that an interface matches."""
+    match = interface["match"]
+    if match.get("mac"):
+        mac = match["mac"].lower()
+        found = [link for link in links if link.mac == mac]
+        # A bridge, bond or VLAN borrows the address of its device; the device is meant.
+        found = [link for link in found if link.hardware] or [link for link in found if not link.made]
+    elif match.get("pci"):
+        found = [link for link in links if link.pci == match["pci"].lower()]
+    else:
+        found = [link for link in links if link.name == match["name"]]
+    if len(found) != 1:
+        there = ", ".join(f"{link.name} ({link.mac})" for link in links) or "no interface"
+        raise Impossible(
+            f"interface {interface['name']}: {len(found)} interfaces of this node match "
+            f"{next(filter(None, match.values()), 'nothing')}; the node has {there}; correct the inventory"
+        )
+    return found[0]
 
-    ``ignore-carrier`` gives a port its addresses with the cable out; ``optional`` lets the node boot then.
-    A device without a MAC address of its own (a veth of a practice node) is matched by name, because
-    systemd-networkd compares netplan's ``macaddress`` with the permanent address.
+
+def _made(interface: dict[str, Any], links: tuple[Link, ...]) -> Link:
+    """The bond or VLAN of that name, there already or not."""
+    name = interface["name"]
+    for link in links:
+        if link.name == name and not link.made:
+            raise Impossible(
+                f"{name} cannot be made: an interface of this node is called so; choose another name"
+            )
+    return next((link for link in links if link.name == name), Link(name, "", hardware=False))
+
+
+def made_text(kind: str, values: dict[str, Any]) -> str:
+    """What a bond or VLAN is, in one line; equal for equal ones.
+
+    Args:
+        kind: ``bond`` or ``vlan``.
+        values: of a bond ``mode``, ``lacp_rate``, ``transmit_hash_policy``; of a VLAN ``id`` and ``link``.
     """
-    lines = [
-        "# Written by the role network_isolation. Static addresses only: no gateway, route or name server.",
-        "network:",
-        "  version: 2",
-        "  renderer: networkd",
-        "  ethernets:",
-    ]
-    for interface, link in pairs:
-        by_mac = interface["match"].get("mac") and link.hardware
-        lines += [
-            f"    {interface['name']}:",
-            "      match:",
-            f'        macaddress: "{link.mac}"' if by_mac else f'        name: "{link.name}"',
-            "      dhcp4: false",
-            "      dhcp6: false",
-            "      accept-ra: false",
-            "      link-local: []",
-            "      optional: true",
-            "      ignore-carrier: true",
-            "      addresses:",
-            *[f'        - "{canonical(address)}"' for address in interface["addresses"]],
-        ]
-    return "\n".join(lines) + "\n"
+    if kind == "vlan":
+        return f"vlan {values['id']} on {values['link']}"
+    words = ["bond", values["mode"]]
+    if values["mode"] == "802.3ad":
+        words.append(f"lacp {values.get('lacp_rate') or LACP_RATE}")
+    if values["mode"] != "active-backup":
+        words.append(f"hash {values.get('transmit_hash_policy') or HASH_POLICY}")
+    return " ".join(words)
+
+
+def wanted_links(pairs: list[Pair]) -> dict[str, Any]:
+    """What the inventory says of links, with kernel names: fields of ``Wanted``, by name."""
+    device = {interface["name"]: link.name for interface, link in pairs}
+    made: dict[str, str] = {}
+    masters = {link.name: "" for interface, link in pairs if interface.get("match")}
+    for interface, _ in pairs:
+        bond, vlan = interface.get("bond"), interface.get("vlan")
+        if bond:
+            made[interface["name"]] = made_text("bond", bond)
+            masters |= {device[member]: interface["name"] for member in bond["interfaces"]}
+        if vlan:
+            made[interface["name"]] = made_text("vlan", {**vlan, "link": device[vlan["link"]]})
+    return {
+        "addresses": {link.name: tuple(interface["addresses"]) for interface, link in pairs},
+        "routes": tuple(
+            route_words(route, link.name)
+            for interface, link in pairs
+            for route in interface.get("routes") or ()
+        ),
+        "mtus": {link.name: interface["mtu"] for interface, link in pairs if interface.get("mtu")},
+        "made": made,
+        "masters": masters,
+        "link_local": frozenset(link.name for interface, link in pairs if interface.get("link_local")),
+    }
+
+
+def route_words(route: dict[str, str], device: str) -> str:
+    """A listed route as ``ip route`` arguments; a host is written without the length of its prefix."""
+    network = ip_network(route["to"])
+    to = str(network.network_address if network.prefixlen == network.max_prefixlen else network)
+    return f"-{network.version} {to} via {route['via']} dev {device}"
 
 
 def canonical(address: str) -> str:
@@ -170,8 +236,9 @@ def differences(wanted: Wanted, observed: Observed) -> list[Difference]:
     for name, value in sorted(observed.settings.items()):
         if value != wanted_setting(wanted.settings, name):
             found.append(Difference("setting", name, value, wanted_setting(wanted.settings, name)))
+    found += _links(wanted, observed)
     found += _addresses(wanted, observed)
-    return found + [Difference("route", route, route, "") for route in observed.routes]
+    return found + _routes(wanted, observed)
 
 
 def wanted_setting(settings: dict[str, str], name: str) -> str:
@@ -198,18 +265,60 @@ def _words(state: Service) -> str:
     return f"{'enabled' if state.enabled else 'disabled'}, {'active' if state.active else 'inactive'}"
 
 
+def _links(wanted: Wanted, observed: Observed) -> list[Difference]:
+    """Bonds and VLANs that are missing, different or nobody's; cards in the wrong one; sizes of packets."""
+    found: list[Difference] = []
+    there = {link.name: link for link in observed.links}
+    for name, made in wanted.made.items():
+        before = there[name].made if name in there else ""
+        if before != made:
+            found.append(Difference("device", name, before, made))
+    found += [
+        Difference("device", link.name, link.made, "")
+        for link in observed.links
+        if link.made and link.name not in wanted.made
+    ]
+    found += [
+        Difference("master", name, there[name].master, master)
+        for name, master in wanted.masters.items()
+        if name in there and there[name].master != master
+    ]
+    return found + [
+        Difference("mtu", name, str(there[name].mtu), str(mtu))
+        for name, mtu in wanted.mtus.items()
+        if name in there and there[name].mtu != mtu
+    ]
+
+
 def _addresses(wanted: Wanted, observed: Observed) -> list[Difference]:
     found: list[Difference] = []
-    for link in observed.links:
-        should = [canonical(address) for address in wanted.addresses.get(link.name, ())]
+    there = {link.name: link.addresses for link in observed.links}
+    for name in [*there, *(name for name in wanted.addresses if name not in there)]:
+        should = [canonical(address) for address in wanted.addresses.get(name, ())]
         found += [
-            Difference("address", f"{link.name} {address}", "", address)
+            Difference("address", f"{name} {address}", "", address)
             for address in should
-            if address not in link.addresses
+            if address not in there.get(name, ())
         ]
         found += [
-            Difference("surplus", f"{link.name} {address}", address, "")
-            for address in link.addresses
-            if address not in should
+            Difference("surplus", f"{name} {address}", address, "")
+            for address in there.get(name, ())
+            if address not in should and not (name in wanted.link_local and _is_link_local(address))
         ]
     return found
+
+
+def _is_link_local(address: str) -> bool:
+    return re.match(r"fe[89ab]", address) is not None
+
+
+def _routes(wanted: Wanted, observed: Observed) -> list[Difference]:
+    there = {route: UNASKED.sub("", route) for route in observed.routes}
+    found = [
+        Difference("listed", route, "", route) for route in wanted.routes if route not in there.values()
+    ]
+    return found + [
+        Difference("route", route, route, "")
+        for route, plain in there.items()
+        if plain not in wanted.routes
+    ]

@@ -24,6 +24,7 @@ import pytest
 from appliance.bundle.bootstrap import bootstrap_bytes
 from appliance.bundle.media.label import VolumeLabel, VolumeShare, label_bytes
 from appliance.trust.allowed_signers import allowed_signers
+from tests.cnsa import sign_twice
 from tests.conftest import CONTENTS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ TOOLS = (
         "rmdir",
         "sed",
     ),
-    *("sh", "sha256sum", "sort", "ssh-keygen", "tail", "tr", "uname"),
+    *("sh", "sha256sum", "sha384sum", "sort", "ssh-keygen", "tail", "tr", "uname"),
 )
 TOOLKIT = "payload/toolkit"
 PROGRAM = "appliance-1.0-py3-none-any.whl"
@@ -263,6 +264,39 @@ def test_a_copy_that_was_there_before_sets_up_from_a_medium(desk: Desk, medium: 
     code, output, told = desk.run(mine, *desk.paper, "--to", str(desk.target), str(medium))
     assert code == 0, told
     assert output == f"{desk.target}/bin/appliance\n"
+
+
+@pytest.fixture
+def strict(maker: BundleMaker, cnsa_root: Root, cnsa_holders: Holders) -> Path:
+    """A medium of the profile cnsa, signed by dora and emil."""
+    lock = maker.lock({**CONTENTS, "toolkit": ("toolkit", toolkit(*PYTHONS))})
+    return sign_twice(maker.write("strict", cnsa_root, lock), cnsa_holders)
+
+
+def test_the_profile_cnsa(desk: Desk, strict: Path, cnsa_root: Root) -> None:
+    """The paper names the profile: then nothing but the list of SHA-384 digests counts."""
+    desk.signers = allowed_signers(cnsa_root)
+    (desk.folder / "signers").write_text(desk.signers)
+    code, told = refused(desk, desk.set_up(strict))
+    assert (code, "do: if your paper names the profile cnsa, say so: --sha 384" in told) == (4, True)
+    assert refused(desk, desk.set_up(strict, "--sha", "512"))[0] == 2
+    code, output, told = desk.set_up(strict, "--sha", "384")
+    assert (code, output) == (0, f"{desk.target}/bin/appliance\n"), told
+    assert "good signature of dora\ngood signature of emil\n" in told
+
+
+@pytest.mark.parametrize("file", [f"{TOOLKIT}/{NATIVE}", "trust/SHA384SUMS", "bootstrap.sh"])
+def test_a_spoilt_medium_of_the_profile_cnsa(desk: Desk, strict: Path, cnsa_root: Root, file: str) -> None:
+    desk.signers = allowed_signers(cnsa_root)
+    (desk.folder / "signers").write_text(desk.signers)
+    (strict / file).write_bytes((strict / file).read_bytes() + b"\n")
+    assert refused(desk, desk.set_up(strict, "--sha", "384"))[0] == 4
+
+
+def test_a_medium_from_which_the_list_was_taken(desk: Desk, medium: Path) -> None:
+    """Signed by enough holders, but another list than the paper names."""
+    code, told = refused(desk, desk.set_up(medium, "--sha", "384"))
+    assert (code, "found: trust/SHA256SUMS alone" in told) == (4, True)
 
 
 # --- signatures -------------------------------------------------------------------------------------

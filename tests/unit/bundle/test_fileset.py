@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.bundle.fileset import A_FOLDER, Children, ListedFiles, Sizes, children_of
 from appliance.bundle.listing import listing_bytes, parse_listing
+from appliance.bundle.lists import Lists
 from appliance.bundle.manifest import ListedFile
 
 FILES = ["b/x", "a", "b/c/y", "b/a", "d/e/f/g"]
@@ -52,7 +53,7 @@ def test_listed_files_join_list_and_sizes() -> None:
     digests = {
         path: f"{number:064x}" for number, path in enumerate(["VERIFY.txt", "blocks.bin", "manifest.json"])
     }
-    files = ListedFiles(parse_listing(listing_bytes(digests)), array("q", [1, 2, 3 << 40]))
+    files = ListedFiles(Lists(parse_listing(listing_bytes(digests))), array("q", [1, 2, 3 << 40]))
     wanted = {
         path: ListedFile(digests[path], size) for path, size in zip(digests, [1, 2, 3 << 40], strict=True)
     }

@@ -12,6 +12,7 @@ import pytest
 
 from appliance.bundle import hashing_processes
 from appliance.bundle.listing import parse_listing
+from appliance.bundle.lists import Lists
 from appliance.bundle.opening import open_tree
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def size_if_right(bundle: Path) -> Callable[..., int | None]:
     def ask(sha256: str = SHA256, settled: int | None = None, path: str = PATH) -> int | None:
         with open_tree(bundle) as tree:
             listed = parse_listing((bundle / "trust/SHA256SUMS").read_bytes())
-            batches = hashing_processes._Batches(listed, ())
+            batches = hashing_processes._Batches(Lists(listed), ())
             worker = hashing_processes._Worker(tree, batches, hashing_processes._Stop())
-            found = worker.size_if_right(path, sha256, settled or time.time_ns() + LATER)
+            found = worker.size_if_right(path, (sha256,), settled or time.time_ns() + LATER)
             worker.close()
         return found
 
@@ -127,7 +128,7 @@ def test_settled_files_are_looked_at_once(
         return found
 
     with open_tree(bundle) as tree:
-        batches = hashing_processes._Batches(listed, ())
+        batches = hashing_processes._Batches(Lists(listed), ())
         worker = hashing_processes._Worker(tree, batches, hashing_processes._Stop())
         monkeypatch.setattr(hashing_processes, "_worker", worker, raising=False)
         monkeypatch.setattr(os, "fstat", note)

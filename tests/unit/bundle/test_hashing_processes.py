@@ -20,6 +20,7 @@ from appliance.bundle import hashing, hashing_processes, reader
 from appliance.bundle import verify as verifier
 from appliance.bundle.hashing import check_bytes, hashing_meanwhile
 from appliance.bundle.listing import Listing, parse_listing
+from appliance.bundle.lists import Lists
 from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.reader import read_apart, read_contents, read_signed
 from appliance.bundle.tree import Tree
@@ -145,7 +146,7 @@ def test_what_others_read_is_left_to_them(bundle: Path) -> None:
         assert apart == ("manifest.json", "blocks.bin", "trust/root.1.json")
         for name in apart:
             (bundle / name).unlink()
-        with hashing_meanwhile(tree, files.listing, apart) as begun:
+        with hashing_meanwhile(tree, files.lists, apart) as begun:
             assert begun
             begun.begin(range(len(files)))
             heard = Heard()
@@ -199,7 +200,7 @@ def test_nothing_is_opened_before_its_folder_was_looked_at(
 def test_a_batch_begins_when_all_of_it_may_be_opened(bundle: Path) -> None:
     listed = parse_listing((bundle / "trust/SHA256SUMS").read_bytes())
     assert len(listed) > 4
-    with Tree(bundle) as tree, hashing_processes.Processes(tree, listed, (), 1) as processes:
+    with Tree(bundle) as tree, hashing_processes.Processes(tree, Lists(listed), (), 1) as processes:
         submitted: list[int] = []
         processes._pool.submit = lambda _, first: submitted.append(first)  # type: ignore[method-assign,assignment,misc]
         for numbers, expected in (
@@ -282,7 +283,7 @@ def test_a_refusal_meanwhile_ends_the_processes_at_once(
             os.write(tell, b"x")
 
     def refuse_once_they_are_at_it(tree: Tree) -> None:
-        with hashing_meanwhile(tree, listed, ()) as begun:
+        with hashing_meanwhile(tree, Lists(listed), ()) as begun:
             assert begun
             begun.begin([0, 1])
             os.read(heard, 1)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from appliance.bundle import large_manifest, reader
 from appliance.bundle.blocks import BLOCK_SIZE
-from appliance.bundle.large_manifest import MARK, FilesOnMedium, LargeManifest, read_large
+from appliance.bundle.files_on_medium import FilesOnMedium
+from appliance.bundle.large_manifest import MARK, LargeManifest, read_large
 from appliance.bundle.listing import listing_bytes, parse_listing
 from appliance.bundle.manifest import (
     Component,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.bundle import listing
+from appliance.bundle.list_kind import INDEX, SHA384
 from appliance.bundle.listing import listing_bytes, parse_listing
 from appliance.bundle.paths import (
     check_path,
@@ -126,8 +128,8 @@ def test_the_folders_of_a_path() -> None:
      f"SHA256SUMS.{'a' * 64}.sig", "SHA256SUMS.é.sig", "SHA256SUMS.a b.sig", "SHA256SUMS.*.sig"],
 )  # fmt: skip
 def test_only_signatures_have_a_signature_s_name(name: str) -> None:
-    assert signature_holder("SHA256SUMS.alice-2.sig") == "alice-2"
-    assert signature_holder(name) is None
+    assert signature_holder("SHA256SUMS.alice-2.sig", INDEX) == "alice-2"
+    assert signature_holder(name, INDEX) is None
 
 
 @pytest.mark.parametrize(
@@ -268,9 +270,55 @@ SOME_PATHS = st.lists(
 @given(SOME_PATHS)
 def test_what_is_read_at_a_glance_keeps_every_rule(paths: list[str]) -> None:
     data = listing_bytes({**ALWAYS, **{f"payload/{path}": D for path in paths}})
-    starts = listing._read_common(data)
-    if starts is not None:
-        assert starts == listing._read_strictly(data)
+    for kind, text in ((INDEX, data), (SHA384, as_sha384(data))):
+        starts = listing._read_common(text, kind)
+        if starts is not None:
+            assert starts == listing._read_strictly(text, kind)
+
+
+def as_sha384(data: bytes) -> bytes:
+    """A list of the same files, and of the first list, by longer digests."""
+    digests = {line[66:]: "a" * 96 for line in data.decode().splitlines()}
+    return listing_bytes({**digests, "trust/SHA256SUMS": "b" * 96})
+
+
+#: Of the lists that are wrong, those that are misspelled.
+MISSPELLED = list(BAD_LISTS)[: list(BAD_LISTS).index("itself")]
+
+
+@pytest.mark.parametrize("name", MISSPELLED)
+def test_the_stricter_list_has_the_same_grammar(name: str) -> None:
+    """What is wrong in one is wrong in the other."""
+
+    def lengthened(data: bytes) -> bytes:
+        longer = re.sub(rb"([0-9A-Fa-f]{32})(?=[^0-9A-Fa-f])", rb"\1\1", data)
+        return longer + b"b" * 96 + b"  trust/SHA256SUMS\n"
+
+    assert parse_listing(lengthened(BASE), SHA384)
+    with pytest.raises(BundleMalformed):
+        parse_listing(lengthened(BAD_LISTS[name]), SHA384)
+
+
+def test_it_lists_the_other_and_has_longer_digests() -> None:
+    good = as_sha384(BASE)
+    listed = parse_listing(good, SHA384)
+    assert listed["payload/a/x"] == listed.digest(listed.paths.index("payload/a/x")) == "a" * 96
+    assert list(listed) == [*sorted([*ALWAYS, "payload/a/x"]), "trust/SHA256SUMS"]
+    without = b"".join(line for line in good.splitlines(keepends=True) if b"SHA256SUMS" not in line)
+    for wrong in (
+        without,
+        BASE,
+        good.replace(b"a" * 96, b"A" * 96),
+        good.replace(b"b" * 96, b"b" * 64),
+        good.replace(b"b" * 96, b"b" * 128),
+        good.replace(b"trust/SHA256SUMS", b"trust/SHA384SUMS"),
+        good + b"b" * 96 + b"  trust/SHA384SUMS\n",
+        good[:-1],
+    ):
+        with pytest.raises(BundleMalformed, match="SHA384SUMS"):
+            parse_listing(wrong, SHA384)
+    with pytest.raises(BundleMalformed, match="SHA256SUMS"):
+        parse_listing(good)
 
 
 def test_an_ordinary_list_is_read_at_a_glance() -> None:
@@ -278,10 +326,10 @@ def test_an_ordinary_list_is_read_at_a_glance() -> None:
     ordinary = {path: D for path in GOOD_PATHS if path.startswith("payload/") and "~" not in path}
     ordinary |= {"payload/x/a.slice-0000": D, "payload/X-y/Z": D}
     del ordinary["payload/x/console.txt"]
-    assert listing._read_common(listing_bytes({**ALWAYS, **ordinary})) is not None
+    assert listing._read_common(listing_bytes({**ALWAYS, **ordinary}), INDEX) is not None
     for peculiar in ("payload/x/console.txt", "payload/system/netplan.io_1.1.2-7~bpo1_amd64.deb"):
         data = listing_bytes({**ALWAYS, peculiar: D})
-        assert listing._read_common(data) is None
+        assert listing._read_common(data, INDEX) is None
         assert peculiar in parse_listing(data)
 
 

@@ -31,6 +31,7 @@ TOOLS = [
     "sort",
     "comm",
     "sha256sum",
+    "sha384sum",
     "ssh-keygen",
     "mktemp",
     "cat",
@@ -56,6 +57,7 @@ class Reviewer:
     threshold: str = "2"
     fingerprint: str | None = None
     shell: str = "sh"
+    bits: str = "256"
 
     def review(self, *folders: Path) -> list[str]:
         """Type every step as printed; returns the last line each of them said."""
@@ -66,6 +68,7 @@ class Reviewer:
             "the-64-digits-of-your-paper": self.fingerprint
             or hashlib.sha256(self.signers.encode()).hexdigest(),
             "the-number-of-your-paper": self.threshold,
+            "BITS=256 ": f"BITS={self.bits} ",
         }
         lines = []
         for number, text in steps(review_bytes().decode("ascii")).items():
@@ -369,3 +372,54 @@ def test_a_listed_file_only_among_the_second_copies_is_missing(reviewer: Reviewe
     (bundle / "spare").mkdir()
     (bundle / "manifest.json").rename(bundle / "spare/manifest.json")
     assert failed(reviewer, bundle) == [4]
+
+
+@pytest.fixture
+def strict_reviewer(reviewer: Reviewer, cnsa_root: Root) -> Reviewer:
+    """Whose paper names the profile cnsa."""
+    reviewer.signers, reviewer.bits = allowed_signers(cnsa_root), "384"
+    return reviewer
+
+
+def _leave(_: Path) -> None:
+    pass
+
+
+def _flip_the_model(bundle: Path) -> None:
+    (bundle / "payload/model/tiny.gguf").write_bytes(b"X" + b"GGUF" * 1000)
+
+
+def _flip_the_index(bundle: Path) -> None:
+    path = bundle / "trust/SHA256SUMS"
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+
+
+def _take_the_list(bundle: Path) -> None:
+    for path in bundle.glob("trust/SHA384SUMS*"):
+        path.unlink()
+
+
+def _rename_the_signatures(bundle: Path) -> None:
+    for path in bundle.glob("trust/SHA384SUMS.*"):
+        path.rename(path.with_name(path.name.replace("384", "256")))
+
+
+def _add_a_signature(bundle: Path) -> None:
+    shutil.copy(bundle / "trust/SHA384SUMS.dora.sig", bundle / "trust/SHA256SUMS.dora.sig")
+
+
+@pytest.mark.parametrize(
+    ("touch", "wrong"),
+    [(_leave, []), (_flip_the_model, [5]), (_flip_the_index, [5]), (_take_the_list, [3, 4, 5]),
+     (_rename_the_signatures, [3, 4]), (_add_a_signature, [4])],
+)  # fmt: skip
+def test_a_bundle_of_the_profile_cnsa(
+    touch: Callable[[Path], None], wrong: list[int], strict_reviewer: Reviewer, cnsa_bundle: Path
+) -> None:
+    touch(cnsa_bundle)
+    assert failed(strict_reviewer, cnsa_bundle) == wrong
+
+
+def test_without_the_profile_on_the_paper_it_fails(strict_reviewer: Reviewer, cnsa_bundle: Path) -> None:
+    strict_reviewer.bits = "256"
+    assert failed(strict_reviewer, cnsa_bundle) == [3, 4]

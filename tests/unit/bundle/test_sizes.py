@@ -9,6 +9,7 @@ import pytest
 
 from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.listing import Listing
+from appliance.bundle.lists import Lists
 from appliance.bundle.sizes import measure
 from appliance.bundle.tree import Tree
 from appliance.errors import DigestMismatch, FileMissing, FileUnexpected
@@ -25,7 +26,7 @@ def files(tmp_path: Path) -> ListedFiles:
     for number, name in enumerate(("a", "b", "d/c"), 1):
         (tmp_path / name).write_bytes(b"x" * number)
     lines = b"".join(b"0" * 64 + b"  %s\n" % name for name in (b"a", b"b", b"d/c"))
-    return ListedFiles(Listing(lines, array("I", [0, 68, 136, 206])), array("q", [1, 2, 3]))
+    return ListedFiles(Lists(Listing(lines, array("I", [0, 68, 136, 206]))), array("q", [1, 2, 3]))
 
 
 def test_only_those_asked_for_are_looked_at(tmp_path: Path, files: ListedFiles) -> None:

@@ -14,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.bundle import hashing, reader
+from appliance.bundle import hashing, lists, reader
 from appliance.bundle import verify as verifier
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.inspection import inspect_bundle
 from appliance.bundle.listing import Listing
+from appliance.bundle.lists import Lists
 from appliance.bundle.tree import Tree
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
@@ -132,8 +133,9 @@ def test_nothing_is_parsed_before_the_signatures_held(
     (bundle / "trust/SHA256SUMS.bob.sig").unlink()
     for module, name in (
         (reader, "parse_manifest"),
-        (reader.listing, "parse_listing"),
-        (verifier, "parse_listing"),
+        (lists, "parse_listing"),
+        (reader, "parse_lists"),
+        (verifier, "parse_lists"),
         (verifier, "hashing_meanwhile"),
         (verifier, "check_bytes"),
     ):
@@ -195,7 +197,7 @@ def test_one_fault_ends_the_long_reads_of_the_others(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(64 << 30)
     listing = b"%s  large\n%s  small\n" % (b"0" * 64, hashlib.sha256(b"").hexdigest().encode())
-    files = ListedFiles(Listing(listing, array("I", [0, 72, 144])), array("q", [64 << 30, 0]))
+    files = ListedFiles(Lists(Listing(listing, array("I", [0, 72, 144]))), array("q", [64 << 30, 0]))
     started = time.process_time()
     with Tree(tmp_path) as tree, pytest.raises(RuntimeError, match="small"):
         hashing.check_bytes(tree, files, progress=Broken(), workers=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.cli.progress import Lines
+from appliance.cli.progress import Bars, Lines
 
 if TYPE_CHECKING:
     import pytest
@@ -62,3 +62,46 @@ def test_results_stay_alone_on_standard_output(capsys: pytest.CaptureFixture[str
     lines = Lines(Clock())
     lines.note("a note")
     assert capsys.readouterr() == ("", "a note\n")
+
+
+def test_what_is_long_beside_a_phase_has_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    lines = Lines(clock)
+    lines.begin("fetch", 1, 8_000_000)
+    lines.advance(8_000_000)
+    with lines.beside("compare weights", 8_000_000) as advance:
+        for _ in range(8):
+            clock.now += 1
+            advance(1_000_000)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"compare weights: {done}.0 of 8.0 MB" for done in (2, 4, 6, 8)]
+
+
+def test_what_is_soon_done_beside_a_phase_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines(Clock()).beside("compare weights", 8_000_000) as advance:
+        advance(8_000_000)
+    assert not capsys.readouterr().err
+
+
+def test_on_a_terminal_it_has_a_bar_below_the_phase_s_while_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes rich take this for a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    bars = Bars()
+    bars.begin("fetch", 1, 8_000_000)
+    with bars.beside("compare weights", 8_000_000) as advance:
+        advance(2_000_000)
+        assert bars._bars
+        bars._bars.refresh()
+        during = capsys.readouterr().err
+    bars.end()
+    assert "compare weights" in during
+    assert "2.0/8.0 MB" in during
+    assert "compare weights" not in capsys.readouterr().err.rpartition("fetch")[2]
+
+
+def test_where_no_phase_runs_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bars().beside("compare weights", 8_000_000) as advance:
+        advance(1)
+    assert not capsys.readouterr().err

@@ -121,6 +121,50 @@ CATALOGUE = {
 }
 
 
+ROUTED = VALID.replace(
+    'addresses: ["10.20.0.11/24"]}',
+    'addresses: ["10.20.0.11/24"], routes: [{to: "10.30.0.0/24", via: "10.20.0.9"}]}',
+)
+FLOW = (
+    "    flows: {f: {interface: data, direction: DIRECTION, protocol: PROTOCOL, ports: [PORTS], "
+    "peers: [PEER]}}\n"
+)
+
+
+def test_a_clock_behind_a_listed_route_is_within_reach() -> None:
+    assert parse_inventory(ROUTED + 'time: {source: ntp, servers: ["10.30.0.5"]}\n', PATH)[
+        0
+    ].host.time.servers
+
+
+@pytest.mark.parametrize(
+    ("direction", "protocol", "ports", "peer", "refused"),
+    [
+        ("out", "udp", "123", "10.30.0.5", True),
+        ("both", "udp", '"100-200"', "10.30.0.5", True),
+        ("in", "udp", "123", "10.30.0.5", False),
+        ("out", "tcp", "123", "10.30.0.5", False),
+        ("out", "udp", "124", "10.30.0.5", False),
+        ("out", "udp", "123", "10.30.0.6", False),
+    ],
+)
+def test_no_flow_asks_the_clock_beside_chrony(
+    direction: str, protocol: str, ports: str, peer: str, *, refused: bool
+) -> None:
+    """Without answers it would even silence the clock: what comes back from port 123 would be dropped."""
+    flow = FLOW.replace("DIRECTION", direction).replace("PROTOCOL", protocol)
+    text = ROUTED + flow.replace("PORTS", ports).replace("PEER", f'"{peer}"')
+    text += 'time: {source: ntp, servers: ["10.30.0.5"]}\n'
+    if not refused:
+        assert parse_inventory(text, PATH)[0].nodes[1].flows
+        return
+    with pytest.raises(InventoryInvalid) as caught:
+        parse_inventory(text, PATH)
+    assert "flow f is with a time server" in caught.value.message
+    assert caught.value.where is not None
+    assert caught.value.where.line == 15
+
+
 @pytest.mark.parametrize("case", CATALOGUE)
 def test_a_wrong_word_is_refused_at_its_place(case: str) -> None:
     line, column, words = CATALOGUE[case]

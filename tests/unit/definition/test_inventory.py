@@ -109,10 +109,24 @@ CATALOGUE = {
     "MAC of many": ('"02:00:00:00:00:01"', '"ff:ff:ff:ff:ff:ff"', 19, 22, "many stations"),
     "MAC is a number": ('"02:00:00:00:00:01"', "20000000001", 19, 22, "must be text"),
     "duplicate MAC": ("{name: eno1}", '{mac: "02:00:00:00:00:01"}', 25, 22, "already belongs"),
-    "MAC and name": ("{name: eno1}", '{name: eno1, mac: "02:00:00:00:00:02"}', 25, 9, "either mac or name"),
-    "neither MAC nor name": ("{name: eno1}", "{}", 25, 9, "either mac or name"),
+    "MAC and name": (
+        "{name: eno1}",
+        '{name: eno1, mac: "02:00:00:00:00:02"}',
+        25,
+        9,
+        "either mac or pci or name",
+    ),
+    "neither MAC nor name": ("{name: eno1}", "{}", 25, 9, "either mac or pci or name"),
     "one kernel name twice": ("{name: eno2}", "{name: eno1}", 28, 23, "same name"),
     "kernel name too long": ("{name: eno1}", "{name: a-name-beyond-all-limits}", 25, 23, "match.name"),
+    "kernel name in order of discovery": ("{name: eno1}", "{name: eth0}", 25, 23, "order of discovery"),
+    "PCI address without domain": ("{name: eno1}", "{pci: 5e:00.0}", 25, 22, "not a PCI address"),
+    "PCI address with a wrong slot": ("{name: eno1}", '{pci: "0000:5e:20.0"}', 25, 22, "not a PCI address"),
+    "MAC and PCI address": (
+        '{mac: "02:00:00:00:00:01"}',
+        '{mac: "02:00:00:00:00:01", pci: "0000:5e:00.0"}',
+        *(19, 9, "either mac or pci or name"),
+    ),
     "unknown key": ("  port: 8000", "  prot: 8000", 31, 3, "unknown key 'prot'"),
     "unknown key at the top": ("site: example", "site: example\nsight: x", 3, 1, "unknown key 'sight'"),
     "duplicate key": ("site: example", "site: example\nsite: other", 3, 1, "written twice"),
@@ -153,9 +167,17 @@ def test_a_wrong_inventory_is_refused_at_its_place(case: str) -> None:
     assert error.exit_code == 3
 
 
-@pytest.mark.parametrize("key", sorted(FORBIDDEN))
+PLACES = ["    port: 22\n", "        match: {name: eno1}\n", "revert_after: 120\n", "  user: root\n"]
+
+
 @pytest.mark.parametrize(
-    "place", ["    port: 22\n", "        match: {name: eno1}\n", "revert_after: 120\n", "  user: root\n"]
+    ("key", "place"),
+    [
+        (key, place)
+        for key in sorted(FORBIDDEN)
+        for place in PLACES
+        if key != "routes" or "match" not in place  # an interface may list some: test_inventory_links
+    ],
 )
 def test_a_way_out_is_forbidden_wherever_it_stands(key: str, place: str) -> None:
     indent = place[: len(place) - len(place.lstrip())]

@@ -14,8 +14,9 @@ from appliance.bundle.manifest import Manifest, parse_manifest
 from appliance.definition.host import Host, Time
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
 from appliance.errors import ApplianceError, HostKeyChanged, NodeUnreachable, PreflightFailed
-from appliance.node.checks import Check, Wanted, node_checks
+from appliance.node.checks import Wanted, node_checks
 from appliance.node.preflight import NodeReport, refuse
+from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,24 @@ INVENTORY = Inventory(
     None,
     (NODE,),
 )
+
+GATEWAY = """\
+network:
+  version: 2
+  ethernets:
+    any:
+      match: {name: "en*"}
+      dhcp4: true
+      routes: [{to: default, via: 10.0.0.1}]
+"""
+
+
+def card(name: str, mac: str, **values: Any) -> dict[str, Any]:
+    """An interface as facts tell it."""
+    known = {"pci": "", "hardware": True, "made": "", "max_mtu": 9978, "driver": "mlx5_core"}
+    return {"name": name, "mac": mac, **known, **values}
+
+
 FACTS: dict[str, Any] = {
     "uid": 0,
     "user": "root",
@@ -47,7 +66,12 @@ FACTS: dict[str, Any] = {
     "staged": 0,
     "systemd": "running",
     "time": 1_000_000.0,
-    "interfaces": [{"name": "lo", "mac": "00:00:00:00:00:00"}, {"name": "eno1", "mac": MAC}],
+    "interfaces": [card("lo", "00:00:00:00:00:00", hardware=False), card("eno1", MAC)],
+    "netplan": {},
+    "packages": {"ufw": "0.36.2-9", "nftables": "1.1.3-1", "netplan.io": "1.1.2-7"},
+    "filter_units": {},
+    "modules": {"bond": False, "vlan": False},
+    "bmc": [],
     "connection": ["10.20.0.1", "50000", "10.20.0.11", "22"],
     "locks": [],
     "installed": None,
@@ -104,10 +128,23 @@ CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "systemd going down": ({"systemd": "stopping"}, ["systemd"]),
     "no root and no sudo": ({"uid": 1000, "user": "alice"}, ["root"]),
     "disk full": ({"free": 1000}, ["disk-space"]),
-    "no such card": ({"interfaces": [{"name": "eno1", "mac": "02:00:00:00:00:99"}]}, ["interface-mgmt"]),
-    "the address twice": (
-        {"interfaces": [{"name": "eno1", "mac": MAC}, {"name": "br0", "mac": MAC}]},
-        ["interface-mgmt"],
+    "no such card": ({"interfaces": [card("eno1", "02:00:00:00:00:99")]}, ["interface-mgmt"]),
+    "the address twice": ({"interfaces": [card("eno1", MAC), card("eno2", MAC)]}, ["interface-mgmt"]),
+    "no ufw anywhere": ({"packages": {"netplan.io": "1.1", "nftables": "1"}}, ["package-ufw"]),
+    "no netplan anywhere": ({"packages": {"ufw": "0.36.2-9", "nftables": "1"}}, ["package-netplan"]),
+    "netplan of Ubuntu 22.04 as it came out": (
+        {"packages": {"ufw": "0.36.1", "nftables": "1", "netplan.io": "0.104-0ubuntu2"}},
+        ["package-netplan"],
+    ),
+    "nftables fights ufw": ({"filter_units": {"nftables.service": "enabled active"}}, ["packet-filters"]),
+    "Docker opens the filter": ({"filter_units": {"docker.service": "active"}}, ["packet-filters"]),
+    "a package's netplan file with a gateway": (
+        {"netplan": {"/usr/lib/netplan/00-vendor.yaml": GATEWAY}},
+        ["netplan-of-packages"],
+    ),
+    "a package's netplan file that nobody can read": (
+        {"netplan": {"/lib/netplan/00-vendor.yaml": "network: [\n"}},
+        ["netplan-of-packages"],
     ),
     "station seen from elsewhere": (
         {"connection": ["10.20.0.2", "1", "10.20.0.11", "22"]},
@@ -167,7 +204,12 @@ def test_a_node_without_the_name_is_found_by_name_too(stops: Callable[..., list[
         (Interface("mgmt", Match(name="eno2"), NODE.interfaces[0].addresses),),
     )
     assert stops(named) == ["interface-mgmt"]
-    assert stops(named, interfaces=[{"name": "eno2", "mac": MAC}]) == []
+    assert stops(named, interfaces=[card("eno2", MAC)]) == []
+
+
+def test_a_bridge_that_borrows_the_address_is_not_the_card(stops: Callable[..., list[str]]) -> None:
+    borrowed = card("br0", MAC, hardware=False)
+    assert stops(interfaces=[borrowed, card("eno1", MAC)]) == []
 
 
 def failed(name: str, passed: bool | None = False) -> Check:

@@ -7,7 +7,15 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from appliance.bundle.manifest import parse_manifest
-from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
+from appliance.definition.inventory import (
+    Flow,
+    Interface,
+    Inventory,
+    Management,
+    Match,
+    NodeEntry,
+    Peer,
+)
 from appliance.node.plan import make_plan
 
 DIGEST = "ab" * 32
@@ -78,3 +86,17 @@ def test_the_words_name_order_addresses_and_the_undo(pristine_bundle: Path) -> N
     assert "SSH in from 10.20.0.0/28" in words
     assert "the clock runs free; USB storage deny; loading of kernel modules open" in words
     assert "undoes itself after 90 s" in words
+
+
+def test_the_plan_names_every_flow(pristine_bundle: Path) -> None:
+    """A person who reads the plan sees every hole there will be."""
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    peer = Peer("gpu-02", (ip_address("10.20.0.12"),))
+    flow = Flow("nccl", "mgmt", "both", "tcp", ((50000, 50999), (4791, 4791)), (peer,), answers=True)
+    first, second = INVENTORY.nodes
+    plan = make_plan(manifest, DIGEST, INVENTORY, (replace(first, flows=(flow,)), second))
+    words = "firewall: gpu-01 flow nccl: both over mgmt, tcp port 50000-50999, 4791 with gpu-02"
+    assert words in plan.words
+    (given,) = plan.nodes["gpu-01"]["appliance_node"]["flows"]
+    assert given["peers"] == ["10.20.0.12"]
+    assert "flows" not in plan.nodes["gpu-02"]["appliance_node"]

@@ -29,6 +29,7 @@ def probe(*attempts: Attempt, inbound: tuple[Attempt, ...] = ()) -> OutboundProb
     return OutboundProbe("2030-01-01T00:00:00Z", (), attempts, (), inbound, {"root": ""})
 
 
+SIGNED = f"trust/SHA384SUMS, sha384 {'1f' * 48}"
 BEFORE = probe(
     attempt("listener", "root", "reached", port=1), inbound=(attempt("own", "station 10.0.0.1", "reached"),)
 )
@@ -54,7 +55,7 @@ def report(*items: Item) -> QualificationReport:
         items=items,
         before=BEFORE,
         after=AFTER,
-        provenance=Provenance(("alice", "bob"), 2, "cd" * 32, solo=False),
+        provenance=Provenance(("alice", "bob"), 2, "cd" * 32, solo=False, signed=SIGNED),
         ruleset="ef" * 32,
     )
 
@@ -87,6 +88,7 @@ def test_the_text_begins_with_the_verdict_and_who_vouches() -> None:
     ):
         assert words in head
     assert "cd" * 32 in head
+    assert "".join(SIGNED.split()) in "".join(head.split())
     assert "one person" not in head
     assert max(map(len, text.splitlines())) <= WIDTH
 
@@ -109,7 +111,9 @@ def test_a_report_without_trouble_has_no_such_headings() -> None:
 
 
 def test_a_root_of_one_person_is_said_to_be_one() -> None:
-    solo = dataclasses.replace(report(KEPT), provenance=Provenance(("eve",), 1, "cd" * 32, solo=True))
+    solo = dataclasses.replace(
+        report(KEPT), provenance=Provenance(("eve",), 1, "cd" * 32, solo=True, signed=SIGNED)
+    )
     assert "one person holds every key" in render_text(solo)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,31 +36,6 @@ def broken(**changed: str) -> set[str]:
 
 def add(text: str, rule: str) -> str:
     return text.replace("COMMIT", f"{rule}\nCOMMIT")
-
-
-TIME = (
-    "-A ufw-before-output -d 10.77.1.5/32 -o eno1 -p udp -m udp --dport 123 "
-    "-m owner --uid-owner 103 -j ACCEPT"
-)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "kept"),
-    [
-        ("", "", True),
-        ("10.77.1.5/32", "10.77.1.6/32", False),
-        ("-d 10.77.1.5/32 ", "", False),
-        ("--dport 123", "--dport 53", False),
-        ("-p udp -m udp", "-p tcp -m tcp", False),
-        ("-m owner --uid-owner 103 ", "", False),
-        ("--uid-owner 103", "--uid-owner 0", False),
-        ("--uid-owner 103", "! --uid-owner 103", False),
-    ],
-)
-def test_the_sites_clock_may_be_asked_by_one_user_and_no_other(old: str, new: str, *, kept: bool) -> None:
-    both = rules.parse_save(add(V4, TIME.replace(old, new, 1))), rules.parse_save(V6)
-    assert rules.judge_out(*both, NETWORKS, 22, (ip_address("10.77.1.5"),)).kept is kept
-    assert not rules.judge_out(*both, NETWORKS, 22).kept
 
 
 def test_the_recorded_firewall_keeps_every_promise() -> None:

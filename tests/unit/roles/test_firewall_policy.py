@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+REPOSITORY = Path(__file__).parents[3]
 NODE = [{"device": "eno1", "addresses": ["10.20.0.11/24", "fd20::11/64"]}]
 
 
@@ -41,6 +43,11 @@ def ruleset(policy: Any) -> Any:
         (NODE, ["10.20.0.0/28"], [("eno1", "10.20.0.0/28")]),
         (NODE, ["10.20.0.0/28", "fd20::/124"], [("eno1", "10.20.0.0/28"), ("eno1", "fd20::/124")]),
         (NODE, ["10.0.0.0/8"], [("eno1", "10.0.0.0/8")]),
+        (
+            [{**NODE[0], "routes": [{"to": "10.21.0.0/28", "via": "10.20.0.2"}]}],
+            ["10.21.0.0/29"],
+            [("eno1", "10.21.0.0/29")],
+        ),
         (NODE, ["10.20.0.5/32", "192.0.2.0/24"], [("eno1", "10.20.0.5/32")]),
         (
             [*NODE, {"device": "eno2", "addresses": ["10.30.0.11/24"]}],
@@ -61,14 +68,16 @@ def test_ssh_is_admitted_where_a_management_network_is_at_hand(
         ([], []),
         (["10.20.0.5"], [("eno1", "10.20.0.5", 4)]),
         (["fd20::5", "10.20.0.5"], [("eno1", "fd20::5", 6), ("eno1", "10.20.0.5", 4)]),
+        (["10.90.0.5"], [("eno1", "10.90.0.5", 4)]),  # behind a listed route
         (["192.0.2.5"], []),
     ],
 )
-def test_time_servers_are_asked_on_their_own_link(
+def test_time_servers_are_asked_where_they_are_reached(
     role_module: Callable[[str], Any], servers: list[str], ways: list[tuple[str, str, int]]
 ) -> None:
     filters = role_module("firewall/filter_plugins/appliance_admit.py").FilterModule().filters()
-    found = filters["appliance_ask"](NODE, servers)
+    node = [{**NODE[0], "routes": [{"to": "10.90.0.0/16", "via": "10.20.0.1"}]}]
+    found = filters["appliance_ask"](node, servers)
     assert [(way["device"], way["server"], way["version"]) for way in found] == ways
 
 
@@ -120,6 +129,102 @@ def test_the_words_for_ufw(ruleset: Any) -> None:
     )
 
 
+CLOSED = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT DROP [0:0]\nCOMMIT\n"
+NAT = "*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT\nCOMMIT\n"
+UFW_TABLES = (
+    "table ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n"
+)
+DOCKER = "table inet docker {\n\tchain pre {\n\t\ttcp dport 80 redirect to :8000\n\t}\n}\n"
+EMPTY = (
+    "table ip nat {\n\tchain PRE {\n\t\ttype nat hook prerouting priority dstnat; policy accept;\n\t}\n}\n"
+)
+
+
+def test_tables_that_do_nothing_do_not_count(ruleset: Any) -> None:
+    """Whoever lists the nat table makes it, empty."""
+    empty = "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\nCOMMIT\n"
+    assert ruleset.normalise(empty + CLOSED) == CLOSED
+    assert ruleset.normalise(NAT + CLOSED) == CLOSED + NAT
+    assert ruleset.other_tables(CLOSED + NAT) == ["nat"]
+    assert ruleset.normalise(empty.replace("ACCEPT", "DROP") + CLOSED) != CLOSED
+    assert ruleset.normalise_nft(EMPTY + UFW_TABLES) == UFW_TABLES
+    assert ruleset.normalise_nft(UFW_TABLES + DOCKER) == DOCKER + UFW_TABLES
+    chains = ["\tchain B {\n\t\tdrop\n\t}\n", "\tchain A {\n\t\taccept\n\t\tdrop\n\t}\n"]
+    there, back = ("table ip x {\n" + "".join(order) + "}\n" for order in (chains, chains[::-1]))
+    assert ruleset.normalise_nft(there) == ruleset.normalise_nft(back) == back
+    assert ruleset.normalise_nft(there) != ruleset.normalise_nft(there.replace("\t\taccept\n", ""))
+    assert ruleset.nft_tables(DOCKER + UFW_TABLES) == [("inet", "docker"), ("ip", "filter")]
+
+
+def test_a_rule_that_logs_as_often_as_anybody_likes_is_named(ruleset: Any) -> None:
+    limited = (
+        '-A ufw-logging-deny -m limit --limit 3/min --limit-burst 10 -j LOG --log-prefix "[UFW BLOCK] "'
+    )
+    assert ruleset.unlimited_logs(limited + "\n") == []
+    assert ruleset.unlimited_logs("-A INPUT -j LOG\n-A INPUT -j LOGGING\n") == ["-A INPUT -j LOG"]
+
+
+# --- flows --------------------------------------------------------------------------------------
+
+INTERFACES = [
+    {"name": "mgmt", "device": "eno1", "addresses": ["10.20.0.11/24"]},
+    {"name": "data", "device": "bond0", "addresses": ["10.30.0.11/24"]},
+    {"name": "export", "device": "eno2", "addresses": ["10.60.0.9/30"]},
+]
+
+
+def flow(name: str, interface: str, *directions: str, **more: Any) -> dict[str, Any]:
+    known = {"protocol": "udp", "ports": ["5140"], "peers": ["10.60.0.10"], "answers": False}
+    return {"name": name, "interface": interface, "directions": list(directions), **known, **more}
+
+
+@pytest.fixture(scope="module")
+def flows(role_module: Callable[[str], Any]) -> Any:
+    return role_module("firewall/filter_plugins/appliance_flows.py")
+
+
+def test_a_flow_is_taken_apart(flows: Any, ruleset: Any) -> None:
+    peers, ports = ["10.30.0.12", "fd30::12"], ["50000:50999", "4791"]
+    nccl = flow("nccl", "data", "in", "out", protocol="tcp", ports=ports, peers=peers, answers=True)
+    rules = flows.appliance_flows([nccl], INTERFACES)
+    assert len(rules) == 8
+    assert [rule["version"] for rule in rules[:4]] == [4, 4, 6, 6]
+    assert " ".join(ruleset.flow_argv(rules[0])) == (
+        "allow in on bond0 proto tcp from 10.30.0.12 to any port 50000:50999 comment flow nccl"
+    )
+    assert " ".join(ruleset.flow_argv(rules[7])) == (
+        "allow out on bond0 proto tcp from any to fd30::12 port 4791 comment flow nccl"
+    )
+
+
+def test_a_flow_over_no_interface_is_refused_before_the_node_is_touched(flows: Any) -> None:
+    with pytest.raises(AnsibleFilterError, match="no interface storage"):
+        flows.appliance_flows([flow("x", "storage", "out")], INTERFACES)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "mute"),
+    [
+        ([flow("logs", "export", "out")], ["eno2"]),
+        ([flow("logs", "export", "out"), flow("time", "export", "out", answers=True)], []),
+        ([flow("logs", "export", "out"), flow("acks", "export", "in")], []),
+        ([flow("logs", "mgmt", "out")], []),  # SSH comes in there
+        ([], []),
+    ],
+)
+def test_an_interface_that_only_sends_hears_nothing(flows: Any, chosen: Any, mute: list[str]) -> None:
+    admitted = [{"device": "eno1", "network": "10.20.0.0/28", "version": 4}]
+    assert flows.appliance_mute(flows.appliance_flows(chosen, INTERFACES), admitted) == mute
+
+
+def test_an_interface_on_which_the_clock_is_asked_hears_its_answers(flows: Any) -> None:
+    rules = flows.appliance_flows([flow("logs", "export", "out")], INTERFACES)
+    asked = [{"device": "eno2", "server": "10.60.0.10", "version": 4}]
+    assert flows.appliance_mute(rules, asked) == []
+    policy = yaml.safe_load((REPOSITORY / "roles/firewall/tasks/policy.yml").read_text())[0]["vars"]
+    assert "appliance_mute(firewall_admitted + firewall_asked)" in policy["firewall_mute"]
+
+
 # --- the module, against a node kept in memory -------------------------------------------------
 
 
@@ -127,7 +232,7 @@ class MemoryNode:
     """Files, live rules and units; stands where ``ufw_policy`` reads and changes the node."""
 
     def __init__(self, policy: Any, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.live = {"v4": "", "v6": ""}
+        self.live = {"v4": "", "v6": "", "nft": ""}
         self.units: dict[str, str] = {}
         self.ran: list[tuple[str, ...]] = []
         self.built = 0
@@ -137,20 +242,29 @@ class MemoryNode:
             policy, "unit_states", lambda units: {u: s for u, s in self.units.items() if u in units}
         )
         monkeypatch.setattr(policy, "families", lambda: ["v4", "v6"])
+        monkeypatch.setattr(policy, "has_nft", lambda: True)
         monkeypatch.setattr(policy, "build", self.build)
         monkeypatch.setattr(policy, "run", self.run)
         monkeypatch.setattr(policy.shutil, "which", lambda *_, **__: "/usr/sbin/ufw")
 
-    def build(self, files: dict[str, str], admitted: list[Any], port: int) -> Any:
+    def build(self, files: dict[str, str], rules: list[Any]) -> Any:
         self.built += 1
-        rules = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT DROP [0:0]\nCOMMIT\n"
-        made = {**files, str(self.folder / "user.rules"): f"{admitted} {port}\n"}
-        return made, {"v4": rules, "v6": rules}
+        made = {**files, str(self.folder / "user.rules"): f"{rules}\n"}
+        return made, {"v4": CLOSED, "v6": CLOSED, "nft": UFW_TABLES}
 
     def run(self, *command: str, stdin: str = "") -> str:
         self.ran.append(command)
         if command[0].endswith("-restore"):
-            self.live["v4" if command[0] == "iptables-restore" else "v6"] = stdin
+            family = "v4" if command[0] == "iptables-restore" else "v6"
+            others = self.live[family].partition(NAT)[1]
+            self.live[family] = stdin + others
+            self.live["nft"] = UFW_TABLES + (DOCKER if DOCKER in self.live["nft"] else "")
+        if command[1:] == ("-t", "nat", "-F"):
+            self.live["v4"] = self.live["v4"].replace(NAT, "")
+        if command == ("nft", "delete", "table", "inet", "docker"):
+            self.live["nft"] = UFW_TABLES
+        if command == ("nft", "--stateless", "list", "ruleset"):
+            return self.live["nft"]
         if command[:2] == ("systemctl", "enable"):
             self.units["ufw.service"] = "enabled active"
         if command[:2] == ("systemctl", "disable"):
@@ -168,6 +282,7 @@ def parameters(tmp_path: Path) -> dict[str, Any]:
     return {
         "files": {str(tmp_path / "ufw.conf"): "ENABLED=yes\n"},
         "admitted": [{"device": "eno1", "network": "10.20.0.0/28", "version": 4}],
+        "flows": [],
         "port": 22,
         "rivals": ["nftables.service"],
         "record": str(tmp_path / "record.json"),
@@ -198,6 +313,8 @@ def test_check_mode_announces_exactly_what_apply_then_changes(
     ("drift", "told"),
     [
         (lambda node: node.live.update(v4=""), "live v4: absent"),
+        (lambda node: node.live.update(v4=node.live["v4"] + NAT), "live v4: differs"),
+        (lambda node: node.live.update(nft=node.live["nft"] + DOCKER), "live nft: differs"),
         (lambda node: node.live.update(v6=node.live["v6"].replace("DROP", "ACCEPT")), "live v6: differs"),
         (lambda node: node.units.clear(), "unit ufw.service: off -> enabled active"),
         (
@@ -234,6 +351,9 @@ def test_other_settings_are_not_taken_for_the_recorded_ones(
 ) -> None:
     policy.bring_about(parameters, check=False)
     assert policy.bring_about({**parameters, "port": 2222}, check=False)["changed"] is True
+    rule = {"direction": "out", "device": "eno2", "protocol": "udp", "port": "5140", "peer": "10.60.0.10"}
+    others = {**parameters, "port": 2222, "flows": [{**rule, "flow": "logs"}]}
+    assert policy.bring_about(others, check=False)["changed"] is True
 
 
 def test_a_script_that_would_run_at_boot_is_found_and_made_harmless(

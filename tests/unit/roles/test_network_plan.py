@@ -148,14 +148,21 @@ def test_two_devices_with_one_mac_address_are_refused(plan: Any) -> None:
         plan.resolve([interface(mac=MAC)], twins)
 
 
-@pytest.mark.parametrize(("hardware", "match"), [(True, {"macaddress": MAC}), (False, {"name": "eno1"})])
-def test_the_netplan_file(plan: Any, hardware: bool, match: dict[str, str]) -> None:
-    """A device without an address of its own is matched by name; everything automatic is off."""
-    pairs = plan.resolve([interface(mac=MAC)], (plan.Link("eno1", MAC, hardware=hardware),))
-    written = yaml.safe_load(plan.netplan_text(pairs))
+@pytest.mark.parametrize(
+    ("name", "hardware", "known"),
+    [
+        ("eno1", True, {"match": {"macaddress": MAC}, "set-name": "eno1"}),
+        ("eth0", True, {"match": {"macaddress": MAC}}),
+        ("host0", False, {"match": {"name": "host0"}}),
+    ],
+)
+def test_the_netplan_file(plan: Any, module: Any, name: str, hardware: bool, known: dict[str, Any]) -> None:
+    """A card is known by its MAC address and keeps its name; everything automatic is off."""
+    pairs = plan.resolve([interface(name="mgmt", mac=MAC)], (plan.Link(name, MAC, hardware=hardware),))
+    written = yaml.safe_load(module.netplan_text(pairs))
     assert written["network"]["ethernets"] == {
         "mgmt": {
-            "match": match,
+            **known,
             "dhcp4": False,
             "dhcp6": False,
             "accept-ra": False,
@@ -214,8 +221,8 @@ def test_links_without_loopback(node: Any) -> None:
             },
         ]
     )
-    (link,) = node.parse_links(listing, lambda path: path == "/sys/class/net/eno1/device")
-    assert (link.name, link.mac, link.hardware) == ("eno1", MAC, True)
+    (link,) = node.parse_links(listing, {"eno1": "/sys/devices/pci0000:00/0000:00:1f.6"}.__getitem__)
+    assert (link.name, link.mac, link.hardware, link.pci) == ("eno1", MAC, True, "0000:00:1f.6")
     assert link.addresses == ("10.0.0.2/24", "fe80::1/64")
 
 

@@ -48,19 +48,25 @@ def make_node(program: Any, root: Path) -> Any:
         def __init__(self) -> None:
             super().__init__(root)
             self.ran: list[str] = []
+            self.heard: dict[str, str] = {}
             self.addresses: list[dict[str, Any]] = ADDRESSES
             self.routes: list[dict[str, Any]] = [
                 {"dst": "default", "gateway": "10.0.0.1", "dev": "eno1", "protocol": "static"},
                 {"dst": "10.0.0.0/24", "dev": "eno1", "protocol": "kernel"},
             ]
+            self.links: list[dict[str, Any]] = [{"ifname": "eno1", "mtu": 1500}]
             self.broken: set[str] = set()
 
         def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
             words = " ".join(command)
             self.ran.append(words)
+            self.heard[words] = stdin
             answers = {
                 "ip -json address show": json.dumps(self.addresses),
                 "ip -json -4 route show": json.dumps(self.routes),
+                "ip -json -details link show": json.dumps(self.links),
+                "nft list tables": "table ip filter\ntable inet own\n",
+                "nft list table inet own": "table inet own {\n}\n",
                 "iptables-save": "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n",
             }
             text = UNITS if words.startswith("systemctl show") else answers.get(words, "")
@@ -213,6 +219,51 @@ def test_addresses_are_those_of_before_and_no_others(revert: Any, node: Any) -> 
     assert "ip -4 route replace default via 10.0.0.1 dev eno1 proto static" in node.ran
 
 
+def test_a_route_that_the_change_brought_goes(revert: Any, node: Any) -> None:
+    revert.arm(60)
+    node.routes = [{"dst": "10.40.0.0/16", "gateway": "10.0.0.9", "dev": "eno1", "protocol": "static"}]
+    revert.restore()
+    assert "ip -4 route del 10.40.0.0/16 via 10.0.0.9 dev eno1 proto static" in node.ran
+    assert "ip -4 route replace default via 10.0.0.1 dev eno1 proto static" in node.ran
+
+
+def test_bonds_and_vlans_that_the_change_made_go_and_packets_have_the_size_of_before(
+    revert: Any, node: Any
+) -> None:
+    """Before the services start: they could not have the cards otherwise.  A bond of before stays."""
+    old = {"ifname": "bond0", "mtu": 1500, "linkinfo": {"info_kind": "bond"}}
+    node.links = [{"ifname": "eno1", "mtu": 1500}, old]
+    revert.arm(60)
+    node.links = [
+        {"ifname": "eno1", "mtu": 9000},
+        old,
+        {"ifname": "data", "mtu": 9000, "linkinfo": {"info_kind": "bond"}},
+        {"ifname": "storage", "mtu": 9000, "linkinfo": {"info_kind": "vlan"}},
+    ]
+    node.ran.clear()
+    assert revert.restore()["fired"]["faults"] == []
+    order = [
+        node.ran.index(words)
+        for words in (
+            "ip link del dev storage",
+            "ip link del dev data",
+            "systemctl restart systemd-networkd.service",
+            "ip link set dev eno1 mtu 1500",
+        )
+    ]
+    assert order == sorted(order)
+    assert "ip link del dev bond0" not in node.ran
+
+
+def test_tables_of_nftables_own_come_back(revert: Any, node: Any) -> None:
+    """Those of iptables do by themselves, and nft could not read its own listing of them."""
+    revert.arm(60)
+    node.ran.clear()
+    revert.restore()
+    assert node.heard["nft -f -"] == "table inet own\ndelete table inet own\ntable inet own {\n}\n"
+    assert node.ran.index("iptables-restore") < node.ran.index("nft -f -")
+
+
 def test_nothing_blocks_while_the_rest_is_put_back(revert: Any, node: Any, tmp_path: Path) -> None:
     """The rules of ufw go first and the filter of before comes last."""
     init = tmp_path / "usr/lib/ufw/ufw-init"
@@ -255,6 +306,17 @@ def test_the_firewall_and_network_roles_change_nothing_that_is_not_saved(snapsho
     changed = {*network["network_isolation_services_off"], *firewall["firewall_rivals"]}
     changed.remove("ifup@*.service")  # instances are started by networking.service and udev
     assert changed <= set(snapshot.UNITS)
+
+
+def test_what_is_masked_for_good_is_not_among_what_is_put_back(snapshot: Any) -> None:
+    """A masked unit can be neither enabled nor started: the revert would call that a fault."""
+    from fnmatch import fnmatchcase
+
+    from appliance.node.host_data import load_host_data, patterns
+
+    stopped = patterns(load_host_data().stopped)
+    assert "avahi-daemon.service" in stopped
+    assert [unit for unit in snapshot.UNITS if any(fnmatchcase(unit, each) for each in stopped)] == []
 
 
 def test_a_socket_is_off_before_the_service_that_it_would_start_again(snapshot: Any) -> None:

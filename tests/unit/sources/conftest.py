@@ -22,9 +22,11 @@ from appliance.definition.names import Target
 from appliance.progress import Silent
 from appliance.sources import python_indexes
 from appliance.sources.station import DebianSettings, Settings, Station
+from appliance.sources.stopping import StopSignal
 from appliance.sources.store import Store
 
 from .archive import Archive, Signer
+from .loopback import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,7 +238,7 @@ def target() -> Target:
     return Target(distribution="debian", suite="trixie", architecture="amd64", python="3.13")
 
 
-class Unhurried(threading.Event):
+class Unhurried(StopSignal):
     """A stop signal on which nobody waits in vain: the pauses asked for are noted, not made."""
 
     def __init__(self) -> None:
@@ -246,6 +248,13 @@ class Unhurried(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         self.pauses.append(timeout)
         return self.is_set()
+
+
+@pytest.fixture
+def silence() -> Iterator[Silence]:
+    silence = Silence()
+    yield silence
+    silence.release.set()
 
 
 @pytest.fixture

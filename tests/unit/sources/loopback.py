@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+import time
 from collections import defaultdict, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Mapping
+
+    from appliance.sources.station import Station
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,38 @@ def other_part(start: int) -> Callable[[Asked, Reply, bytes], Reply]:
 def sends(data: bytes) -> Callable[[Asked, Reply, bytes], Reply]:
     """Another file under the same name."""
     return lambda asked, _, __: ranged(asked, file_reply(data))
+
+
+# --- silence ------------------------------------------------------------------------------------
+
+
+class Silence:
+    """A server's silence: half a minute, unless it is released.  What it was asked for waits as long."""
+
+    def __init__(self) -> None:
+        self.begun, self.release, self.over = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        self.release.wait(30)
+        self.over.set()
+
+
+def interrupt(
+    station: Station, begun: threading.Event, until: Callable[[], object] = lambda: True
+) -> threading.Thread:
+    """Set the signal, as Ctrl-C does in the main thread, once the server is silent and ``until`` holds."""
+
+    def wait_and_set() -> None:
+        end = time.monotonic() + 30
+        begun.wait(30)
+        while not until() and time.monotonic() < end:
+            time.sleep(0.01)
+        station.stop.set()
+
+    thread = threading.Thread(target=wait_and_set)
+    thread.start()
+    return thread
 
 
 # --- the server ---------------------------------------------------------------------------------

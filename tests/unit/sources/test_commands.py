@@ -359,8 +359,8 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
             lambda: any(path.stat().st_size > 1_400_000 for path in (tmp_path / "cold/partial").iterdir())
         )
         process.send_signal(how)
+        code = process.wait(20)  # the server is silent still, for which 60 seconds are allowed
         release.set()
-        code = process.wait(30)
     assert code == (130 if how == signal.SIGINT else -how)
     assert nothing_left(tmp_path)
     web.asked.clear()
@@ -369,6 +369,27 @@ def test_an_interrupted_build_leaves_no_bundle_and_the_next_one_goes_on(
     assert header is not None
     assert int(header.removeprefix("bytes=").rstrip("-")) >= 1_400_000
     assert (tmp_path / "bundle" / "manifest.json").exists()
+
+
+def test_an_interrupted_build_waits_for_no_index(
+    definition: Path, run: Callable[..., int], tmp_path: Path, web: Web
+) -> None:
+    """A wheel is found again on its page, which is asked for before the file."""
+    assert run("lock", definition) == 0
+    page = "simple/app/"
+    web.cut[page] = 10
+    release = web.hold[page] = threading.Event()
+    web.held.clear()
+    program = str(Path(sys.executable).with_name("appliance"))
+    arguments = ["build", str(definition), "--out", str(tmp_path / "bundle")]
+    arguments += ["--store", str(tmp_path / "cold")]
+    with subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL) as process:
+        assert web.held.wait(30)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(20)
+        release.set()
+    assert code == 130
+    assert nothing_left(tmp_path)
 
 
 @pytest.mark.parametrize("page", ["simple/app/", "debian/dists/trixie/InRelease"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
+import time
 import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +17,7 @@ import pytest
 
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, SourceUnreachable
+from appliance.progress import Silent
 from appliance.sources import http_download
 from appliance.sources.http_download import HttpDownloader, HttpRefused, fetch_resuming
 from appliance.sources.stopping import Stopped
@@ -22,8 +26,10 @@ from .loopback import (
     Asked,
     Loopback,
     Reply,
+    Silence,
     cut,
     header,
+    interrupt,
     other_part,
     says_length,
     sends,
@@ -194,13 +200,11 @@ def test_a_bad_beginning_of_an_earlier_run_is_thrown_away(fetch: Fetch, web: Loo
 
 
 def test_progress_adds_up_whatever_was_sent_twice(fetch: Fetch, web: Loopback) -> None:
-    class Count:
+    class Count(Silent):
         total = 0
 
         def advance(self, count: int) -> None:
             self.total += count
-
-        def item(self, _: str) -> None: ...
 
     counted = Count()
     object.__setattr__(fetch.station, "progress", counted)
@@ -524,3 +528,61 @@ def test_tries_for_a_document_are_bounded(fetch: Fetch, web: Loopback) -> None:
     with pytest.raises(SourceUnreachable):
         fetch.http.read(web.address + "/small", limit=1000)
     assert len(web.asked) == 5
+
+
+# --- a server that falls silent -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["length known", "length unknown"])
+def test_a_server_that_falls_silent_keeps_nobody_waiting(
+    known: bool, fetch: Fetch, web: Loopback, silence: Silence
+) -> None:
+    """What came stays; and the end of an answer without a length is not taken for the file's."""
+    length = -1 if known else None
+    web.faults["/big"].append(lambda _, reply, __: replace(reply, cut=MIB, length=length, then=silence))
+    interrupting = interrupt(fetch.station, silence.begun, lambda: not known or fetch.kept > 0)
+    with pytest.raises(Stopped):
+        fetch.locked() if known else fetch.unknown()
+    assert not silence.over.is_set()
+    interrupting.join()
+    assert not known or fetch.kept > 0
+
+
+def test_a_server_that_never_begins_to_answer_keeps_nobody_waiting(
+    fetch: Fetch, web: Loopback, silence: Silence
+) -> None:
+    def mute(_: Asked, reply: Reply, __: bytes) -> Reply:
+        silence()
+        return reply
+
+    web.faults["/small"].append(mute)
+    interrupting = interrupt(fetch.station, silence.begun)
+    with pytest.raises(Stopped):
+        fetch.http.read(web.address + "/small", limit=1000)
+    assert not silence.over.is_set()
+    interrupting.join()
+
+
+def test_a_server_that_never_greets_keeps_nobody_waiting(fetch: Fetch) -> None:
+    """It accepts the connection, and says nothing of TLS; to connect may take 15 seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        accepted, over = Event(), Event()
+
+        def accept() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)  # the client's greeting
+                accepted.set()
+                over.wait(30)
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        interrupting = interrupt(fetch.station, accepted)
+        start = time.monotonic()
+        with pytest.raises(Stopped):
+            fetch.http.read(f"https://127.0.0.1:{server.getsockname()[1]}/x", limit=1000)
+        assert time.monotonic() - start < http_download._TIMEOUT[0], "it was not waited for"
+        over.set()
+        interrupting.join()
+        accepting.join()

@@ -24,9 +24,10 @@ from appliance.errors import (
 )
 from appliance.sources.huggingface import HuggingFaceRepository
 from appliance.sources.station import HuggingFaceSettings, Settings
+from appliance.sources.stopping import Stopped
 
 from .hub_server import COMMIT, HubServer, Repository, git_sha1, safetensors
-from .loopback import Loopback, Reply, cut, sends, serving, status
+from .loopback import Asked, Loopback, Reply, Silence, cut, interrupt, sends, serving, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -499,3 +500,22 @@ def test_redirects_in_circles(hub: HubServer, source: HuggingFaceRepository) -> 
     hub.web.pages = lambda _: Reply(302, {"Location": page})
     with pytest.raises(SourceUnreachable):
         source.resolve(spec(), where)
+
+
+def test_a_hub_that_never_begins_to_answer_keeps_nobody_waiting(
+    hub: HubServer, source: HuggingFaceRepository, silence: Silence
+) -> None:
+    """The description is asked for by huggingface_hub, which waits for a minute."""
+    pages = hub.web.pages
+    assert pages
+
+    def mute(asked: Asked) -> Reply:
+        silence()
+        return pages(asked)
+
+    hub.web.pages = mute
+    interrupting = interrupt(source.station, silence.begun)
+    with pytest.raises(Stopped):
+        source.resolve(spec(), where)
+    assert not silence.over.is_set()
+    interrupting.join()

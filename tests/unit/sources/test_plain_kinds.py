@@ -9,6 +9,7 @@ import pytest
 
 from appliance.definition.components import Files, PlainFile, TinyGguf
 from appliance.errors import DefinitionInvalid, DigestMismatch, Location, LockInvalid, PackageMissing
+from appliance.progress import Silent
 from appliance.sources.plain_files import PlainFiles
 from appliance.sources.stopping import Stopped
 from appliance.sources.tiny_gguf import generate
@@ -95,7 +96,7 @@ def test_a_file_changed_since_the_lock_is_refused(
     PlainFiles(target, station).fetch(artefacts)  # with the file in the store, nothing is read
 
 
-class Watched:
+class Watched(Silent):
     """Progress that does something once so many bytes came."""
 
     def __init__(self, act: Callable[[], None], after: int) -> None:
@@ -106,8 +107,6 @@ class Watched:
         if sum(self.pieces) >= self.after > 0:
             self.after = 0
             self.act()
-
-    def item(self, _: str) -> None: ...
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import pytest
 
 from appliance.definition.components import Oci
 from appliance.errors import AccessDenied, Location, PackageMissing
+from appliance.progress import Silent
 from appliance.sources.oci_images import OciImages
 from appliance.sources.station import OciSettings, Settings
 
@@ -192,13 +193,11 @@ def test_a_layer_goes_on_at_the_missing_byte(registry: Registry, source: OciImag
     assert first.size == big.size
     (source.station.store.folder / "partial" / first.sha256).write_bytes(whole[:400_000])
 
-    class Count:
+    class Count(Silent):
         pieces: list[int] = []  # noqa: RUF012 - one instance
 
         def advance(self, count: int) -> None:
             self.pieces.append(count)
-
-        def item(self, _: str) -> None: ...
 
     counted = Count()
     object.__setattr__(source.station, "progress", counted)

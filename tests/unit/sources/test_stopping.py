@@ -8,22 +8,25 @@ import os
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.errors import DigestMismatch
-from appliance.sources import http_download
+from appliance.progress import Silent
+from appliance.sources import store as store_module
 from appliance.sources.http_download import fetch_resuming
-from appliance.sources.stopping import Stopped, run_program, sha256_of
+from appliance.sources.stopping import Stopped, StopSignal, awaited, run_program, sha256_of
 from appliance.sources.store import Store
 from appliance.sources.together import together
 
 from .test_store_contents import lock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from io import BufferedRandom
     from pathlib import Path
 
@@ -85,12 +88,48 @@ def test_a_copy_into_the_store_is_interrupted(tmp_path: Path) -> None:
         store.replace(file, source, stop)
 
 
-def test_a_fetch_hands_the_signal_on_and_says_what_takes_so_long(
-    station: Station, monkeypatch: pytest.MonkeyPatch
+class Watched(Silent):
+    """What is shown beside a phase: names and sizes as they begin, then every count."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, int]] = []
+        self.counts: list[int] = []
+
+    @contextmanager
+    def beside(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
+        self.begun.append((name, size))
+        yield self.counts.append
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_how_far_a_long_file_is_compared_is_shown(
+    long: bool, station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_download, "_LONG", len(DATA))
-    notes: list[str] = []
-    monkeypatch.setattr(station.progress, "note", notes.append)
+    monkeypatch.setattr(store_module, "LONG", len(DATA) + (not long))
+    watched = Watched()
+    (artefact,) = lock_of(DATA).components["m"].artefacts
+
+    def append(file: BufferedRandom) -> None:
+        file.write(DATA)
+
+    fetch_resuming(replace(station, progress=watched), artefact, append)
+    assert station.store.holds(DIGEST, len(DATA))
+    assert watched.begun == ([("compare file-0", len(DATA))] if long else [])
+    assert sum(watched.counts) == (len(DATA) if long else 0)
+    assert len(watched.counts) == (3 if long else 0), "every piece is told"
+
+
+def test_how_far_a_long_copy_is_compared_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is locked is read twice: to learn its digest, and as it comes into the store."""
+    monkeypatch.setattr(store_module, "LONG", len(DATA))
+    source, watched = tmp_path / "source", Watched()
+    source.write_bytes(DATA)
+    Store(tmp_path / "store").add_file(source, name="weights", beside=watched.beside)
+    assert watched.begun == [("compare weights", len(DATA))] * 2
+    assert sum(watched.counts) == 2 * len(DATA)
+
+
+def test_a_fetch_hands_the_signal_on(station: Station) -> None:
     (artefact,) = lock_of(DATA).components["m"].artefacts
 
     def append(file: BufferedRandom) -> None:
@@ -100,7 +139,6 @@ def test_a_fetch_hands_the_signal_on_and_says_what_takes_so_long(
     with pytest.raises(Stopped):
         fetch_resuming(station, artefact, append)
     assert station.store.fetched(DIGEST) == len(DATA)
-    assert notes == ["comparing file-0 with its digest"]
 
 
 def test_programs_are_run_to_their_end() -> None:
@@ -174,3 +212,45 @@ def test_a_failure_is_told_rather_than_what_it_stopped() -> None:
     tasks: list[Callable[[], None]] = [waits, fails]
     with pytest.raises(DigestMismatch):
         together(tasks, 2, stop)
+
+
+def test_what_is_awaited_is_given_or_raised_as_it_is() -> None:
+    stop = StopSignal()
+    assert awaited(lambda: 7, stop) == 7
+    with pytest.raises(ZeroDivisionError):
+        awaited(lambda: 1 // 0, stop)
+    with pytest.raises(TimeoutError, match="of the work itself"):
+        awaited(raise_timeout, stop)
+
+
+def raise_timeout() -> None:
+    raise TimeoutError("of the work itself")
+
+
+def test_what_is_awaited_is_left_when_the_work_is_given_up() -> None:
+    stop, never, began = StopSignal(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        never.wait(60)
+
+    threading.Thread(target=lambda: began.wait(30) and stop.set()).start()
+    with pytest.raises(Stopped):
+        awaited(work, stop)
+    never.set()
+    with pytest.raises(Stopped):
+        awaited(lambda: pytest.fail("it was begun"), stop)
+
+
+def test_the_signal_ends_what_is_under_way_and_nothing_else() -> None:
+    stop = StopSignal()
+    ended: list[str] = []
+    with stop.ending(lambda: ended.append("before")):
+        pass
+    with stop.ending(lambda: ended.append("one")), stop.ending(lambda: ended.append("other")):
+        stop.set()
+    assert ended == ["one", "other"]
+    with pytest.raises(Stopped), stop.ending(lambda: ended.append("late")):
+        pytest.fail("it was begun")
+    stop.set()
+    assert ended == ["one", "other"]

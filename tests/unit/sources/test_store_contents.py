@@ -165,6 +165,26 @@ def test_what_apt_keeps_is_counted_and_goes_as_a_whole_when_it_is_old(store: Sto
     assert not (store.folder / "apt").exists()
 
 
+def test_digests_of_slices_and_blocks_go_with_their_file(store: Store) -> None:
+    """They are counted, stay as long as the file does, and go with it; without it they are of no use."""
+    long, gone = bytes(5 << 20), digest(b"gone")
+    store.add_bytes(long)
+    for path in (store.path(digest(long)), store.path(digest(long)).with_name(f"{digest(long)}.digests")):
+        age(path, 30)
+    store.path(gone).parent.mkdir(exist_ok=True)
+    store.keep_known(gone, b"x" * 100)
+    names = {entry.name: entry for entry in beside(store, users({"one": lock_of(long)}))}
+    assert names[f"digests {gone}"].size == 100
+    assert names[f"digests {digest(long)}"].users == ("one",)
+    assert f"{digest(long)}.digests" not in held(store)
+    assert gc(store, lock_of(long, SMALL, BIG, OTHER, b"gone"), days=7) == [f"digests {gone}"]
+    assert store.known(digest(long))
+    age(store.path(digest(long)), 3)  # a build needed the file, and nobody touched what is beside it
+    assert gc(store, lock_of(SMALL, BIG, OTHER), days=7) == []
+    assert gc(store, lock_of(SMALL, BIG, OTHER)) == sorted([digest(long), f"digests {digest(long)}"])
+    assert store.known(digest(long)) is None
+
+
 def test_no_empty_folders_are_left(store: Store) -> None:
     gc(store, dry_run=True)
     gc(store, lock_of(BIG))

@@ -46,14 +46,14 @@ class Person:
     def second_key(self) -> PostQuantumKey:
         return post_quantum_key(self._second.public_key().public_bytes_raw())
 
-    def sign(self, message: bytes, role: str = "release") -> bytes:
+    def sign(self, message: bytes, role: str = "release", hashed: str = "sha512") -> bytes:
         """An armoured SSHSIG signature."""
-        data = signed_data(message, namespace(role))
+        data = signed_data(message, namespace(role), hashed)
         if isinstance(self._first, Ed25519PrivateKey):
             value = self._first.sign(data)
         else:
             value = self._first.sign(data, ec.ECDSA(SHA384()))
-        return signature_file(self.key, namespace(role), value)
+        return signature_file(self.key, namespace(role), value, hashed)
 
     def sign_second(self, message: bytes, role: str = "release") -> bytes:
         """A raw ML-DSA-87 signature."""

@@ -88,6 +88,14 @@ WRONG_POLICIES = {
         Policy(),
     ),
     "cnsa without ML-DSA": ([*ALICE.enrolled(), *BOB.enrolled()], Policy("off", "cnsa")),
+    "cnsa that only warns": (
+        [
+            each
+            for person in (Person("dora", p384=True), Person("emil", p384=True))
+            for each in person.enrolled(second=True)
+        ],
+        Policy("warn", "cnsa"),
+    ),
     "cnsa with Ed25519": (
         [*ALICE.enrolled(second=True), *BOB.enrolled(second=True)],
         Policy("require", "cnsa"),

@@ -222,6 +222,12 @@ def test_a_waiver_for_something_else(waiver: Waiver) -> None:
     assert decision.refusals[0].exit_code == 9
 
 
+def test_without_a_waiver_the_command_that_asks_for_one_is_told() -> None:
+    [refusal] = decide(bundle=STALE).refusals
+    assert str(refusal.hint).startswith("appliance trust waive --node gpu-01 --journal ")
+    assert str(refusal.hint).endswith(f"--bundle {STALE.digest}")
+
+
 def test_one_date_far_off_raises_the_floor_by_one_step_only() -> None:
     """A builder's wrong clock must not make every later bundle stale."""
     far = replace(BUNDLE, issued="2038-01-19T03:14:07Z", expires=None)

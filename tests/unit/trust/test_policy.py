@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.errors import BundleUntrusted, KeyRefused, SignatureInvalid, SignerUnknown, ThresholdNotMet
 from appliance.trust import policy
-from appliance.trust.founding import first_root
 from appliance.trust.keys import encode_blob, parse_blob, parse_public_file
 from appliance.trust.policy import Signer, decide
 from appliance.trust.root import Enrolled, Rule, parse_root, root_bytes
 from appliance.trust.sshsig import armour, parse_signature, verify_signature
 from appliance.trust.wire import string
+from tests.roots import first_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

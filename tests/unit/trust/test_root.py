@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from appliance.errors import BundleUntrusted, KeyRefused, RootInvalid, Usage
 from appliance.trust.allowed_signers import allowed_signers
 from appliance.trust.canonical import canonical_bytes
-from appliance.trust.founding import first_root
 from appliance.trust.keys import encode_blob, parse_public_file
 from appliance.trust.root import parse_root, root_bytes
+from tests.roots import first_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

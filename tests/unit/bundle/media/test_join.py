@@ -166,6 +166,80 @@ def test_nobody_is_there_to_insert_the_rest(
     assert done.copied == 5 * BLOCK + 100
 
 
+def give_up(volume: Path, *lost: str) -> Path:
+    """Leave of a volume what there is of it when writing it was given up before these files."""
+    for path in lost:
+        (volume / path).unlink()
+    (volume / "volume.json").rename(volume / "volume.json.partial")
+    return volume
+
+
+def test_a_volume_not_written_to_its_end_is_named_among_others(
+    large: Path, three: list[Path], out: Path, joined: Join
+) -> None:
+    give_up(three[1], SLICE)
+    with pytest.raises(FileMissing) as caught:
+        joined(*three)
+    fault = caught.value
+    assert fault.message == f"volume 2 of 3 ({three[1]}) was not written to its end"
+    assert fault.found == f"of volume 2: 1 file not there, the first is {SLICE}"
+    assert fault.wanted == "volume.json, which is written last"
+    assert "the same `appliance media write` again" in str(fault.hint)
+    assert "what was copied is kept" in str(fault.hint)
+    shutil.copy(large / SLICE, three[1] / SLICE)
+    joined(*three)
+    assert (out / SLICE).exists(), "only the label was missing: nothing hinders anybody"
+
+
+def test_what_else_is_missing_is_said_with_it(three: list[Path], joined: Join) -> None:
+    give_up(three[1], SLICE)
+    with pytest.raises(FileMissing) as caught:
+        joined(*three[:2])
+    assert caught.value.message == (
+        f"volume 2 of 3 ({three[1]}) was not written to its end, and volume 3 of 3 is missing"
+    )
+    assert "volume 3: " in str(caught.value.wanted)
+
+
+def test_two_that_were_begun_only_and_know_no_numbers(three: list[Path], joined: Join) -> None:
+    for volume in three[1:]:
+        give_up(volume, *(str(each.relative_to(volume)) for each in volume.glob("payload/model/*")))
+        (volume / "volume.json.partial").write_text("torn")
+    (three[0] / "volume.json").unlink()
+    with pytest.raises(FileMissing) as caught:
+        joined(*three)
+    assert caught.value.message == f"{three[1]} and {three[2]} were not written to their end"
+    assert "2 files not there" in str(caught.value.found)
+
+
+def test_an_unfinished_volume_of_which_another_copy_is_here_hinders_nobody(
+    large: Path, three: list[Path], volumes: Callable[..., list[Path]], out: Path, joined: Join
+) -> None:
+    copy = volumes(large, 5, 6, medium="copy")[1]
+    joined(three[0], give_up(three[1], SLICE), three[2], copy)
+    verify_bundle(out, (large / "trust/root.1.json").read_bytes(), progress=Silent())
+
+
+def test_whoever_inserts_volumes_is_told_of_one_not_written_to_its_end(
+    three: list[Path], joined: Join
+) -> None:
+    give_up(three[1], SLICE)
+    told: list[str] = []
+    inserted = [three[2], three[1], three[0]]
+
+    def ask(lacking: Lacking) -> Path:
+        told.append(lacking.problem.message if lacking.problem else "")
+        if len(told) > len(inserted):
+            raise KeyboardInterrupt
+        return inserted[len(told) - 1]
+
+    with pytest.raises(KeyboardInterrupt):
+        joined(*three[:2], ask=ask)
+    nothing = f"nothing that is still missing lies at {three[0]}"
+    named = f"volume 2 of 3 ({three[1]}) was not written to its end"
+    assert told == [f"{named}, and volume 3 of 3 is missing", named, named, nothing]
+
+
 def test_a_pulled_volume_is_gone_on_with_by_block(
     large: Path,
     three: list[Path],

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from appliance.bundle.verify import verify_bundle
 from appliance.cli.app import app
 from appliance.errors import DamageTooGreat, Usage
-from tests.unit.bundle.parity.conftest import SET, SLICE, overwrite, same
+from appliance.progress import Silent
+from appliance.trust.root import root_bytes
+from tests.cnsa import sign_twice
+from tests.unit.bundle.parity.conftest import SET, SLICE, overwrite, same, write_with_parity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from click.testing import Result
+
+    from appliance.trust.root import Root
+    from tests.conftest import BundleMaker, Holders
 
 
 @pytest.fixture
@@ -66,6 +73,19 @@ def test_what_is_left_is_an_exit_code(
     assert "not here    volumes 1, 2 of 3" in done.stdout
 
 
+def test_a_statement_that_is_left_is_named_with_what_to_do(
+    sick: Path, maker: BundleMaker, root_file: Path, run: Callable[..., Result]
+) -> None:
+    maker.sign(sick, "carol")
+    overwrite(sick / "trust/SHA256SUMS.carol.sig", 100, b"AAAA")
+    done = run("repair", sick, "--trust", root_file)
+    assert done.exit_code == DamageTooGreat.exit_code
+    assert "LEFT      trust/SHA256SUMS.carol.sig: no copy of the signature of carol is good" in done.stdout
+    assert "ask carol to sign again; or remove it from every folder" in done.stdout
+    values = json.loads(run("repair", sick, "--trust", root_file, "--json").stdout)
+    assert values["left"] == ["trust/SHA256SUMS.carol.sig", "trust/provenance.carol.dsse.json"]
+
+
 @pytest.mark.parametrize("options", [["--verify"], ["--fingerprint", "0" * 64], ["--verify", "--out", "x"]])
 def test_options_that_need_a_root(options: list[str], sick: Path, run: Callable[..., Result]) -> None:
     assert isinstance(run("repair", sick, *options).exception, Usage)
@@ -89,3 +109,29 @@ def test_a_lost_volume_from_end_to_end(
     assert same(out / second.name, tmp_path / "gone")
     assert f"made again  volume 2 of 3: {out / second.name}" in done.stdout
     assert f"do          appliance verify {first} {third} {out / second.name}" in done.stdout
+
+
+def test_a_lost_volume_of_the_profile_cnsa(
+    *,
+    maker: BundleMaker,
+    cnsa_root: Root,
+    cnsa_holders: Holders,
+    cnsa_root_file: Path,
+    volumes: Callable[..., list[Path]],
+    tmp_path: Path,
+    run: Callable[..., Result],
+) -> None:
+    """The recovery volume has both lists and both kinds of signatures, and so has what is made again."""
+    bundle = sign_twice(write_with_parity(maker, "bundle", cnsa_root), cnsa_holders)
+    folders = volumes(bundle, 5, 7)
+    trusted = ("--trust", cnsa_root_file)
+    (tmp_path / "stick").mkdir()
+    made = run("parity", *folders, "--out", tmp_path / "stick", *trusted)
+    assert made.exit_code == 0, made.output
+    first, second, third = folders
+    shutil.move(second, tmp_path / "gone")
+    out = tmp_path / "new"
+    done = run("repair", first, third, tmp_path / "stick", "--out", out, *trusted)
+    assert done.exit_code == 0, done.output
+    assert same(out / second.name, tmp_path / "gone")
+    verify_bundle([first, out / second.name, third], root_bytes(cnsa_root), progress=Silent())

@@ -140,12 +140,26 @@ def test_what_decayed_on_the_medium_is_found_though_it_is_remembered(
     assert right[4096:8192] in stick.image.read_bytes()
 
 
-def test_a_full_stick_is_mended_in_place(stick: Stick, pristine_parity: Path, repair: Repair) -> None:
-    overwrite(stick.place / SLICE, 12345, b"rot")
+def fill(stick: Stick) -> None:
     with suppress(OSError), (stick.place.parent / "ballast").open("wb", buffering=0) as file:
         while file.write(bytes(1 << 20)):
             pass
+
+
+def test_a_full_stick_is_mended_in_place(stick: Stick, pristine_parity: Path, repair: Repair) -> None:
+    overwrite(stick.place / SLICE, 12345, b"rot")
+    fill(stick)
     repair(stick.place)
+    assert same(stick.place, pristine_parity)
+
+
+def test_a_file_cut_short_on_a_full_stick_is_gone_on_with(
+    stick: Stick, pristine_parity: Path, repair: Repair
+) -> None:
+    """There is room for what it lost, and no byte more."""
+    fill(stick)
+    os.truncate(stick.place / SLICE, (4 << 20) - 300_000)
+    assert [each.path for each in repair(stick.place).mended] == [SLICE]
     assert same(stick.place, pristine_parity)
 
 

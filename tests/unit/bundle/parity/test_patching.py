@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.parity import patching, placing, task
 from appliance.errors import MediumFailed, SpaceExhausted
 from tests.unit.bundle.parity.conftest import SLICE, overwrite, same
@@ -75,9 +77,84 @@ def test_a_file_of_another_size_is_not_written_into(
     """What is sound in it may lie elsewhere than where it belongs."""
     (sick / SLICE).write_bytes(b"!" + (sick / SLICE).read_bytes())
     before = snapshot(sick)
-    with pytest.raises(SpaceExhausted, match="too little room"):
+    with pytest.raises(SpaceExhausted, match="too little room") as caught:
         repair(sick)
     assert snapshot(sick) == before
+    assert caught.value.found == "100,000 bytes free"
+    assert caught.value.wanted == (
+        f"{4 << 20:,} bytes: {SLICE} cannot be mended where it lies, and is written beside itself"
+    )
+    assert "--out DIR" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("lost", [1, PIECE, 99_999])
+def test_a_file_that_was_cut_short_is_gone_on_with(
+    lost: int, sick: Path, pristine_parity: Path, repair: Repair, written: list[tuple[int, int]]
+) -> None:
+    """It needs no more room than it lacks: what is there lies where it belongs."""
+    size = 4 << 20
+    os.truncate(sick / SLICE, size - lost)
+    before = (sick / SLICE).stat().st_ino
+    assert [each.path for each in repair(sick).mended] == [SLICE]
+    assert (sick / SLICE).stat().st_ino == before
+    assert min(start for start, _ in written) == (size - lost) // PIECE * PIECE
+    assert same(sick, pristine_parity)
+
+
+@pytest.mark.usefixtures("full")
+def test_of_a_file_that_has_grown_the_rest_is_cut_off(
+    sick: Path, pristine_parity: Path, repair: Repair, written: list[tuple[int, int]]
+) -> None:
+    with (sick / SLICE).open("ab") as file:
+        file.write(bytes(70_000))
+    before = (sick / SLICE).stat().st_ino
+    assert [each.path for each in repair(sick).mended] == [SLICE]
+    assert (sick / SLICE).stat().st_ino == before
+    assert written == []
+    assert same(sick, pristine_parity)
+
+
+@pytest.mark.usefixtures("full")
+def test_a_file_cut_short_by_more_than_there_is_room_for(
+    sick: Path, repair: Repair, snapshot: Callable[[Path], object]
+) -> None:
+    os.truncate(sick / SLICE, (4 << 20) - 100_001)
+    before = snapshot(sick)
+    with pytest.raises(SpaceExhausted) as caught:
+        repair(sick)
+    assert caught.value.wanted == "100,001 bytes"
+    assert snapshot(sick) == before
+
+
+def test_a_file_that_lost_bytes_in_its_middle_is_not_written_into(tmp_path: Path) -> None:
+    """What follows the gap is sound, and lies elsewhere."""
+    right = bytes(range(256)) * (9 << 12)  # two blocks and a quarter
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(right)
+    blocks = [
+        hashlib.sha256(right[start : start + BLOCK_SIZE]).digest()
+        for start in range(0, len(right), BLOCK_SIZE)
+    ]
+    for damaged, patched in (
+        (right[: BLOCK_SIZE + 5], True),
+        (right[:5000] + right[5001:], False),
+        (right[:-1], True),
+        (b"", True),
+        (right + b"more", True),
+        (b"!" + right, False),
+        (right[:-1] + b"?more", False),
+    ):
+        target.write_bytes(damaged)
+        assert patching.can_be_patched(target, len(right), blocks) is patched
+        assert patching.fits_in_place(source, target) is patched
+        assert not patching.can_be_patched(target, len(right), ()), "nothing is known of it"
+    target.write_bytes(right[: BLOCK_SIZE + 5000] + right[BLOCK_SIZE + 5001 : BLOCK_SIZE + 9000])
+    assert patching.can_be_patched(target, len(right), blocks), "its only whole block is right"
+    assert not patching.fits_in_place(source, target), "but the rest is seen once it is computed"
+    target.unlink()
+    assert not patching.can_be_patched(target, len(right), blocks)
+    assert not patching.fits_in_place(source, target)
 
 
 @pytest.mark.usefixtures("full")

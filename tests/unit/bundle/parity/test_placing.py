@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.bundle.parity import mending, placing, task
+from appliance.bundle.parity import mending, placing, proving, task
 from appliance.errors import MediumFailed, MediumUnsuitable, SpaceExhausted
-from tests.unit.bundle.parity.conftest import SLICE, overwrite
+from tests.unit.bundle.parity.conftest import LAST, SLICE, overwrite, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,3 +109,63 @@ def test_a_medium_that_fails_while_it_is_written_to(
     with pytest.raises(MediumFailed, match="does not keep what is written") as caught:
         repair(sick, out=tmp_path / "out")
     assert caught.value.found == os.strerror(fault)
+
+
+def test_what_is_moved_on_its_medium_is_read_back_once(
+    sick: Path, pristine_parity: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it was made: a rename changes no byte."""
+    overwrite(sick / SLICE, 0, b"rot")
+    overwrite(sick / LAST, 0, b"rot")
+    read = []
+    real = proving.digest_on_medium
+
+    def noting(path: Path) -> str:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(proving, "digest_on_medium", noting)
+    monkeypatch.setattr(placing, "digest_on_medium", lambda path: pytest.fail(f"{path} is read again"))
+    repair(sick)
+    assert sorted(path.name for path in read) == sorted([SLICE.rpartition("/")[2], LAST.rpartition("/")[2]])
+    assert same(sick, pristine_parity)
+
+
+def test_what_does_not_read_back_where_it_was_made_is_not_put_in_its_place(
+    sick: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[Path], object]
+) -> None:
+    overwrite(sick / SLICE, 0, b"rot")
+    before = snapshot(sick)
+    mend = task.mend
+
+    def decaying(*arguments: object, **options: object) -> dict[str, Path]:
+        mended = mend(*arguments, **options)  # type: ignore[arg-type] # passed on as they came
+        overwrite(mended[SLICE], 10, b"\0\1")
+        return mended
+
+    monkeypatch.setattr(task, "mend", decaying)
+    with pytest.raises(MediumFailed, match="something else than was written"):
+        repair(sick)
+    assert snapshot(sick) == before
+
+
+def test_what_is_copied_to_another_medium_is_read_back_there(
+    sick: Path, tmp_path: Path, repair: Repair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it was right where it was made says nothing of a medium it is copied to."""
+    overwrite(sick / SLICE, 0, b"rot")
+    read = []
+    real = placing.digest_on_medium
+    monkeypatch.setattr(placing, "_moved", lambda *_: False)
+    monkeypatch.setattr(placing, "digest_on_medium", lambda path: read.append(path.parent) or real(path))
+    repair(sick, out=tmp_path / "out")
+    assert read == [tmp_path / "out"]
+
+
+def test_a_digest_is_of_what_lies_on_the_medium(tmp_path: Path) -> None:
+    data = os.urandom((4 << 20) + 5)
+    for name, each in {"long": data, "short": b"x", "empty": b""}.items():
+        (tmp_path / name).write_bytes(each)
+        assert proving.digest_on_medium(tmp_path / name) == hashlib.sha256(each).hexdigest()
+    paths = {tmp_path / "long": hashlib.sha256(data).hexdigest(), tmp_path / "short": "0" * 64}
+    assert proving.prove({**paths, tmp_path / "none": "0" * 64}) == {tmp_path / "long"}

@@ -25,7 +25,9 @@ def deb(name: str, version: str, **origin: str) -> Package:
     file = payload(
         f"system/{name}.deb", name, version, "MIT", kind="debian", architecture="amd64", **origin
     )
-    return Package(file.path, "system", "debian", name, version, file.origin, (file,))
+    return Package(
+        file.path, "system", "debian", name, version, file.origin, (file,), file.size, (file.licence,)
+    )
 
 
 def test_purls_are_what_scanners_expect(manifest: Manifest) -> None:
@@ -118,7 +120,17 @@ def test_cpes_of_known_packages_only(package: Package, expected: str | None) -> 
 
 def test_a_project_is_known_however_it_is_spelled() -> None:
     wheel = payload("engine/j.whl", "Jinja2", "3.1.6", "MIT", kind="python", project="Jinja2")
-    package = Package(wheel.path, "engine", "python", "Jinja2", "3.1.6", wheel.origin, (wheel,))
+    package = Package(
+        wheel.path,
+        "engine",
+        "python",
+        "Jinja2",
+        "3.1.6",
+        wheel.origin,
+        (wheel,),
+        wheel.size,
+        (wheel.licence,),
+    )
     assert cpe(package) == "cpe:2.3:a:palletsprojects:jinja:3.1.6:*:*:*:*:*:*:*"
     local = replace(package, name="torch", version="2.8.0+cu128")
     assert cpe(local) == r"cpe:2.3:a:linuxfoundation:pytorch:2.8.0\+cu128:*:*:*:*:*:*:*"

@@ -2,8 +2,9 @@
 
 The rules:
 
-* Saved are files (with owner, mode and links), the state of network services, live addresses and routes,
-  kernel settings, and the live packet filter.  Live state is put back as it was, whatever the files say.
+* Saved are files (with owner, mode and links), the state of network services, which links there are and
+  their packet sizes, live addresses and routes, kernel settings, and the live packet filter.  Live state
+  is put back as it was, whatever the files say.
 * A snapshot is complete or it is not there.
 * Restoring does as much as it can: one failing step is told and the next is taken.
 """
@@ -31,6 +32,7 @@ PATHS = (
     "etc/resolv.conf",
     "etc/default/ufw",
     "etc/ufw",
+    "etc/systemd/system/ufw.service.d",
     "etc/ssh/sshd_config.d/00-appliance.conf",
 )
 
@@ -67,6 +69,7 @@ SETTINGS = (
         for name in ("accept_redirects", "accept_source_route")
     ),
     *(f"ipv4/conf/*/{name}" for name in ("secure_redirects", "send_redirects", "rp_filter")),
+    *(f"ipv4/conf/*/{name}" for name in ("arp_ignore", "arp_announce", "proxy_arp")),
     *(f"ipv6/conf/*/{name}" for name in ("forwarding", "accept_ra", "autoconf", "addr_gen_mode")),
 )
 
@@ -74,6 +77,11 @@ SETTINGS = (
 RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 FILTERS = {"rules.v4": "iptables", "rules.v6": "ip6tables"}
+
+#: Tables that iptables keeps in nftables: ``iptables-save`` saves them, ``nft`` could not put them back.
+IPTABLES = {
+    (family, table) for family in ("ip", "ip6") for table in ("filter", "nat", "mangle", "raw", "security")
+}
 
 
 class Node:
@@ -144,6 +152,15 @@ def live_network(node: Node) -> dict[str, Any]:
     return {"addresses": addresses, "routes": routes}
 
 
+def live_links(node: Node) -> dict[str, dict[str, Any]]:
+    """``{name: {"kind": "bond", "mtu": 9000}}``; ``kind`` is empty for what nobody made."""
+    listing = node.run("ip", "-json", "-details", "link", "show").stdout or "[]"
+    return {
+        link["ifname"]: {"kind": link.get("linkinfo", {}).get("info_kind", ""), "mtu": link["mtu"]}
+        for link in json.loads(listing)
+    }
+
+
 def unit_states(node: Node) -> dict[str, dict[str, bool]]:
     """``{unit: {"active": bool, "enabled": bool}}`` of the units this node has."""
     properties = "--property=Id,LoadState,ActiveState,UnitFileState"
@@ -178,14 +195,28 @@ def save(node: Node, folder: Path) -> None:
         "files": save_files(node, draft / "files"),
         "units": unit_states(node),
         "settings": live_settings(node),
+        "links": live_links(node),
         **live_network(node),
     }
     for name, program in FILTERS.items():
         if node.has(f"{program}-save"):
             (draft / name).write_text(node.run(f"{program}-save").stdout)
+    if node.has("nft"):
+        (draft / "rules.nft").write_text(nft_rules(node))
     (draft / "state.json").write_text(json.dumps(record, indent=1, sort_keys=True))
     persist(draft)
     draft.rename(folder)
+
+
+def nft_rules(node: Node) -> str:
+    """Tables of nftables' own, as text that makes each of them what it is now."""
+    text = ""
+    for line in node.run("nft", "list", "tables").stdout.splitlines():
+        _, family, name = line.split()
+        if (family, name) not in IPTABLES:
+            listing = node.run("nft", "list", "table", family, name).stdout
+            text += f"table {family} {name}\ndelete table {family} {name}\n{listing}"
+    return text
 
 
 def saved_at(folder: Path) -> str:
@@ -200,8 +231,10 @@ def restore(node: Node, folder: Path) -> list[str]:
     steps = {
         "open the packet filter": lambda: open_filter(node),
         "files": lambda: restore_files(node, folder / "files", record["files"]),
+        "links": lambda: remove_links(node, record.get("links", {})),
         "units": lambda: restore_units(node, record["units"], devices),
         "kernel settings": lambda: restore_settings(node, record["settings"]),
+        "packet sizes": lambda: restore_mtus(node, record.get("links", {})),
         "addresses and routes": lambda: restore_network(node, record),
         "packet filter": lambda: restore_filter(node, folder),
         "SSH server": lambda: reload_ssh(node),
@@ -249,6 +282,26 @@ def restore_filter(node: Node, folder: Path) -> None:
         saved = folder / name
         if saved.exists() and saved.read_text().strip():
             require(node.run(f"{program}-restore", stdin=saved.read_text()))
+    own = folder / "rules.nft"
+    if own.exists() and own.read_text().strip():
+        require(node.run("nft", "-f", "-", stdin=own.read_text()))
+
+
+def remove_links(node: Node, before: dict[str, dict[str, Any]]) -> None:
+    """Bonds and VLANs that the change made go, so that their cards are free for who had them before."""
+    there = live_links(node)
+    # A VLAN goes with the bond that it is on.
+    for kind in ("vlan", "bond"):
+        for name, link in there.items():
+            if link["kind"] == kind and before and before.get(name, {}).get("kind") != kind:
+                require(node.run("ip", "link", "del", "dev", name))
+
+
+def restore_mtus(node: Node, before: dict[str, dict[str, Any]]) -> None:
+    """The packet sizes of before; systemd-networkd leaves them when nobody asks for one any more."""
+    for name, link in live_links(node).items():
+        if name in before and link["mtu"] != before[name]["mtu"]:
+            require(node.run("ip", "link", "set", "dev", name, "mtu", str(before[name]["mtu"])))
 
 
 def restore_units(node: Node, states: dict[str, dict[str, bool]], devices: set[str]) -> None:
@@ -296,11 +349,19 @@ def restore_network(node: Node, record: dict[str, Any]) -> None:
         require(node.run("ip", "address", "replace", address, "dev", device))
     for device, address in sorted(present - before):
         require(node.run("ip", "address", "del", address, "dev", device))
+    for route in live_network(node)["routes"]:
+        if route_words(route) not in [route_words(each) for each in record["routes"]]:
+            require(node.run("ip", route["family"], "route", "del", *route_words(route)))
     for route in record["routes"]:
-        words = [route["dst"], "via", route["gateway"], "dev", route["dev"]]
-        for key, word in (("protocol", "proto"), ("metric", "metric")):
-            words += [word, str(route[key])] if key in route else []
-        require(node.run("ip", route["family"], "route", "replace", *words))
+        require(node.run("ip", route["family"], "route", "replace", *route_words(route)))
+
+
+def route_words(route: dict[str, Any]) -> list[str]:
+    """A route with a gateway as ``ip route`` arguments."""
+    words = [route["dst"], "via", route["gateway"], "dev", route["dev"]]
+    for key, word in (("protocol", "proto"), ("metric", "metric")):
+        words += [word, str(route[key])] if key in route else []
+    return words
 
 
 def require(done: subprocess.CompletedProcess[str]) -> None:

@@ -1,0 +1,158 @@
+"""The files of a component as a lock names them, seen as files of a bundle: made when they are asked for.
+
+A bundle of 200,000 files is built in the room of the lock's text: nothing here keeps an object for each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from appliance.bundle.manifest import ListedFile, PayloadFile, file_values
+from appliance.bundle.manifest_reader import MAX_SLICES
+from appliance.bundle.paths import PAYLOAD_FOLDER, slice_path
+from appliance.definition.lock_records import StoredArtefacts, brief
+from appliance.trust.canonical import canonical_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from appliance.definition.lock import Artefact
+
+#: Stands for a digest that is not known yet.
+UNKNOWN: Final = "0" * 64
+_NAMES: Final = ("path", "size", "sha256", "name", "version", "licence")
+_INDENTS: Final = tuple(b"\n" + b" " * width for width in (12, 10, 8))
+_MODE: Final = b',"mode":"0644","name":'
+
+
+class LockedFiles(Sequence[PayloadFile]):
+    """The files of one component.
+
+    Args:
+        component: its name.
+        artefacts: what the lock says of it.
+        slice_size: bytes; longer files are cut.
+        slices: of the cut files, by path; where they are missing, their digests are zeros.
+    """
+
+    def __init__(
+        self,
+        component: str,
+        artefacts: Sequence[Artefact],
+        slice_size: int,
+        slices: Mapping[str, tuple[ListedFile, ...]] | None = None,
+    ) -> None:
+        self._folder = f"{PAYLOAD_FOLDER}/{component}/"
+        self._component = component
+        self._artefacts = artefacts
+        self._slice_size = slice_size
+        self._slices = slices or {}
+
+    def __len__(self) -> int:
+        return len(self._artefacts)
+
+    def __iter__(self) -> Iterator[PayloadFile]:
+        origins: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        texts: dict[str, str] = {}
+        for values in _values(self._artefacts):
+            # What many files have in common is kept once, for whoever keeps the files.
+            origin = origins.setdefault(tuple(values["origin"].items()), values["origin"])
+            licence, version = values["licence"], values["version"]
+            yield self._file(
+                {
+                    **values,
+                    "origin": origin,
+                    "licence": texts.setdefault(licence, licence),
+                    "version": texts.setdefault(version, version),
+                }
+            )
+
+    @overload
+    def __getitem__(self, number: int) -> PayloadFile: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[PayloadFile]: ...
+    def __getitem__(self, number: int | slice) -> PayloadFile | list[PayloadFile]:
+        if isinstance(number, slice):
+            return [self._file(values) for values in _values(self._artefacts[number])]
+        return self._file(*_values([self._artefacts[number]]))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return NotImplemented
+        return all(one == another for one, another in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment] # like any sequence that is compared by its items
+
+    def with_slices(self, slices: Mapping[str, tuple[ListedFile, ...]]) -> LockedFiles:
+        """The same files, of which the cut ones have these slices."""
+        return LockedFiles(self._component, self._artefacts, self._slice_size, slices)
+
+    def brief(self) -> Iterator[tuple[str, int, str]]:
+        """Path in the bundle, size in bytes and SHA-256 (hex) of each, without making a file."""
+        return ((self._folder + path, size, sha256) for path, size, sha256 in brief(self._artefacts))
+
+    def are_cut(self) -> bool:
+        """Whether any file is."""
+        return any(size > self._slice_size for _, size, _ in self.brief())
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """Path and SHA-256 (hex) of everything that lies in the bundle: files, or their slices."""
+        for path, size, sha256 in self.brief():
+            if size <= self._slice_size:
+                yield path, sha256
+            else:
+                for number, part in enumerate(self._slices_of(path, size)):
+                    yield slice_path(path, number), part.sha256
+
+    def records(self) -> Iterator[bytes]:
+        """Each file as the manifest's canonical JSON has it."""
+        if isinstance(self._artefacts, StoredArtefacts):
+            stored = zip(self._artefacts.brief(), self._artefacts.records(), strict=True)
+            prefix = f',"path":"{self._folder}'.encode()
+            for number, ((_, size, _), record) in enumerate(stored):
+                if size > self._slice_size or b"\\" in record:
+                    yield canonical_bytes(file_values(self[number]))
+                else:  # no text has a quote in it, so nothing but keys is followed by one and a colon
+                    yield (
+                        _unindented(record)
+                        .replace(b'": ', b'":')
+                        .replace(b',"name":', _MODE, 1)
+                        .replace(b',"path":"', prefix, 1)
+                    )
+        else:
+            for file in self:
+                yield canonical_bytes(file_values(file))
+
+    def _slices_of(self, path: str, size: int) -> tuple[ListedFile, ...]:
+        if size <= self._slice_size:
+            return ()
+        if path in self._slices:
+            return self._slices[path]
+        rest = size % self._slice_size or self._slice_size
+        # One slice too many is enough for the rules to refuse an absurd size.
+        count = min(-(-size // self._slice_size), MAX_SLICES + 1)
+        return (*[ListedFile(UNKNOWN, self._slice_size)] * (count - 1), ListedFile(UNKNOWN, rest))
+
+    def _file(self, values: Mapping[str, Any]) -> PayloadFile:
+        """A file, of an artefact's values."""
+        path = self._folder + values["path"]
+        return PayloadFile(**{**values, "path": path}, slices=self._slices_of(path, values["size"]))
+
+
+def _values(artefacts: Sequence[Artefact]) -> Iterator[dict[str, Any]]:
+    """The values of artefacts, by the names that files of a bundle have for them too."""
+    if isinstance(artefacts, StoredArtefacts):
+        yield from map(json.loads, artefacts.records())
+    else:
+        for each in artefacts:
+            origin = {str(key): value for key, value in each.origin.items()}
+            yield {name: getattr(each, name) for name in _NAMES} | {"origin": origin}
+
+
+def _unindented(record: bytes) -> bytes:
+    """A record of a lock without its lines' ends and beginnings; no text in it has a line's end."""
+    for indent in _INDENTS:
+        record = record.replace(indent, b"")
+    return record.lstrip()
