@@ -109,7 +109,7 @@ class MachineKeeper(Keeper):
                 console.write(f"appliance lab: the machine stands still: {event['data'].get('reason')}\n")
 
     def _note_reset(self, moment: float) -> None:
-        """Count a boot.  After each reset the firmware resets once more, to begin with all devices clean."""
+        """Count a boot.  After each reset the firmware resets once more, to find all devices clean."""
         again = moment - self._reset_at < _SAME_RESET_SECONDS
         self._reset_at = moment
         if not again:

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 MANAGEMENT, EXPORT, DATA = "management", "export", "data"
 
-# purpose -> second octet of its IPv4 addresses, end of its interfaces' names, first octet of its bridge's MAC
+# purpose -> second octet of IPv4 addresses, end of interfaces' names, first octet of the bridge's MAC
 _PURPOSES = {MANAGEMENT: (77, "", "02"), EXPORT: (78, "e", "06"), DATA: (79, "d", "0a")}
 _OPERATOR = 1
 _FOREIGN = 200
