@@ -97,7 +97,8 @@ def run_build(command: list[str]) -> None:
             f"mmdebstrap could not build the root file system (exit code {build.returncode})",
             found="\n         ".join(lines),
             wanted="a reachable package archive, configured as this machine's own apt is",
-            hint="run `appliance lab prepare` where the archive can be reached",
+            hint="run `appliance lab prepare` where the archive can be reached; for virtual machines,"
+            " `appliance lab prepare --machine`",
         )
 
 

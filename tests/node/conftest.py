@@ -254,6 +254,8 @@ def demo(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
 class Installer:
     """Installs a bundle on one lab's nodes."""
 
+    timeout = 400.0
+
     def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
         self.operator, self.lab, self.state = operator, lab, state
         fixed = ["-i", str(lab.inventory), "--trust", str(root), "--state", str(state), "--json"]
@@ -261,7 +263,7 @@ class Installer:
 
     def __call__(self, *options: str) -> tuple[int, Any, str]:
         """Exit code, the JSON result, and what was told on the way."""
-        done = self.operator.run([*self.command, *options], check=False, timeout=400)
+        done = self.operator.run([*self.command, *options], check=False, timeout=self.timeout)
         return done.returncode, json.loads(done.stdout), done.stderr
 
     def record(self, node: PracticeNode, stage: str) -> Any:
