@@ -29,6 +29,8 @@ class MachineKeeper(Keeper):
 
     # Whether the machine is a copy whose ports are still empty.
     _bare = False
+    # Whether it was stopped because its disk's file cannot be written.
+    _stands_still = False
     # When it was reset last, in seconds of QEMU's clock.
     _reset_at = 0.0
 
@@ -104,7 +106,8 @@ class MachineKeeper(Keeper):
             self._plug(talk)
         elif event["event"] == "RESET":
             self._note_reset(event["timestamp"]["seconds"] + event["timestamp"]["microseconds"] / 1e6)
-        elif event["event"] == "BLOCK_IO_ERROR":
+        elif event["event"] == "BLOCK_IO_ERROR" and not self._stands_still:
+            self._stands_still = True  # there is one event for each write that was under way
             with (self._folder / CONSOLE).open("a", encoding="utf-8") as console:
                 console.write(f"appliance lab: the machine stands still: {event['data'].get('reason')}\n")
 

@@ -41,6 +41,7 @@ def test_the_inventory_of_machines_names_all_three_interfaces() -> None:
     for entry, node in zip(inventory.nodes, lab.nodes, strict=True):
         assert [interface.name for interface in entry.interfaces] == ["mgmt", "export", "data"]
         assert [interface.match.mac for interface in entry.interfaces] == [nic.mac for nic in node.nics]
+        assert entry.management_addresses == node.nics[0].addresses
 
 
 def test_host_keys_are_pinned_for_both_addresses_of_every_node() -> None:
