@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from appliance.errors import LabFailed
 from appliance.lab import machines, namespaces
 from appliance.lab.places import find_node, locked, node_folder
 from appliance.lab.reach import wait_reachable
@@ -91,12 +92,18 @@ def reset_node(places: Places, name: str, *, timeout: float | None) -> Node:
     A container has none: its plug is pulled and put back, which is the same to it.
 
     Raises:
-        LabFailed: no such lab, the machine is off, or it does not come up again.
+        LabFailed: no such lab, the node is off, or it does not come up again.
         InProgress: another run is working on the lab.
         Usage: the name names no single node.
     """
     with _held(places, name) as (lab, node, folder, lock):
         deadline = time.monotonic() + boot_timeout(timeout, machine=lab.machine)
+        if not machines.is_running(lab, node):
+            raise LabFailed(
+                f"{node.name} is off",
+                wanted="a node that is on",
+                hint=f"appliance lab power on {node.name}",
+            )
         if not lab.machine:
             machines.cut_power(lab, node)
             _switch_on(places, node, folder, lock, deadline=deadline)

@@ -109,6 +109,8 @@ def test_what_is_synced_survives_a_power_cut_and_nothing_is_shut_down(machines: 
     machines.power("cut")
     assert machines.node_status()["state"] == "off"
     machines.power("cut")
+    refused = machines.operator.run(["appliance", "lab", "power", "reset", node.name], check=False)
+    assert (refused.returncode, f"lab power on {node.name}" in refused.stderr) == (7, True)
     machines.power("on")
     assert node.run("cat /etc/kept").stdout == "kept\n"
     # The counterpart: what the kernel still held is gone, so the plug was really pulled.
