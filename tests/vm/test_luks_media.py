@@ -59,15 +59,12 @@ def test_luks_media_are_written_interrupted_and_read_back_by_a_real_kernel(
     luks_machine: Machines, desk: Operator, cargo: Path
 ) -> None:
     node = luks_machine.node
-    node.run("mkdir /root/work && modprobe dm-crypt && modprobe loop", timeout=120)
+    node.run("mkdir /root/checkout && modprobe dm-crypt && modprobe loop", timeout=120)
     with cargo.open("rb") as file:
-        unpack = ["appliance", "lab", "shell", node.name, "--", "tar", "-x", "-C", "/root/work"]
+        unpack = ["appliance", "lab", "shell", node.name, "--", "tar", "-x", "-C", "/root/checkout"]
         desk.run(unpack, stdin=file, timeout=300)
     report = "/root/report.xml"
-    # A trusted certificate store or any other thing of this station is not there: it must not be needed.
-    python = (
-        "cd /root/work && PYTHONPATH=/root/work:/root/work/wheels python3 -m pytest -p no:cacheprovider"
-    )
+    python = "cd /root/checkout && PYTHONPATH=$PWD:$PWD/wheels python3 -m pytest -p no:cacheprovider"
     done = node.run(f"{python} -m dmcrypt --junitxml={report} {TESTS}", check=False, timeout=1200)
     print(done.stdout[-2000:])
     (suite,) = ET.fromstring(node.run(f"cat {report}").stdout).iter("testsuite")  # noqa: S314 - our own
