@@ -8,7 +8,7 @@ PEERS  := $(VENV)/peers/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-node test-dmcrypt lint format bench corpus clean distclean
+.PHONY: help demo test test-unit test-node test-vm test-dmcrypt lint format bench corpus clean distclean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,16 +16,19 @@ help: ## List what can be made
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
 
-test: lint ## Lint, then every test: unit, corpus, archive, node
-	$(PYTEST) -m "not bench and not dmcrypt"
+test: lint ## Lint, then every test: unit, corpus, archive, node; not test-vm
+	$(PYTEST) -m "not bench and not dmcrypt and not vm"
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node
-	$(PYTEST) -m "not bench and not node and not archive and not dmcrypt"
+	$(PYTEST) -m "not bench and not node and not vm and not archive and not dmcrypt"
 
 test-node: $(READY) ## Only the tests on a booted practice node
 	$(PYTEST) -m "node and not bench and not dmcrypt"
 
-test-dmcrypt: $(READY) ## Only the tests that need a kernel with dm-crypt, and root
+test-vm: $(READY) ## Only the tests on virtual machines in software emulation: minutes
+	$(PYTEST) -m "vm and not bench"
+
+test-dmcrypt: $(READY) ## On this machine those that need dm-crypt, and root; test-vm has them too
 	$(PYTEST) -m dmcrypt
 
 corpus: $(READY) ## Only the hostile inputs; by kind, how many there are, and that none was accepted

@@ -8,50 +8,80 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.lab_power import power_app
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.errors import Usage
 
 lab_app = typer.Typer(
     name="lab",
     help="Boot practice nodes on this machine, to rehearse on before touching a real one.",
     no_args_is_help=True,
 )
+lab_app.add_typer(power_app)
 
 _LabName = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name.")]
 _NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]
-_Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds a node has to boot.")]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=1.0, help="Seconds a node has to boot; 60, or 300 for a virtual machine."
+    ),
+]
+_Machine = Annotated[
+    bool, typer.Option("--machine", help="Virtual machines with a kernel of their own, not containers.")
+]
 
 _DEFAULT_NAME = "practice"
 
 
 @lab_app.command("up")
-def up(
+def up(  # noqa: PLR0917 - Typer calls it by name
     name: _LabName = _DEFAULT_NAME,
     nodes: Annotated[int, typer.Option("--nodes", "-n", help="Number of nodes.")] = 1,
-    timeout: _Timeout = 60.0,
+    machine: _Machine = False,
+    capture: Annotated[
+        bool, typer.Option("--capture", help="With --machine: keep every frame of every interface.")
+    ] = False,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="With --machine: boot from disk, not as a booted one's copy."),
+    ] = False,
+    timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Boot a lab: plain Debian nodes on a network that leads to you alone.
 
     You are the network namespace this command runs in. The inventory folder
     it prints has all that an installation needs. The nodes run on until
-    `appliance lab down`.
+    `appliance lab down`. A virtual machine is emulated in software: it has a
+    stock kernel, udev, an NVMe drive and three network interfaces, and is
+    many times slower than a container.
 
     \b
     Examples:
       appliance lab up
       appliance lab up ward --nodes 3
+      appliance lab up icu --machine --capture
       ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
     from appliance.lab.status import lab_status
-    from appliance.lab.up import bring_up
+    from appliance.lab.up import Wanted, bring_up
 
+    if (capture or from_scratch) and not machine:
+        raise Usage(
+            "only a virtual machine can be captured or booted from scratch",
+            found="--capture" if capture else "--from-scratch",
+            wanted="--machine as well",
+        )
     _end_like_interrupted()
     places = Places.from_environment()
-    bring_up(places, name, count=nodes, timeout=timeout, progress=progress())
+    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch)
+    bring_up(places, name, wanted, timeout=timeout, progress=progress())
     status = lab_status(places, name)
     first = status.nodes[0].name
     lines = [f"{node.name}  {'  '.join(node.addresses)}" for node in status.nodes]
+    lines += [f"frames:    {node.capture}" for node in status.nodes if node.capture]
     lines += [
         f"inventory: {status.inventory}",
         f"log in:    appliance lab shell {first}",
@@ -124,7 +154,7 @@ def shell(
 def reboot(
     name: _NodeName = _DEFAULT_NAME,
     power_cut: Annotated[bool, typer.Option("--power-cut", help="Pull the plug first.")] = False,
-    timeout: _Timeout = 60.0,
+    timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Switch a node off and on; when this returns, it can be reached again.
@@ -137,24 +167,59 @@ def reboot(
       appliance lab reboot ward-02 --power-cut
     """  # noqa: D301 - as above
     from appliance.lab.places import Places
-    from appliance.lab.reboot import reboot_node
+    from appliance.lab.power import reboot_node
 
     node = reboot_node(Places.from_environment(), name, cut=power_cut, timeout=timeout)
     print_result(f"{node.name} is up again", {"node": node.name}, as_json=as_json)
 
 
-@lab_app.command("prepare")
-def prepare(as_json: AsJson = False) -> None:
-    """Build the nodes' root file system: all that needs a package archive.
+@lab_app.command("console")
+def console(
+    name: _NodeName = _DEFAULT_NAME,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=1, help="Only the last ones.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a node wrote on its console, over all its boots.
 
-    After this, `appliance lab up` works without any network.
-    """
+    With --follow until the node is off, or Ctrl-C.
+
+    \b
+    Examples:
+      appliance lab console
+      appliance lab console icu-01 --lines 20 --follow
+    """  # noqa: D301 - as above
+    from appliance.lab.console import follow_console, read_console
     from appliance.lab.places import Places
-    from appliance.lab.recipe import Recipe
-    from appliance.lab.rootfs import prepare_root
+
+    places = Places.from_environment()
+    if follow and as_json:
+        raise Usage("what follows has no end", found="--follow and --json", wanted="one of the two")
+    if follow:
+        for text in follow_console(places, name, lines=lines):
+            typer.echo(text, nl=False)
+        return
+    text = read_console(places, name, lines=lines)
+    print_result(text.removesuffix("\n"), {"console": text}, as_json=as_json)
+
+
+@lab_app.command("prepare")
+def prepare(machine: _Machine = False, as_json: AsJson = False) -> None:
+    """Make what nodes are made from: all that needs a package archive.
+
+    After this, `appliance lab up` works without any network; with --machine
+    here, `appliance lab up --machine` too.
+
+    \b
+    Examples:
+      appliance lab prepare
+      appliance lab prepare --machine
+    """  # noqa: D301 - as above
+    from appliance.lab import up
+    from appliance.lab.places import Places
 
     _end_like_interrupted()
-    root = prepare_root(Places.from_environment(), Recipe(), progress=progress())
+    root = up.prepare(Places.from_environment(), machine=machine, progress=progress())
     print_result(str(root), {"root": str(root)}, as_json=as_json)
 
 

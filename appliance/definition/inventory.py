@@ -198,6 +198,16 @@ class NodeEntry:
     interfaces: tuple[Interface, ...]
     flows: tuple[Flow, ...] = ()
 
+    @property
+    def management_addresses(self) -> tuple[str, ...]:
+        """The addresses of the interface on which SSH answers."""
+        return tuple(
+            str(each.ip)
+            for interface in self.interfaces
+            if self.address in {address.ip for address in interface.addresses}
+            for each in interface.addresses
+        )
+
 
 @dataclass(frozen=True)
 class Management:

@@ -14,7 +14,7 @@ from appliance.lab.site import INTERFACE
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from appliance.lab.plan import Lab, Node
+    from appliance.lab.plan import Node
 
 NOTIFY_SOCKET = "/run/appliance-lab-notify"
 
@@ -52,11 +52,6 @@ def cable_command(node: Node, operator_pid: int) -> list[str]:
         *("ip", "link", "add", "name", INTERFACE, "address", node.mac, "type", "veth"),
         *("peer", "name", node.link, "netns", str(operator_pid)),
     ]
-
-
-def plug_batch(lab: Lab, node: Node) -> str:
-    """Input for ``ip -batch`` on the operator's side: the outer end goes into the bridge, and up."""
-    return f"link set {node.link} master {lab.bridge}\nlink set {node.link} up\n"
 
 
 def boot_command(node: Node, node_folder: Path) -> list[str]:

@@ -67,7 +67,7 @@ def _remove(folder: Path) -> None:
         cgroup.kill(cgroup.cgroup_path(lab.cgroup), timeout=_KILL_TIMEOUT)
         if namespaces.network_exists(lab.netns):
             with namespaces.joined(lab.netns):
-                network.remove_bridge(lab)
+                network.remove_bridges(lab)
     shutil.rmtree(folder)
     # Other labs are in there, or another run has just removed it: both are fine.
     with contextlib.suppress(OSError, InProgress), locked(folder.parent, wait=_LOCK_WAIT):

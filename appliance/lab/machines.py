@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.errors import LabFailed
-from appliance.lab import cgroup
-from appliance.lab.keeper import CONSOLE, KEEPER_GROUP, MACHINE, MACHINE_GROUP, Machine
+from appliance.lab import cgroup, monitor
+from appliance.lab.keeping import CONSOLE, KEEPER_GROUP, MACHINE_GROUP, Machine, read_machine
 from appliance.lab.places import node_folder
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _CONSOLE_LINES = 20
 _KILL_TIMEOUT = 30.0
+_PAUSE = 0.1
 # What systemd as PID 1 understands as "power off" (systemd(1), "Signals").
 _POWER_OFF = signal.SIGRTMIN + 4
 
@@ -83,7 +84,7 @@ def wait_ready(started: Iterable[Started], *, deadline: float) -> None:
             readable, _, _ = select.select(list(waiting), [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
                 one = next(iter(waiting.values()))
-                raise _boot_failed(one, "it is not ready in time")
+                raise _boot_failed(one.node, one.folder, "it is not ready in time")
             for descriptor in readable:
                 if _is_ready(waiting[descriptor]):
                     del waiting[descriptor]
@@ -93,23 +94,46 @@ def wait_ready(started: Iterable[Started], *, deadline: float) -> None:
             os.close(descriptor)
 
 
+def wait_booted_again(node: Node, home: Path, boots: int, *, deadline: float) -> None:
+    """Wait until a machine has booted more often than ``boots`` times and is ready.
+
+    Args:
+        node: the node.
+        home: the node's folder.
+        boots: how often it had booted.
+        deadline: in seconds of ``time.monotonic``.
+
+    Raises:
+        LabFailed: it is not ready in time, or ended; the message carries the end of its console.
+    """
+    while True:
+        machine = read_machine(home)
+        if machine.ready and machine.boots > boots:
+            return
+        if machine.code is not None:
+            raise _boot_failed(node, home, f"it ended with exit code {machine.code}")
+        if time.monotonic() >= deadline:
+            raise _boot_failed(node, home, "it is not ready in time")
+        time.sleep(_PAUSE)
+
+
 def _is_ready(one: Started) -> bool:
     chunk = os.read(one.reports, 4096)
     one.text += chunk
     events = [json.loads(line) for line in one.text.split(b"\n")[:-1]]
     ended = [event for event in events if event["event"] == "ended"]
     if ended:
-        raise _boot_failed(one, f"it ended with exit code {ended[0]['code']}")
+        raise _boot_failed(one.node, one.folder, f"it ended with exit code {ended[0]['code']}")
     if not chunk:
-        raise _boot_failed(one, "its keeper ended")
+        raise _boot_failed(one.node, one.folder, "its keeper ended")
     return any(event["event"] == "ready" for event in events)
 
 
-def _boot_failed(one: Started, what: str) -> LabFailed:
-    lines = (one.folder / CONSOLE).read_text("utf-8", errors="replace").splitlines()[-_CONSOLE_LINES:]
+def _boot_failed(node: Node, home: Path, what: str) -> LabFailed:
+    lines = (home / CONSOLE).read_text("utf-8", errors="replace").splitlines()[-_CONSOLE_LINES:]
     console = "\n         ".join(lines) or "an empty console"
     return LabFailed(
-        f"the practice node {one.node.name} did not boot: {what}",
+        f"the practice node {node.name} did not boot: {what}",
         found=console,
         wanted="a node that finishes booting",
     )
@@ -125,13 +149,9 @@ def is_running(lab: Lab, node: Node) -> bool:
     return cgroup.is_populated(machine_group(lab, node) / MACHINE_GROUP)
 
 
-def read_machine(folder: Path, node: Node) -> Machine:
-    """What the node's keeper last wrote; all empty before it wrote anything."""
-    try:
-        text = (node_folder(folder, node.name) / MACHINE).read_text("utf-8")
-    except FileNotFoundError:
-        return Machine()
-    return Machine(**json.loads(text))
+def machine_of(folder: Path, node: Node) -> Machine:
+    """What the node's keeper last wrote, in the lab's folder; all empty before it wrote anything."""
+    return read_machine(node_folder(folder, node.name))
 
 
 def power_off(lab: Lab, folder: Path, node: Node, *, timeout: float) -> None:
@@ -140,12 +160,24 @@ def power_off(lab: Lab, folder: Path, node: Node, *, timeout: float) -> None:
     Raises:
         LabFailed: it is still on after ``timeout`` seconds.
     """
-    machine = read_machine(folder, node)
+    machine = machine_of(folder, node)
     if is_running(lab, node) and machine.leader is not None:
-        os.kill(machine.leader, _POWER_OFF)
+        if node.machine:
+            monitor.ask(node_folder(folder, node.name), "system_powerdown")
+        else:
+            os.kill(machine.leader, _POWER_OFF)
         for part in (MACHINE_GROUP, KEEPER_GROUP):
             cgroup.wait_empty(machine_group(lab, node) / part, timeout=timeout)
     cut_power(lab, node)
+
+
+def reset(folder: Path, node: Node) -> None:
+    """Press a virtual machine's reset button.
+
+    Raises:
+        LabFailed: it is off.
+    """
+    monitor.ask(node_folder(folder, node.name), "system_reset")
 
 
 def cut_power(lab: Lab, node: Node) -> None:

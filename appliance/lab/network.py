@@ -1,4 +1,4 @@
-"""The operator's side of a lab: which addresses are in use there, and the bridge the nodes hang on.
+"""The operator's side of a lab: which addresses are in use there, and the bridges the nodes hang on.
 
 All functions act on the network namespace of the calling thread; see ``namespaces.joined``.
 """
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.errors import LabFailed
+from appliance.lab.segments import MANAGEMENT
 
 if TYPE_CHECKING:
     from appliance.lab.plan import Lab
+    from appliance.lab.segments import Nic, Segment
 
 _SYSCTL = Path("/proc/sys/net")
 _FAMILIES = ("-4", "-6")
@@ -44,8 +46,8 @@ def networks_in(addresses: list[dict[str, Any]], routes: list[dict[str, Any]]) -
     return found
 
 
-def lay_bridge(lab: Lab) -> None:
-    """Make the lab's bridge with the operator's addresses; nothing is forwarded from it.
+def lay_bridges(lab: Lab) -> None:
+    """Make the lab's bridges with the operator's addresses; nothing is forwarded from them.
 
     Raises:
         LabFailed: the kernel refuses, or IPv6 is switched off here.
@@ -57,38 +59,53 @@ def lay_bridge(lab: Lab) -> None:
             wanted="IPv6 in the kernel",
             hint="boot without ipv6.disable=1",
         )
+    for segment in lab.segments:
+        _lay(segment)
+
+
+def _lay(segment: Segment) -> None:
+    bridge = segment.bridge
     # The address is given in the same call that makes the bridge: it marks the bridge as this lab's.
-    run_ip("link", "add", "name", lab.bridge, "address", lab.bridge_mac, "type", "bridge")
+    run_ip("link", "add", "name", bridge, "address", segment.bridge_mac, "type", "bridge")
     # What comes from the segment and is not for the operator ends here, also where this machine is a
     # router: the forwarding switch of one interface is IPv4's only, and other programs turn it.
     for family in _FAMILIES:
-        run_ip(family, "rule", "add", "priority", str(_PRIORITY), "iif", lab.bridge, "blackhole")
-    (_SYSCTL / "ipv6/conf" / lab.bridge / "disable_ipv6").write_text("0", "ascii")
-    (_SYSCTL / "ipv6/conf" / lab.bridge / "accept_ra").write_text("0", "ascii")
-    lines = [f"address add {address}/24 dev {lab.bridge}" for address in (lab.operator[0], lab.foreign[0])]
-    # The foreign address is deprecated: nothing leaves from it that does not ask to (RFC 6724, rule 3).
-    lines += [
-        f"address add {lab.operator[1]}/64 dev {lab.bridge} nodad",
-        f"address add {lab.foreign[1]}/64 dev {lab.bridge} nodad preferred_lft 0",
+        run_ip(family, "rule", "add", "priority", str(_PRIORITY), "iif", bridge, "blackhole")
+    (_SYSCTL / "ipv6/conf" / bridge / "disable_ipv6").write_text("0", "ascii")
+    (_SYSCTL / "ipv6/conf" / bridge / "accept_ra").write_text("0", "ascii")
+    lines = [
+        f"address add {segment.operator[0]}/24 dev {bridge}",
+        f"address add {segment.operator[1]}/64 dev {bridge} nodad",
     ]
-    lines.append(f"link set {lab.bridge} up")
+    if segment.purpose == MANAGEMENT:
+        # The foreign address is deprecated: nothing leaves from it that does not ask to (RFC 6724, rule 3).
+        lines += [
+            f"address add {segment.foreign[0]}/24 dev {bridge}",
+            f"address add {segment.foreign[1]}/64 dev {bridge} nodad preferred_lft 0",
+        ]
+    lines.append(f"link set {bridge} up")
     run_ip("-batch", "-", text="\n".join(lines) + "\n")
 
 
-def remove_bridge(lab: Lab) -> None:
-    """Remove the lab's bridge and all that goes with it; a stranger of the same name is left alone."""
+def remove_bridges(lab: Lab) -> None:
+    """Remove the lab's bridges and all that goes with them; strangers of the same name are left alone."""
+    for segment in lab.segments:
+        _remove(lab, segment)
+
+
+def _remove(lab: Lab, segment: Segment) -> None:
     links = json.loads(run_ip("-json", "link", "show"))
-    if is_strangers(links, lab):
+    if is_strangers(links, segment):
         return
     for family in _FAMILIES:
         for rule in json.loads(run_ip("-json", family, "rule", "show")):
-            if (rule["priority"], rule.get("iif")) == (_PRIORITY, lab.bridge):
-                run_ip(family, "rule", "delete", "priority", str(_PRIORITY), "iif", lab.bridge)
-    for link in links_of(links, lab):
+            if (rule["priority"], rule.get("iif")) == (_PRIORITY, segment.bridge):
+                run_ip(family, "rule", "delete", "priority", str(_PRIORITY), "iif", segment.bridge)
+    for link in links_of(links, lab, segment):
         # The kernel takes a cable away by itself some time after its node's end is gone, so this one
         # may have gone in between; that it is gone is all that is wanted.
         subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
-    left = links_of(json.loads(run_ip("-json", "link", "show")), lab)
+    left = links_of(json.loads(run_ip("-json", "link", "show")), lab, segment)
     if left:
         raise LabFailed(
             "interfaces of the lab could not be removed",
@@ -97,19 +114,26 @@ def remove_bridge(lab: Lab) -> None:
         )
 
 
-def is_strangers(links: list[dict[str, Any]], lab: Lab) -> bool:
-    """Whether the bridge of the lab's name is another's, in the JSON output of ``ip link``.  Pure."""
-    return any(link["ifname"] == lab.bridge and link["address"] != lab.bridge_mac for link in links)
+def is_strangers(links: list[dict[str, Any]], segment: Segment) -> bool:
+    """Whether the bridge of the segment's name is another's, in the JSON output of ``ip link``.  Pure."""
+    return any(link["ifname"] == segment.bridge and link["address"] != segment.bridge_mac for link in links)
 
 
-def links_of(links: list[dict[str, Any]], lab: Lab) -> list[str]:
-    """Names of the lab's interfaces in the JSON output of ``ip link``: cables, then the bridge.  Pure.
+def links_of(links: list[dict[str, Any]], lab: Lab, segment: Segment) -> list[str]:
+    """Names of a segment's interfaces in the JSON output of ``ip link``: cables, then the bridge.  Pure.
 
     A cable that somebody plugged into another bridge is not the lab's any more.
     """
-    masters = {link["ifname"]: link.get("master", lab.bridge) for link in links}
-    names = [node.link for node in lab.nodes if masters.get(node.link) == lab.bridge]
-    return [*names, lab.bridge] if lab.bridge in masters else names
+    bridge = segment.bridge
+    masters = {link["ifname"]: link.get("master", bridge) for link in links}
+    cables = [nic.link for node in lab.nodes for nic in node.nics if nic.purpose == segment.purpose]
+    names = [link for link in cables if masters.get(link) == bridge]
+    return [*names, bridge] if bridge in masters else names
+
+
+def plug(nic: Nic) -> None:
+    """Put the operator's end of a cable into its bridge, and switch it on."""
+    run_ip("-batch", "-", text=f"link set {nic.link} master {nic.bridge}\nlink set {nic.link} up\n")
 
 
 def run_ip(*arguments: str, text: str | None = None) -> str:
@@ -123,6 +147,6 @@ def run_ip(*arguments: str, text: str | None = None) -> str:
         raise LabFailed(
             f"ip {' '.join(arguments)} failed",
             found=done.stderr.strip() or f"exit code {done.returncode}",
-            hint="the kernel needs the modules bridge and veth; see `modprobe bridge veth`",
+            hint="the kernel needs the modules bridge, veth and tun; see `modprobe -a bridge veth tun`",
         )
     return done.stdout

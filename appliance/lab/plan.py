@@ -1,28 +1,29 @@
 """What a lab consists of: its names and addresses, all derived from a few remembered values.  Pure.
 
-A lab is one network segment: a bridge on the operator's side, and one or more nodes.  Nothing on it
-routes, translates or forwards.  With segment index X::
+A lab is one management segment, a bridge on the operator's side, with one or more nodes; virtual
+machines have more segments (``segments``).  Nothing on them routes, translates or forwards.  With segment
+index X::
 
     10.77.X.0/24    fd77:X::/64      the segment
     10.77.X.0/29    fd77:X::/124     management networks: the operator, and no node
     10.77.X.1       fd77:X::1        the operator
     10.77.X.200     fd77:X::200      the operator's foreign address, outside the management networks
     10.77.X.11 …    fd77:X::11 …     the nodes
-
-IPv6 addresses repeat the decimal digits of the IPv4 ones, so that people recognise them.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING
 
 from appliance.errors import LabFailed, Usage
+from appliance.lab.segments import Nic, Segment, purposes, segment_networks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from ipaddress import IPv6Network
     from pathlib import Path
 
     Network = IPv4Network | IPv6Network
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 DEFAULT_NAME = "practice"
 MAX_NODES = 64
 _FIRST_NODE = 11
-_FOREIGN = 200
 SEGMENTS = range(1, 255)
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _NODE_NAME = re.compile(r"(.*)-[0-9]{2}")
@@ -38,29 +38,41 @@ _NODE_NAME = re.compile(r"(.*)-[0-9]{2}")
 
 @dataclass(frozen=True)
 class Node:
-    """One practice node: its name and its place on the segment."""
+    """One practice node: its name and its place on the segments.
+
+    Args:
+        name: LAB-01, LAB-02 …
+        segment: X of the address plan.
+        host: the last part of its addresses.
+        machine: whether it is a virtual machine, with an interface on every segment.
+    """
 
     name: str
     segment: int
     host: int
+    machine: bool = False
+
+    @property
+    def nics(self) -> tuple[Nic, ...]:
+        """Its network interfaces; the first is the one for management."""
+        return tuple(Nic(purpose, self.segment, self.host) for purpose in purposes(machine=self.machine))
 
     @property
     def address4(self) -> str:
-        return f"10.77.{self.segment}.{self.host}"
+        return self.nics[0].addresses[0]
 
     @property
     def address6(self) -> str:
-        return f"fd77:{self.segment}::{self.host}"
+        return self.nics[0].addresses[1]
 
     @property
     def mac(self) -> str:
-        """Locally administered; the last four octets are the IPv4 address, so it is unique as that is."""
-        return f"02:00:0a:4d:{self.segment:02x}:{self.host:02x}"
+        return self.nics[0].mac
 
     @property
     def link(self) -> str:
-        """The operator's end of the cable; at most 15 characters, as the kernel wants."""
-        return f"alab-{self.segment}-{self.host}"
+        """The operator's end of the management cable."""
+        return self.nics[0].link
 
 
 @dataclass(frozen=True)
@@ -73,7 +85,11 @@ class Lab:
         count: number of nodes.
         token: five random octets, hexadecimal; marks what belongs to this lab and no other.
         netns: device and inode of the network namespace that is the operator's side.
-        root: the cached root file system, which the nodes read and never write.
+        root: what the nodes are made from, in the cache, which they read and never write: the root file
+            system of containers, the folder of an image (``image``) of virtual machines.
+        machine: whether the nodes are virtual machines; otherwise they are containers.
+        capture: whether every frame of every interface of a virtual machine is kept.
+        restored: whether virtual machines begin as copies of one that has booted already.
     """
 
     name: str
@@ -82,23 +98,30 @@ class Lab:
     token: str
     netns: tuple[int, int]
     root: Path
+    machine: bool = False
+    capture: bool = False
+    restored: bool = False
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Its segments; the first is the one for management."""
+        return tuple(Segment(name, self.segment, self.token) for name in purposes(machine=self.machine))
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         return tuple(
-            Node(f"{self.name}-{number:02d}", self.segment, _FIRST_NODE + number - 1)
+            Node(f"{self.name}-{number:02d}", self.segment, _FIRST_NODE + number - 1, self.machine)
             for number in range(1, self.count + 1)
         )
 
     @property
     def bridge(self) -> str:
-        return f"alab-{self.segment}"
+        """The bridge of the management segment."""
+        return self.segments[0].bridge
 
     @property
     def bridge_mac(self) -> str:
-        """Given to the bridge when it is made, and looked at before it is deleted."""
-        octets = [self.token[at : at + 2] for at in range(0, 10, 2)]
-        return ":".join(["02", *octets])
+        return self.segments[0].bridge_mac
 
     @property
     def cgroup(self) -> str:
@@ -110,11 +133,11 @@ class Lab:
 
     @property
     def operator(self) -> tuple[str, str]:
-        return f"10.77.{self.segment}.1", f"fd77:{self.segment}::1"
+        return self.segments[0].operator
 
     @property
     def foreign(self) -> tuple[str, str]:
-        return f"10.77.{self.segment}.{_FOREIGN}", f"fd77:{self.segment}::{_FOREIGN}"
+        return self.segments[0].foreign
 
 
 def check_name(name: str) -> str:
@@ -150,24 +173,22 @@ def check_count(count: int) -> int:
     return count
 
 
-def segment_networks(segment: int) -> tuple[IPv4Network, IPv6Network]:
-    """The IPv4 and IPv6 network of a segment."""
-    return IPv4Network(f"10.77.{segment}.0/24"), IPv6Network(f"fd77:{segment}::/64")
-
-
-def choose_segment(used: Iterable[str], taken: Collection[int]) -> int:
+def choose_segment(used: Iterable[str], taken: Collection[int], *, machine: bool = False) -> int:
     """The lowest segment index that overlaps nothing.
 
     Args:
         used: networks with an address or a route on the operator's side (CIDR; no default routes).
         taken: indices of other labs.
+        machine: whether the lab is one of virtual machines, with more segments.
 
     Raises:
         LabFailed: every segment overlaps something.
     """
     networks = [ip_network(text, strict=False) for text in used]
     for segment in SEGMENTS:
-        if segment not in taken and not _overlaps(segment, networks):
+        if segment in taken:
+            continue
+        if not any(_overlaps(segment, purpose, networks) for purpose in purposes(machine=machine)):
             return segment
     raise LabFailed(
         "no free addresses for a lab",
@@ -178,8 +199,8 @@ def choose_segment(used: Iterable[str], taken: Collection[int]) -> int:
     )
 
 
-def _overlaps(segment: int, networks: Iterable[Network]) -> bool:
-    network4, network6 = segment_networks(segment)
+def _overlaps(segment: int, purpose: str, networks: Iterable[Network]) -> bool:
+    network4, network6 = segment_networks(segment, purpose)
     return any(
         network4.overlaps(other) if isinstance(other, IPv4Network) else network6.overlaps(other)
         for other in networks

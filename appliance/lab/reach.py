@@ -46,7 +46,9 @@ def ssh_command(inventory: Path, address: str, *, connect_timeout: int = 10) -> 
 
 
 def wait_reachable(inventory: Path, node: Node, *, deadline: float) -> None:
-    """Wait until root can log in, over IPv4 and over IPv6.  Call it from the lab's operator side.
+    """Wait until root can log in, over IPv4 and over IPv6, and booting has finished.
+
+    Call it from the lab's operator side.
 
     Args:
         inventory: the lab's inventory folder.
@@ -56,12 +58,23 @@ def wait_reachable(inventory: Path, node: Node, *, deadline: float) -> None:
     Raises:
         LabFailed: it cannot by then; the message carries what ssh said last.
     """
+    # A container says itself when it has finished booting; a machine is asked.
+    finished = "systemctl is-system-running --wait >/dev/null; true" if node.machine else "true"
     for address in (node.address4, node.address6):
-        command = [*ssh_command(inventory, address, connect_timeout=_TRY_SECONDS), "true"]
+        command = [*ssh_command(inventory, address, connect_timeout=_TRY_SECONDS), finished]
         while True:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
+            left = max(_TRY_SECONDS, deadline - time.monotonic())
+            try:
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=left,
+                )
+            except subprocess.TimeoutExpired:
+                done = subprocess.CompletedProcess(command, 1, "", "it has not finished booting")
             if done.returncode == 0:
                 break
             if time.monotonic() >= deadline:

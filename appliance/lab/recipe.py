@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 
 SUITE = "trixie"
 
-_PACKAGES = (
+PACKAGES = (
     "dbus",
     "iproute2",
     "iputils-ping",
@@ -45,19 +46,35 @@ _REMOVED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """A root file system: what goes in, what is taken out, what is written on top."""
+    """A root file system: what goes in, what is taken out, what is written on top.
+
+    Args:
+        suite: of the Debian archive.
+        architecture: Debian's name of it.
+        variant: mmdebstrap's; ``extract`` unpacks packages and their dependencies and runs nothing.
+        packages: besides those of the variant.
+        left_out: paths that are not unpacked, as patterns of dpkg.
+        enabled: units of systemd.
+        removed: patterns of files to remove at the end.
+        configured: path to text, written before the packages are unpacked, so that they find it.
+        written: path to text, written at the end; what begins with ``#!`` can be run.
+        linked: path to the target of a symbolic link.
+    """
 
     suite: str = SUITE
     architecture: str = "amd64"
-    packages: tuple[str, ...] = _PACKAGES
+    variant: str = "minbase"
+    packages: tuple[str, ...] = PACKAGES
     left_out: tuple[str, ...] = _LEFT_OUT
     enabled: tuple[str, ...] = ("systemd-networkd.service",)
     removed: tuple[str, ...] = _REMOVED
+    configured: dict[str, str] = field(default_factory=dict)
     written: dict[str, str] = field(
         default_factory=lambda: {
             f"etc/systemd/system/{unit}.d/practice-node.conf": _START_ANYWAY for unit in _UDEV_UNITS
         }
     )
+    linked: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -80,10 +97,17 @@ def build_command(recipe: Recipe, target: str, sources: str) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--"),
-        *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
+        *("mmdebstrap", "--mode=root", f"--variant={recipe.variant}", "--format=directory"),
         f"--architectures={recipe.architecture}",
         f"--include={','.join(recipe.packages)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.left_out),
+        *(f"--essential-hook={_write(path, text)}" for path, text in recipe.configured.items()),
         *(f'--customize-hook=chroot "$1" systemctl enable {unit}' for unit in recipe.enabled),
         *(recipe.suite, target, sources),
     ]
+
+
+def _write(path: str, text: str) -> str:
+    """A hook that writes a file into the root, which is its first argument."""
+    target = f'"$1"/{shlex.quote(path)}'
+    return f"mkdir -p $(dirname {target}) && printf %s {shlex.quote(text)} > {target}"

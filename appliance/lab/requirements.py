@@ -14,6 +14,7 @@ UP_TOOLS = {
     "mount": "mount",
     "ssh": "openssh-client",
 }
+MACHINE_TOOLS = {"ip": "iproute2", "ssh": "openssh-client"}
 SHELL_TOOLS = {"ssh": "openssh-client"}
 DOWN_TOOLS = {"ip": "iproute2"}
 BUILD_TOOLS = {
@@ -22,6 +23,7 @@ BUILD_TOOLS = {
     "unshare": "util-linux",
     "chroot": "coreutils",
 }
+IMAGE_TOOLS = {"mke2fs": "e2fsprogs", "setpriv": "util-linux", "unshare": "util-linux"}
 
 
 def require_root() -> None:

@@ -53,8 +53,9 @@ def prepare_root(places: Places, recipe: Recipe, *, progress: Progress) -> Path:
         if root is not None:
             return root
         _remove_partials(places.cache)
-        _check_space(places.cache)
-        progress.note(f"building the root file system of practice nodes ({recipe.suite}), once")
+        check_space(places.cache, _NEEDED_BYTES, "the practice nodes' root file system")
+        what = "QEMU" if recipe.variant == "extract" else "the root file system of practice nodes"
+        progress.note(f"building {what} ({recipe.suite}), once")
         return _build(places, recipe)
 
 
@@ -96,7 +97,8 @@ def run_build(command: list[str]) -> None:
             f"mmdebstrap could not build the root file system (exit code {build.returncode})",
             found="\n         ".join(lines),
             wanted="a reachable package archive, configured as this machine's own apt is",
-            hint="run `appliance lab prepare` where the archive can be reached",
+            hint="run `appliance lab prepare` where the archive can be reached; for virtual machines,"
+            " `appliance lab prepare --machine`",
         )
 
 
@@ -109,6 +111,12 @@ def _finish(root: Path, recipe: Recipe) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
+        if text.startswith("#!"):
+            path.chmod(0o755)
+    for name, target in recipe.linked.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
 
 
 def _archive_sources(recipe: Recipe) -> str:
@@ -136,12 +144,13 @@ def _remove_partials(cache: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _check_space(cache: Path) -> None:
-    free = shutil.disk_usage(cache).free
-    if free < _NEEDED_BYTES:
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raises SpaceExhausted unless ``folder`` has room for ``needed`` bytes of ``what``."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
         raise SpaceExhausted(
-            "too little room for the practice nodes' root file system",
-            found=f"{free / 1e6:,.0f} MB free in {cache}",
-            wanted=f"{_NEEDED_BYTES / 1e6:,.0f} MB",
-            hint="make room, or set APPLIANCE_LAB_CACHE to a folder on a larger disk",
+            f"too little room for {what}",
+            found=f"{free / 1e6:,.0f} MB free in {folder}",
+            wanted=f"{needed / 1e6:,.0f} MB",
+            hint="make room, or set APPLIANCE_LAB_CACHE and APPLIANCE_LAB_FOLDER to a larger disk",
         )

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appliance.lab.segments import MANAGEMENT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from appliance.lab.plan import Lab, Node
+    from appliance.lab.segments import Nic
 
 REVERT_AFTER = 120
 INFERENCE_PORT = 8000
 INTERFACE = "host0"
 
 NETWORK_FILE = "etc/systemd/network/10-racked.network"
+
+# The word of an inventory for an interface, where it is another than ours for what it is for.
+_INTERFACE_NAMES = {MANAGEMENT: "mgmt"}
 
 # Of the node's files, those only root may read.
 PRIVATE_FILES = ("etc/ssh/ssh_host_ed25519_key", "root/.ssh/authorized_keys")
@@ -41,17 +47,14 @@ def inventory_text(lab: Lab) -> str:
 
 
 def _inventory_node(node: Node) -> dict[str, object]:
-    return {
-        "connection": "ssh",
-        "address": node.address4,
-        "port": 22,
-        "interfaces": {
-            "mgmt": {
-                "match": {"mac": node.mac},
-                "addresses": [f"{node.address4}/24", f"{node.address6}/64"],
-            }
-        },
-    }
+    interfaces = {}
+    for nic in node.nics:
+        address4, address6 = nic.addresses
+        interfaces[_INTERFACE_NAMES.get(nic.purpose, nic.purpose)] = {
+            "match": {"mac": nic.mac},
+            "addresses": [f"{address4}/24", f"{address6}/64"],
+        }
+    return {"connection": "ssh", "address": node.address4, "port": 22, "interfaces": interfaces}
 
 
 def known_hosts_text(lab: Lab, host_keys: Mapping[str, str]) -> str:
@@ -87,33 +90,50 @@ def node_files(
         "etc/resolv.conf": f"nameserver {operator4}\nnameserver {operator6}\n",
         "etc/ssh/ssh_host_ed25519_key": host_key,
         "root/.ssh/authorized_keys": f"{operator_key}\n",
-        NETWORK_FILE: _network_text(lab, node),
+        **_network_files(lab, node),
     }
 
 
-def _network_text(lab: Lab, node: Node) -> str:
-    operator4, operator6 = lab.operator
-    # Without duplicate address detection the IPv6 address answers at once; the plan has no duplicates.
-    return f"""\
-# The machine as it was racked: addresses, and a way out.
-[Match]
-Name={INTERFACE}
+def _network_files(lab: Lab, node: Node) -> dict[str, str]:
+    management, *others = node.nics
+    files = {NETWORK_FILE: _network_text(lab, management, machine=node.machine)}
+    for nic in others:
+        files[f"etc/systemd/network/10-racked-{nic.purpose}.network"] = _beginning(nic, machine=True)
+    return files
 
+
+def _network_text(lab: Lab, nic: Nic, *, machine: bool) -> str:
+    operator4, operator6 = lab.operator
+    return f"""\
+{_beginning(nic, machine=machine)}
 [Network]
-DHCP=no
 DNS={operator4}
 DNS={operator6}
-
-[Address]
-Address={node.address4}/24
-
-[Address]
-Address={node.address6}/64
-DuplicateAddressDetection=none
 
 [Route]
 Gateway={operator4}
 
 [Route]
 Gateway={operator6}
+"""
+
+
+def _beginning(nic: Nic, *, machine: bool) -> str:
+    address4, address6 = nic.addresses
+    match = f"MACAddress={nic.mac}" if machine else f"Name={INTERFACE}"
+    # Without duplicate address detection the IPv6 address answers at once; the plan has no duplicates.
+    return f"""\
+# The machine as it was racked: addresses, and on the management network a way out.
+[Match]
+{match}
+
+[Network]
+DHCP=no
+
+[Address]
+Address={address4}/24
+
+[Address]
+Address={address6}/64
+DuplicateAddressDetection=none
 """

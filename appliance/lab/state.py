@@ -9,7 +9,7 @@ from pathlib import Path
 from appliance.errors import LabFailed, Usage
 from appliance.lab.plan import SEGMENTS, Lab, check_count, check_name
 
-_FORMAT = 1
+_FORMAT = 2
 _TOKEN = re.compile(r"[0-9a-f]{10}")
 
 
@@ -23,6 +23,9 @@ def state_text(lab: Lab) -> str:
         "token": lab.token,
         "netns": list(lab.netns),
         "root": str(lab.root),
+        "machine": lab.machine,
+        "capture": lab.capture,
+        "restored": lab.restored,
     }
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
@@ -43,6 +46,7 @@ def parse_state(text: str, path: Path) -> Lab:
             token=str(values["token"]),
             netns=(int(device), int(inode)),
             root=Path(values["root"]),
+            **{name: _flag(values[name]) for name in ("machine", "capture", "restored")},
         )
         if values["format"] != _FORMAT or lab.segment not in SEGMENTS or not _TOKEN.fullmatch(lab.token):
             raise ValueError("format, segment or token")
@@ -54,3 +58,9 @@ def parse_state(text: str, path: Path) -> Lab:
             hint="it was changed by hand or by another version; look at it before you remove its folder",
         ) from error
     return lab
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.lab import machines
-from appliance.lab.keeper import CONSOLE
+from appliance.lab.keeping import CONSOLE
 from appliance.lab.places import node_folder, read_state
+from appliance.lab.qemu import Disks
 
 if TYPE_CHECKING:
     from appliance.lab.places import Places
     from appliance.lab.plan import Lab
+    from appliance.lab.segments import Nic
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,20 @@ class LabStatus:
             values["management"] = list(self.lab.management)
             values["operator"] = list(self.lab.operator)
             values["foreign"] = list(self.lab.foreign)
+            values["segments"] = {
+                segment.purpose: {"bridge": segment.bridge, "operator": list(segment.operator)}
+                for segment in self.lab.segments
+            }
         return values
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node; ``state`` is ``off``, ``booting`` or ``running``; ``leader`` its PID 1 as seen from here."""
+    """A node; ``state`` is ``off``, ``booting`` or ``running``.
+
+    ``leader`` is, as seen from here, the PID 1 of a container or the QEMU of a virtual machine, and
+    ``capture`` the folder in which a virtual machine's frames are kept, if they are.
+    """
 
     name: str
     state: str
@@ -48,6 +58,9 @@ class NodeStatus:
     leader: int | None
     boots: int
     console: str
+    kind: str
+    interfaces: tuple[Nic, ...]
+    capture: str | None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON values."""
@@ -59,6 +72,12 @@ class NodeStatus:
             "leader": self.leader,
             "boots": self.boots,
             "console": self.console,
+            "kind": self.kind,
+            "interfaces": [
+                {"purpose": nic.purpose, "mac": nic.mac, "addresses": list(nic.addresses)}
+                for nic in self.interfaces
+            ],
+            "capture": self.capture,
         }
 
 
@@ -68,7 +87,8 @@ def lab_status(places: Places, name: str) -> LabStatus:
     lab = read_state(folder)
     nodes = []
     for node in lab.nodes if lab else ():
-        machine = machines.read_machine(folder, node)
+        home = node_folder(folder, node.name)
+        machine = machines.machine_of(folder, node)
         running = lab is not None and machines.is_running(lab, node)
         state = ("running" if machine.ready else "booting") if running else "off"
         nodes.append(
@@ -79,7 +99,10 @@ def lab_status(places: Places, name: str) -> LabStatus:
                 mac=node.mac,
                 leader=machine.leader if running else None,
                 boots=machine.boots,
-                console=str(node_folder(folder, node.name) / CONSOLE),
+                console=str(home / CONSOLE),
+                kind="machine" if node.machine else "container",
+                interfaces=node.nics,
+                capture=str(Disks(home).captures) if lab is not None and lab.capture else None,
             )
         )
     return LabStatus(name, lab, str(places.inventory(name)), tuple(nodes))

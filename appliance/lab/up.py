@@ -7,18 +7,21 @@ import functools
 import secrets
 import signal
 import time
-import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.lab import cgroup, machines, namespaces, network, site
+from appliance.lab import cgroup, machines, namespaces, network
 from appliance.lab.down import take_down
-from appliance.lab.identity import new_key_pair
-from appliance.lab.places import claim_folder, locked, node_folder, read_state, write_state
+from appliance.lab.image import prepare_image
+from appliance.lab.places import claim_folder, locked, read_state, write_state
 from appliance.lab.plan import Lab, check_count, check_name, choose_segment
+from appliance.lab.power import boot_timeout
+from appliance.lab.racking import rack
 from appliance.lab.reach import wait_reachable
 from appliance.lab.recipe import Recipe
-from appliance.lab.requirements import UP_TOOLS, require_root, require_tools
-from appliance.lab.rootfs import prepare_root
+from appliance.lab.requirements import MACHINE_TOOLS, UP_TOOLS, require_root, require_tools
+from appliance.lab.rootfs import check_space, prepare_root
+from appliance.lab.tap import require_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +31,31 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
 
 _LOCK_WAIT = 30.0
+# What a rehearsal writes to one disk: an installation, and some more.
+_MACHINE_BYTES = 2 * 10**9
 
 
-def bring_up(places: Places, name: str, *, count: int, timeout: float, progress: Progress) -> Lab:
+@dataclass(frozen=True)
+class Wanted:
+    """What a new lab is to be.
+
+    Args:
+        count: number of nodes.
+        machine: virtual machines instead of containers.
+        capture: keep every frame of the virtual machines' interfaces.
+        from_scratch: boot the virtual machines from their disks, instead of going on as copies of one
+            that has booted.
+    """
+
+    count: int = 1
+    machine: bool = False
+    capture: bool = False
+    from_scratch: bool = False
+
+
+def bring_up(
+    places: Places, name: str, wanted: Wanted, *, timeout: float | None, progress: Progress
+) -> Lab:
     """Boot a lab whose operator's side is the network namespace this runs in.
 
     When it returns, root can log in to every node over IPv4 and IPv6, and the inventory folder is
@@ -39,27 +64,30 @@ def bring_up(places: Places, name: str, *, count: int, timeout: float, progress:
     Args:
         places: where labs and roots are kept.
         name: the lab's name.
-        count: number of nodes.
-        timeout: seconds the nodes have to boot.
+        wanted: what kind of nodes, and how many.
+        timeout: seconds the nodes have to boot; None: what is usual for their kind.
         progress: told what is being done.
 
     Raises:
         Usage: the name or the number is impossible.
-        PreflightFailed: not root, or no unified control groups.
+        PreflightFailed: not root, no unified control groups, or no tap devices for virtual machines.
         ToolMissing: a program is missing.
+        SpaceExhausted: no room for the disks of virtual machines.
         LabFailed: the lab exists, or does not come up.
     """
     check_name(name)
-    check_count(count)
+    check_count(wanted.count)
     require_root()
-    require_tools(UP_TOOLS)
+    require_tools(MACHINE_TOOLS if wanted.machine else UP_TOOLS)
     cgroup.cgroup_path("")  # fails here rather than half-way
-    root = prepare_root(places, Recipe(), progress=progress)
-    with _claimed(places, name, count, root) as (lab, folder, lock):
-        progress.begin("booting", items=count)
-        network.lay_bridge(lab)
-        _write_files(lab, folder)
-        deadline = time.monotonic() + timeout
+    root = prepare(places, machine=wanted.machine, progress=progress)
+    with _claimed(places, name, wanted, root) as (lab, folder, lock):
+        if wanted.machine:
+            check_space(folder, wanted.count * _MACHINE_BYTES, "the disks of virtual machines")
+        progress.begin("booting", items=wanted.count)
+        network.lay_bridges(lab)
+        rack(lab, folder)
+        deadline = time.monotonic() + boot_timeout(timeout, machine=wanted.machine)
         started = [machines.start(folder, node, lock=lock) for node in lab.nodes]
         machines.wait_ready(started, deadline=deadline)
         for node in lab.nodes:
@@ -69,8 +97,23 @@ def bring_up(places: Places, name: str, *, count: int, timeout: float, progress:
     return lab
 
 
+def prepare(places: Places, *, machine: bool, progress: Progress) -> Path:
+    """What nodes are made from: all of a lab that needs a package archive.
+
+    Raises:
+        PreflightFailed: for virtual machines, no tap devices here or another architecture.
+        ToolMissing: a program is missing.
+        SpaceExhausted: too little room for it.
+        LabFailed: it cannot be made; the message carries the end of what was said.
+    """
+    if not machine:
+        return prepare_root(places, Recipe(), progress=progress)
+    require_tap()
+    return prepare_image(places, progress=progress).folder
+
+
 @contextlib.contextmanager
-def _claimed(places: Places, name: str, count: int, root: Path) -> Iterator[tuple[Lab, Path, int]]:
+def _claimed(places: Places, name: str, wanted: Wanted, root: Path) -> Iterator[tuple[Lab, Path, int]]:
     """A new lab's folder with its state written, locked; removed again if the block raises."""
     with contextlib.ExitStack() as stack:
         with locked(places.labs, wait=_LOCK_WAIT, create=True), _interrupts_held():
@@ -80,7 +123,7 @@ def _claimed(places: Places, name: str, count: int, root: Path) -> Iterator[tupl
             stack.push(functools.partial(_remove_if_raised, places, name))
             lock = stack.enter_context(locked(folder, wait=_LOCK_WAIT))
         with locked(places.labs, wait=_LOCK_WAIT):
-            lab = _new_lab(places, name, count, root)
+            lab = _new_lab(places, name, wanted, root)
             write_state(folder, lab)
         yield lab, folder, lock
 
@@ -113,46 +156,17 @@ def _remove_if_raised(places: Places, name: str, raised: type[BaseException] | N
         take_down(places, name)
 
 
-def _new_lab(places: Places, name: str, count: int, root: Path) -> Lab:
+def _new_lab(places: Places, name: str, wanted: Wanted, root: Path) -> Lab:
     others = [read_state(places.folder(other)) for other in places.names()]
+    taken = {other.segment for other in others if other}
     return Lab(
         name=name,
-        segment=choose_segment(network.used_networks(), {other.segment for other in others if other}),
-        count=count,
+        segment=choose_segment(network.used_networks(), taken, machine=wanted.machine),
+        count=wanted.count,
         token=secrets.token_hex(5),
         netns=namespaces.own_network(),
         root=root,
+        machine=wanted.machine,
+        capture=wanted.capture,
+        restored=wanted.machine and not wanted.from_scratch,
     )
-
-
-def _write_files(lab: Lab, folder: Path) -> None:
-    """Write the inventory folder, and each node's own files into the upper layer of its disk."""
-    operator = new_key_pair()
-    host_keys = {node.name: new_key_pair() for node in lab.nodes}
-    inventory = folder / "inventory"
-    _write(inventory / "inventory.yml", site.inventory_text(lab), 0o644)
-    public = {name: pair.public for name, pair in host_keys.items()}
-    _write(inventory / "known_hosts", site.known_hosts_text(lab, public), 0o644)
-    _write(inventory / "keys/operator", operator.private, 0o600)
-    _write(inventory / "keys/operator.pub", f"{operator.public}\n", 0o644)
-    for node in lab.nodes:
-        home = node_folder(folder, node.name)
-        for part in ("upper", "work", "merged"):
-            (home / part).mkdir(parents=True)
-        (home / "upper/root").mkdir(mode=0o700)
-        (home / "upper/root/.ssh").mkdir(mode=0o700)
-        files = site.node_files(
-            lab,
-            node,
-            host_key=host_keys[node.name].private,
-            operator_key=operator.public,
-            machine_id=uuid.uuid4().hex,
-        )
-        for path, text in files.items():
-            _write(home / "upper" / path, text, 0o600 if path in site.PRIVATE_FILES else 0o644)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=mode)
-    path.write_text(text, "utf-8")

@@ -65,6 +65,20 @@ def judge_error(error: OSError, elapsed: float) -> tuple[str, str]:
     return "error", name
 
 
+def has_route(address: str) -> bool:
+    """Whether the node's kernel knows where an address would be.  Sends nothing.
+
+    Only the kernel answers here, so that "no route" need not be told from the network's own answer by how
+    quickly it came, which on a slow or busy node says nothing.
+    """
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as link:
+            link.connect((address, 9))
+    except OSError as error:
+        return error.errno not in NO_ROUTE
+    return True
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum, RFC 1071."""
     padded = data + b"\0" * (len(data) % 2)
@@ -181,7 +195,8 @@ def attempt(target: dict[str, Any], who: str, nonce: str, seconds: float) -> dic
         how = ATTEMPTS[target["protocol"]]
         outcome, detail = how(target["address"], target["port"], nonce.encode(), seconds)
     except OSError as error:
-        outcome, detail = judge_error(error, time.monotonic() - started)
+        elapsed = time.monotonic() - started if has_route(target["address"]) else 0.0
+        outcome, detail = judge_error(error, elapsed)
     return {
         "target": target["target"],
         "protocol": {"syn": "tcp", "wire": "udp"}.get(target["protocol"], target["protocol"]),

@@ -132,18 +132,24 @@ def run(command: list[str], *, check: bool, timeout: float, **more: Any) -> Done
     return done
 
 
-@pytest.fixture(scope="session")
-def operator() -> Iterator[Operator]:
-    """The operator's side of this test run."""
-    # The one step that may ask the package archive, so it runs where that can be reached.
-    run([APPLIANCE, "lab", "prepare"], check=True, timeout=600)
-    netns = f"appliance-test-{os.getpid()}"
+@contextlib.contextmanager
+def operator_side(netns: str) -> Iterator[Operator]:
+    """A network namespace of that name, with nothing in it but loopback."""
     run(["ip", "netns", "add", netns], check=True, timeout=10)
     try:
         run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True, timeout=10)
         yield Operator(netns)
     finally:
         run(["ip", "netns", "delete", netns], check=True, timeout=10)
+
+
+@pytest.fixture(scope="session")
+def operator() -> Iterator[Operator]:
+    """The operator's side of this test run."""
+    # The one step that may ask the package archive, so it runs where that can be reached.
+    run([APPLIANCE, "lab", "prepare"], check=True, timeout=600)
+    with operator_side(f"appliance-test-{os.getpid()}") as side:
+        yield side
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +167,7 @@ def new_lab(operator: Operator) -> NewLab:
         name = f"test{os.getpid()}x{made}"
         operator.run(["appliance", "lab", "up", name, "--nodes", str(nodes)])
         try:
-            yield _lab(operator, name)
+            yield lab_named(operator, name)
         finally:
             operator.run(["appliance", "lab", "down", name])
 
@@ -188,7 +194,8 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
         yield lab
 
 
-def _lab(operator: Operator, name: str) -> PracticeLab:
+def lab_named(operator: Operator, name: str) -> PracticeLab:
+    """A lab that is up."""
     values = operator.lab_status(name)
     nodes = [
         PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator)
@@ -250,6 +257,8 @@ def demo(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
 class Installer:
     """Installs a bundle on one lab's nodes."""
 
+    timeout = 400.0
+
     def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
         self.operator, self.lab, self.state = operator, lab, state
         fixed = ["-i", str(lab.inventory), "--trust", str(root), "--state", str(state), "--json"]
@@ -257,7 +266,7 @@ class Installer:
 
     def __call__(self, *options: str) -> tuple[int, Any, str]:
         """Exit code, the JSON result, and what was told on the way."""
-        done = self.operator.run([*self.command, *options], check=False, timeout=400)
+        done = self.operator.run([*self.command, *options], check=False, timeout=self.timeout)
         return done.returncode, json.loads(done.stdout), done.stderr
 
     def record(self, node: PracticeNode, stage: str) -> Any:

@@ -163,10 +163,23 @@ def judge_names(probe: OutboundProbe) -> Finding:
 
 
 def judge_ssh(
-    probe: OutboundProbe, stations: Sequence[str], *, open_: bool, wanted: str, why_not: str
+    probe: OutboundProbe,
+    stations: Sequence[str],
+    *,
+    at: Sequence[str] | None = None,
+    open_: bool,
+    wanted: str,
+    why_not: str,
 ) -> Finding:
-    """SSH answers every one of these addresses of the station, or none."""
+    """SSH answers every one of these addresses of the station, or none.
+
+    ``at``: the node's addresses that count, if not all.  From the management network a packet comes in by
+    the management interface; one that comes in by another is dropped (rp_filter), and that is as it
+    should be.
+    """
     tried = [each for each in probe.inbound if each.target == "ssh" and each.who.split()[-1] in stations]
+    if at is not None:
+        tried = [each for each in tried if each.address in at]
     if not tried:
         return not_run(why_not, wanted=wanted)
     untried = [each for each in tried if each.outcome in {"error", "no-route"}]

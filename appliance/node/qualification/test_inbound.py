@@ -45,6 +45,7 @@ def test_ssh_answers_management(subject: Subject, probe: OutboundProbe, judge: J
         escapes.judge_ssh(
             probe,
             [str(each) for each in subject.inventory.management.operator],
+            at=subject.node.management_addresses,
             open_=True,
             wanted="SSH greets every operator address, IPv4 and IPv6",
             why_not="installed from the node itself: nobody is outside to try",

@@ -33,9 +33,19 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["up", "--nodes", "0"], "Usage", 2),
         (["up", "--nodes", "65"], "Usage", 2),
         (["down", "../etc"], "Usage", 2),
+        (["up", "--capture"], "Usage", 2),
+        (["up", "--from-scratch"], "Usage", 2),
+        (["console", "ward", "--follow", "--json"], "Usage", 2),
+        (["console", "ward"], "LabFailed", 7),
+        (["power", "cut", "ward"], "LabFailed", 7),
+        (["power", "on", "ward"], "LabFailed", 7),
+        (["power", "reset", "ward"], "LabFailed", 7),
     ],
 )
-def test_wrong_names_and_numbers(folders: Path, arguments: list[str], error: str, code: int) -> None:
+def test_wrong_names_and_numbers(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], error: str, code: int
+) -> None:
+    monkeypatch.setattr("appliance.lab.power.require_root", lambda: None)
     result = runner.invoke(app, ["lab", *arguments])
     assert isinstance(result.exception, ApplianceError)
     assert (result.exception.name, result.exception.exit_code) == (error, code)
@@ -44,7 +54,17 @@ def test_wrong_names_and_numbers(folders: Path, arguments: list[str], error: str
 
 @pytest.mark.parametrize(
     "arguments",
-    [["up", "--nodes", "two"], ["up", "--timeout", "0"], ["up", "a", "b"], ["shell"], ["reset"]],
+    [
+        ["up", "--nodes", "two"],
+        ["up", "--timeout", "0"],
+        ["up", "a", "b"],
+        ["shell"],
+        ["reset"],
+        ["power"],
+        ["power", "cut"],
+        ["power", "off", "ward"],
+        ["console", "ward", "--lines", "0"],
+    ],
 )
 def test_wrong_words_are_usage(folders: Path, arguments: list[str]) -> None:
     assert runner.invoke(app, ["lab", *arguments]).exit_code == 2

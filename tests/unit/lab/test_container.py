@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.lab.container import boot_command, cable_command, mount_commands, plug_batch
+from appliance.lab.container import boot_command, cable_command, mount_commands
 from appliance.lab.plan import Lab
 
 LAB = Lab("ward", 7, 1, "0123456789", (4, 4026531840), Path("/cache/abc/root"))
@@ -27,7 +27,6 @@ def test_the_node_gets_the_cable_whose_address_the_inventory_names() -> None:
     assert inner[inner.index("address") + 1] == NODE.mac
     assert outer == ["peer", "name", "alab-7-11", "netns", "4711"]
     assert "--network-interface=host0" in boot_command(NODE, FOLDER)
-    assert plug_batch(LAB, NODE) == "link set alab-7-11 master alab-7\nlink set alab-7-11 up\n"
 
 
 def test_nothing_of_the_host_enters_the_node() -> None:

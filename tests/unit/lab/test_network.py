@@ -43,10 +43,10 @@ def test_addresses_and_routes_are_in_use_and_default_routes_are_not() -> None:
 def test_only_the_labs_own_interfaces_are_its_interfaces(
     links: list[dict[str, Any]], removed: list[str]
 ) -> None:
-    assert links_of(links, LAB) == removed
+    assert links_of(links, LAB, LAB.segments[0]) == removed
 
 
 def test_a_bridge_is_known_by_its_address() -> None:
-    assert is_strangers([UPLINK, {**BRIDGE, "address": "02:ff:ff:ff:ff:ff"}], LAB)
-    assert not is_strangers([UPLINK, BRIDGE], LAB)
-    assert not is_strangers([UPLINK], LAB)
+    assert is_strangers([UPLINK, {**BRIDGE, "address": "02:ff:ff:ff:ff:ff"}], LAB.segments[0])
+    assert not is_strangers([UPLINK, BRIDGE], LAB.segments[0])
+    assert not is_strangers([UPLINK], LAB.segments[0])

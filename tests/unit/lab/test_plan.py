@@ -16,8 +16,8 @@ from appliance.lab.plan import (
     check_name,
     choose_segment,
     lab_of,
-    segment_networks,
 )
+from appliance.lab.segments import segment_networks
 
 
 def lab(**changes: object) -> Lab:

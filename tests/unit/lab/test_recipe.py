@@ -11,11 +11,14 @@ from appliance.lab.recipe import Recipe, build_command
 CHANGES: dict[str, object] = {
     "suite": "forky",
     "architecture": "arm64",
+    "variant": "extract",
     "packages": ("systemd",),
     "left_out": (),
     "enabled": (),
     "removed": (),
+    "configured": {"etc/a": "b"},
     "written": {},
+    "linked": {"etc/a": "b"},
 }
 
 

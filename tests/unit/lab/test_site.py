@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.definition.inventory_schema import parse_inventory
@@ -32,6 +33,15 @@ def test_the_inventory_is_one_that_an_installation_accepts() -> None:
             f"{node.address4}/24",
             f"{node.address6}/64",
         ]
+
+
+def test_the_inventory_of_machines_names_all_three_interfaces() -> None:
+    lab = replace(LAB, machine=True)
+    inventory, _ = parse_inventory(inventory_text(lab), Path("/labs/ward/inventory/inventory.yml"))
+    for entry, node in zip(inventory.nodes, lab.nodes, strict=True):
+        assert [interface.name for interface in entry.interfaces] == ["mgmt", "export", "data"]
+        assert [interface.match.mac for interface in entry.interfaces] == [nic.mac for nic in node.nics]
+        assert entry.management_addresses == node.nics[0].addresses
 
 
 def test_host_keys_are_pinned_for_both_addresses_of_every_node() -> None:

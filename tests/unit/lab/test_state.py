@@ -23,7 +23,7 @@ def test_a_lab_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("name", "../etc"),
         ("name", None),
         ("segment", 0),
@@ -35,6 +35,9 @@ def test_a_lab_is_read_as_it_was_written() -> None:
         ("netns", [1]),
         ("netns", "12"[:1]),
         ("root", None),
+        ("machine", "yes"),
+        ("capture", 1),
+        ("restored", None),
     ],
 )
 def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> None:
@@ -45,7 +48,7 @@ def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> Non
     assert caught.value.exit_code == 7
 
 
-@pytest.mark.parametrize("key", ["format", "name", "segment", "count", "token", "netns", "root"])
+@pytest.mark.parametrize("key", ["format", "name", "segment", "count", "token", "netns", "root", "machine"])
 def test_a_state_with_a_value_left_out_is_refused(key: str) -> None:
     values = json.loads(state_text(LAB))
     del values[key]

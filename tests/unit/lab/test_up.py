@@ -34,7 +34,7 @@ def test_ctrl_c_while_the_folder_is_made_waits_until_it_can_be_removed(
     for thread in threads:
         thread.start()
     try:
-        with pytest.raises(KeyboardInterrupt), up._claimed(places, "ward", 1, tmp_path):
+        with pytest.raises(KeyboardInterrupt), up._claimed(places, "ward", up.Wanted(), tmp_path):
             pass
     finally:
         done.set()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import errno
 import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
 from appliance.errors import ApplianceError, NodeUnreachable
+from appliance.node import probe_attempts
 from appliance.node.probe import Attempt, OutboundProbe, load_probe, run_script, store_probe
 from appliance.node.probe_inbound import Door, knock
 from appliance.node.probe_listener import Listener
@@ -321,6 +324,27 @@ def test_a_refused_door_is_closed_and_an_open_one_is_reached() -> None:
         ]
         first, second = knock(doors, seconds=2)
     assert (first.outcome, second.outcome) == ("reached", "denied")
+
+
+def test_no_route_is_told_by_the_kernel_and_not_by_how_quickly_it_came(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow node the same error takes longer than an answer from a quick network."""
+
+    def slow(address: str, *_: object) -> tuple[str, str]:
+        time.sleep(2 * probe_attempts.AT_ONCE)
+        raise OSError(errno.ENETUNREACH, address)
+
+    monkeypatch.setitem(probe_attempts.ATTEMPTS, "tcp", slow)
+    target = {"target": "elsewhere", "protocol": "tcp", "port": 443}
+    with inside(room.station):
+        for address in ("198.51.100.1", "2001:db8::1"):
+            found = probe_attempts.attempt({**target, "address": address}, "root", "token", 1)
+            assert (found["outcome"], found["detail"]) == ("no-route", "ENETUNREACH")
+        # The counterpart: where there is a route, it is somebody else who says so, and the packet was out.
+        for address in ("10.213.0.99", "fd13::99"):
+            found = probe_attempts.attempt({**target, "address": address}, "root", "token", 1)
+            assert found["outcome"] == "silent"
 
 
 def attempt(**changed: object) -> Attempt:

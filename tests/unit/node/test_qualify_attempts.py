@@ -203,6 +203,17 @@ def test_a_door_the_station_could_not_knock_at_proves_nothing(outcome: str) -> N
     assert unproven(change(foreign, inbound=True, outcome=outcome)) == {"foreign"}
 
 
+def test_ssh_need_not_answer_the_operator_on_interfaces_that_are_not_for_management() -> None:
+    """It may not either: nothing is judged there, and an unanswered management address still is."""
+    other = attempt("ssh", "tcp", "10.78.1.11", 22, "station 10.77.1.1", outcome="silent", detail="")
+    probe = qualified()
+    probe = dataclasses.replace(probe, inbound=(*probe.inbound, other))
+    given = {"open_": True, "wanted": "", "why_not": "none"}
+    assert escapes.judge_ssh(probe, ["10.77.1.1"], at=list(OWN.values()), **given).kept  # type: ignore[arg-type]
+    assert not escapes.judge_ssh(probe, ["10.77.1.1"], at=["10.78.1.11"], **given).kept  # type: ignore[arg-type]
+    assert not escapes.judge_ssh(probe, ["10.77.1.1"], **given).kept  # type: ignore[arg-type]
+
+
 def test_without_a_foreign_address_its_promise_is_not_run() -> None:
     finding = escapes.judge_ssh(qualified(), [], open_=False, wanted="", why_not="no foreign address")
     assert finding.reason == "no foreign address"
