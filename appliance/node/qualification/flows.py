@@ -13,7 +13,7 @@ from appliance.node.qualification.finding import Finding, not_run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from appliance.definition.inventory import Address, NodeEntry
+    from appliance.definition.inventory import Address, Inventory, NodeEntry
     from appliance.node.probe import Attempt, OutboundProbe
     from appliance.node.qualification.rules import Grant
 
@@ -64,6 +64,13 @@ class FlowRule:
             and grant.values(device) == {self.device}
             and grant.values(peer) in ({self.peer}, {whole})
         )
+
+
+def declared_rules(
+    inventory: Inventory, node: NodeEntry, devices: Mapping[str, str]
+) -> tuple[FlowRule, ...]:
+    """All that the inventory lets a node exchange besides SSH."""
+    return (*flow_rules(node, devices), *time_rules(node, inventory.host.time.servers, devices))
 
 
 def flow_rules(node: NodeEntry, devices: Mapping[str, str]) -> tuple[FlowRule, ...]:

@@ -32,11 +32,7 @@ def declared(subject: Subject, read: Read) -> tuple[flows.FlowRule, ...]:
     there, pci = routes.json_lists(read(routes.ADDRESSES)), links.cards(read(links.CARDS))
     found = {each.name: links.find_link(there, each, pci) for each in subject.node.interfaces}
     devices = {name: str(link["ifname"]) for name, link in found.items() if link}
-    servers = subject.inventory.host.time.servers
-    return (
-        *flows.flow_rules(subject.node, devices),
-        *flows.time_rules(subject.node, servers, devices),
-    )
+    return flows.declared_rules(subject.inventory, subject.node, devices)
 
 
 @promise("firewall.policies", "What no rule speaks of is dropped: in, out and through, both families")

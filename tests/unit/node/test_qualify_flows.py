@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.definition.inventory import Flow, Interface, Match, NodeEntry, Peer, Route
+from appliance.definition.host import Host, Time
+from appliance.definition.inventory import (
+    Flow,
+    Interface,
+    Inventory,
+    Management,
+    Match,
+    NodeEntry,
+    Peer,
+    Route,
+)
 from appliance.node.probe import Attempt, OutboundProbe
 from appliance.node.probe_flows import aims
 from appliance.node.qualification import flows, rules, sockets
@@ -53,7 +63,8 @@ NODE = NodeEntry(
         Flow("gossip", "data", "both", "udp", ((7946, 7946),), peers("10.30.0.12", "fd30::12")),
     ),
 )
-RULES = flows.flow_rules(NODE, {"mgmt": "eno1", "data": "data", "export": "eno2"})
+DEVICES = {"mgmt": "eno1", "data": "data", "export": "eno2"}
+RULES = flows.flow_rules(NODE, DEVICES)
 NETWORKS = (ip_network("10.20.0.0/28"),)
 
 
@@ -171,7 +182,17 @@ ASKED = (
     "-A ufw-before-output -d 10.20.0.5/32 -o eno1 -p udp -m udp --dport 123 "
     "-m owner --uid-owner 103 -j ACCEPT"
 )
-CLOCK = flows.time_rules(NODE, (ip_address("10.20.0.5"),), {"mgmt": "eno1"})
+SITE = Inventory(
+    *(
+        Path("/site/inventory.yml"),
+        "example",
+        Management(NETWORKS, (ip_address("10.20.0.1"),)),
+        None,
+        (NODE,),
+    ),
+    host=Host(Time("ntp", (ip_address("10.20.0.5"),))),
+)
+WITH_CLOCK = flows.declared_rules(SITE, NODE, DEVICES)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +212,12 @@ CLOCK = flows.time_rules(NODE, (ip_address("10.20.0.5"),), {"mgmt": "eno1"})
 )
 def test_the_sites_clock_may_be_asked_by_one_user_and_no_other(old: str, new: str, *, kept: bool) -> None:
     v4 = V4.replace("COMMIT", f"{ASKED.replace(old, new, 1)}\nCOMMIT")
-    assert (broken(v4=v4, declared=(*RULES, *CLOCK)) == set()) is kept
+    assert (broken(v4=v4, declared=WITH_CLOCK) == set()) is kept
     assert broken(v4=v4) == {"out"}
 
 
 def test_a_clock_that_nobody_may_ask_is_found() -> None:
-    found = judged(declared=(*RULES, *CLOCK))["out"]
+    found = judged(declared=WITH_CLOCK)["out"]
     assert not found.kept
     assert found.found == "out over eno1: udp to 10.20.0.5 port 123 by one user alone: no rule lets it out"
 
