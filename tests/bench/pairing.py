@@ -1,10 +1,10 @@
 """Two programs side by side on a machine that is not always the same: pairs of runs, and what they say.
 
 One ratio of two runs says little: the disk, other programs and, where the machine is a virtual one, other
-machines make either of them slower, never faster.  So runs are interleaved, with the order changed from
-pair to pair; pairs during which anything else was busy, or the machine itself was slow, do not count; and
-of those that do, at least ``ENOUGH``, the best run of each side is compared with the best of the other.
-Both then had the machine at its best, and the ratio is that of the programs.
+machines make either of them slower.  So runs are interleaved, with the order changed from pair to pair; pairs
+during which anything else was busy, or the machine itself was slow, do not count; and of those that do, at
+least ``ENOUGH``, the median ratio is taken.  The best runs of each side would be steadier, but were seen to
+compare a side that found memory which the one before it had just freed with one that never did.
 
 How slow the machine is, is told by a fixed piece of work right before and after each run: hashing, which
 every program measured here does too.
@@ -13,6 +13,7 @@ every program measured here does too.
 from __future__ import annotations
 
 import hashlib
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,11 @@ class Pairs:
     @property
     def is_enough(self) -> bool:
         return bool(self.every) and len(self.quiet) >= ENOUGH
+
+    @property
+    def ratio(self) -> float:
+        """The median of the ratios in wall time, of the pairs that count."""
+        return statistics.median(ours.cost.wall / theirs.cost.wall for ours, theirs in self.quiet)
 
     @property
     def wall(self) -> tuple[float, float]:

@@ -106,9 +106,10 @@ def test_wall_time_is_at_most_a_tenth_above_the_peer(request: pytest.FixtureRequ
     (ours, theirs), cpu = pairs.wall, pairs.cpu
     print(
         f"{request.node.callspec.id}: media write {ours:.2f} s ({cpu[0]:.2f} s CPU), cp + sync + re-read "
-        f"{theirs:.2f} s ({cpu[1]:.2f} s CPU): {ours / theirs:.2f} (at most 1.10)"
+        f"{theirs:.2f} s ({cpu[1]:.2f} s CPU) at best: {ours / theirs:.2f}; median of pairs "
+        f"{pairs.ratio:.2f} (at most 1.10)"
     )
-    assert ours / theirs <= 1.10
+    assert pairs.ratio <= 1.10
 
 
 def test_memory_stays_below_100_mb(pairs: Pairs) -> None:
