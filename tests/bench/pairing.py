@@ -1,10 +1,10 @@
 """Two programs side by side on a machine that is not always the same: pairs of runs, and what they say.
 
 One ratio of two runs says little: the disk, other programs and, where the machine is a virtual one, other
-machines make either of them slower.  So runs are interleaved, with the order changed from pair to pair; pairs
-during which anything else was busy, or the machine itself was slow, do not count; and of those that do, at
-least ``ENOUGH``, the median ratio is taken.  The best runs of each side would be steadier, but were seen to
-compare a side that found memory which the one before it had just freed with one that never did.
+machines make either of them slower.  So runs are interleaved, with the order changed from pair to pair;
+pairs during which anything else was busy, or the machine itself was slow, do not count; and of those that
+do, at least ``ENOUGH``, the median ratio is taken.  The best runs of each side would be steadier, but were
+seen to compare a side that found memory which the one before it had just freed with one that never did.
 
 How slow the machine is, is told by a fixed piece of work right before and after each run: hashing, which
 every program measured here does too.

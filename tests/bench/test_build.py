@@ -2,9 +2,9 @@
 
 All three, because ``build`` has all three done when it ends: the bytes are copied, on the disk, and
 hashed.  The store was filled as a fetch fills it, so that it knows slices and blocks.  Runs are
-interleaved, on the same disk, and the median of the pairs counts (``tests.bench.pairing``).  Ours uses every
-core and theirs one at a time, so only pairs count during which others used little of the machine; the
-kernel's own writing to the disk is among the others.  The disk must not share blocks, or ``cp`` costs
+interleaved, on the same disk, and the median of the pairs counts (``tests.bench.pairing``).  Ours uses
+every core and theirs one at a time, so only pairs count during which others used little of the machine;
+the kernel's own writing to the disk is among the others.  The disk must not share blocks, or ``cp`` costs
 nothing.
 """
 
@@ -86,7 +86,8 @@ def test_build_costs_hardly_more_than_copying_and_hashing_once(
     (ours, theirs), cpu = pairs.wall, pairs.cpu
     print(
         f"{name}: build {ours:.2f} s ({cpu[0]:.2f} s CPU), cp + sync + openssl {theirs:.2f} s "
-        f"({cpu[1]:.2f} s CPU) at best: {ours / theirs:.2f}; median of pairs {pairs.ratio:.2f} (at most 1.15)"
+        f"({cpu[1]:.2f} s CPU) at best: {ours / theirs:.2f}; "
+        f"median of pairs {pairs.ratio:.2f} (at most 1.15)"
     )
     assert pairs.ratio <= 1.15
 
