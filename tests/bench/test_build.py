@@ -2,7 +2,7 @@
 
 All three, because ``build`` has all three done when it ends: the bytes are copied, on the disk, and
 hashed.  The store was filled as a fetch fills it, so that it knows slices and blocks.  Runs are
-interleaved, on the same disk, and the median of the pairs counts (``tests.bench.pairing``).  Ours uses
+interleaved, on the same disk, and the best of each side counts (``tests.bench.pairing``).  Ours uses
 every core and theirs one at a time, so only pairs count during which others used little of the machine;
 the kernel's own writing to the disk is among the others.  The disk must not share blocks, or ``cp`` costs
 nothing.
@@ -83,12 +83,7 @@ def test_build_costs_hardly_more_than_copying_and_hashing_once(
     print(f"\nbuild, {name}:\n{pairs}")
     if not pairs.is_enough:
         pytest.skip(f"not measured: in {len(pairs.quiet)} of {len(pairs.every)} pairs the machine was free")
-    (ours, theirs), cpu = pairs.wall, pairs.cpu
-    print(
-        f"{name}: build {ours:.2f} s ({cpu[0]:.2f} s CPU), cp + sync + openssl {theirs:.2f} s "
-        f"({cpu[1]:.2f} s CPU) at best: {ours / theirs:.2f}; "
-        f"median of pairs {pairs.ratio:.2f} (at most 1.15)"
-    )
+    print(f"{name}: {pairs.summary('build', 'cp + sync + openssl', 1.15)}")
     assert pairs.ratio <= 1.15
 
 

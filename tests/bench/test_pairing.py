@@ -51,18 +51,18 @@ def bench(monkeypatch: pytest.MonkeyPatch, seed: int, ratio: float, **machine: f
     return run_pairs(made.run(ratio), made.run(1.0), others=0.5)
 
 
-@pytest.mark.parametrize(("ratio", "passes"), [(0.8, True), (1.0, True), (1.3, False), (1.5, False)])
+@pytest.mark.parametrize(("ratio", "passes"), [(0.8, True), (1.05, True), (1.3, False), (1.5, False)])
 def test_a_limit_of_1_15_is_told_from_a_program_that_does_not_keep_it(
     ratio: float, passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the runs in which enough pairs counted, all but three in a hundred say what is so."""
+    """Of the runs in which enough pairs counted, all but one in fifty say what is so."""
     said = []
     for seed in range(TRIALS):
         pairs = bench(monkeypatch, seed, ratio, slow=0.2, busy=0.1)
         if pairs.is_enough:
-            said.append(pairs.ratio <= 1.15)
+            said.append(pairs.wall[0] / pairs.wall[1] <= 1.15)
     assert len(said) > TRIALS * 0.8
-    assert said.count(passes) >= len(said) * 0.97
+    assert said.count(passes) >= len(said) * 0.98
 
 
 def test_a_single_ratio_would_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
