@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # is started here.  Tests interrupt what they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Likewise one under nohup, and SIGHUP.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 #: A few bytes for every kind of component; the model is the one that is served.
 CONTENTS = {

@@ -174,6 +174,7 @@ class _Worker:
         self._cursor = self._open.enter_context(tree.cursor())
         self._buffer = memoryview(bytearray(_SHORTEST))
         self._buffers = [self._buffer]
+        self._fit = batches.lists.fit
         self.batches = batches
         self.stop = stop
         self.hasher = Hasher(
@@ -210,9 +211,7 @@ class _Worker:
         except (OSError, BundleUntrusted):
             return None
         unchanged = size == found.st_size and found.st_mtime_ns < settled and found.st_ctime_ns < settled
-        if not unchanged:
-            return None
-        return size if self.batches.lists.fit(self._buffer[:size], digests) else None
+        return size if unchanged and self._fit(self._buffer[:size], digests) else None
 
 
 _worker: _Worker

@@ -83,14 +83,15 @@ class Lists:
         """Paths and all digests, from one number to another."""
         end = min(end, len(self))
         if not self.stricter:  # of 200,000 short files the general way shows
-            yield from ((path, (digest,)) for path, digest in self.index.some(first, end))
-            return
+            return ((path, (digest,)) for path, digest in self.index.some(first, end))
         further = [each.some(first, end) for each in self.stricter]
-        for (path, digest), *others in zip(self.index.some(first, end), *further, strict=True):
-            yield path, (digest, *(other for _, other in others))
+        lines = zip(self.index.some(first, end), *further, strict=True)
+        return ((path, (digest, *(other for _, other in others))) for (path, digest), *others in lines)
 
     def fit(self, data: memoryview, digests: Sequence[str]) -> bool:
         """Whether these are all bytes of the file with these digests, for short ones."""
+        if not self.stricter:  # likewise
+            return self._new[0](data).hexdigest() == digests[0]
         return [new(data).hexdigest() for new in self._new] == [*digests]
 
     def hashes(self) -> Hashes:

@@ -276,9 +276,9 @@ def _digests(
     file: BufferedIOBase, size: int, name: str, stop: threading.Event | None, beside: Beside
 ) -> tuple[str, bytes | None]:
     """SHA-256 (hex) of a file, and, of a long one, what is worth keeping of its slices and blocks."""
-    if not is_worth_keeping(size):
-        return sha256_of(file, stop), None
     with _shown(name, size, beside) as advance:
+        if not is_worth_keeping(size):
+            return sha256_of(file, stop, advance), None
 
         def before(count: int) -> None:
             check(stop)

@@ -1,10 +1,10 @@
 """Two programs side by side on a machine that is not always the same: pairs of runs, and what they say.
 
 One ratio of two runs says little: the disk, other programs and, where the machine is a virtual one, other
-machines make either of them slower, never faster.  So runs are interleaved, with the order changed from
-pair to pair; pairs during which anything else was busy, or the machine itself was slow, do not count; and
-of those that do, at least ``ENOUGH``, the best run of each side is compared with the best of the other.
-Both then had the machine at its best, and the ratio is that of the programs.
+machines make either of them slower.  So runs are interleaved, with the order changed from pair to pair;
+pairs during which anything else was busy, or the machine itself was slow, do not count; and of those that
+do, at least ``ENOUGH``, the best run of each side is compared with the best of the other.  The median ratio
+is shown beside it: a side that finds memory which the one before it has just freed is at its best there.
 
 How slow the machine is, is told by a fixed piece of work right before and after each run: hashing, which
 every program measured here does too.
@@ -13,6 +13,7 @@ every program measured here does too.
 from __future__ import annotations
 
 import hashlib
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -61,6 +62,17 @@ class Pairs:
         return bool(self.every) and len(self.quiet) >= ENOUGH
 
     @property
+    def ratio(self) -> float:
+        """Wall time of the best run of ours by that of theirs, of the pairs that count."""
+        ours, theirs = self.wall
+        return ours / theirs
+
+    @property
+    def median(self) -> float:
+        """The median of the ratios in wall time, of the same pairs."""
+        return statistics.median(ours.cost.wall / theirs.cost.wall for ours, theirs in self.quiet)
+
+    @property
     def wall(self) -> tuple[float, float]:
         """The least seconds of each side, ours first, of the pairs that count."""
         return self._best("wall", self.quiet)
@@ -81,6 +93,14 @@ class Pairs:
             f"  {_shown(ours)}, theirs {_shown(theirs)}: {ours.cost.wall / theirs.cost.wall:.2f}"
             + ("" if (ours, theirs) in counts else ", does not count")
             for ours, theirs in self.every
+        )
+
+    def summary(self, ours: str, theirs: str, limit: float) -> str:
+        """What the pairs say, for people, with the names of both sides; ``limit`` is the one promised."""
+        (wall, their_wall), (cpu, their_cpu) = self.wall, self.cpu
+        return (
+            f"{ours} {wall:.2f} s ({cpu:.2f} s CPU), {theirs} {their_wall:.2f} s ({their_cpu:.2f} s CPU) "
+            f"at best: {self.ratio:.2f} (at most {limit}); median of pairs {self.median:.2f}"
         )
 
     @staticmethod

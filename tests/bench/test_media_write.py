@@ -103,12 +103,8 @@ def test_wall_time_is_at_most_a_tenth_above_the_peer(request: pytest.FixtureRequ
     print(f"\nmedia write, {request.node.callspec.id}:\n{pairs}")
     if not pairs.is_enough:
         pytest.skip(f"not measured: in {len(pairs.quiet)} of {len(pairs.every)} pairs the machine was free")
-    (ours, theirs), cpu = pairs.wall, pairs.cpu
-    print(
-        f"{request.node.callspec.id}: media write {ours:.2f} s ({cpu[0]:.2f} s CPU), cp + sync + re-read "
-        f"{theirs:.2f} s ({cpu[1]:.2f} s CPU): {ours / theirs:.2f} (at most 1.10)"
-    )
-    assert ours / theirs <= 1.10
+    print(f"{request.node.callspec.id}: {pairs.summary('media write', 'cp + sync + re-read', 1.10)}")
+    assert pairs.ratio <= 1.10
 
 
 def test_memory_stays_below_100_mb(pairs: Pairs) -> None:

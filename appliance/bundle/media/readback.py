@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -39,12 +39,14 @@ class BlockReader:
         # Anonymous maps begin at a page, as O_DIRECT wants.
         self._buffers = [mmap.mmap(-1, BLOCK_SIZE) for _ in range(_AHEAD + 1)]
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ahead.shutdown(cancel_futures=True)
+        self._beside.shutdown(cancel_futures=True)
 
     def blocks(self, fd: int, numbers: Iterable[int]) -> Iterator[tuple[int, memoryview]]:
         """These blocks of a file, in turn; the last one of a file may be short.
@@ -59,43 +61,50 @@ class BlockReader:
             yield number, self._read(fd, number, length, 0)
             return
         ahead: deque[tuple[int, Future[memoryview]]] = deque()
-        for turn, (number, length) in enumerate(wanted):
-            buffer = turn % len(self._buffers)
-            ahead.append((number, self._ahead.submit(self._read, fd, number, length, buffer)))
-            if len(ahead) > _AHEAD:
+        try:
+            for turn, (number, length) in enumerate(wanted):
+                buffer = turn % len(self._buffers)
+                ahead.append((number, self._ahead.submit(self._read, fd, number, length, buffer)))
+                if len(ahead) > _AHEAD:
+                    done, block = ahead.popleft()
+                    yield done, block.result()
+            while ahead:
                 done, block = ahead.popleft()
                 yield done, block.result()
-        while ahead:
-            done, block = ahead.popleft()
-            yield done, block.result()
+        finally:  # given up: nobody may read from a descriptor that is closed now
+            for _, future in ahead:
+                future.cancel()
+            wait([future for _, future in ahead])
 
     def cached_blocks(
         self, fd: int, numbers: Iterable[int], *, fetch: bool
     ) -> Iterator[tuple[int, memoryview]]:
-        """The same by way of the page cache, where the kernel reads ahead and no other thread is needed.
+        """The same by way of the page cache, where the kernel reads ahead.
 
         Args:
             fd: the file.
             numbers: of the blocks.
-            fetch: ask for the next blocks while one is worked on.  Without it the kernel reads ahead by
-                itself, in larger pieces, which costs less; but where what is read is written into the
-                cache as well, that took up to twice the time of the processor (Linux 6.18, ext4).
+            fetch: ask for the next blocks while one is worked on, and read in this thread.  Without it the
+                kernel reads ahead by itself, in larger pieces, which costs less, and another thread reads
+                here; but where what is read is written into the cache as well, that took up to twice the
+                time of the processor (Linux 6.18, ext4).
 
         Raises:
             OSError: the file cannot be read.
         """
-        size = os.fstat(fd).st_size
         if not fetch:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            yield from self.blocks(fd, numbers)
+            return
+        size = os.fstat(fd).st_size
         for number in numbers:
             start = number * BLOCK_SIZE
-            if fetch:
-                os.posix_fadvise(fd, start + BLOCK_SIZE, _AHEAD * BLOCK_SIZE, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(fd, start + BLOCK_SIZE, _AHEAD * BLOCK_SIZE, os.POSIX_FADV_WILLNEED)
             yield number, self._read(fd, number, max(0, min(BLOCK_SIZE, size - start)), 0)
 
     def meanwhile(self, work: Callable[[memoryview], object], block: memoryview) -> Future[object]:
-        """Do something with a block of ``cached_blocks`` while this thread does something else with it."""
-        return self._ahead.submit(work, block)
+        """Do something with a block while this thread does something else with it."""
+        return self._beside.submit(work, block)
 
     def _read(self, fd: int, number: int, length: int, buffer: int) -> memoryview:
         # Whole pages, as O_DIRECT wants, and none beyond the end: some drivers stumble there.

@@ -58,7 +58,7 @@ def in_memory(fd: int) -> int:
 
 def test_whole_blocks_go_past_the_cache_and_the_rest_is_left_there(file: int) -> None:
     assert write(file)
-    assert in_memory(file) == 5000
+    assert 5000 <= in_memory(file) < BLOCK_SIZE  # the kernel may keep a page around it, rarely
     os.fsync(file)
     assert os.pread(file, len(DATA), 0) == DATA
 
