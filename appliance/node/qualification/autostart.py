@@ -15,7 +15,7 @@ from appliance.node.host_data import patterns
 from appliance.node.qualification.finding import Finding, lines, not_run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from appliance.definition.host import Host
     from appliance.node.host_data import HostData
@@ -130,5 +130,5 @@ def _masked(node: Autostart, name: str) -> bool:
     return node.files.get(name, "").startswith("masked")
 
 
-def _named(name: str, known: Sequence[str] | Collection[str]) -> bool:
+def _named(name: str, known: Collection[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in known)

@@ -134,7 +134,7 @@ def normal(rule: str) -> tuple[str, ...]:
 
 
 def _field(text: str) -> str:
-    name, relation, value = re.match(r"([a-z_0-9]+)([!<>=&]+)(.*)", text + "").groups()  # type: ignore[union-attr]
+    name, relation, value = re.split("([!<>=&]+)", text, maxsplit=1)
     value = {"-1": "unset", "4294967295": "unset"}.get(value, value)
     value = "".join(sorted(value)) if name == "perm" else value
     return f"{'path' if name == 'dir' else name}{relation}{value}"

@@ -32,6 +32,7 @@ FILTER_UNITS = ("nftables.service", "netfilter-persistent.service", "firewalld.s
 #: Where netplan reads its files, weakest first; each name counts once (netplan(5)).
 NETPLAN = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/netplan")
 MODULES = {"bond": "bonding", "vlan": "8021q"}
+MODULE_LOCK = "/proc/sys/kernel/modules_disabled"
 #: How a BMC's management controller shows itself on the host: IPMI devices, and a network card on USB.
 BMC_DEVICES = ("/dev/ipmi[0-9]*", "/dev/ipmi/[0-9]*", "/dev/ipmidev/[0-9]*")
 USB_DRIVERS = frozenset({"cdc_ether", "cdc_ncm", "cdc_subset", "rndis_host", "cdc_eem"})
@@ -166,11 +167,12 @@ def filter_units() -> dict[str, str]:
 
 
 def modules() -> dict[str, bool]:
-    """Whether the kernel can make bonds and VLANs."""
+    """Whether the kernel can make bonds and VLANs; what modprobe knows of is of no use to a locked one."""
+    locked = text_of(MODULE_LOCK) == "1"
     found = {}
     for kind, name in MODULES.items():
         there = os.path.isdir(f"/sys/module/{name}")
-        found[kind] = there or status("modprobe", "--dry-run", "--quiet", name) == 0
+        found[kind] = there or (not locked and status("modprobe", "--dry-run", "--quiet", name) == 0)
     return found
 
 

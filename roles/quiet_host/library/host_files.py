@@ -17,6 +17,7 @@ short_description: Have files with a given text, where the program that reads th
 description:
   - Compares text, owner and mode of every file, and replaces what differs whole.
   - After a change it does what makes the file count at once, in the order of the data, each thing once.
+  - Files that cannot be made to count are put back as they were, so that the next run tries again.
 options:
   files:
     description: C(path), C(text), C(mode); C(where), a path without which the file is left out; C(then).
@@ -59,6 +60,8 @@ def _active(unit: str) -> tuple[str, ...]:
 #: not run, as the kernel's audit belongs to the host.
 THEN: Final[dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]] = {
     "systemd": ((), [_RELOAD]),
+    # The early system in memory has a copy of modprobe's configuration, and drivers of its own.
+    "initramfs": (("test", "-x", "/usr/sbin/update-initramfs"), [("update-initramfs", "-u", "-k", "all")]),
     "tmp": (_active("tmp.mount"), [_RELOAD, ("systemctl", "reload", "tmp.mount")]),
     "tmp-at-boot": ((), [_RELOAD, ("systemctl", "enable", "tmp.mount")]),
     "audit": (_active("auditd.service"), [("augenrules", "--load")]),
@@ -92,17 +95,16 @@ def read(path: Path) -> str:
         return ""
 
 
-def write(entry: dict[str, Any]) -> None:
+def write(path: Path, text: str, mode: str) -> None:
     """Replace a file (or link) whole; folders that are missing are root's and open to read."""
-    path = Path(entry["path"])
     for folder in reversed([each for each in path.parents if not each.exists()]):
         folder.mkdir()
         folder.chmod(0o755)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".appliance-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(entry["text"])
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
     os.chown(draft, 0, 0)
-    Path(draft).chmod(int(entry["mode"], 8))
+    Path(draft).chmod(int(mode, 8))
     Path(draft).replace(path)
 
 
@@ -117,6 +119,28 @@ def follow(names: list[str]) -> None:
             if done.returncode:
                 told = (done.stderr or done.stdout).strip()
                 raise Failed(f"{' '.join(command)} ended with {done.returncode}: {told}")
+
+
+def apply(entries: list[dict[str, Any]]) -> None:
+    """Write files and make them count.
+
+    Raises:
+        Failed: what something should follow is as it was; the next run will find it wrong again.
+    """
+    before = {entry["path"]: (Path(entry["path"]).exists(), read(Path(entry["path"]))) for entry in entries}
+    for entry in entries:
+        write(Path(entry["path"]), entry["text"], entry["mode"])
+    followed = [entry for entry in entries if entry.get("then")]
+    try:
+        follow(list(dict.fromkeys(entry["then"] for entry in followed)))
+    except Failed:
+        for entry in followed:
+            there, text = before[entry["path"]]
+            if there:
+                write(Path(entry["path"]), text, entry["mode"])
+            else:
+                Path(entry["path"]).unlink()
+        raise
 
 
 def bring_about(files: list[dict[str, Any]], check: bool) -> dict[str, Any]:
@@ -136,9 +160,7 @@ def bring_about(files: list[dict[str, Any]], check: bool) -> dict[str, Any]:
         f"{entry['path']}: {'differs' if read(Path(entry['path'])) else 'absent'}" for entry in found
     ]
     if not check:
-        for entry in found:
-            write(entry)
-        follow(list(dict.fromkeys(entry["then"] for entry in found if entry.get("then"))))
+        apply(found)
     left_out = [entry["path"] for entry in files if entry not in here]
     return {"changed": bool(found), "changes": changes, "left_out": left_out, "diff": diff}
 

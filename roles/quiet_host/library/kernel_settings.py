@@ -16,7 +16,7 @@ short_description: Have kernel settings live, and unload modules that must not b
 description:
   - What the files of sysctl.d say at boot is made so now. In a container these settings belong to the host;
     they are then left alone and told.
-  - Modules that are in use stay until the next boot, and are told.
+  - Modules that are in use, or in a kernel that is locked, stay until the next boot, and are told.
 options:
   settings:
     description: Value by name, as sysctl spells it.
@@ -117,7 +117,8 @@ def bring_about(
     loaded = {name.replace("-", "_") for name in modules_off} & set(kernel.loaded())
     # In a container modules are the host's too, and the same mark tells.
     writable = kernel.file("kernel").exists() and kernel.ours("kernel")
-    idle = sorted(name for name in loaded if writable and not kernel.loaded()[name])
+    locked = kernel.value("kernel.modules_disabled") == "1"
+    idle = sorted(name for name in loaded if writable and not locked and not kernel.loaded()[name])
     if not check:
         for name in ours:
             kernel.write(name, str(settings[name]))
@@ -150,7 +151,7 @@ def main() -> None:
     except (Refused, OSError) as fault:
         module.fail_json(msg=str(fault))
     for name in result["in_use"]:
-        module.warn(f"the kernel module {name} is in use and stays until the next boot")
+        module.warn(f"the kernel module {name} stays until the next boot: it is in use or locked in")
     lines = "".join(f"{line}\n" for line in result["changes"])
     module.exit_json(**result, diff={"before": "", "after": lines} if lines else {})
 

@@ -28,15 +28,15 @@ DOCUMENTATION = r"""
 module: quiet_units
 short_description: Stop units for good, and list what starts by itself without having been judged
 description:
-  - Masks or disables units that are present, by name or pattern; what is absent is left alone.
+  - Stops and masks units that are present, by name or pattern; what is absent is left alone.
   - Enables and starts units that are wanted.
   - Takes the right to be run from scripts that cron or a login would run.
   - Warns of units and scripts that start by themselves and that no pattern names.
 options:
   off:
-    description: Units to stop, C(units) names or patterns, C(does) C(mask) or C(disable).
+    description: Units to stop, names or patterns.
     type: list
-    elements: dict
+    elements: str
     default: []
   "on":
     description: Units that are enabled and active.
@@ -74,8 +74,7 @@ author:
 EXAMPLES = r"""
 - name: Stop what phones home
   quiet_units:
-    off:
-      - {units: [apt-daily.timer], does: mask}
+    off: [apt-daily.timer]
     known: [ssh.service]
 """
 
@@ -162,18 +161,17 @@ def change(found: list[Difference]) -> None:
 
     Stopped first and masked then: a timer whose service is masked under it is not stopped but fails.
     """
-    for wanted in ("mask", "disable"):
-        names = [item.unit for item in found if item.wanted == wanted]
-        # A template (x@.service) is masked so that no instance starts, but only instances can be stopped.
-        running = [name for name in names if "@." not in name]
-        if running:
-            systemctl("stop", "--", *running)
-        if names:
-            systemctl(wanted, "--", *names)
-    names = [item.unit for item in found if item.wanted == "on"]
-    if names:
-        systemctl("unmask", "--", *names)
-        systemctl("enable", "--now", "--", *names)
+    off = [item.unit for item in found if item.wanted == "masked"]
+    # A template (x@.service) is masked so that no instance starts, but only instances can be stopped.
+    running = [name for name in off if "@." not in name]
+    if running:
+        systemctl("stop", "--", *running)
+    if off:
+        systemctl("mask", "--", *off)
+    on = [item.unit for item in found if item.wanted == "on"]
+    if on:
+        systemctl("unmask", "--", *on)
+        systemctl("enable", "--now", "--", *on)
 
 
 def silence(paths: Iterable[str]) -> None:
@@ -190,7 +188,7 @@ def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     own_kernel = not in_container()
     if own_kernel:
         on += [name for name in parameters["on_own_kernel"] if name in present]
-    off = [{"unit": unit, "does": entry["does"]} for entry in parameters["off"] for unit in entry["units"]]
+    off = parameters["off"]
     found = differences(present, off, on, own_kernel=own_kernel)
     loud = [path for path in parameters["scripts_off"] if os.access(path, os.X_OK)]
     if not check:
@@ -199,8 +197,7 @@ def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
         left = differences(read_units(), off, on, own_kernel=own_kernel) if found else []
         if left:
             raise Unwilling("still not as wanted: " + "; ".join(map(str, left)))
-    stopped = [entry["unit"] for entry in off]
-    unknown = unknown_units(present, [*parameters["known"], *stopped, *on])
+    unknown = unknown_units(present, [*parameters["known"], *off, *on])
     scripts = unknown_scripts(read_scripts(), [*parameters["known_scripts"], *parameters["scripts_off"]])
     changes = [*map(str, found), *(f"{path}: may be run -> may not" for path in loud)]
     return {"changed": bool(changes), "changes": changes, "unknown": [*unknown, *scripts]}
@@ -211,7 +208,7 @@ def main() -> None:
     texts = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
-            "off": {"type": "list", "elements": "dict", "default": []},
+            "off": texts,
             "on": texts,
             "on_own_kernel": texts,
             "scripts_off": {"type": "list", "elements": "path", "default": []},

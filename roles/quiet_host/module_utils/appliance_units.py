@@ -2,8 +2,7 @@
 
 The rules:
 
-* A unit that is to be stopped is masked (or, where other units need it by name, disabled) and inactive.
-  One that the node does not have is left alone.
+* A unit that is to be stopped is masked and inactive.  One that the node does not have is left alone.
 * What starts by itself are units that are enabled or at work, and scripts that cron or a login runs.
   A unit's state ``static`` means that something else starts it, and is judged there, unless it is at work.
 * Known is what a pattern of the data names.  The rest is unknown: not forbidden, but seen.
@@ -44,7 +43,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Difference:
-    """One unit that is not as wanted; ``wanted`` is mask, disable or on."""
+    """One unit that is not as wanted; ``wanted`` is masked or on."""
 
     unit: str
     found: str
@@ -74,16 +73,16 @@ def units(files: Mapping[str, str], loaded: Mapping[str, str]) -> dict[str, Unit
 
 def differences(
     present: Mapping[str, Unit],
-    off: Iterable[Mapping[str, str]],
+    off: Iterable[str],
     on: Iterable[str],
     *,
     own_kernel: bool = True,
 ) -> list[Difference]:
-    """What is to be masked, disabled or turned on.
+    """What is to be masked or turned on.
 
     Args:
         present: the node's units.
-        off: ``[{unit: pattern, does: mask or disable}]``.
+        off: names or patterns of units.
         on: units that are wanted, and so are not stopped whatever ``off`` says.
         own_kernel: False in a container, whose clock and records are its host's: what is wanted is then
             enabled, and need not run.
@@ -93,14 +92,12 @@ def differences(
     """
     wanted = set(on)
     found: dict[str, Difference] = {}
-    for entry in off:
+    for pattern in off:
         for name, unit in present.items():
-            if name in wanted or name in found or not fnmatchcase(name, entry["unit"]):
+            if name in wanted or name in found or not fnmatchcase(name, pattern):
                 continue
-            masked = unit.file.startswith("masked")
-            kept = masked if entry["does"] == "mask" else masked or unit.file not in BY_ITSELF
-            if not kept or unit.active in AT_WORK:
-                found[name] = Difference(name, words(unit), entry["does"])
+            if not unit.file.startswith("masked") or unit.active in AT_WORK:
+                found[name] = Difference(name, words(unit), "masked")
     for name in on:
         unit = present.get(name, Unit(name))
         if unit.file not in BY_ITSELF or (own_kernel and unit.active not in AT_WORK):

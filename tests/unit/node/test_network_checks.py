@@ -208,6 +208,34 @@ def test_a_netplan_file_hides_those_of_its_name_that_count_less(
     assert found == {f"{folders[0]}/00.yaml": "vendor", f"{folders[1]}/50.yaml": "etc"}
 
 
+@pytest.mark.parametrize(
+    ("lock", "known", "name", "able"),
+    [
+        ("0\n", True, "absent", True),
+        ("0\n", False, "absent", False),
+        (None, True, "absent", True),
+        ("1\n", True, "absent", False),
+        ("1\n", False, "kernel", True),  # /sys/module/kernel is always there
+    ],
+)
+def test_a_module_counts_that_is_loaded_or_that_the_kernel_would_still_take(  # noqa: PLR0917 - one case
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lock: str | None,
+    known: bool,
+    name: str,
+    able: bool,
+) -> None:
+    switch = tmp_path / "modules_disabled"
+    if lock:
+        switch.write_text(lock)
+    monkeypatch.setattr(script, "MODULE_LOCK", str(switch))
+    monkeypatch.setattr(script, "MODULES", {"bond": name})
+    monkeypatch.setattr(script, "status", lambda *_: 0 if known else 1)
+    assert script.modules() == {"bond": able}
+
+
 def test_what_is_only_to_be_known_is_told_at_the_end(
     manifest: Manifest, checks: Callable[..., dict[str, Check]]
 ) -> None:

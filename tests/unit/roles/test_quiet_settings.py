@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+
+from appliance.definition.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+ROLE = Path(__file__).parents[3] / "roles/quiet_host"
+
+
+def test_what_an_inventory_leaves_out_is_what_the_role_does_by_itself() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text(encoding="utf-8"))
+    host = Host().as_dict()
+    time = host.pop("time")
+    assert isinstance(time, dict)
+    wanted = {"time_source": time["source"], "time_servers": time["servers"], **host}
+    assert {name: defaults[f"quiet_host_{name}"] for name in wanted} == wanted
+
 
 # --- files -------------------------------------------------------------------------------------
 
@@ -97,6 +112,24 @@ def test_a_command_that_fails_is_told(files: Any, monkeypatch: pytest.MonkeyPatc
         files.follow(["audit"])
 
 
+@pytest.mark.parametrize("old", [None, "theirs\n"])
+def test_a_file_that_cannot_be_made_to_count_is_put_back_and_tried_again(
+    files: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str | None
+) -> None:
+    monkeypatch.setattr(files.os, "chown", lambda *_: None)
+    followed, other = entry(tmp_path / "rules", then="audit"), entry(tmp_path / "issue")
+    if old is not None:
+        (tmp_path / "rules").write_text(old)
+    monkeypatch.setitem(files.THEN, "audit", ((), [("false",)]))
+    with pytest.raises(files.Failed):
+        files.bring_about([followed, other], check=False)
+    assert files.read(tmp_path / "rules") == (old or "")
+    assert (tmp_path / "issue").read_text() == "ours\n"
+    monkeypatch.setitem(files.THEN, "audit", ((), [("touch", str(tmp_path / "counted"))]))
+    assert files.bring_about([followed, other], check=False)["changed"] is True
+    assert (tmp_path / "counted").exists()
+
+
 def test_what_does_not_run_is_not_told_to_read_again(files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(files.THEN, "chrony", (("false",), [("false",)]))
     files.follow(["chrony"])
@@ -176,6 +209,12 @@ def test_modules_are_unloaded_unless_somebody_uses_them(kernel_module: Any, mach
     )
     assert machine.unloaded == ["usb_storage"]
     assert (done["changes"], done["in_use"]) == (["module usb_storage: loaded -> not"], ["bluetooth"])
+
+
+def test_a_locked_kernel_keeps_its_modules(kernel_module: Any, machine: Machine) -> None:
+    (machine.root / "sys/kernel/modules_disabled").write_text("1\n")
+    done = kernel_module.bring_about(machine.kernel, {}, ["usb_storage"], check=False)
+    assert (done["changed"], done["in_use"], machine.unloaded) == (False, ["usb_storage"], [])
 
 
 def test_a_kernel_of_one_piece_has_no_modules(kernel_module: Any, machine: Machine) -> None:
@@ -273,3 +312,11 @@ def test_open_takes_the_unit_away_and_says_that_the_kernel_is_still_locked(
     done = lock.bring_about(Task("open"))
     assert (done["changed"], done["locked"], boot.on) == (True, True, False)
     assert not (tmp_path / "lock.service").exists()
+
+
+def test_nothing_is_locked_while_drivers_are_on_their_way_in() -> None:
+    """A network card whose driver comes too late would leave the node without its network."""
+    unit = (ROLE / "templates/etc/systemd/system/appliance-lock-modules.service.j2").read_text()
+    steps = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert steps[0].startswith("ExecStart=/usr/bin/udevadm settle ")
+    assert steps[-1] == "ExecStart=/bin/sh -c 'echo 1 >/proc/sys/kernel/modules_disabled'"
