@@ -63,7 +63,9 @@ def _of(entries: Sequence[Entry]) -> Iterable[tuple[str, ...]]:
 
 
 def _valued(entries: Sequence[Entry]) -> Iterable[tuple[str, ...]]:
-    return ((_code(each.what), _code((each.value,)), each.reason, each.control) for each in entries)
+    for each in entries:
+        since = f" ({each.newer} and later)" if each.newer else ""
+        yield (_code(each.what) + since, _code((each.value,)), each.reason, each.control)
 
 
 def _conditional(entries: Sequence[Entry]) -> Iterable[tuple[str, ...]]:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that is done.  ``what``: unit patterns, paths, a setting with its value, or a rule."""
+    """One thing that is done.  ``what``: unit patterns, paths, a setting with its value, or a rule.
+
+    ``newer``: since which version a program knows the setting; left out with older ones.
+    """
 
     what: tuple[str, ...]
     reason: str
@@ -25,6 +28,7 @@ class Entry:
     of: str = ""
     value: str = ""
     off_if: str = ""
+    newer: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def _entries(rows: list[dict[str, Any]], key: str) -> tuple[Entry, ...]:
             of=row.get("of", ""),
             value=row.get("shown", row.get("value", "")),
             off_if=row.get("off_if", ""),
+            newer=row.get("newer", ""),
         )
         for row in rows
     )

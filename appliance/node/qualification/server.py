@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.node.qualification.finding import Finding, lines
 
 if TYPE_CHECKING:
+    from appliance.definition.inventory import Inventory
     from appliance.node.host_data import HostData
 
 #: What holds for everybody, as sshd itself reads its files.
@@ -26,8 +27,13 @@ _SAME: Final = {"prohibit-password": "without-password"}
 _LISTS: Final = ("ciphers", "macs", "kexalgorithms")
 
 
-def judge_settings(text: str, data: HostData, port: int) -> Finding:
-    """Every setting holds; of lists, none of what was taken away is left."""
+def judge_settings(text: str, data: HostData, inventory: Inventory) -> Finding:
+    """Every setting that this server knows holds; of lists, none of what was taken away is left."""
+    port = inventory.inference_port
+    of_the_site = {
+        "PermitOpen": f"127.0.0.1:{port} localhost:{port}",
+        "PerSourcePenaltyExemptList": ",".join(map(str, inventory.management.operator)),
+    }
     found: dict[str, str] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
@@ -36,7 +42,9 @@ def judge_settings(text: str, data: HostData, port: int) -> Finding:
     for entry in data.ssh:
         (keyword,) = entry.what
         there = found.get(keyword.lower(), "nothing")
-        value = f"127.0.0.1:{port} localhost:{port}" if keyword == "PermitOpen" else entry.value
+        value = of_the_site.get(keyword, entry.value)
+        if entry.newer and there == "nothing":
+            continue
         wanted.append(f"{keyword} {value}")
         if keyword.lower() in _LISTS:
             bad = [part.strip("*") for part in value.removeprefix("-").split(",")]
@@ -45,7 +53,7 @@ def judge_settings(text: str, data: HostData, port: int) -> Finding:
             wrong += [f"{keyword} is unknown"] if there == "nothing" else []
         elif there.lower() != _SAME.get(value, value).lower():
             wrong.append(f"{keyword} {there}, wanted {value}")
-    return Finding(not wrong, lines(wrong, otherwise=f"all {len(data.ssh)} hold"), "; ".join(wanted))
+    return Finding(not wrong, lines(wrong, otherwise=f"all {len(wanted)} hold"), "; ".join(wanted))
 
 
 def judge_way_back(plain: int, tunnel: int) -> Finding:

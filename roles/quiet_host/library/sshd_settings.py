@@ -34,6 +34,10 @@ options:
     description: Value by keyword, in the order in which they are written.
     type: dict
     required: true
+  newer:
+    description: Settings that older servers do not know, value by keyword; left out where they are unknown.
+    type: dict
+    default: {}
   path:
     description: The file.
     type: path
@@ -132,6 +136,12 @@ def overruled(settings: dict[str, str], found: dict[str, str]) -> list[str]:
     return wrong
 
 
+def known() -> set[str]:
+    """Keywords of this server, in small letters; none where it refuses its configuration as it is."""
+    PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
+    return set(effective(run("sshd", "-T").stdout))
+
+
 def judge(path: str, new: str, settings: dict[str, str]) -> None:
     """Let the real sshd read its whole configuration with the new file in place, in a namespace of its own.
 
@@ -183,8 +193,12 @@ def guard(command: list[str]) -> None:
 def bring_about(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Compare and change; the module's result."""
     path, settings = parameters["path"], {key: str(value) for key, value in parameters["settings"].items()}
+    there = shutil.which("sshd", path=ENVIRONMENT["PATH"])
+    if there and (newer := parameters["newer"]):
+        keywords = known()
+        settings |= {key: str(value) for key, value in newer.items() if key.lower() in keywords}
     new, old = text(settings), read(path)
-    if shutil.which("sshd", path=ENVIRONMENT["PATH"]):
+    if there:
         judge(path, new, settings)
     elif not (check and parameters["to_come"]):
         raise Refused(
@@ -204,6 +218,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "settings": {"type": "dict", "required": True},
+            "newer": {"type": "dict", "default": {}},
             "path": {"type": "path", "required": True},
             "before_change": {"type": "list", "elements": "str", "default": []},
             "to_come": {"type": "bool", "default": False},

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.definition.host import BANNER, Host, Time
+from appliance.definition.inventory import Inventory, Management
 from appliance.node.host_data import load_host_data, patterns
 from appliance.node.qualification import autostart, clock, greeting, kernel, server, tries
 
@@ -216,10 +218,12 @@ def test_an_audit_that_cannot_be_is_not_proven(text: str, container: str) -> Non
 
 # --- the SSH server ----------------------------------------------------------------------------
 
+OPERATOR = (ip_address("10.20.0.1"), ip_address("fd20::1"))
+SITE = Inventory(Path("inventory.yml"), "example", Management((), OPERATOR), None, ())
 SSHD = "".join(
     f"{entry.what[0].lower()} {entry.value.replace('prohibit-password', 'without-password')}\n"
     for entry in DATA.ssh
-    if entry.what[0] not in {"PermitOpen", "Ciphers", "MACs", "KexAlgorithms"}
+    if entry.what[0] not in {"PermitOpen", "Ciphers", "MACs", "KexAlgorithms"} and not entry.newer
 ) + (
     "permitopen 127.0.0.1:8000 localhost:8000\nciphers aes256-ctr\nmacs hmac-sha2-512\n"
     "kexalgorithms curve25519-sha256\n"
@@ -243,11 +247,17 @@ SSHD = "".join(
         ("aes256-ctr", "aes256-ctr,aes128-cbc", "Ciphers allows aes128-cbc"),
         ("macs hmac-sha2-512\n", "", "MACs is unknown"),
         ("x11forwarding no\n", "", "X11Forwarding nothing, wanted no"),
+        ("usedns no\n", "usedns no\npersourcepenaltyexemptlist 10.20.0.1,fd20::1\n", ""),
+        (
+            "usedns no\n",
+            "usedns no\npersourcepenaltyexemptlist none\n",
+            "PerSourcePenaltyExemptList none, wanted 10.20.0.1,fd20::1",
+        ),
     ],
 )
 def test_what_the_server_does_not_hold_to_is_named(old: str, new: str, told: str) -> None:
     assert old in SSHD
-    finding = server.judge_settings(SSHD.replace(old, new, 1), DATA, 8000)
+    finding = server.judge_settings(SSHD.replace(old, new, 1), DATA, SITE)
     assert finding.kept is (told == "")
     assert told in finding.found
 

@@ -74,8 +74,8 @@ def server(sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server
 
 def parameters(server: Server, **more: Any) -> dict[str, Any]:
     settings = {"PasswordAuthentication": "no"}
-    wanted = {"settings": settings, "path": str(server.file), "before_change": ["arm"], "to_come": False}
-    return {**wanted, **more}
+    wanted = {"settings": settings, "newer": {}, "before_change": ["arm"], "to_come": False}
+    return {**wanted, "path": str(server.file), **more}
 
 
 def test_the_file_is_judged_then_the_revert_armed_then_it_is_replaced_and_read(
@@ -91,6 +91,15 @@ def test_the_file_is_judged_then_the_revert_armed_then_it_is_replaced_and_read(
     assert "PasswordAuthentication no\n" in server.file.read_text()
     assert sshd.bring_about(parameters(server), check=False)["changed"] is False
     assert server.ran[4:] == ["judge"]
+
+
+@pytest.mark.parametrize(("keyword", "written"), [("LogLevel", True), ("NoSuchKeyword", False)])
+def test_a_setting_that_an_older_server_does_not_know_is_left_out(
+    sshd: Any, server: Server, monkeypatch: pytest.MonkeyPatch, *, keyword: str, written: bool
+) -> None:
+    monkeypatch.setattr(sshd, "known", lambda: set(sshd.effective(LISTING)))
+    sshd.bring_about(parameters(server, newer={keyword: "VERBOSE"}), check=False)
+    assert (f"{keyword} VERBOSE\n" in server.file.read_text()) is written
 
 
 def test_what_sshd_refuses_leaves_the_old_file_and_arms_nothing(sshd: Any, server: Server) -> None:
