@@ -226,7 +226,7 @@ class Collecting:
             try:
                 with volume.tree.cursor() as cursor:
                     copier = FileCopier(cursor, reader, told)
-                    copier.write(entry.part, part, blocks.get(entry.path, ()))
+                    copier.write(entry.part, part, blocks.get(entry.path, ()), judge=True)
             except (DigestMismatch, FileMissing) as fault:
                 _require_medium(volume, fault)
                 fault.message = f"{volume.name}: {fault.message}"

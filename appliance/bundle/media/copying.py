@@ -1,20 +1,22 @@
 """Copying one file of a bundle to a medium, and proving what lies there by reading it back.
 
-The bundle is read once, and hashed while it is copied: what is wrong there is named.  A part that an
-earlier run left is compared with the signed block digests, and only blocks that are wrong or missing
-are read from the bundle and written.
+What counts is what lies on the medium in the end, so that is what is hashed.  Only if it is wrong is the
+bundle's file read again, to say which of the two failed.  Where nothing is read back, the bundle's file
+is hashed while it is copied.  A part that an earlier run left is compared with the signed block digests,
+and only blocks that are wrong or missing are read from the bundle and written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import BLOCK_SIZE, block_count
 from appliance.bundle.durable import FILE_MODE
 from appliance.bundle.media.filesystem import set_mode
-from appliance.bundle.media.readback import BlockReader, open_uncached
+from appliance.bundle.media.readback import BlockReader, open_uncached, past_cache
 from appliance.bundle.media.through import BlockWriter
 from appliance.bundle.plain_files import unreadable
 from appliance.errors import DigestMismatch, MediumFailed
@@ -44,16 +46,18 @@ class FileCopier:
         self._progress = progress
         self.written = 0
 
-    def write(self, part: Part, path: Path, expected: Sequence[bytes]) -> None:
+    def write(self, part: Part, path: Path, expected: Sequence[bytes], *, judge: bool = False) -> None:
         """Write what of a file is missing at ``path``.
 
         Args:
             part: the file in the bundle.
             path: where it lies until it is proved.
             expected: the digests of its blocks, if something may be there to go on from.
+            judge: hash what is copied, for whom ``prove`` is not called.
 
         Raises:
-            DigestMismatch: the bundle is damaged.
+            DigestMismatch: the bundle is damaged, as far as that was looked at: its size, the blocks that
+                complete what was there, and with ``judge`` everything.
             FileMissing, FileUnexpected: a file of the bundle is gone, or no plain file any more.
             OSError: what the system said of the medium.
         """
@@ -61,39 +65,41 @@ class FileCopier:
         fd = create_part(path)
         try:
             with BlockWriter(fd, part.size) as writer:
-                digest = self._copy_blocks(part, writer, good, expected)
+                whole = hashlib.sha256() if judge and not good else None
+                self._copy_blocks(part, writer, good, expected, whole)
             if part.size >= BLOCK_SIZE:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        if digest not in {None, part.sha256}:
-            raise _source_damaged(part, f"sha256 {digest}", f"sha256 {part.sha256}")
+        if whole and whole.hexdigest() != part.sha256:
+            raise _source_damaged(part, f"sha256 {whole.hexdigest()}", f"sha256 {part.sha256}")
 
     def _copy_blocks(
-        self, part: Part, writer: BlockWriter, good: set[int], expected: Sequence[bytes]
-    ) -> str | None:
-        """Copy all blocks but the good ones; returns the digest of the whole source if it was read."""
-        whole = hashlib.sha256()
+        self,
+        part: Part,
+        writer: BlockWriter,
+        good: set[int],
+        expected: Sequence[bytes],
+        whole: hashlib._Hash | None,
+    ) -> None:
+        """Copy all blocks but the good ones; ``whole`` is told of what is copied."""
         lacking = [number for number in range(block_count(part.size)) if number not in good]
-        for number, block in self._source(part, lacking, fills_cache=not writer.is_direct):
+        for number, block in self._source(part, lacking):
             if good and hashlib.sha256(block).digest() != expected[number]:
                 raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
+            hashed = self._reader.meanwhile(whole.update, block) if whole else None
             if len(block) == BLOCK_SIZE:
-                hashed = self._reader.meanwhile(whole.update, block)
                 writer.write(block, number * BLOCK_SIZE)
-                hashed.result()
             else:  # small files are brought to the medium together, which is faster
-                whole.update(block)
                 writer.leave(block, number * BLOCK_SIZE)
+            if hashed:
+                hashed.result()
             self.written += len(block)
             self._progress.advance(len(block) // 2)
         kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
         self._progress.advance(kept // 2)
-        return None if good else whole.hexdigest()
 
-    def _source(
-        self, part: Part, numbers: Sequence[int], *, fills_cache: bool
-    ) -> Iterator[tuple[int, memoryview]]:
+    def _source(self, part: Part, numbers: Sequence[int]) -> Iterator[tuple[int, memoryview]]:
         fd, status = self._cursor.open(part.path)
         try:
             if status.st_size != part.size:
@@ -103,15 +109,10 @@ class FileCopier:
                     wanted=f"{part.size:,} bytes",
                     hint="nobody may write to the bundle; run the command again",
                 )
-            blocks = self._reader.cached_blocks(fd, numbers, fetch=fills_cache)
-            while True:
-                try:
-                    block = next(blocks, None)
-                except OSError as fault:
-                    raise unreadable(part.path, fault) from fault
-                if block is None:
-                    return
-                yield block
+            with past_cache(fd) if part.size >= BLOCK_SIZE else nullcontext(fd) as source:
+                yield from self._reader.blocks(source, numbers)
+        except OSError as fault:
+            raise unreadable(part.path, fault) from fault
         finally:
             os.close(fd)
 
@@ -139,6 +140,8 @@ class FileCopier:
 
         Raises:
             MediumFailed: it is not what was written.
+            DigestMismatch: it is, but the bundle is damaged.
+            FileMissing, FileUnexpected: it is wrong, and the bundle's file is gone meanwhile.
         """
         digest = hashlib.sha256()
         try:
@@ -154,12 +157,21 @@ class FileCopier:
                 "medium with another driver, or take another one",
             ) from fault
         if digest.hexdigest() != part.sha256:
+            self._require_sound(part)
             raise MediumFailed(
                 f"{path} does not read back as it was written: {part.path}",
                 found=f"sha256 {digest.hexdigest()}",
                 wanted=f"sha256 {part.sha256}",
                 hint="it is worn out, or smaller than it claims to be: take another one",
             )
+
+    def _require_sound(self, part: Part) -> None:
+        """See whether the bundle is to blame for what is wrong on the medium."""
+        digest = hashlib.sha256()
+        for _, block in self._source(part, range(block_count(part.size))):
+            digest.update(block)
+        if digest.hexdigest() != part.sha256:
+            raise _source_damaged(part, f"sha256 {digest.hexdigest()}", f"sha256 {part.sha256}")
 
 
 def create_part(path: Path) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.durable import sync_file_system
+from appliance.bundle.media.buffers import block_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,8 +37,7 @@ class BlockReader:
     """
 
     def __init__(self) -> None:
-        # Anonymous maps begin at a page, as O_DIRECT wants.
-        self._buffers = [mmap.mmap(-1, BLOCK_SIZE) for _ in range(_AHEAD + 1)]
+        self._buffers = block_buffers(_AHEAD + 1)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside")
 
@@ -76,32 +76,6 @@ class BlockReader:
                 future.cancel()
             wait([future for _, future in ahead])
 
-    def cached_blocks(
-        self, fd: int, numbers: Iterable[int], *, fetch: bool
-    ) -> Iterator[tuple[int, memoryview]]:
-        """The same by way of the page cache, where the kernel reads ahead.
-
-        Args:
-            fd: the file.
-            numbers: of the blocks.
-            fetch: ask for the next blocks while one is worked on, and read in this thread.  Without it the
-                kernel reads ahead by itself, in larger pieces, which costs less, and another thread reads
-                here; but where what is read is written into the cache as well, that took up to twice the
-                time of the processor (Linux 6.18, ext4).
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        if not fetch:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            yield from self.blocks(fd, numbers)
-            return
-        size = os.fstat(fd).st_size
-        for number in numbers:
-            start = number * BLOCK_SIZE
-            os.posix_fadvise(fd, start + BLOCK_SIZE, _AHEAD * BLOCK_SIZE, os.POSIX_FADV_WILLNEED)
-            yield number, self._read(fd, number, max(0, min(BLOCK_SIZE, size - start)), 0)
-
     def meanwhile(self, work: Callable[[memoryview], object], block: memoryview) -> Future[object]:
         """Do something with a block while this thread does something else with it."""
         return self._beside.submit(work, block)
@@ -109,7 +83,7 @@ class BlockReader:
     def _read(self, fd: int, number: int, length: int, buffer: int) -> memoryview:
         # Whole pages, as O_DIRECT wants, and none beyond the end: some drivers stumble there.
         pages = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
-        view = memoryview(self._buffers[buffer])[:pages]
+        view = self._buffers[buffer][:pages]
         done = 0
         while done < length:
             count = _preadv(fd, view[done:], number * BLOCK_SIZE + done)
@@ -120,24 +94,29 @@ class BlockReader:
 
 
 @contextmanager
-def uncached(fd: int) -> Iterator[int]:
-    """A descriptor of the same file whose reads come from the medium, not from memory.
+def past_cache(fd: int) -> Iterator[int]:
+    """A descriptor of the same file that leaves the page cache as it is; ``fd`` where there is none.
 
-    Raises:
-        OSError: the file cannot be opened again.
+    Filling the cache with a file of gigabytes takes the processor longer than reading it, and pushes out
+    what others need.
     """
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     try:
         direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError as fault:
-        if fault.errno != errno.EINVAL:
-            raise
-        yield fd
+    except OSError:
+        yield fd  # whatever the reason: without it, it only takes longer
         return
     try:
         yield direct
     finally:
         os.close(direct)
+
+
+@contextmanager
+def uncached(fd: int) -> Iterator[int]:
+    """A descriptor of the same file whose reads come from the medium, not from memory."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    with past_cache(fd) as direct:
+        yield direct
 
 
 @contextmanager

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tests.conftest import BundleMaker
 
 SLICE = "payload/model/tiny.gguf.slice-{:04d}"
+WHEEL = "payload/engine/engine-1.0-py3-none-any.whl"
 
 
 def write(bundle: Path, *targets: Path, **options: object) -> WrittenMedia:
@@ -142,6 +143,39 @@ def test_what_was_written_is_read_back_past_the_page_cache(
     write(cut_bundle, places[0], sizes=[64 * MIB])
     assert len(direct) > 15
     assert all(direct.values())
+
+
+def test_long_files_of_the_bundle_are_read_past_the_page_cache(
+    cut_bundle: Path, places: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct: dict[str, bool] = {}
+    preadv = os.preadv
+
+    def noting(fd: int, buffers: list[memoryview], offset: int) -> int:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if path.is_relative_to(cut_bundle / "payload"):
+            direct[str(path)] = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT)
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", noting)
+    write(cut_bundle, *places)
+    assert direct == {path: Path(path).stat().st_size >= 4 * MIB for path in direct}
+    assert {True, False} == set(direct.values())
+
+
+def test_a_bundle_that_cannot_be_read_past_the_page_cache(
+    cut_bundle: Path, places: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refusing(path: str, flags: int, *rest: int, **options: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "refused")
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+    folder = write(cut_bundle, places[0], sizes=[64 * MIB]).volumes[0].folder
+    assert (folder / SLICE.format(0)).read_bytes() == (cut_bundle / SLICE.format(0)).read_bytes()
 
 
 def test_a_file_system_that_refuses_direct_reads(
@@ -289,6 +323,16 @@ def test_what_is_wrong_in_the_bundle_gets_no_name(
     assert not (folder / "volume.json").exists()
     write(cut_bundle, places[0], sizes=[64 * MIB])  # mended: the same volume goes on
     assert (folder / SLICE.format(0)).read_bytes() == (cut_bundle / SLICE.format(0)).read_bytes()
+
+
+def test_a_short_file_that_is_wrong_in_the_bundle(
+    cut_bundle: Path, places: list[Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(cut_bundle, tmp_path / "damaged")
+    flip(copy / WHEEL, 0)
+    with pytest.raises(DigestMismatch, match=f"{WHEEL} in the bundle is not what was signed"):
+        write(copy, places[0], sizes=[64 * MIB])
+    assert not (only_folder(places[0]) / WHEEL).exists()
 
 
 def test_what_is_wrong_in_the_bundle_is_found_when_going_on(
