@@ -20,21 +20,44 @@ pytestmark = [pytest.mark.vm, pytest.mark.archive]
 __all__ = ["demo", "new_bundle", "trusted"]
 
 
-def test_the_demonstration_is_isolated_by_real_netplan_and_stays_so_after_a_reboot(
+RULES = "nft --stateless list ruleset"
+
+
+def test_the_demonstration_is_isolated_and_locked_by_a_kernel_of_its_own_also_after_a_reboot(
     new_machines: NewMachines, desk: Operator, demo: Path, trusted: Path, tmp_path: Path
 ) -> None:
     with new_machines() as machines:
+        inventory = machines.lab.inventory / "inventory.yml"
+        inventory.write_text(f"{inventory.read_text()}module_loading: locked\n")
         installer = Installer(desk, machines.lab, demo, trusted, tmp_path)
         installer.timeout = 1800
-        assert "default via" in machines.node.run("ip route").stdout
+        run = machines.node.run
+        assert "default via" in run("ip route").stdout
         code, result, told = installer()
         assert code == 0, (result, told)
         _assert_isolated(machines)
+        _assert_quiet(installer, machines)
         machines.node.reboot()
         _assert_isolated(machines)
+        run("until systemctl is-active -q appliance-lock-modules; do sleep 0.5; done", timeout=300)
+        assert run("modprobe dummy", check=False).returncode != 0
+        before = run(RULES).stdout
+        run("systemctl restart ufw")
+        assert run(RULES).stdout == before
         code, result, told = installer()
         assert code == 0, (result, told)
+        assert result["changes"] == []
         _assert_isolated(machines)
+        _assert_quiet(installer, machines)
+
+
+def _assert_quiet(installer: Installer, machines: Machines) -> None:
+    """Of what a container cannot show, nothing is left unproven here."""
+    (path,) = installer.state.glob(f"runs/*/{machines.node.name}/report/report.json")
+    items = {item["name"]: item for item in json.loads(path.read_text())["items"]}
+    quiet = {name for name in items if name.startswith("quiet.")}
+    assert {"quiet.kernel", "quiet.audit", "quiet.module-lock"} <= quiet
+    assert [items[name] for name in sorted(quiet) if items[name]["status"] != "passed"] == []
 
 
 def _assert_isolated(machines: Machines) -> None:
