@@ -102,6 +102,10 @@ class Disks:
         """Frames seen on an interface since the machine was switched on the ``boot``-th time; pcap."""
         return self.captures / f"{boot}-{purpose}.pcap"
 
+    def sent(self, boot: int, purpose: str) -> Path:
+        """Of these, what the machine sent, whatever address it sent from."""
+        return self.captures / f"{boot}-{purpose}-sent.pcap"
+
 
 def program(qemu: Path, name: str) -> list[str]:
     """The command that runs a program of QEMU's root with the libraries it was built with."""
@@ -185,8 +189,11 @@ def boot_command(
     for purpose, tap in taps.items():
         command += ["-netdev", f"tap,id={purpose},fd={tap}"]
         if capture is not None:
-            file = disks.capture(capture, purpose)
-            command += ["-object", f"filter-dump,id=dump-{purpose},netdev={purpose},file={file}"]
+            both, sent = disks.capture(capture, purpose), disks.sent(capture, purpose)
+            command += ["-object", f"filter-dump,id=dump-{purpose},netdev={purpose},file={both}"]
+            # To the netdev's receive queue goes what the machine's card sends (qemu(1), "queue").
+            sent_only = f"filter-dump,id=sent-{purpose},netdev={purpose},queue=rx,file={sent}"
+            command += ["-object", sent_only]
     if restored:
         return [*command, "-incoming", f"file:{image.booted_state}"]
     return [*command, *(part for device in plugged(node) for part in ("-device", _json(device)))]
