@@ -48,6 +48,12 @@ def up(  # noqa: PLR0917 - Typer calls it by name
         bool,
         typer.Option("--from-scratch", help="With --machine: boot from disk, not as a booted one's copy."),
     ] = False,
+    bond: Annotated[
+        bool,
+        typer.Option(
+            "--bond", help="With --machine: two data cards; an inventory that bonds them, and a VLAN."
+        ),
+    ] = False,
     timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,22 +69,23 @@ def up(  # noqa: PLR0917 - Typer calls it by name
     Examples:
       appliance lab up
       appliance lab up ward --nodes 3
-      appliance lab up icu --machine --capture
+      appliance lab up icu --machine --capture --bond
       ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
     from appliance.lab.status import lab_status
     from appliance.lab.up import Wanted, bring_up
 
-    if (capture or from_scratch) and not machine:
+    given = {"--capture": capture, "--from-scratch": from_scratch, "--bond": bond}
+    if any(given.values()) and not machine:
         raise Usage(
-            "only a virtual machine can be captured or booted from scratch",
-            found="--capture" if capture else "--from-scratch",
+            "only a virtual machine can be captured, booted from scratch or have a bond",
+            found=", ".join(option for option, wanted in given.items() if wanted),
             wanted="--machine as well",
         )
     _end_like_interrupted()
     places = Places.from_environment()
-    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch)
+    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch, bond=bond)
     bring_up(places, name, wanted, timeout=timeout, progress=progress())
     status = lab_status(places, name)
     first = status.nodes[0].name

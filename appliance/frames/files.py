@@ -46,15 +46,32 @@ def judge_files(
     ]
 
 
-def judge_file(path: Path, cable: Cable, *, name: str, far: Collection[str] = ()) -> Judged:
-    """Judge one capture; ``name``: what it is called.
+def judge_file(
+    path: Path,
+    cable: Cable,
+    *,
+    name: str,
+    far: Collection[str] = (),
+    first: int = 1,
+    growing: bool = False,
+) -> Judged:
+    """Judge one capture.
+
+    Args:
+        path: the file.
+        cable: what its card's cable may carry.
+        name: what it is called.
+        far: MAC addresses of who is not the node.
+        first: number of the first frame to judge.
+        growing: somebody still writes to it; frames that are not whole yet have yet to come.
 
     Raises:
         CaptureUnreadable: the file cannot be read, or is no whole capture.
     """
     try:
         with path.open("rb") as file:
-            return judge_capture(read_frames(file, str(path)), cable, name=name, far=far)
+            frames = read_frames(file, str(path), growing=growing)
+            return judge_capture(frames, cable, name=name, far=far, first=first)
     except OSError as error:
         raise CaptureUnreadable(
             f"{path} cannot be read", found=str(error), wanted="the file of a capture"

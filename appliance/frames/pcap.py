@@ -43,12 +43,13 @@ class Frame:
     length: int
 
 
-def read_frames(file: BinaryIO, name: str) -> Iterator[Frame]:
+def read_frames(file: BinaryIO, name: str, *, growing: bool = False) -> Iterator[Frame]:
     """The frames of a capture, in order.
 
     Args:
         file: open for reading bytes, at its beginning.
         name: what the errors call it.
+        growing: somebody still writes to it, so a frame that is not whole at its end has yet to come.
 
     Raises:
         CaptureUnreadable: it is no capture of this format, or ends in the middle of a frame.
@@ -59,6 +60,8 @@ def read_frames(file: BinaryIO, name: str) -> Iterator[Frame]:
     while head := file.read(record.size):
         number += 1
         if len(head) < record.size:
+            if growing:
+                return
             raise _cut(name, number)
         seconds, fraction, kept, length = record.unpack(head)
         if kept > min(length, _LONGEST) or fraction >= parts:
@@ -70,6 +73,8 @@ def read_frames(file: BinaryIO, name: str) -> Iterator[Frame]:
             )
         data = file.read(kept)
         if len(data) < kept:
+            if growing:
+                return
             raise _cut(name, number)
         yield Frame(number, seconds * _NANOSECONDS + fraction * (_NANOSECONDS // parts), data, length)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import LabFailed, Usage
 from appliance.frames.cable import Cable, cable_of
 from appliance.frames.files import judge_file, node_named
+from appliance.lab import machines
 from appliance.lab.places import find_node, node_folder
 from appliance.lab.qemu import Disks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from appliance.definition.inventory import Inventory, NodeEntry
@@ -24,7 +26,12 @@ _SENT: Final = re.compile(r"([1-9][0-9]*)-([a-z0-9]+)-sent\.pcap")
 
 
 def judge_node(
-    places: Places, name: str, inventory: Inventory, *, boots: Collection[int] = ()
+    places: Places,
+    name: str,
+    inventory: Inventory,
+    *,
+    boots: Collection[int] = (),
+    after: Mapping[Path, int] = MappingProxyType({}),
 ) -> list[Judged]:
     """Judge every frame that a node's interfaces sent, in the order of boots and interfaces.
 
@@ -33,6 +40,7 @@ def judge_node(
         name: a node, or a lab with one node.
         inventory: what is allowed; it has a node of this name.
         boots: numbers of the boots to judge; all if empty.
+        after: of some captures, how many frames to pass over.
 
     Raises:
         LabFailed: no such lab, nothing of it is captured, or not of one of these boots.
@@ -56,11 +64,19 @@ def judge_node(
             found=", ".join(map(str, missing)),
             wanted=f"of {', '.join(map(str, there)) or 'none'}",
         )
-    found = []
-    for boot, purpose, path in files:
-        if not boots or boot in boots:
-            found.append(judge_file(path, cable_at(inventory, entry, node, purpose), name=f"boot {boot}"))
-    return found
+    # The latest is still written to, unless the machine is off.
+    growing = there[-1] if there and machines.is_running(lab, node) else None
+    return [
+        judge_file(
+            path,
+            cable_at(inventory, entry, node, purpose),
+            name=f"boot {boot}",
+            first=after.get(path, 0) + 1,
+            growing=boot == growing,
+        )
+        for boot, purpose, path in files
+        if not boots or boot in boots
+    ]
 
 
 def captures_of(folder: Path, node: Node) -> list[tuple[int, str, Path]]:

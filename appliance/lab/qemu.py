@@ -5,7 +5,8 @@ is one of the Q35 kind with a processor of 2013, the oldest that inference engin
 disk is virtio's, because QEMU cannot keep the state of an emulated NVMe drive; the NVMe drive, empty, is
 plugged into a port of its own when the machine begins.  So are the network interfaces, because a copy of
 a machine that had seen one would keep its MAC address.  The ports have fixed addresses, so the interfaces
-have the same names whenever they are plugged in: enp1s0, enp2s0, enp3s0.
+have the same names whenever they are plugged in: enp1s0, enp2s0, enp3s0, and enp4s0 if there is a second
+card on the data segment.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CPUS = 1
 MEMORY_MIB = 2048
 DISK_BYTES = 8 * 2**30
 DRIVE_BYTES = 4 * 2**30
-PORTS = 4
+PORTS = 5
 # Where in the firmware's configuration the guest finds who it is; see machine_recipe.
 IDENTITY = "opt/appliance-lab/identity"
 

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.node.conftest import APPLIANCE, PracticeLab, PracticeNode, lab_named, operator_side, run
+from tests.node.conftest import (
+    APPLIANCE,
+    Installer,
+    PracticeLab,
+    PracticeNode,
+    demo,
+    lab_named,
+    new_bundle,
+    operator_side,
+    run,
+    trusted,
+)
+from tests.vm.isolated import Isolated, declare_flows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +35,11 @@ if TYPE_CHECKING:
     from tests.node.conftest import Operator
 
     NewMachines = Callable[..., contextlib.AbstractContextManager["Machines"]]
+
+__all__ = ["demo", "new_bundle", "trusted"]
+
+#: What an installation could write to, and no service of a running system.
+_FILES = "find /boot /etc /opt /root /srv /usr -xdev -printf '%p %s %m %u %T@\\n' | sort"
 
 
 @dataclass(frozen=True)
@@ -102,3 +119,37 @@ def machines(new_machines: NewMachines) -> Iterator[Machines]:
     """A lab with one virtual machine of the test module's own; its frames are kept."""
     with new_machines("--capture") as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def isolated(
+    new_machines: NewMachines,
+    desk: Operator,
+    demo: Path,
+    trusted: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Isolated]:
+    """A machine that shouted, was installed and rebooted, and shouted again; for the whole session.
+
+    Boot 1 is the copy as it was racked, boot 2 the control and the installation, boot 3 the isolated node.
+    """
+    with new_machines("--capture", "--bond") as machines:
+        segments = machines.status()["segments"]
+        declare_flows(machines.lab.inventory, {name: each["operator"] for name, each in segments.items()})
+        installer = Installer(desk, machines.lab, demo, trusted, tmp_path_factory.mktemp("state"))
+        installer.timeout = 1800
+        found = Isolated(machines, installer)
+        with found.shouting():
+            machines.node.reboot()
+            found.results["shouts before"] = found.shouts()
+        files = machines.node.run(_FILES, timeout=300).stdout.splitlines()
+        found.install("check", "--check")
+        now = machines.node.run(_FILES, timeout=300).stdout.splitlines()
+        found.results["changed by the check"] = "\n".join(sorted(set(files) ^ set(now)))
+        found.install("apply", "--stage", "apply")
+        found.mark("applied")
+        found.install("install")
+        with found.shouting():
+            machines.node.reboot()
+            found.results["shouts after"] = found.shouts()
+        yield found

@@ -82,7 +82,9 @@ def test_killed_it_takes_its_machine_along_and_down_clears_up(cache: Path) -> No
     deadline = time.monotonic() + 30
     while list(_commands(cache)):
         assert time.monotonic() < deadline
-    environment = {**os.environ, "APPLIANCE_LAB_CACHE": str(cache)}
+    # With a folder for labs of its own: others' are up at the same time.
+    folders = {"APPLIANCE_LAB_CACHE": str(cache), "APPLIANCE_LAB_FOLDER": str(cache / "labs")}
+    environment = {**os.environ, **folders}
     subprocess.run(
         [APPLIANCE, "lab", "down", "--all"], env=environment, check=True, stdout=subprocess.DEVNULL
     )

@@ -83,3 +83,11 @@ def test_a_capture_that_ends_anywhere_but_after_a_frame_is_refused() -> None:
         else:
             with pytest.raises(CaptureUnreadable):
                 frames(whole[:end])
+
+
+def test_while_it_is_written_the_frame_at_its_end_has_yet_to_come() -> None:
+    whole = capture()
+    for end in range(24, len(whole)):
+        found = list(read_frames(io.BytesIO(whole[:end]), "port7.pcap", growing=True))
+        assert found == frames(whole)[: len(found)]
+        assert len(found) < len(FRAMES)

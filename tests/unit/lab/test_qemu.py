@@ -50,7 +50,7 @@ def test_every_interface_has_its_own_port_address_and_cable() -> None:
         "tap,id=export,fd=12",
         "tap,id=data,fd=13",
     ]
-    assert (drive["driver"], drive["bus"]) == ("nvme", "port4")
+    assert (drive["driver"], drive["bus"]) == ("nvme", "port5")
     assert drive["serial"] != plugged(replace(NODE, host=12))[-1]["serial"]
 
 
