@@ -301,10 +301,9 @@ def test_a_node_that_does_not_boot_shows_its_console_and_leaves_nothing(
 def test_a_node_that_is_too_slow_is_given_up(room: Room) -> None:
     """PID 1 of the node is stopped as soon as there is one, so it never gets ready."""
     before = room.traces()
-    process = room.start("up", "room", "--timeout", "5")
-    deadline = time.monotonic() + 5
+    process = room.start("up", "room", "--timeout", "15")
     while not (leader := _leader(room)):
-        assert time.monotonic() < deadline
+        assert process.poll() is None
     os.kill(leader, signal.SIGSTOP)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 7, output
