@@ -27,7 +27,7 @@ from tests.node.conftest import (
     run,
     trusted,
 )
-from tests.vm.isolated import Isolated, declare_flows
+from tests.vm.isolated import Isolated, declare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,7 +135,7 @@ def isolated(
     """
     with new_machines("--capture", "--bond") as machines:
         segments = machines.status()["segments"]
-        declare_flows(machines.lab.inventory, {name: each["operator"] for name, each in segments.items()})
+        declare(machines.lab.inventory, {name: each["operator"] for name, each in segments.items()})
         installer = Installer(desk, machines.lab, demo, trusted, tmp_path_factory.mktemp("state"))
         installer.timeout = 1800
         found = Isolated(machines, installer)

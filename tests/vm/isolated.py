@@ -124,7 +124,7 @@ class Isolated:
 
     @contextlib.contextmanager
     def shouting(self) -> Iterator[None]:
-        """During this block the machine shouts from the beginning of each boot on."""
+        """During this block the machine shouts: now, until it is off, and from the beginning of each boot."""
         run = self.node.run
         segments = self.machines.status()["segments"].values()
         aims = [address for segment in segments for address in segment["operator"]]
@@ -134,7 +134,7 @@ class Isolated:
             ("/etc/systemd/system/shouter.service", SHOUTER_UNIT),
         ):
             run(f"cat > {path}", input=text)
-        run("systemctl daemon-reload && systemctl enable shouter.service && sync")
+        run("systemctl daemon-reload && systemctl enable --now shouter.service && sync")
         yield
         run(
             "systemctl disable --now shouter.service && systemctl daemon-reload && "
@@ -153,8 +153,10 @@ class Isolated:
             self.idle_since = time.monotonic()
 
 
-def declare_flows(lab_inventory: Path, operator: dict[str, list[str]]) -> None:
-    """Add a flow to each interface but the one for management.
+def declare(lab_inventory: Path, operator: dict[str, list[str]]) -> None:
+    """Have the bond as large nodes have it, and a flow over each interface but the one for management.
+
+    There is no switch that speaks LACP, so the bond uses one of its cards, as it would with a foreign one.
 
     Args:
         lab_inventory: the lab's inventory folder.
@@ -164,6 +166,7 @@ def declare_flows(lab_inventory: Path, operator: dict[str, list[str]]) -> None:
     values = yaml.safe_load(path.read_text())
     (node,) = values["nodes"].values()
     storage = node["vlans"]["storage"]["addresses"][0].rpartition(".")[0]
+    node["bonds"]["data"] |= {"mode": "802.3ad", "lacp_rate": "fast"}
     node["flows"] = {
         "echo": {
             "interface": "data",

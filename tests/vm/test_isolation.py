@@ -61,8 +61,11 @@ def test_a_boot_is_silent_from_its_first_frame_on_whatever_shouts(isolated: Isol
     shouts = isolated.results["shouts after"]
     assert shouts.get("Operation not permitted", 0) > 0, shouts
     assert "sent" not in shouts, shouts
-    # And the captures are no empty files: the machine was reached over SSH, and looked for its neighbours.
-    assert {"SSH", "ARP", "neighbour discovery"} <= set(judged[0].allowed)
+    # And the captures are no empty files: the machine was reached over SSH, looked for its neighbours, and
+    # spoke to a switch about its bond.
+    found = {each.card: set(each.allowed) for each in judged}
+    assert {"SSH", "ARP", "neighbour discovery"} <= found["mgmt"]
+    assert "LACP" in found["data0"] & found["data1"]
 
 
 def test_it_comes_up_as_it_was_installed(isolated: Isolated) -> None:
@@ -78,7 +81,7 @@ def test_it_comes_up_as_it_was_installed(isolated: Isolated) -> None:
         assert _addresses(links[name]) == set(wanted[purpose]["addresses"])
     assert not (_addresses(links["enp3s0"]) | _addresses(links["enp4s0"]))
     bond = links["data"]["linkinfo"]["info_data"]
-    assert (bond["mode"], links["data"]["mtu"]) == ("active-backup", 9000)
+    assert (bond["mode"], bond["ad_lacp_rate"], links["data"]["mtu"]) == ("802.3ad", "fast", 9000)
     assert {links[name]["master"] for name in ("enp3s0", "enp4s0")} == {"data"}
     storage = links["storage"]
     assert (storage["link"], storage["linkinfo"]["info_data"]["id"]) == ("data", 120)
