@@ -124,7 +124,7 @@ class Isolated:
 
     @contextlib.contextmanager
     def shouting(self) -> Iterator[None]:
-        """During this block the machine shouts: now, until it is off, and from the beginning of each boot."""
+        """During this block the machine shouts: now, until it is off, and from each boot's beginning on."""
         run = self.node.run
         segments = self.machines.status()["segments"].values()
         aims = [address for segment in segments for address in segment["operator"]]
