@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -28,8 +29,20 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from appliance.definition.host import Host, Time
+from appliance.frames.cable import cable_of
 from appliance.frames.judge import Beyond, allowed_as
-from tests.unit.frames.site import DATA, EXPORT, MGMT, OPERATOR_MAC, STORE, SWITCH_MAC, cable
+from tests.unit.frames.site import (
+    DATA,
+    EXPORT,
+    INVENTORY,
+    MGMT,
+    NODE,
+    OPERATOR_MAC,
+    STORE,
+    SWITCH_MAC,
+    cable,
+)
 
 ALL, NOBODY = "ff:ff:ff:ff:ff:ff", str(IPv4Address(0))
 
@@ -440,6 +453,26 @@ def test_beyond(case: str) -> None:
     with pytest.raises(Beyond) as verdict:
         allowed_as(cable(card), raw(frame))
     assert reason in str(verdict.value)
+
+
+def test_time_by_ptp_is_on_the_interface_of_the_inventory_and_to_its_groups() -> None:
+    site = replace(INVENTORY, host=Host(time=Time("ptp", interface="data")))
+    for group in ("01:1b:19:00:00:00", "01:80:c2:00:00:0e"):
+        asks = raw(Ether(src=DATA, dst=group, type=0x88F7) / Raw(bytes(44)))
+        assert allowed_as(cable_of(site, NODE, "data1"), asks) == "time (PTP)"
+        with pytest.raises(Beyond, match="0x88f7"):
+            allowed_as(
+                cable_of(site, NODE, "export"),
+                asks.replace(bytes.fromhex(DATA.replace(":", "")), bytes.fromhex(EXPORT.replace(":", ""))),
+            )
+    with pytest.raises(Beyond):
+        other = Ether(src=DATA, dst="01:1b:19:00:00:01", type=0x88F7) / Raw(bytes(44))
+        allowed_as(cable_of(site, NODE, "data1"), raw(other))
+
+
+def test_without_a_name_ptp_is_on_the_only_interface() -> None:
+    site = replace(INVENTORY, host=Host(time=Time("ptp")))
+    assert cable_of(site, NODE, "mgmt").links[None].ptp
 
 
 @pytest.mark.parametrize("case", ALLOWED)
