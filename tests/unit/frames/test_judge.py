@@ -455,19 +455,19 @@ def test_beyond(case: str) -> None:
     assert reason in str(verdict.value)
 
 
+def ptp(source: str, group: str) -> bytes:
+    return raw(Ether(src=source, dst=group, type=0x88F7) / Raw(bytes(44)))
+
+
 def test_time_by_ptp_is_on_the_interface_of_the_inventory_and_to_its_groups() -> None:
     site = replace(INVENTORY, host=Host(time=Time("ptp", interface="data")))
+    data, export = (cable_of(site, NODE, card) for card in ("data1", "export"))
     for group in ("01:1b:19:00:00:00", "01:80:c2:00:00:0e"):
-        asks = raw(Ether(src=DATA, dst=group, type=0x88F7) / Raw(bytes(44)))
-        assert allowed_as(cable_of(site, NODE, "data1"), asks) == "time (PTP)"
+        assert allowed_as(data, ptp(STORE, group)) == "time (PTP)"
         with pytest.raises(Beyond, match="0x88f7"):
-            allowed_as(
-                cable_of(site, NODE, "export"),
-                asks.replace(bytes.fromhex(DATA.replace(":", "")), bytes.fromhex(EXPORT.replace(":", ""))),
-            )
-    with pytest.raises(Beyond):
-        other = Ether(src=DATA, dst="01:1b:19:00:00:01", type=0x88F7) / Raw(bytes(44))
-        allowed_as(cable_of(site, NODE, "data1"), raw(other))
+            allowed_as(export, ptp(EXPORT, group))
+    with pytest.raises(Beyond, match="0x88f7"):
+        allowed_as(data, ptp(STORE, "01:1b:19:00:00:01"))
 
 
 def test_without_a_name_ptp_is_on_the_only_interface() -> None:
