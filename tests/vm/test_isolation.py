@@ -7,11 +7,11 @@ on the far side of its cards, and judged by the inventory.  Tests of this module
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.lab.reach import ssh_command
 from tests.vm.isolated import ECHO_PORT, PURPOSES
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         except OSError:  # the other end is not there yet
             pass
 """
-    echo = desk.start(
-        ["appliance", "lab", "shell", isolated.node.name, "--", "python3", "-c", shlex.quote(server)]
-    )
+    echo = desk.start(["appliance", "lab", "shell", isolated.node.name, "--", "python3", "-c", server])
     try:
         assert desk.run(["python3", "-c", asks], timeout=120).stdout == "8972\n"
     finally:
@@ -183,15 +181,8 @@ print(json.dumps(said))
 def test_a_serving_session_sends_nothing_beyond(isolated: Isolated, desk: Operator) -> None:
     """Through the operator's tunnel, the only way to the model: one by one, at once, streamed, faulty."""
     isolated.mark("session")
-    folder = isolated.installer.lab.inventory
-    options = [
-        "ExitOnForwardFailure=yes",
-        "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={folder}/known_hosts",
-    ]
-    tunnel = ["ssh", "-N", "-F", "none", "-i", f"{folder}/keys/operator"]
-    tunnel += [part for option in (*options, "BatchMode=yes") for part in ("-o", option)]
-    tunnel += ["-L", "127.0.0.1:18000:127.0.0.1:8000", f"root@{isolated.node.address4}"]
+    ssh, *rest = ssh_command(isolated.installer.lab.inventory, isolated.node.address4)
+    tunnel = [ssh, "-N", "-o", "ExitOnForwardFailure=yes", "-L", "127.0.0.1:18000:127.0.0.1:8000", *rest]
     process = desk.start(tunnel)
     try:
         said = json.loads(desk.run(["python3", "-c", QUESTIONS], timeout=900).stdout)
