@@ -26,8 +26,9 @@ OTHERS = "not bench and not dmcrypt and not vm"
 def main(options: Sequence[str]) -> int:
     """Run both; the exit code."""
     pytest = [sys.executable, "-m", "pytest", *(["--color=yes"] if sys.stdout.isatty() else []), *options]
-    # Politely: what runs beside must not make the others late, and has time itself.
-    machines = ["nice", "-n", "10", *pytest, "-o", "cache_dir=.pytest_cache/vm", "-m", MACHINES]
+    # Politely: a third of the time of others where there is too little, so that these are not late and
+    # machines do not stand still.
+    machines = ["nice", "-n", "5", *pytest, "-o", "cache_dir=.pytest_cache/vm", "-m", MACHINES]
     return run_beside([*pytest, "-m", OTHERS], machines)
 
 

@@ -61,7 +61,7 @@ class Room:
     def lab(self, *arguments: str, code: int = 0) -> str:
         """Run `appliance lab …` to its end and expect an exit code."""
         process = self.start(*arguments)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == code, output
         return output
 
@@ -329,7 +329,7 @@ def test_a_lab_that_exists_is_left_as_it_is(room: Room) -> None:
 def test_labs_brought_up_at_once_do_not_collide(room: Room) -> None:
     processes = [room.start("up", name) for name in ("room", "room2", "room3")]
     for process in processes:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
     labs = json.loads(room.lab("status", "--json"))["labs"]
     assert len({lab["operator"][0] for lab in labs}) == 3

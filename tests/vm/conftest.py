@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "new_bundle", "trusted"]
 
+#: Seconds that a command on a machine may take, which other tests run beside.
+PATIENCE = 240
+
 #: What an installation could write to, and no service of a running system.
 _FILES = "find /boot /etc /opt /root /srv /usr -xdev -printf '%p %s %m %u %T@\\n' | sort"
 
@@ -64,7 +67,7 @@ class Machines:
         return values
 
     def power(self, verb: str) -> None:
-        self.operator.run(["appliance", "lab", "power", verb, self.node.name])
+        self.operator.run(["appliance", "lab", "power", verb, self.node.name], timeout=600)
 
     def processor_seconds(self) -> float:
         """What the first node's QEMU has used of the processors so far; proc_pid_stat(5)."""
@@ -107,7 +110,7 @@ def new_machines(desk: Operator) -> NewMachines:
         name = f"vm{os.getpid()}x{made}"
         desk.run(["appliance", "lab", "up", name, "--machine", *options], timeout=600)
         try:
-            yield Machines(lab_named(desk, name), desk)
+            yield Machines(lab_named(desk, name, patience=PATIENCE), desk)
         finally:
             desk.run(["appliance", "lab", "down", name])
 
