@@ -86,7 +86,7 @@ class PracticeNode:
     patience: float = 60
 
     def run(self, command: str, *, check: bool = True, timeout: float | None = None, **more: Any) -> Done:
-        """Run a shell command line on the node as root, over SSH; within ``patience`` if nothing is said."""
+        """Run a shell command line on the node as root, over SSH; ``timeout`` is ``patience`` otherwise."""
         shell = ["appliance", "lab", "shell", self.name, "--", "sh", "-c", command]
         return self.operator_side.run(shell, check=check, timeout=timeout or self.patience, **more)
 

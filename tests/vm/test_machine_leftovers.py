@@ -59,7 +59,7 @@ def test_up_interrupted_takes_back_what_it_made(room: Room, stage: str) -> None:
     before = room.traces()
     process = _up_until(room, stage)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130, output
     assert room.left(before) == {}
 
@@ -104,7 +104,7 @@ def _refused(room: Room, cache: Path) -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     values: dict[str, str] = json.loads(done.stdout)
     assert (done.returncode, values["error"]) == (7, "LabFailed"), done.stderr

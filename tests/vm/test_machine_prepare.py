@@ -68,7 +68,7 @@ def test_interrupted_it_leaves_no_machine_and_no_part(cache: Path, number: signa
     before = set(cache.iterdir())
     process = _booting(cache)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130, output
     assert list(_commands(cache)) == []
     assert set(cache.iterdir()) == before
