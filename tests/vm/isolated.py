@@ -58,8 +58,10 @@ while True:
     with open("/run/shouter.new", "w") as file:
         json.dump({"since": os.times().elapsed, "counts": counts}, file)
     os.rename("/run/shouter.new", "/run/shouter.json")
-    time.sleep(0.05)
+    time.sleep(0.2)
 """
+#: Some rounds, in each of which it shouts to ten aims.
+ENOUGH_SHOUTS = 50
 #: Before the network, before the firewall, before nearly everything.
 SHOUTER_UNIT = """\
 [Unit]
@@ -143,8 +145,11 @@ class Isolated:
 
     def shouts(self) -> dict[str, int]:
         """What became of its shouts: "sent", or the kernel's error, and how often."""
-        values: dict[str, int] = json.loads(self.node.run("cat /run/shouter.json").stdout)["counts"]
-        return values
+        while True:
+            done = self.node.run("cat /run/shouter.json", check=False)
+            counts: dict[str, int] = json.loads(done.stdout)["counts"] if done.returncode == 0 else {}
+            if sum(counts.values()) >= ENOUGH_SHOUTS:
+                return counts
 
     def idle(self) -> None:
         """From now on nobody touches it."""
