@@ -16,8 +16,8 @@ help: ## List what can be made
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
 
-test: lint ## Lint, then every test: unit, corpus, archive, node; not test-vm
-	$(PYTEST) -m "not bench and not dmcrypt and not vm"
+test: lint ## Lint, then every test: unit, corpus, archive, node; beside them, those of virtual machines
+	$(BIN)/python scripts/run_tests.py
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node
 	$(PYTEST) -m "not bench and not node and not vm and not archive and not dmcrypt"

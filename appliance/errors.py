@@ -320,6 +320,10 @@ class InProgress(PreflightFailed):
     """Another run holds the lock of this folder or node."""
 
 
+class CaptureUnreadable(PreflightFailed):
+    """A file is no capture of frames, or is not whole; nothing can be judged by it."""
+
+
 # --- 6 to 9, and 130 ------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from appliance import __version__
 from appliance.cli.build import build
 from appliance.cli.console import print_error
+from appliance.cli.frames import frames
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
 from appliance.cli.interrupts import keeping_interrupts
@@ -76,6 +77,7 @@ app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
+app.command("frames")(frames)
 app.add_typer(media_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)

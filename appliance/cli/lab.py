@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.lab_frames import frames
 from appliance.cli.lab_power import power_app
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import Usage
@@ -18,6 +19,7 @@ lab_app = typer.Typer(
     no_args_is_help=True,
 )
 lab_app.add_typer(power_app)
+lab_app.command("frames")(frames)
 
 _LabName = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name.")]
 _NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]
@@ -46,6 +48,12 @@ def up(  # noqa: PLR0917 - Typer calls it by name
         bool,
         typer.Option("--from-scratch", help="With --machine: boot from disk, not as a booted one's copy."),
     ] = False,
+    bond: Annotated[
+        bool,
+        typer.Option(
+            "--bond", help="With --machine: two data cards; an inventory that bonds them, and a VLAN."
+        ),
+    ] = False,
     timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,22 +69,23 @@ def up(  # noqa: PLR0917 - Typer calls it by name
     Examples:
       appliance lab up
       appliance lab up ward --nodes 3
-      appliance lab up icu --machine --capture
+      appliance lab up icu --machine --capture --bond
       ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
     from appliance.lab.status import lab_status
     from appliance.lab.up import Wanted, bring_up
 
-    if (capture or from_scratch) and not machine:
+    given = {"--capture": capture, "--from-scratch": from_scratch, "--bond": bond}
+    if any(given.values()) and not machine:
         raise Usage(
-            "only a virtual machine can be captured or booted from scratch",
-            found="--capture" if capture else "--from-scratch",
+            "only a virtual machine can be captured, booted from scratch or have a bond",
+            found=", ".join(option for option, wanted in given.items() if wanted),
             wanted="--machine as well",
         )
     _end_like_interrupted()
     places = Places.from_environment()
-    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch)
+    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch, bond=bond)
     bring_up(places, name, wanted, timeout=timeout, progress=progress())
     status = lab_status(places, name)
     first = status.nodes[0].name

@@ -6,6 +6,7 @@ when the node asks for a reboot, and ends when the node powers off.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -33,8 +34,18 @@ def main(arguments: list[str]) -> None:
     cgroup.enter(cgroup.cgroup_path(lab.cgroup) / name / KEEPER_GROUP)
     # Until here `lab down` could not know of this process, so it was kept waiting.
     os.close(lock)
+    _stay_nice()
     node = next(node for node in lab.nodes if node.name == name)
     _kind(machine=lab.machine)(lab, node, node_folder(folder, name), report).run()
+
+
+def _stay_nice() -> None:
+    """Be as nice as who asked for the lab: a session of one's own is otherwise weighed as all others are.
+
+    The kernel divides time among sessions first (sched(7), "The autogroup feature"), and a keeper has one.
+    """
+    with contextlib.suppress(OSError):  # a kernel without the feature
+        Path("/proc/self/autogroup").write_text(str(os.nice(0)), "ascii")
 
 
 def _kind(*, machine: bool) -> type[Keeper]:

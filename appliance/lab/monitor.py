@@ -12,7 +12,8 @@ from appliance.errors import LabFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TIMEOUT = 30.0
+# Of a machine that is busy itself; one that has ended closes the connection.
+_TIMEOUT = 120.0
 
 
 class Monitor:

@@ -126,14 +126,18 @@ def links_of(links: list[dict[str, Any]], lab: Lab, segment: Segment) -> list[st
     """
     bridge = segment.bridge
     masters = {link["ifname"]: link.get("master", bridge) for link in links}
-    cables = [nic.link for node in lab.nodes for nic in node.nics if nic.purpose == segment.purpose]
+    cables = [nic.link for node in lab.nodes for nic in node.nics if nic.segment == segment.purpose]
     names = [link for link in cables if masters.get(link) == bridge]
     return [*names, bridge] if bridge in masters else names
 
 
 def plug(nic: Nic) -> None:
-    """Put the operator's end of a cable into its bridge, and switch it on."""
-    run_ip("-batch", "-", text=f"link set {nic.link} master {nic.bridge}\nlink set {nic.link} up\n")
+    """Put the operator's end of a cable into its bridge, and switch it on.
+
+    A bridge takes on the least size of its cables; until there is one, it has the usual size.
+    """
+    lines = (f"mtu {nic.mtu}", f"master {nic.bridge}", "up")
+    run_ip("-batch", "-", text="".join(f"link set {nic.link} {line}\n" for line in lines))
 
 
 def run_ip(*arguments: str, text: str | None = None) -> str:

@@ -14,12 +14,21 @@ index X::
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING
 
 from appliance.errors import LabFailed, Usage
-from appliance.lab.segments import Nic, Segment, purposes, segment_networks
+from appliance.lab.segments import (
+    LARGE_MTU,
+    MANAGEMENT,
+    SECOND,
+    Nic,
+    Segment,
+    host_addresses,
+    purposes,
+    segment_networks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -45,25 +54,31 @@ class Node:
         segment: X of the address plan.
         host: the last part of its addresses.
         machine: whether it is a virtual machine, with an interface on every segment.
+        bond: whether it has two on the data segment, with cables for large frames.
     """
 
     name: str
     segment: int
     host: int
     machine: bool = False
+    bond: bool = False
 
     @property
     def nics(self) -> tuple[Nic, ...]:
         """Its network interfaces; the first is the one for management."""
-        return tuple(Nic(purpose, self.segment, self.host) for purpose in purposes(machine=self.machine))
+        nics = [Nic(purpose, self.segment, self.host) for purpose in purposes(machine=self.machine)]
+        if self.bond:
+            last = nics.pop()
+            nics += [replace(last, mtu=LARGE_MTU), replace(last, mtu=LARGE_MTU, purpose=SECOND)]
+        return tuple(nics)
 
     @property
     def address4(self) -> str:
-        return self.nics[0].addresses[0]
+        return host_addresses(MANAGEMENT, self.segment, self.host)[0]
 
     @property
     def address6(self) -> str:
-        return self.nics[0].addresses[1]
+        return host_addresses(MANAGEMENT, self.segment, self.host)[1]
 
     @property
     def mac(self) -> str:
@@ -90,6 +105,7 @@ class Lab:
         machine: whether the nodes are virtual machines; otherwise they are containers.
         capture: whether every frame of every interface of a virtual machine is kept.
         restored: whether virtual machines begin as copies of one that has booted already.
+        bond: whether virtual machines have two cards on the data segment, to be one bond with a VLAN.
     """
 
     name: str
@@ -101,6 +117,7 @@ class Lab:
     machine: bool = False
     capture: bool = False
     restored: bool = False
+    bond: bool = False
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -110,7 +127,13 @@ class Lab:
     @property
     def nodes(self) -> tuple[Node, ...]:
         return tuple(
-            Node(f"{self.name}-{number:02d}", self.segment, _FIRST_NODE + number - 1, self.machine)
+            Node(
+                f"{self.name}-{number:02d}",
+                self.segment,
+                _FIRST_NODE + number - 1,
+                machine=self.machine,
+                bond=self.bond,
+            )
             for number in range(1, self.count + 1)
         )
 

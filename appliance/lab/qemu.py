@@ -5,7 +5,8 @@ is one of the Q35 kind with a processor of 2013, the oldest that inference engin
 disk is virtio's, because QEMU cannot keep the state of an emulated NVMe drive; the NVMe drive, empty, is
 plugged into a port of its own when the machine begins.  So are the network interfaces, because a copy of
 a machine that had seen one would keep its MAC address.  The ports have fixed addresses, so the interfaces
-have the same names whenever they are plugged in: enp1s0, enp2s0, enp3s0.
+have the same names whenever they are plugged in: enp1s0, enp2s0, enp3s0, and enp4s0 if there is a second
+card on the data segment.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CPUS = 1
 MEMORY_MIB = 2048
 DISK_BYTES = 8 * 2**30
 DRIVE_BYTES = 4 * 2**30
-PORTS = 4
+PORTS = 5
 # Where in the firmware's configuration the guest finds who it is; see machine_recipe.
 IDENTITY = "opt/appliance-lab/identity"
 
@@ -101,6 +102,10 @@ class Disks:
     def capture(self, boot: int, purpose: str) -> Path:
         """Frames seen on an interface since the machine was switched on the ``boot``-th time; pcap."""
         return self.captures / f"{boot}-{purpose}.pcap"
+
+    def sent(self, boot: int, purpose: str) -> Path:
+        """Of these, what the machine sent, whatever address it sent from."""
+        return self.captures / f"{boot}-{purpose}-sent.pcap"
 
 
 def program(qemu: Path, name: str) -> list[str]:
@@ -185,8 +190,11 @@ def boot_command(
     for purpose, tap in taps.items():
         command += ["-netdev", f"tap,id={purpose},fd={tap}"]
         if capture is not None:
-            file = disks.capture(capture, purpose)
-            command += ["-object", f"filter-dump,id=dump-{purpose},netdev={purpose},file={file}"]
+            both, sent = disks.capture(capture, purpose), disks.sent(capture, purpose)
+            command += ["-object", f"filter-dump,id=dump-{purpose},netdev={purpose},file={both}"]
+            # To the netdev's receive queue goes what the machine's card sends (qemu(1), "queue").
+            sent_only = f"filter-dump,id=sent-{purpose},netdev={purpose},queue=rx,file={sent}"
+            command += ["-object", sent_only]
     if restored:
         return [*command, "-incoming", f"file:{image.booted_state}"]
     return [*command, *(part for device in plugged(node) for part in ("-device", _json(device)))]

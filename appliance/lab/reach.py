@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from appliance.lab.places import Places
     from appliance.lab.plan import Node
 
-_TRY_SECONDS = 5
+# Until a container's SSH server, or an emulated machine's, has greeted: once, and while it may still boot.
+_CONNECT_SECONDS, _MACHINE_CONNECT_SECONDS = 10, 60
+_TRY_SECONDS, _MACHINE_TRY_SECONDS = 5, 20
 _PAUSE = 0.1
 
 
-def ssh_command(inventory: Path, address: str, *, connect_timeout: int = 10) -> list[str]:
+def ssh_command(inventory: Path, address: str, *, connect_timeout: int = _CONNECT_SECONDS) -> list[str]:
     """The start of an ``ssh`` command line to a node as root; nothing of the user's own settings counts.
 
     Args:
@@ -60,10 +62,11 @@ def wait_reachable(inventory: Path, node: Node, *, deadline: float) -> None:
     """
     # A container says itself when it has finished booting; a machine is asked.
     finished = "systemctl is-system-running --wait >/dev/null; true" if node.machine else "true"
+    seconds = _MACHINE_TRY_SECONDS if node.machine else _TRY_SECONDS
     for address in (node.address4, node.address6):
-        command = [*ssh_command(inventory, address, connect_timeout=_TRY_SECONDS), finished]
+        command = [*ssh_command(inventory, address, connect_timeout=seconds), finished]
         while True:
-            left = max(_TRY_SECONDS, deadline - time.monotonic())
+            left = max(seconds, deadline - time.monotonic())
             try:
                 done = subprocess.run(
                     command,
@@ -101,7 +104,8 @@ def run_shell(places: Places, name: str, command: list[str]) -> int:
     require_root()
     require_tools(SHELL_TOOLS)
     lab, node, _ = find_node(places, name)
-    ssh = ssh_command(places.inventory(lab.name), node.address4)
+    seconds = _MACHINE_CONNECT_SECONDS if lab.machine else _CONNECT_SECONDS
+    ssh = ssh_command(places.inventory(lab.name), node.address4, connect_timeout=seconds)
     if command:
         # ssh hands one line to a shell on the node; quoting keeps the arguments apart.
         ssh += ["--", shlex.join(command)]

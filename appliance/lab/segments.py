@@ -7,6 +7,8 @@ towards the log receiver, one towards those who ask the model.  With segment ind
     export       10.78.X.0/24   fd78:X::/64   bridge alab-Xe
     data         10.79.X.0/24   fd79:X::/64   bridge alab-Xd
 
+A node with a bond has a second card, ``data2``, on the data segment, and the VLAN 120 above both.
+
 IPv6 addresses repeat the decimal digits of the IPv4 ones, so that people recognise them.
 """
 
@@ -16,6 +18,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 MANAGEMENT, EXPORT, DATA = "management", "export", "data"
+#: The second card on the data segment.
+SECOND = "data2"
+#: What a bond's network carries, in bytes, and the VLAN on it.
+LARGE_MTU, VLAN = 9000, 120
 
 # purpose -> second octet of IPv4 addresses, end of interfaces' names, first octet of the bridge's MAC
 _PURPOSES = {MANAGEMENT: (77, "", "02"), EXPORT: (78, "e", "06"), DATA: (79, "d", "0a")}
@@ -59,30 +65,46 @@ class Segment:
 
 @dataclass(frozen=True)
 class Nic:
-    """One network interface of a node, and its place on a segment."""
+    """One network interface of a node, and its place on a segment.
+
+    Args:
+        purpose: ``management``, ``export``, ``data`` or ``data2``.
+        index: X of the address plan.
+        host: the last part of its addresses.
+        mtu: bytes that its cable carries at most.
+    """
 
     purpose: str
     index: int
     host: int
+    mtu: int = 1500
 
     @property
-    def addresses(self) -> tuple[str, str]:
-        return host_addresses(self.purpose, self.index, self.host)
+    def segment(self) -> str:
+        """The purpose of the segment that it is on."""
+        return DATA if self.purpose == SECOND else self.purpose
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """IPv4 and IPv6; a second card has none."""
+        return () if self.purpose == SECOND else host_addresses(self.purpose, self.index, self.host)
 
     @property
     def mac(self) -> str:
         """Locally administered; the last four octets are the IPv4 address, so it is unique as that is."""
-        return f"02:00:0a:{_PURPOSES[self.purpose][0]:02x}:{self.index:02x}:{self.host:02x}"
+        number = 0x0B if self.purpose == SECOND else 0x0A
+        return f"02:00:{number:02x}:{_PURPOSES[self.segment][0]:02x}:{self.index:02x}:{self.host:02x}"
 
     @property
     def link(self) -> str:
         """The operator's end of the cable; at most 15 characters, as the kernel wants."""
-        return f"alab-{self.index}-{self.host}{_PURPOSES[self.purpose][1]}"
+        number = "2" if self.purpose == SECOND else ""
+        return f"alab-{self.index}-{self.host}{_PURPOSES[self.segment][1]}{number}"
 
     @property
     def bridge(self) -> str:
         """The bridge the operator's end is plugged into."""
-        return f"alab-{self.index}{_PURPOSES[self.purpose][1]}"
+        return f"alab-{self.index}{_PURPOSES[self.segment][1]}"
 
 
 def purposes(*, machine: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from appliance.lab.segments import MANAGEMENT
+from appliance.lab.segments import DATA, LARGE_MTU, MANAGEMENT, SECOND, VLAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ NETWORK_FILE = "etc/systemd/network/10-racked.network"
 
 # The word of an inventory for an interface, where it is another than ours for what it is for.
 _INTERFACE_NAMES = {MANAGEMENT: "mgmt"}
+_CARD_NAMES = {DATA: "data0", SECOND: "data1"}
 
 # Of the node's files, those only root may read.
 PRIVATE_FILES = ("etc/ssh/ssh_host_ed25519_key", "root/.ssh/authorized_keys")
@@ -47,14 +48,32 @@ def inventory_text(lab: Lab) -> str:
 
 
 def _inventory_node(node: Node) -> dict[str, object]:
-    interfaces = {}
+    interfaces: dict[str, object] = {}
+    bonded: dict[str, list[str]] = {}
     for nic in node.nics:
-        address4, address6 = nic.addresses
-        interfaces[_INTERFACE_NAMES.get(nic.purpose, nic.purpose)] = {
-            "match": {"mac": nic.mac},
-            "addresses": [f"{address4}/24", f"{address6}/64"],
-        }
-    return {"connection": "ssh", "address": node.address4, "port": 22, "interfaces": interfaces}
+        if node.bond and nic.purpose in _CARD_NAMES:
+            interfaces[_CARD_NAMES[nic.purpose]] = {"match": {"mac": nic.mac}}
+            bonded |= _addresses(nic)
+        else:
+            name = _INTERFACE_NAMES.get(nic.purpose, nic.purpose)
+            interfaces[name] = {"match": {"mac": nic.mac}, **_addresses(nic)}
+    values: dict[str, object] = {
+        "connection": "ssh",
+        "address": node.address4,
+        "port": 22,
+        "interfaces": interfaces,
+    }
+    if node.bond:
+        cards = list(_CARD_NAMES.values())
+        bond = {"interfaces": cards, "mode": "active-backup", "mtu": LARGE_MTU, **bonded}
+        address = f"10.80.{node.segment}.{node.host}/24"
+        values["bonds"] = {DATA: bond}
+        values["vlans"] = {"storage": {"id": VLAN, "link": DATA, "addresses": [address]}}
+    return values
+
+
+def _addresses(nic: Nic) -> dict[str, list[str]]:
+    return {"addresses": [f"{nic.addresses[0]}/24", f"{nic.addresses[1]}/64"]} if nic.addresses else {}
 
 
 def known_hosts_text(lab: Lab, host_keys: Mapping[str, str]) -> str:
@@ -98,7 +117,8 @@ def _network_files(lab: Lab, node: Node) -> dict[str, str]:
     management, *others = node.nics
     files = {NETWORK_FILE: _network_text(lab, management, machine=node.machine)}
     for nic in others:
-        files[f"etc/systemd/network/10-racked-{nic.purpose}.network"] = _beginning(nic, machine=True)
+        if nic.addresses:
+            files[f"etc/systemd/network/10-racked-{nic.purpose}.network"] = _beginning(nic, machine=True)
     return files
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from appliance.errors import LabFailed, Usage
 from appliance.lab.plan import SEGMENTS, Lab, check_count, check_name
 
-_FORMAT = 2
+_FORMAT = 3
 _TOKEN = re.compile(r"[0-9a-f]{10}")
 
 
@@ -26,6 +26,7 @@ def state_text(lab: Lab) -> str:
         "machine": lab.machine,
         "capture": lab.capture,
         "restored": lab.restored,
+        "bond": lab.bond,
     }
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
@@ -46,7 +47,7 @@ def parse_state(text: str, path: Path) -> Lab:
             token=str(values["token"]),
             netns=(int(device), int(inode)),
             root=Path(values["root"]),
-            **{name: _flag(values[name]) for name in ("machine", "capture", "restored")},
+            **{name: _flag(values[name]) for name in ("machine", "capture", "restored", "bond")},
         )
         if values["format"] != _FORMAT or lab.segment not in SEGMENTS or not _TOKEN.fullmatch(lab.token):
             raise ValueError("format, segment or token")

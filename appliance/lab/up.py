@@ -45,12 +45,14 @@ class Wanted:
         capture: keep every frame of the virtual machines' interfaces.
         from_scratch: boot the virtual machines from their disks, instead of going on as copies of one
             that has booted.
+        bond: two cards of each virtual machine on the data network, for a bond.
     """
 
     count: int = 1
     machine: bool = False
     capture: bool = False
     from_scratch: bool = False
+    bond: bool = False
 
 
 def bring_up(
@@ -169,4 +171,5 @@ def _new_lab(places: Places, name: str, wanted: Wanted, root: Path) -> Lab:
         machine=wanted.machine,
         capture=wanted.capture,
         restored=wanted.machine and not wanted.from_scratch,
+        bond=wanted.bond,
     )

@@ -19,13 +19,31 @@ if TYPE_CHECKING:
 
 
 def load_inventory(path: Path) -> Inventory:
-    """Read an inventory from its file, or from ``inventory.yml`` in a folder.
+    """Read an inventory, and look at the files by which its nodes are reached.
 
     Raises:
         GatewayForbidden: it would give a node a way out.
         InventoryInvalid: it is missing, malformed or contradicts itself, a file it names is missing or
             readable by others, or its pinned host keys do not cover a node.
     """
+    inventory, document = _read(path)
+    _check_key(inventory, document)
+    _check_known_hosts(inventory, document)
+    return inventory
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Read an inventory for somebody who only looks, and may have no keys.
+
+    Raises:
+        GatewayForbidden: it would give a node a way out.
+        InventoryInvalid: it is missing, malformed or contradicts itself.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Inventory, Document]:
+    """An inventory from its file, or from ``inventory.yml`` in a folder."""
     from appliance.definition.inventory_schema import parse_inventory
 
     file = Path(os.path.abspath(path / "inventory.yml" if path.is_dir() else path))  # noqa: PTH100 - keep links
@@ -38,10 +56,7 @@ def load_inventory(path: Path) -> Inventory:
             wanted="a folder with inventory.yml, or that file",
             hint="see inventory.example/ for a complete one",
         ) from fault
-    inventory, document = parse_inventory(text, file)
-    _check_key(inventory, document)
-    _check_known_hosts(inventory, document)
-    return inventory
+    return parse_inventory(text, file)
 
 
 def select_nodes(inventory: Inventory, limit: Sequence[str]) -> tuple[NodeEntry, ...]:

@@ -83,11 +83,12 @@ class PracticeNode:
     address6: str
     mac: str
     operator_side: Operator
+    patience: float = 60
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 60, **more: Any) -> Done:
-        """Run a shell command line on the node as root, over SSH."""
+    def run(self, command: str, *, check: bool = True, timeout: float | None = None, **more: Any) -> Done:
+        """Run a shell command line on the node as root, over SSH; ``timeout`` is ``patience`` otherwise."""
         shell = ["appliance", "lab", "shell", self.name, "--", "sh", "-c", command]
-        return self.operator_side.run(shell, check=check, timeout=timeout, **more)
+        return self.operator_side.run(shell, check=check, timeout=timeout or self.patience, **more)
 
     def inside(self, command: str, *, check: bool = True, timeout: float = 60) -> Done:
         """Run a shell command line on the node as root, not over its network: works when SSH is cut."""
@@ -103,7 +104,7 @@ class PracticeNode:
     def reboot(self, *, power_cut: bool = False) -> None:
         """Switch the node off and on; when this returns, root can log in again."""
         cut = ["--power-cut"] if power_cut else []
-        self.operator_side.run(["appliance", "lab", "reboot", self.name, *cut])
+        self.operator_side.run(["appliance", "lab", "reboot", self.name, *cut], timeout=5 * self.patience)
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,11 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
         yield lab
 
 
-def lab_named(operator: Operator, name: str) -> PracticeLab:
-    """A lab that is up."""
+def lab_named(operator: Operator, name: str, *, patience: float = 60) -> PracticeLab:
+    """A lab that is up; ``patience``: seconds that commands on its nodes may take."""
     values = operator.lab_status(name)
     nodes = [
-        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator)
+        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator, patience)
         for node in values["nodes"]
     ]
     return PracticeLab(

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.node.conftest import APPLIANCE, PracticeLab, PracticeNode, lab_named, operator_side, run
+from tests.node.conftest import (
+    APPLIANCE,
+    Installer,
+    PracticeLab,
+    PracticeNode,
+    demo,
+    lab_named,
+    new_bundle,
+    operator_side,
+    run,
+    trusted,
+)
+from tests.vm.isolated import Isolated, declare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +35,11 @@ if TYPE_CHECKING:
     from tests.node.conftest import Operator
 
     NewMachines = Callable[..., contextlib.AbstractContextManager["Machines"]]
+
+__all__ = ["demo", "new_bundle", "trusted"]
+
+#: Seconds that a command on a machine may take, which other tests run beside.
+PATIENCE = 240
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class Machines:
         return values
 
     def power(self, verb: str) -> None:
-        self.operator.run(["appliance", "lab", "power", verb, self.node.name])
+        self.operator.run(["appliance", "lab", "power", verb, self.node.name], timeout=600)
 
     def processor_seconds(self) -> float:
         """What the first node's QEMU has used of the processors so far; proc_pid_stat(5)."""
@@ -90,7 +107,7 @@ def new_machines(desk: Operator) -> NewMachines:
         name = f"vm{os.getpid()}x{made}"
         desk.run(["appliance", "lab", "up", name, "--machine", *options], timeout=600)
         try:
-            yield Machines(lab_named(desk, name), desk)
+            yield Machines(lab_named(desk, name, patience=PATIENCE), desk)
         finally:
             desk.run(["appliance", "lab", "down", name])
 
@@ -102,3 +119,32 @@ def machines(new_machines: NewMachines) -> Iterator[Machines]:
     """A lab with one virtual machine of the test module's own; its frames are kept."""
     with new_machines("--capture") as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def isolated(
+    new_machines: NewMachines,
+    desk: Operator,
+    demo: Path,
+    trusted: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Isolated]:
+    """A machine that shouted, was installed and rebooted, and shouted again; for the whole session.
+
+    In boot 1 it is as it was racked, and then installed; boot 2 is the isolated node's first.
+    """
+    with new_machines("--capture", "--bond") as machines:
+        segments = machines.status()["segments"]
+        declare(machines.lab.inventory, {name: each["operator"] for name, each in segments.items()})
+        installer = Installer(desk, machines.lab, demo, trusted, tmp_path_factory.mktemp("state"))
+        installer.timeout = 1800
+        found = Isolated(machines, installer)
+        with found.shouting():
+            found.results["shouts before"] = found.shouts()
+        found.install("apply", "--stage", "apply")
+        found.mark("applied")
+        found.install("install")
+        with found.shouting():
+            machines.node.reboot()
+            found.results["shouts after"] = found.shouts()
+        yield found

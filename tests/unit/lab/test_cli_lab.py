@@ -35,6 +35,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["down", "../etc"], "Usage", 2),
         (["up", "--capture"], "Usage", 2),
         (["up", "--from-scratch"], "Usage", 2),
+        (["up", "--bond"], "Usage", 2),
         (["console", "ward", "--follow", "--json"], "Usage", 2),
         (["console", "ward"], "LabFailed", 7),
         (["power", "cut", "ward"], "LabFailed", 7),

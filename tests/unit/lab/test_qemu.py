@@ -50,7 +50,7 @@ def test_every_interface_has_its_own_port_address_and_cable() -> None:
         "tap,id=export,fd=12",
         "tap,id=data,fd=13",
     ]
-    assert (drive["driver"], drive["bus"]) == ("nvme", "port4")
+    assert (drive["driver"], drive["bus"]) == ("nvme", "port5")
     assert drive["serial"] != plugged(replace(NODE, host=12))[-1]["serial"]
 
 
@@ -64,10 +64,12 @@ def test_nothing_leads_out_of_a_machine_but_its_cables() -> None:
 def test_frames_are_kept_only_when_asked_for_in_a_file_of_the_boot() -> None:
     assert options(command(), "-object") == []
     dumps = options(command(capture=3), "-object")
-    assert len(dumps) == 3
-    assert dumps[1] == (
-        "filter-dump,id=dump-export,netdev=export,file=/labs/ward/nodes/ward-01/capture/3-export.pcap"
-    )
+    assert len(dumps) == 6
+    folder = "/labs/ward/nodes/ward-01/capture"
+    assert dumps[2:4] == [
+        f"filter-dump,id=dump-export,netdev=export,file={folder}/3-export.pcap",
+        f"filter-dump,id=sent-export,netdev=export,queue=rx,file={folder}/3-export-sent.pcap",
+    ]
 
 
 def test_what_a_node_flushes_reaches_the_disk_and_the_template_need_not() -> None:

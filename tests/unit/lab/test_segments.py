@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,11 +25,23 @@ def test_a_container_has_one_interface_and_a_machine_three() -> None:
     assert [segment.bridge for segment in LAB.segments] == ["alab-7", "alab-7e", "alab-7d"]
 
 
+def test_with_a_bond_there_are_two_cards_on_the_data_segment() -> None:
+    node = replace(LAB, bond=True).nodes[0]
+    assert node.nics[:2] == LAB.nodes[0].nics[:2]
+    first, second = node.nics[2:]
+    assert (first.purpose, first.addresses) == ("data", ("10.79.7.11", "fd79:7::11"))
+    assert (second.purpose, second.addresses) == ("data2", ())
+    assert {first.bridge, second.bridge} == {"alab-7d"}
+    assert {first.mtu, second.mtu} == {9000}
+
+
 def test_no_two_things_of_a_lab_of_machines_are_alike() -> None:
-    whole = Lab("ward", 254, MAX_NODES, "0123456789", (4, 5), Path("/r"), machine=True)
+    whole = Lab("ward", 254, MAX_NODES, "0123456789", (4, 5), Path("/r"), machine=True, bond=True)
     nics = [nic for node in whole.nodes for nic in node.nics]
-    for attribute in ("addresses", "mac", "link"):
+    for attribute in ("mac", "link"):
         assert len({getattr(nic, attribute) for nic in nics}) == len(nics)
+    addresses = [address for nic in nics for address in nic.addresses]
+    assert len(set(addresses)) == len(addresses)
     assert len({segment.bridge_mac for segment in whole.segments}) == 3
     assert (
         max(len(name) for name in [*(nic.link for nic in nics), *(s.bridge for s in whole.segments)]) <= 15

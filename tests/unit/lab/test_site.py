@@ -6,6 +6,7 @@ import configparser
 from dataclasses import replace
 from pathlib import Path
 
+from appliance.definition.inventory import Bond, Vlan
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.lab.identity import new_key_pair
 from appliance.lab.plan import Lab
@@ -42,6 +43,28 @@ def test_the_inventory_of_machines_names_all_three_interfaces() -> None:
         assert [interface.name for interface in entry.interfaces] == ["mgmt", "export", "data"]
         assert [interface.match.mac for interface in entry.interfaces] == [nic.mac for nic in node.nics]
         assert entry.management_addresses == node.nics[0].addresses
+
+
+def test_with_a_bond_the_inventory_has_it_and_a_vlan_on_it() -> None:
+    lab = replace(LAB, machine=True, bond=True)
+    inventory, _ = parse_inventory(inventory_text(lab), Path("/labs/ward/inventory/inventory.yml"))
+    entry, nics = inventory.nodes[1], lab.nodes[1].nics
+    cards = entry.interfaces[:4]
+    assert [card.name for card in cards] == ["mgmt", "export", "data0", "data1"]
+    assert [card.match.mac for card in cards] == [nic.mac for nic in nics]
+    bond, vlan = entry.interfaces[4:]
+    assert bond.bond == Bond(("data0", "data1"), "active-backup")
+    assert (bond.name, bond.mtu) == ("data", 9000)
+    assert [str(each.ip) for each in bond.addresses] == list(nics[2].addresses)
+    assert (vlan.name, vlan.vlan) == ("storage", Vlan(120, "data"))
+    assert [str(each) for each in vlan.addresses] == ["10.80.7.12/24"]
+
+
+def test_a_second_card_is_racked_without_a_configuration() -> None:
+    lab = replace(LAB, machine=True, bond=True)
+    written = node_files(lab, lab.nodes[0], host_key="", operator_key="", machine_id="0" * 32)
+    racked = {path for path in written if path.startswith("etc/systemd/network/")}
+    assert racked == {f"etc/systemd/network/10-racked{end}.network" for end in ("", "-export", "-data")}
 
 
 def test_host_keys_are_pinned_for_both_addresses_of_every_node() -> None:

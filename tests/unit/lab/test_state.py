@@ -38,6 +38,7 @@ def test_a_lab_is_read_as_it_was_written() -> None:
         ("machine", "yes"),
         ("capture", 1),
         ("restored", None),
+        ("bond", 0),
     ],
 )
 def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> None:
@@ -48,7 +49,9 @@ def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> Non
     assert caught.value.exit_code == 7
 
 
-@pytest.mark.parametrize("key", ["format", "name", "segment", "count", "token", "netns", "root", "machine"])
+@pytest.mark.parametrize(
+    "key", ["format", "name", "segment", "count", "token", "netns", "root", "machine", "bond"]
+)
 def test_a_state_with_a_value_left_out_is_refused(key: str) -> None:
     values = json.loads(state_text(LAB))
     del values[key]
