@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.injected import INJECTED, pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
@@ -48,3 +52,9 @@ def role_module() -> Iterator[Callable[[str], Any]]:
     yield get
     for name in loaded:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def injected(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Say that a failure of some kind was injected; counted at the end of the run."""
+    return lambda kind: request.node.user_properties.append((INJECTED, kind))
