@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import pytest
 
-    import pytest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from _pytest.terminal import TerminalReporter
 
 INJECTED: Final = "injected"
 _TITLE: Final = "injected failures of network changes"
+
+
+@pytest.fixture
+def injected(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say that a failure of some kind was injected."""
+    return lambda kind: request.node.user_properties.append((INJECTED, kind))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.injected import INJECTED, pytest_terminal_summary
+from tests.injected import injected, pytest_terminal_summary
 
-__all__ = ["pytest_terminal_summary"]
+__all__ = ["injected", "pytest_terminal_summary"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,9 +52,3 @@ def role_module() -> Iterator[Callable[[str], Any]]:
     yield get
     for name in loaded:
         sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def injected(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Say that a failure of some kind was injected; counted at the end of the run."""
-    return lambda kind: request.node.user_properties.append((INJECTED, kind))

@@ -274,6 +274,15 @@ def test_bonds_and_vlans_that_the_change_made_go_and_packets_have_the_size_of_be
     assert "ip link del dev bond0" not in node.ran
 
 
+def test_a_link_that_the_change_took_down_comes_up(revert: Any, node: Any) -> None:
+    node.links = [{"ifname": "eno1", "mtu": 1500, "flags": ["UP"]}, {"ifname": "eno2", "mtu": 1500}]
+    revert.arm(60)
+    node.links = [{"ifname": "eno1", "mtu": 1500}, {"ifname": "eno2", "mtu": 1500}]
+    revert.restore()
+    assert "ip link set dev eno1 up" in node.ran
+    assert "ip link set dev eno2 up" not in node.ran
+
+
 def test_tables_of_nftables_own_come_back(revert: Any, node: Any) -> None:
     """Those of iptables do by themselves, and nft could not read its own listing of them."""
     revert.arm(60)

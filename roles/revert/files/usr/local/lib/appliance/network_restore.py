@@ -48,7 +48,7 @@ def restore(node: Node, folder: Path) -> Faults:
     remove_links(node, record.get("links", {}), faults)
     restore_units(node, record, faults)
     restore_settings(node, record.get("settings", {}), faults)
-    restore_mtus(node, record.get("links", {}), faults)
+    restore_links(node, record.get("links", {}), faults)
     if record:
         restore_addresses(node, record["addresses"], faults)
         restore_routes(node, record["routes"], faults)
@@ -173,13 +173,16 @@ def remove_links(node: Node, before: dict[str, dict[str, Any]], faults: Faults) 
                         require(node.run("ip", "link", "del", "dev", name))
 
 
-def restore_mtus(node: Node, before: dict[str, dict[str, Any]], faults: Faults) -> None:
-    """The packet sizes of before; systemd-networkd leaves them when nobody asks for one any more."""
-    with faults.told("packet sizes"):
+def restore_links(node: Node, before: dict[str, dict[str, Any]], faults: Faults) -> None:
+    """Up as before, with packets of the size of before; systemd-networkd leaves both when nobody asks."""
+    with faults.told("links"):
         for name, link in network_state.live_links(node).items():
             if name in before and link["mtu"] != before[name]["mtu"]:
                 with faults.told("packet sizes"):
                     require(node.run("ip", "link", "set", "dev", name, "mtu", str(before[name]["mtu"])))
+            if before.get(name, {}).get("up") and not link["up"]:
+                with faults.told("links"):
+                    require(node.run("ip", "link", "set", "dev", name, "up"))
 
 
 def restore_units(node: Node, record: dict[str, Any], faults: Faults) -> None:

@@ -206,10 +206,14 @@ def live_routes(node: Node) -> list[dict[str, Any]]:
 
 
 def live_links(node: Node) -> dict[str, dict[str, Any]]:
-    """``{name: {"kind": "bond", "mtu": 9000}}``; ``kind`` is empty for what nobody made."""
+    """``{name: {"kind": "bond", "mtu": 9000, "up": True}}``; ``kind`` is empty for what nobody made."""
     listing = told(node, "ip", "-json", "-details", "link", "show") or "[]"
     return {
-        link["ifname"]: {"kind": link.get("linkinfo", {}).get("info_kind", ""), "mtu": link["mtu"]}
+        link["ifname"]: {
+            "kind": link.get("linkinfo", {}).get("info_kind", ""),
+            "mtu": link["mtu"],
+            "up": "UP" in link.get("flags", ()),
+        }
         for link in json.loads(listing)
     }
 
