@@ -1,4 +1,4 @@
-"""The timed revert on a kernel of its own: a power cut with a wrong network on the disk, a clock that jumps.
+"""The timed revert on a kernel of its own: a power cut with a wrong network on the disk; a clock set.
 
 The program is put onto the machine by hand; its roles are tested elsewhere.
 """

@@ -57,6 +57,7 @@ def make_node(program: Any, root: Path) -> Any:
             ]
             self.links: list[dict[str, Any]] = [{"ifname": "eno1", "mtu": 1500}]
             self.broken: set[str] = set()
+            self.units = UNITS
 
         def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
             words = " ".join(command)
@@ -70,7 +71,7 @@ def make_node(program: Any, root: Path) -> Any:
                 "nft list table inet own": "table inet own {\n}\n",
                 "iptables-save": "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n",
             }
-            text = UNITS if words.startswith("systemctl show") else answers.get(words, "")
+            text = self.units if words.startswith("systemctl show") else answers.get(words, "")
             return subprocess.CompletedProcess(command, int(words in self.broken), text, "broken")
 
         def has(self, name: str) -> bool:
@@ -310,8 +311,10 @@ def test_nothing_blocks_while_the_rest_is_put_back(revert: Any, node: Any, tmp_p
 def test_services_are_on_or_off_as_before(revert: Any, node: Any) -> None:
     revert.arm(60)
     node.ran.clear()
+    node.units = UNITS.replace("=active", "=inactive").replace("=enabled", "=disabled", 1)
     revert.restore()
     assert "systemctl enable systemd-networkd.service" in node.ran
+    assert "systemctl enable ufw.service" not in node.ran  # it is
     assert not [words for words in node.ran if "networking.service" in words]  # this node has none
 
 

@@ -193,12 +193,17 @@ def restore_units(node: Node, record: dict[str, Any], faults: Faults) -> None:
     with faults.told("netplan"):
         generate(node)
     units = record.get("units") or {"systemd-networkd.service": {"active": True, "enabled": True}}
+    now: dict[str, dict[str, bool]] = {}
+    with faults.told("units"):
+        now = network_state.unit_states(node)
     for unit, before in units.items():
-        node.run("systemctl", "enable" if before["enabled"] else "disable", unit)
+        if now.get(unit, {}).get("enabled") is not before["enabled"]:
+            node.run("systemctl", "enable" if before["enabled"] else "disable", unit)
         if unit in AT_BOOT_ONLY:
             continue
         if not before["active"]:
-            node.run("systemctl", "stop", unit)
+            if now.get(unit, {}).get("active") is not False:
+                node.run("systemctl", "stop", unit)
             continue
         if unit == "networking.service" and node.run("systemctl", "is-active", unit).returncode:
             for device in sorted(devices):  # ifup fails on an address that is there already
