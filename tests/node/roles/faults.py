@@ -30,8 +30,6 @@ WRONG: dict[str, str] = {
     "another SSH port admitted": f"sed -i 's/--dport 22/--dport 2222/' {RULES}; {UFW}",
     "SSH admitted on another card": f'sed -i "s/-i $DEV/-i eno9/" {RULES}; {UFW}',
     "a line that cannot be loaded": f"echo '-A nonsense' >> /etc/ufw/before.rules; {UFW}",
-    "rules that are empty": f": > /etc/ufw/user.rules; : > /etc/ufw/before.rules; {UFW}",
-    "rules that are gone": f"rm {RULES} /etc/ufw/before.rules; {UFW}",
     "settings of ufw that are no shell": (
         f"echo '((' >> /etc/default/ufw; {UFW}; iptables -F; iptables -P INPUT DROP"
     ),
@@ -40,7 +38,6 @@ WRONG: dict[str, str] = {
     "dropped before any chain of ufw": (
         "for each in iptables ip6tables; do $each -t raw -I PREROUTING -j DROP; done"
     ),
-    "lost in translation": "iptables -t nat -I PREROUTING -p tcp --dport 22 -j REDIRECT --to-ports 9",
     "a table of nftables that drops": (
         "nft add table inet wrong; nft add chain inet wrong input"
         " '{ type filter hook input priority -10; policy drop; }'"
@@ -72,7 +69,6 @@ WRONG: dict[str, str] = {
     # the SSH server
     "an SSH server that does not start": f"echo 'Nonsense yes' > {SSHD}; systemctl restart ssh.service",
     "an SSH server on another port": f"echo 'Port 2222' > {SSHD}; systemctl restart ssh.service",
-    "an SSH server for itself": f"echo 'ListenAddress 127.0.0.1' > {SSHD}; systemctl restart ssh.service",
     "an SSH server that was stopped": "systemctl stop ssh.service",
     "nobody may log in": f"echo 'DenyUsers root' > {SSHD}; systemctl reload ssh.service",
     # several
@@ -82,8 +78,8 @@ WRONG: dict[str, str] = {
     ),
 }
 
-#: Of these ufw makes nothing that would keep the operator out, by chance; they are undone all the same.
-HARMLESS = {"a line that cannot be loaded", "rules that are empty"}
+#: Of these ufw makes nothing that keeps the operator out, by chance; they are undone all the same.
+HARMLESS = {"a line that cannot be loaded"}
 
 #: Commands at which ``appliance-revert`` is killed, as it calls them.
 WHILE_ARMING = (
