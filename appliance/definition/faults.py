@@ -49,7 +49,9 @@ def explain(  # noqa: PLR0911 - one return per kind of fault
             where = document.where((*loc, "kind"))
             return Fault(f"{name}: unknown kind", str(context["tag"]), f"one of: {tags}", where)
         case "value_error":
-            return Fault(f"{name}: {context['error']}", _short(details["input"]), None, document.where(loc))
+            wanted = getattr(context["error"], "wanted", None)
+            message = f"{name}: {context['error']}"
+            return Fault(message, _short(details["input"]), wanted, document.where(loc))
     wanted = details["msg"].removeprefix("Input should be ")
     if loc and loc[-1] == _KEY:
         key = loc[:-1]

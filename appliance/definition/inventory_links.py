@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.conflict import Conflict, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from appliance.definition.document import Loc
     from appliance.definition.inventory import Interface, Inventory, Network, NodeEntry, Route
@@ -164,13 +164,13 @@ def _destination(
     loc: Loc, node: NodeEntry, route: Route, own: list[Network], listed: list[Network]
 ) -> Iterator[Conflict]:
     to = route.to
-    together = next(each for each in _together([*listed, to]) if _within(to, each))
-    if together.prefixlen < WIDEST[to.version]:
-        with_others = "" if together == to else f" (with the others: {together})"
+    widest = next(each for each in together([*listed, to]) if _within(to, each))
+    if widest.prefixlen < WIDEST[to.version]:
+        with_others = "" if widest == to else f" (with the others: {widest})"
         yield Conflict(
             (*loc, "to"),
             f"a route to {to}{with_others} is a gateway: an isolated node has no way out",
-            str(together),
+            str(widest),
             f"networks of the site, in all not wider than /{WIDEST[to.version]}",
             way_out=True,
         )
@@ -187,8 +187,9 @@ def _destination(
             )
 
 
-def _together(networks: list[Network]) -> list[Network]:
+def together(networks: Iterable[Network]) -> list[Network]:
     """The networks of both families, neighbours joined: two halves are the whole."""
+    networks = list(networks)
     four = [each for each in networks if isinstance(each, IPv4Network)]
     six = [each for each in networks if isinstance(each, IPv6Network)]
     return [*collapse_addresses(four), *collapse_addresses(six)]

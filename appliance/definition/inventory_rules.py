@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from appliance.definition.conflict import Conflict, place_of
 from appliance.definition.host_rules import time_conflicts
 from appliance.definition.inventory_flows import flow_conflicts
-from appliance.definition.inventory_links import link_conflicts, route_conflicts
+from appliance.definition.inventory_links import WIDEST, link_conflicts, route_conflicts, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def first_conflict(inventory: Inventory) -> Conflict | None:
     """The first contradiction, or None."""
     for rule in (
+        _networks,
         _management,
         _interfaces,
         link_conflicts,
@@ -39,21 +40,34 @@ def first_conflict(inventory: Inventory) -> Conflict | None:
     return None
 
 
-def _management(inventory: Inventory) -> Iterator[Conflict]:
-    """Operators inside the management networks, foreign addresses outside, no network twice."""
-    management = inventory.management
-    here: Loc = ("management",)
-    networks = management.networks
-    names = ", ".join(str(network) for network in networks)
+def _networks(inventory: Inventory) -> Iterator[Conflict]:
+    """Management networks do not overlap, and are not the world, alone or together."""
+    networks, here = inventory.management.networks, ("management", "networks")
     for index, network in enumerate(networks):
         for earlier in networks[:index]:
             if network.version == earlier.version and network.overlaps(earlier):
                 yield Conflict(
-                    (*here, "networks", index),
+                    (*here, index),
                     f"management network {network} overlaps {earlier}",
                     str(network),
                     "networks that share no address",
                 )
+    for network in together(networks):
+        if network.prefixlen < WIDEST[network.version]:
+            yield Conflict(
+                here,
+                f"management networks that make {network} admit the world: that protects nothing",
+                str(network),
+                f"networks of the site, in all not wider than /{WIDEST[network.version]}",
+            )
+
+
+def _management(inventory: Inventory) -> Iterator[Conflict]:
+    """Operators inside the management networks, foreign addresses outside, none twice."""
+    management = inventory.management
+    here: Loc = ("management",)
+    networks = management.networks
+    names = ", ".join(str(network) for network in networks)
     for index, address in enumerate(management.operator):
         loc = (*here, "operator", index)
         if not any(address in network for network in networks):

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 _NUMBERED: Final = re.compile(r"(eth|ib|usb|wlan|wwan)[0-9]+")
 
 
+class Contradiction(ValueError):
+    """A value that is well-formed and contradicts the isolation; ``wanted`` is told beside the message."""
+
+    def __init__(self, message: str, wanted: str) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text; put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
@@ -84,7 +92,7 @@ def read_network(value: object) -> Network:
     """A network that is smaller than everything."""
     network = read_destination(value)
     if network.prefixlen == 0:
-        raise ValueError("a network of everything protects nothing")
+        raise Contradiction("a network of everything protects nothing", "a network of the site")
     return network
 
 
@@ -145,9 +153,10 @@ def read_peer(value: object) -> str:
     """An address, or the name of another node; what is a network is nobody."""
     text = _text(value)
     if "/" in text:
-        raise ValueError(
+        raise Contradiction(
             f"{text} is a network, and a flow to whoever is there contradicts isolation; name each peer by "
-            "its address, or as a node of this inventory"
+            "its address, or as a node of this inventory",
+            "the address of one peer, or a node of this inventory",
         )
     if re.fullmatch(r"[0-9.]+", text) or ":" in text:
         return str(read_address(text))
@@ -161,8 +170,9 @@ def read_kernel_name(value: object) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", text):
         raise ValueError("not the name of an interface: at most 15 letters, digits, hyphens and dots")
     if _NUMBERED.fullmatch(text):
-        raise ValueError(
+        raise Contradiction(
             f"{text} is a number in order of discovery, and another card may have it after the next start; "
-            "write mac: or pci:"
+            "write mac: or pci:",
+            "a name by firmware, slot or place, or mac:, or pci:",
         )
     return text

@@ -132,7 +132,7 @@ class _Installation:
 
     def _preflight(self) -> None:
         from appliance.node.checks import Wanted
-        from appliance.node.preflight import look_at_nodes, refuse
+        from appliance.node.preflight import look_at_nodes, notes, refuse
 
         wanted = Wanted(
             self.bundle.manifest, self.bundle.digest, self.bundle.size, self.inventory, time.time()
@@ -140,6 +140,8 @@ class _Installation:
         if self.request.check:
             self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
             refuse(self.outcome.preflight)
+            for note in notes(self.outcome.preflight):
+                self.progress.note(note)
             self._ask({})
             return
         with self.run.stage(Stage.PREFLIGHT, self.identities) as entries:
@@ -149,6 +151,8 @@ class _Installation:
                 entry["checks"] = [check.as_dict() for check in report.checks]
                 entry["result"] = "done" if report.passed else "failed"
             refuse(self.outcome.preflight)
+            for note in notes(self.outcome.preflight):
+                self.progress.note(note)
             self._ask(entries)
 
     def _ask(self, entries: Mapping[str, dict[str, Any]]) -> None:

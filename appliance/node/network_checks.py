@@ -195,7 +195,8 @@ def _netplan_files(files: Mapping[str, str]) -> Iterator[Check]:
         not taken,
         "; ".join(taken) or "none",
         "no netplan files of others",
-        "nothing: they are put aside, and come back if the change is not confirmed",
+        "nothing: they are put aside with every gateway, DNS server and DHCP that they bring, below "
+        "/var/lib/appliance/replaced, and come back if the change is not confirmed",
         level="information",
     )
 

@@ -62,6 +62,16 @@ def look_at_nodes(
         return tuple(pool.map(look, connections.values()))
 
 
+def notes(reports: Sequence[NodeReport]) -> list[str]:
+    """What stops nothing and is to be known all the same, one line each."""
+    return [
+        f"{report.node.name}: {check.name}: {check.found}; {check.hint}"
+        for report in reports
+        for check in report.checks
+        if check.level == "information" and check.passed is False
+    ]
+
+
 def refuse(reports: Sequence[NodeReport]) -> None:
     """Raise the error that tells all failed checks of all nodes; returns when there are none.
 

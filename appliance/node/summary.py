@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from appliance.node.preflight import notes
+
 if TYPE_CHECKING:
     from appliance.node.request import Outcome
 
@@ -67,12 +69,7 @@ def outcome_text(outcome: Outcome) -> str:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-    lines += [
-        f"note: {report.node.name}: {check.name}: {check.found}; {check.hint}"
-        for report in outcome.preflight
-        for check in report.checks
-        if check.level == "information" and check.passed is False
-    ]
+    lines += [f"note: {note}" for note in notes(outcome.preflight)]
     if outcome.check:
         changes = outcome.applied.changes if outcome.applied else []
         lines.append(f"check only: nothing was changed; {len(changes)} tasks would change something")

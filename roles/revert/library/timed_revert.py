@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ options:
   after:
     description: Seconds until an unconfirmed change is undone, for C(state=ready).
     type: int
+  run:
+    description: For C(state=confirmed), the name under which this run armed, as C(state=ready) returned it.
+    type: str
+  fresh:
+    description: For C(state=confirmed), whether only an SSH connection younger than the change counts.
+    type: bool
+    default: true
   required:
     description: For C(state=confirmed), whether a change must be pending, because this run made it.
     type: bool
@@ -52,6 +60,7 @@ EXAMPLES = r"""
   timed_revert:
     state: confirmed
     path: /usr/local/sbin/appliance-revert
+    run: "{{ revert_found.run }}"
     required: true
 """
 
@@ -60,6 +69,10 @@ pending:
   description: Whether an unconfirmed change was found.
   returned: always
   type: bool
+run:
+  description: The name under which this run arms and has to confirm, for C(state=ready).
+  returned: success
+  type: str
 fired:
   description: The record of a change that was undone and not followed by a confirmed run yet, or null.
   returned: always
@@ -92,15 +105,27 @@ def read(path: str) -> str:
         return ""
 
 
-def install(path: str, text: str) -> None:
-    """Write a file of the program whole, for root to run."""
-    folder = Path(path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=folder, prefix=".appliance-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(draft).chmod(0o700)
-    Path(draft).replace(path)
+def install(texts: dict[str, str]) -> None:
+    """Write files of the program whole, for root to run.
+
+    A timer that runs needs them to fit each other: all are on the disk before the first gets its name.
+    """
+    drafts = {}
+    for path, text in texts.items():
+        folder = Path(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, drafts[path] = tempfile.mkstemp(dir=folder, prefix=".appliance-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(descriptor, 0o700)
+            os.fsync(descriptor)
+    for path, draft in drafts.items():
+        Path(draft).replace(path)
+    for folder in {Path(path).parent for path in texts}:
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
 
 def undone(fired: dict[str, Any]) -> str:
@@ -120,25 +145,34 @@ def ready(module: AnsibleModule, path: str) -> dict[str, Any]:
     before = {each: read(each) for each in wanted}
     wrong = [each for each, text in wanted.items() if before[each] != text or not os.access(each, os.X_OK)]
     if not module.check_mode:
-        for each in wrong:
-            install(each, wanted[each])
+        install({each: wanted[each] for each in wrong})
+    run = uuid.uuid4().hex
     state = ask(path, "status") if os.access(path, os.X_OK) else {"pending": False, "fired": None}
     if state["pending"] and not module.check_mode:
-        ask(path, "arm", "--after", str(module.params["after"]))
+        ask(path, "arm", "--after", str(module.params["after"]), "--run", run)
     if state["fired"]:
         module.warn(undone(state["fired"]))
     diff = [
         {"before_header": each, "after_header": each, "before": before[each], "after": wanted[each]}
         for each in wrong
     ]
-    return {"changed": bool(wrong), "pending": state["pending"], "fired": state["fired"], "diff": diff}
+    return {
+        "changed": bool(wrong),
+        "pending": state["pending"],
+        "run": run,
+        "fired": state["fired"],
+        "diff": diff,
+    }
 
 
 def confirmed(module: AnsibleModule, path: str) -> dict[str, Any]:
     """Accept the pending change; a change that must be pending and is not was undone meanwhile."""
     if module.check_mode:
         return {"changed": False, "pending": False, "fired": None}
-    state = ask(path, "confirm")
+    words = ["--run", module.params["run"]] if module.params["run"] else []
+    state = ask(path, "confirm", *words, *(["--fresh"] if module.params["fresh"] else []))
+    if state["refused"]:
+        raise Fault(f"the confirmation does not count, and the change will be undone: {state['refused']}")
     if module.params["required"] and not state["confirmed"]:
         told = undone(state["fired"]) if state["fired"] else "no change is pending"
         raise Fault(f"the change of this run cannot be confirmed: {told}")
@@ -153,6 +187,8 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "files": {"type": "dict"},
             "after": {"type": "int"},
+            "run": {"type": "str"},
+            "fresh": {"type": "bool", "default": True},
             "required": {"type": "bool", "default": False},
         },
         required_if=[("state", "ready", ("files", "after"))],

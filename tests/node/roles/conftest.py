@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.content import content_root
+from tests.injected import injected, pytest_terminal_summary
+
+__all__ = ["injected", "pytest_terminal_summary"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable

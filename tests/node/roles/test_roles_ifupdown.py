@@ -74,7 +74,7 @@ def test_an_unconfirmed_change_is_given_back(site: Any) -> None:
     node = site.lab.node
     before = default_routes(node)
     assert len(before) == 2
-    done = site.play(before_confirmation="systemctl start appliance-revert.service")
+    done = site.play(before_confirmation="appliance-revert restore")
     assert list(done.failed) == ["Confirm the change over a fresh connection"], done.log
     assert json.loads(node.inside("cat /var/lib/appliance/revert/fired.json").stdout)["faults"] == []
     assert default_routes(node) == before

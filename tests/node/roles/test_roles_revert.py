@@ -134,6 +134,6 @@ def test_a_confirmation_that_comes_too_late_fails(prepared: Any) -> None:
     """A change of this run must be pending; the timer was faster, so it is not."""
     node = prepared.lab.node
     node.inside("iptables -A OUTPUT -o lo -j ACCEPT")
-    done = prepared.play(before_confirmation=f"systemctl start {PROGRAM}.service")
+    done = prepared.play(before_confirmation=f"{PROGRAM} restore")
     assert list(done.failed) == ["Confirm the change over a fresh connection"], done.log
     assert "cannot be confirmed" in done.failed["Confirm the change over a fresh connection"]

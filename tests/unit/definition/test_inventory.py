@@ -93,6 +93,23 @@ CATALOGUE = {
     "networks overlap": ('"fd20::/124"]', '"10.20.0.0/30"]', 4, 30, "overlaps"),
     "network with host bits": ('"10.20.0.0/28"', '"10.20.0.1/28"', 4, 14, "the network is 10.20.0.0/28"),
     "network of everything": ('"fd20::/124"]', '"::/0"]', 4, 30, "protects nothing"),
+    "networks of everything in halves": (
+        '"fd20::/124"]',
+        '"0.0.0.0/1", "128.0.0.0/1"]',
+        *(4, 30, "overlaps"),
+    ),
+    "networks that admit the world": (
+        '["10.20.0.0/28", "fd20::/124"]',
+        '["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/2", "fd20::/124"]',
+        *(4, 13, "0.0.0.0/0 admit the world"),
+    ),
+    "network of a whole kind of addresses": (
+        '"fd20::/124"]',
+        '"fc00::/7"]',
+        4,
+        13,
+        "fc00::/7 admit the world",
+    ),
     "network without prefix": ('"10.20.0.0/28"', '"10.20.0.0"', 4, 14, "prefix length"),
     "network malformed": ('"10.20.0.0/28"', '"10.20.0/28"', 4, 14, "not a network"),
     "no networks": ('["10.20.0.0/28", "fd20::/124"]', "[]", 4, 13, "networks"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 from appliance.bundle.manifest import parse_manifest
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import PreflightFailed
-from appliance.node.install import Outcome
+from appliance.node.install import Outcome, _Installation
 from appliance.node.network_checks import network_checks
 from appliance.node.preflight import NodeReport, refuse
 from appliance.node.runs import Stage
@@ -245,3 +246,34 @@ def test_what_is_only_to_be_known_is_told_at_the_end(
     notes = [line for line in text.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
     assert notes[0].startswith("note: gpu-01: bmc: /dev/ipmi0; put the BMC's own port")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_only_to_be_known_is_told_before_anything_is_changed(
+    manifest: Manifest,
+    checks: Callable[..., dict[str, Check]],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    check: bool,
+) -> None:
+    """Above all which gateways will go: whoever needs them can still stop."""
+    found = checks(netplan={"/etc/netplan/50-cloud-init.yaml": GATEWAY})
+    report = NodeReport(NODE, tuple(found.values()))
+    told: list[str] = []
+    monkeypatch.setattr("appliance.node.preflight.look_at_nodes", lambda *_: (report,))
+    installation: Any = SimpleNamespace(
+        bundle=SimpleNamespace(manifest=manifest, digest="d" * 64, size=1),
+        inventory=INVENTORY,
+        connections={},
+        request=SimpleNamespace(check=check),
+        run=SimpleNamespace(stage=lambda *_: nullcontext({NODE.name: {}})),
+        identities={},
+        outcome=SimpleNamespace(preflight=()),
+        progress=SimpleNamespace(note=told.append),
+        _ask=lambda _: told.append("and goes on"),
+    )
+    _Installation._preflight(installation)
+    (note,) = [line for line in told if "netplan-taken-over" in line]
+    assert "routes at /etc/netplan/50-cloud-init.yaml:7:7" in note
+    assert "come back if the change is not confirmed" in note
+    assert told[-1] == "and goes on"

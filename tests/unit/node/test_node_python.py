@@ -24,7 +24,10 @@ NEWER_NAMES = {
     *("assert_never", "reveal_type", "getencoding", "full_match", "process_cpu_count"),
 }
 #: What a node's programs are given by us or by Ansible.
-GIVEN = {"ansible", "appliance", "xllamacpp", "network_snapshot"}
+GIVEN = {
+    *("ansible", "appliance", "xllamacpp"),
+    *("lasting_files", "network_state", "network_snapshot", "network_restore"),
+}
 
 
 def programs() -> list[Path]:

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.injected import injected, pytest_terminal_summary
+
+__all__ = ["injected", "pytest_terminal_summary"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType

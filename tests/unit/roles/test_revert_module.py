@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FIRED = {"armed": "2026-01-01T00:00:00Z", "fired": "2026-01-01T00:02:00Z", "faults": []}
 
@@ -25,9 +26,16 @@ def program(answer: dict[str, Any]) -> str:
     return f'#!/bin/sh\necho "$@" >> "$0.calls"\necho \'{json.dumps(answer)}\'\n'
 
 
-def module(files: dict[str, str] | None = None, *, check: bool = False, required: bool = False) -> Any:
+def module(files: dict[str, str] | None = None, *, check: bool = False, **parameters: Any) -> Any:
     told: list[str] = []
-    parameters = {"files": files or {}, "after": 60, "required": required}
+    parameters = {
+        "files": files or {},
+        "after": 60,
+        "required": False,
+        "run": "",
+        "fresh": True,
+        **parameters,
+    }
     return SimpleNamespace(params=parameters, check_mode=check, warn=told.append, told=told)
 
 
@@ -41,7 +49,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "appliance-revert"
 
 
-IDLE = {"pending": False, "armed": None, "fired": None}
+IDLE = {"pending": False, "armed": None, "fired": None, "refused": ""}
 
 
 def test_the_program_is_installed_once_for_root_alone(revert: Any, path: Path) -> None:
@@ -63,7 +71,26 @@ def test_a_change_that_is_still_pending_gets_its_full_time_again(revert: Any, pa
     """Otherwise the timer of an interrupted run could fire in the middle of this one."""
     found = revert.ready(module({str(path): program({**IDLE, "pending": True})}), str(path))
     assert found["pending"] is True
-    assert calls(path) == ["status", "arm --after 60"]
+    assert calls(path) == ["status", f"arm --after 60 --run {found['run']}"]
+
+
+def test_each_run_has_a_name_of_its_own(revert: Any, path: Path) -> None:
+    names = {revert.ready(module({str(path): program(IDLE)}), str(path))["run"] for _ in range(9)}
+    assert len(names) == 9
+
+
+def test_the_parts_of_the_program_are_on_the_disk_before_the_first_gets_its_name(
+    revert: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer that runs needs them to fit each other."""
+    order: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+    monkeypatch.setattr(Path, "replace", lambda *words: (order.append("name"), replace(*words))[1])
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("disk"), fsync(descriptor))[1])
+    revert.install(
+        {str(path): "a", str(path.parent / "lib/one.py"): "b", str(path.parent / "lib/two.py"): "c"}
+    )
+    assert order == [*["disk"] * 3, *["name"] * 3, *["disk"] * 2]
 
 
 def test_nothing_is_armed_without_need(revert: Any, path: Path) -> None:
@@ -94,6 +121,33 @@ def test_confirming(revert: Any, path: Path, *, confirmed: bool, required: bool,
     path.write_text(program({**IDLE, "confirmed": confirmed}))
     path.chmod(0o755)
     assert revert.confirmed(module(required=required), str(path))["changed"] is changed
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"run": "a1"}, "confirm --run a1 --fresh"),
+        ({"run": "a1", "fresh": False}, "confirm --run a1"),
+        ({}, "confirm --fresh"),
+    ],
+)
+def test_who_confirms_and_over_what_is_the_programs_to_judge(
+    revert: Any, path: Path, parameters: dict[str, Any], words: str
+) -> None:
+    path.write_text(program({**IDLE, "confirmed": True}))
+    path.chmod(0o755)
+    revert.confirmed(module(**parameters), str(path))
+    assert calls(path) == [words]
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_confirmation_that_does_not_count_fails_with_the_reason(
+    revert: Any, path: Path, *, required: bool
+) -> None:
+    path.write_text(program({**IDLE, "pending": True, "confirmed": False, "refused": "it is too old"}))
+    path.chmod(0o755)
+    with pytest.raises(revert.Fault, match="does not count, and the change will be undone: it is too old"):
+        revert.confirmed(module(required=required), str(path))
 
 
 @pytest.mark.parametrize(

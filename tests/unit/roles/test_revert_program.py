@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def program(role_module: Callable[[str], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def snapshot(program: Any) -> Any:
-    return program.network_snapshot
+    return program.network_restore.network_state
 
 
 ADDRESSES = [
@@ -56,6 +57,7 @@ def make_node(program: Any, root: Path) -> Any:
             ]
             self.links: list[dict[str, Any]] = [{"ifname": "eno1", "mtu": 1500}]
             self.broken: set[str] = set()
+            self.units = UNITS
 
         def run(self, *command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
             words = " ".join(command)
@@ -69,17 +71,23 @@ def make_node(program: Any, root: Path) -> Any:
                 "nft list table inet own": "table inet own {\n}\n",
                 "iptables-save": "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n",
             }
-            text = UNITS if words.startswith("systemctl show") else answers.get(words, "")
+            text = self.units if words.startswith("systemctl show") else answers.get(words, "")
             return subprocess.CompletedProcess(command, int(words in self.broken), text, "broken")
 
         def has(self, name: str) -> bool:
             return name != "netplan"
+
+        def pause(self, seconds: float) -> None:
+            self.ran.append(f"pause {seconds}")
 
     (root / "etc/systemd/system").mkdir(parents=True)
     (root / "etc/netplan").mkdir(parents=True)
     (root / "etc/netplan/50.yaml").write_text("before\n")
     (root / "etc/netplan/50.yaml").chmod(0o600)
     (root / "etc/resolv.conf").symlink_to("../run/resolv.conf")
+    (root / "var/lib/appliance/revert").mkdir(parents=True)
+    (root / "proc/sys/kernel/random").mkdir(parents=True)
+    (root / "proc/sys/kernel/random/boot_id").write_text("this-boot\n")
     settings = root / "proc/sys/net/ipv6/conf/eno1"
     settings.mkdir(parents=True)
     (settings / "accept_ra").write_text("1\n")
@@ -157,9 +165,21 @@ def test_arming_again_keeps_the_first_snapshot_and_renews_the_time(
 
 def test_the_timer_is_enabled_so_that_it_outlives_a_reboot(revert: Any, node: Any, tmp_path: Path) -> None:
     revert.arm(60)
-    assert "systemctl enable appliance-revert.timer" in node.ran
-    timer = (tmp_path / "etc/systemd/system/appliance-revert.timer").read_text()
-    assert "WantedBy=timers.target" in timer
+    assert "systemctl enable appliance-revert.timer appliance-revert-boot.service" in node.ran
+    units = tmp_path / "etc/systemd/system"
+    assert "WantedBy=timers.target" in (units / "appliance-revert.timer").read_text()
+    boot = (units / "appliance-revert-boot.service").read_text()
+    assert "WantedBy=sysinit.target" in boot
+    (before,) = [line for line in boot.splitlines() if line.startswith("Before=")]
+    assert {"network-pre.target", "systemd-networkd.service", "ufw.service"} <= set(before[7:].split())
+
+
+def test_a_restore_that_is_killed_is_started_again(revert: Any, tmp_path: Path) -> None:
+    revert.arm(60)
+    service = (tmp_path / "etc/systemd/system/appliance-revert.service").read_text()
+    assert "Restart=on-failure" in service
+    assert "StartLimitIntervalSec=0" in service
+    assert "SuccessExitStatus=3" in service  # it came to its end, with faults: once more would not help
 
 
 def test_nothing_is_armed_when_systemd_refuses(revert: Any, node: Any) -> None:
@@ -255,6 +275,15 @@ def test_bonds_and_vlans_that_the_change_made_go_and_packets_have_the_size_of_be
     assert "ip link del dev bond0" not in node.ran
 
 
+def test_a_link_that_the_change_took_down_comes_up(revert: Any, node: Any) -> None:
+    node.links = [{"ifname": "eno1", "mtu": 1500, "flags": ["UP"]}, {"ifname": "eno2", "mtu": 1500}]
+    revert.arm(60)
+    node.links = [{"ifname": "eno1", "mtu": 1500}, {"ifname": "eno2", "mtu": 1500}]
+    revert.restore()
+    assert "ip link set dev eno1 up" in node.ran
+    assert "ip link set dev eno2 up" not in node.ran
+
+
 def test_tables_of_nftables_own_come_back(revert: Any, node: Any) -> None:
     """Those of iptables do by themselves, and nft could not read its own listing of them."""
     revert.arm(60)
@@ -274,7 +303,7 @@ def test_nothing_blocks_while_the_rest_is_put_back(revert: Any, node: Any, tmp_p
     order = [
         node.ran.index(f"{init} force-stop"),
         node.ran.index("systemctl restart systemd-networkd.service"),
-        node.ran.index("iptables-restore"),
+        len(node.ran) - node.ran[::-1].index("iptables-restore"),
     ]
     assert order == sorted(order)
 
@@ -282,9 +311,11 @@ def test_nothing_blocks_while_the_rest_is_put_back(revert: Any, node: Any, tmp_p
 def test_services_are_on_or_off_as_before(revert: Any, node: Any) -> None:
     revert.arm(60)
     node.ran.clear()
+    node.units = UNITS.replace("=active", "=inactive").replace("=enabled", "=disabled", 1)
     revert.restore()
     assert "systemctl enable systemd-networkd.service" in node.ran
-    assert not [words for words in node.ran if "networking.service" in words]  # this node has none
+    assert "systemctl enable ufw.service" not in node.ran  # it is
+    assert not [words for words in node.ran if words.endswith(" networking.service")]
 
 
 def test_an_interrupted_save_is_not_taken_for_a_snapshot(revert: Any) -> None:
@@ -295,8 +326,6 @@ def test_an_interrupted_save_is_not_taken_for_a_snapshot(revert: Any) -> None:
 
 def test_the_firewall_and_network_roles_change_nothing_that_is_not_saved(snapshot: Any) -> None:
     """Whoever adds a unit or a kernel setting to a role adds it here too."""
-    from pathlib import Path
-
     import yaml
 
     roles = Path(__file__).parents[3] / "roles"
@@ -325,3 +354,109 @@ def test_a_socket_is_off_before_the_service_that_it_would_start_again(snapshot: 
         sockets = [unit for unit in order if unit.startswith(name) and unit.endswith(".socket")]
         assert sockets
         assert all(order.index(socket) < order.index(f"{name}.service") for socket in sockets)
+
+
+PROCESSES = {
+    "shared": [
+        ("python3", 90000),
+        ("sudo (user)", 90000),
+        ("sshd-session", 4200),
+        ("sshd", 100),
+        ("systemd", 1),
+    ],
+    "old OpenSSH": [("sh", 90000), ("sshd", 4200), ("sshd", 100), ("systemd", 1)],
+    "started by a socket": [("sh", 90000), ("sshd", 4200), ("systemd", 1)],
+    "console": [("bash", 90000), ("login", 4200), ("systemd", 1)],
+}
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_connection_is_as_old_as_the_nearest_process_of_its_server(
+    snapshot: Any, tmp_path: Path, kind: str
+) -> None:
+    """Not as the command that is run over it, and not as the server that listens."""
+    above = [os.getpid(), *range(900_001, 900_009)]
+    chain = PROCESSES[kind]
+    for place, (name, ticks) in enumerate(chain):
+        pid = 1 if name == "systemd" else above[place]
+        parent = 1 if place + 2 >= len(chain) else above[place + 1]
+        rest = f"S {parent} " + " ".join("0" * 17) + f" {ticks} 0 0"
+        (tmp_path / f"proc/{pid}").mkdir(parents=True)
+        (tmp_path / f"proc/{pid}/stat").write_text(f"{pid} ({name}) {rest}\n")
+    began = snapshot.Node(tmp_path).ssh_began()
+    assert began == (None if kind == "console" else 4200 / os.sysconf("SC_CLK_TCK"))
+
+
+def test_the_time_of_this_very_process_is_after_the_kernels_start(snapshot: Any) -> None:
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    assert 0 < began <= snapshot.Node().uptime()
+
+
+def test_a_command_that_hangs_is_ended_and_told(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot.Node, "PATIENCE", 0.1)
+    done = snapshot.Node().run("sleep", "600")
+    assert (done.returncode, done.stderr) == (124, "no end within 0.1 s")
+
+
+def test_a_command_that_is_not_there_fails(snapshot: Any) -> None:
+    assert snapshot.Node().run("appliance-no-such-command").returncode == 127
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "other mode", "gone", "file for folder"])
+def test_a_path_is_put_back_as_it_was(program: Any, tmp_path: Path, kind: str) -> None:
+    files = program.lasting_files
+    kept, target = tmp_path / "kept", tmp_path / "target"
+    (kept / "below").mkdir(parents=True)
+    (kept / "below/file").write_text("text")
+    (kept / "link").symlink_to("below/file")
+    files.copy(kept, target)
+    assert files.same(kept, target)
+    if kind == "file":
+        (target / "below/file").write_text("else")
+    elif kind == "link":
+        (target / "link").unlink()
+        (target / "link").symlink_to("elsewhere")
+    elif kind == "folder":
+        (target / "more").mkdir()
+    elif kind == "other mode":
+        (target / "below/file").chmod(0o600)
+    else:
+        files.remove(target)
+    if kind == "file for folder":
+        target.write_text("a file")
+    assert not files.same(kept, target)
+    files.put(kept, target)
+    assert files.same(kept, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "target"]
+
+
+def test_what_is_right_already_is_not_written(program: Any, tmp_path: Path) -> None:
+    """Not even on a full disk, where it could only become worse."""
+    files = program.lasting_files
+    for name in ("kept", "target"):
+        (tmp_path / name).write_text("text")
+    before = (tmp_path / "target").stat()
+    files.put(tmp_path / "kept", tmp_path / "target")
+    assert (tmp_path / "target").stat() == before
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda number: (order.append(str(Path(f"/proc/self/fd/{number}").readlink())), fsync(number)),
+    )
+    monkeypatch.setattr(Path, "rename", lambda *words: (order.append("rename"), rename(*words))[1])
+    program.lasting_files.write(tmp_path / "one", "text")
+    assert order == [str(tmp_path / ".one.appliance-revert"), "rename", str(tmp_path)]
+    order.clear()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/two").write_text("text")
+    program.lasting_files.put(tmp_path / "tree", tmp_path / "other")
+    draft = str(tmp_path / ".other.appliance-revert")
+    assert order == [f"{draft}/two", draft, "rename", str(tmp_path)]

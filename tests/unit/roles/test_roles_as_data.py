@@ -121,6 +121,22 @@ def test_every_change_that_can_cut_ssh_and_every_pending_one_must_be_confirmed()
         assert reason in given
     (_close, confirm) = read(REPOSITORY / "roles/revert/tasks/confirm.yml")
     assert (confirm["when"], confirm["timed_revert"]["required"]) == ("revert_required | bool", True)
+    assert confirm["timed_revert"]["fresh"] == "{{ ansible_connection != 'local' }}"
+
+
+def test_a_run_confirms_under_the_name_under_which_it_armed() -> None:
+    (play,) = read(REPOSITORY / "playbooks/site.yml")
+    assert play["vars"]["arm_revert"][-2:] == ["--run", "{{ revert_found.run }}"]
+    assert play["tasks"][-2]["vars"]["revert_run"] == "{{ revert_found.run }}"
+    (_close, confirm) = read(REPOSITORY / "roles/revert/tasks/confirm.yml")
+    assert confirm["timed_revert"]["run"] == "{{ revert_run }}"
+
+
+def test_every_part_of_the_revert_program_is_installed() -> None:
+    (task,) = read(REPOSITORY / "roles/revert/tasks/ready.yml")
+    files = REPOSITORY / "roles/revert/files"
+    there = {f"/{path.relative_to(files)}" for path in files.rglob("*") if path.is_file()}
+    assert set(task["timed_revert"]["files"]) == there
 
 
 def test_what_cannot_be_undone_without_a_reboot_comes_when_all_else_is_confirmed() -> None:
