@@ -92,7 +92,7 @@ def units(listing: str) -> dict[str, str]:
     rows = [line.split() for line in loaded.splitlines()]
     failed = {row[0] for row in rows if "failed" in row[2:3]}  # unit, load, active
     found = {}
-    for name in node.names | failed:
+    for name in sorted(node.names | failed):
         if name.endswith(KINDS):
             active = "active" if name in node.active else "failed" if name in failed else "inactive"
             found[name] = f"{node.files.get(name, 'no file')}, {active}"

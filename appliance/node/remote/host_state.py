@@ -124,10 +124,8 @@ def drives(folder: str = "/sys/block") -> dict[str, str]:
         known = ", ".join(part for part in (model, identity(path)) if part) or name
         size = int(text_of(f"{path}/size") or 0) * SECTOR
         medium = "removable" if text_of(f"{path}/removable") == "1" else "fixed"
-        number = 2
-        while known in found:
-            known, number = f"{known} ({number})", number + 1
-        found[known] = f"{size} bytes, {medium}"
+        same = sum(1 for other in found if other == known or other.startswith(f"{known} ("))
+        found[f"{known} ({same + 1})" if same else known] = f"{size} bytes, {medium}"
     return found
 
 
