@@ -8,12 +8,14 @@ The rules:
 * Of a chain of the filter, each rule that came or went is one drift: order counts.
 * A unit comes and goes as others ask for it.  So of units at work count those that are new and that nobody
   has judged to be quiet, and those that are enabled and were at work; of unit files any other state.
-* A package that is another version, or came, or went, stands for its files.
+* A package that is another version, or came, or went, stands for its files; a unit for the links that
+  enable or mask it.
 * In a container, kernel, modules and drives are its host's, and are not compared.
 """
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -22,12 +24,14 @@ from appliance.node.audit.drift import NOTHING, SUBJECTS, Drift, NotCompared
 from appliance.node.audit.state import MADE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from appliance.node.audit.state import State
 
 #: A container's host decides these.
 OF_THE_HOST: Final = ("kernel", "modules", "drives")
+#: Where systemctl puts links (systemctl(1), enable and mask).
+_SYSTEMD: Final = re.compile(r"/etc/systemd/system(?:/[^/]+\.(?:wants|requires))?")
 #: At work whatever else is, though other units start it.
 ALWAYS: Final = ("systemd-journald.service",)
 
@@ -54,7 +58,8 @@ def compare(then: State, now: State, *, quiet: Sequence[str], container: str = "
         elif subject == "service":
             found += _entries(subject, then[subject], now[subject] or then[subject])
         elif subject == "files":
-            found += _files(then, now)
+            links = {each.what for each in found if each.subject == "units"}
+            found += [each for each in _files(then, now) if not _switches(each, links)]
         elif subject == "packages":
             found += _packages(then, now)
         else:
@@ -156,6 +161,15 @@ def _files(then: State, now: State) -> Iterator[Drift]:
     for drift in _entries("files", then["files"], now["files"]):
         if drift.what not in left_out:
             yield drift
+
+
+def _switches(drift: Drift, units: Collection[str]) -> bool:
+    """Whether a link is one by which systemd was told to start one of these units, or not to."""
+    folder, _, name = drift.what.rpartition("/")
+    is_link = all(
+        how == NOTHING or how.startswith(("link, ", "to ")) for how in (drift.found, drift.wanted)
+    )
+    return is_link and name in units and _SYSTEMD.fullmatch(folder) is not None
 
 
 def _changed_files(then: State, now: State) -> Iterator[tuple[str, str]]:

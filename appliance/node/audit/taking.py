@@ -6,6 +6,7 @@ copied) would be right from then on.  So it is compared with the one before, and
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,6 @@ from appliance.node.audit.baseline import (
     Baseline,
     baseline_bytes,
     digest_of,
-    kept_here,
     parse_baseline,
 )
 from appliance.node.audit.comparing import compare
@@ -62,7 +62,7 @@ def keep_baseline(connection: Connection, identity: Identity, run: Run, state: P
         NodeUnreachable, PreflightFailed: as ``asking.ask``.
     """
     name = connection.node.name
-    before, _ = kept_here(state, site, name)
+    before = newest(state, site, name)
     baseline = take_baseline(connection, identity)
     data = baseline_bytes(baseline)
     replace_file(run.node(name) / NAME, data)
@@ -84,14 +84,20 @@ def take_baseline(connection: Connection, identity: Identity) -> Baseline:
     )
 
 
-def taken_over(before: bytes | None, baseline: Baseline) -> list[str]:
-    """What is not as in an earlier baseline; nothing where there is none that can be read."""
-    try:
-        then = parse_baseline(before) if before else None
-    except ValueError:
-        return []
-    if then is None:
+def newest(state: Path, site: str, node: str) -> Baseline | None:
+    """The last baseline that this station took of a node, whatever became of that run."""
+    found = []
+    for path in (state / "runs").glob(f"*/{node}/{NAME}"):
+        if path.parent.parent.name[13:] == site:
+            with contextlib.suppress(OSError, ValueError):
+                found.append(parse_baseline(path.read_bytes()))
+    return max(found, key=lambda baseline: baseline.time, default=None)
+
+
+def taken_over(before: Baseline | None, baseline: Baseline) -> list[str]:
+    """What is not as in an earlier baseline."""
+    if before is None:
         return []
     quiet = patterns(load_host_data().quiet)
-    found = compare(then.state, baseline.state, quiet=quiet, container=baseline.container)
+    found = compare(before.state, baseline.state, quiet=quiet, container=baseline.container)
     return [f"{each.subject} {each.what}" for each in found]

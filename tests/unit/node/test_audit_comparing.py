@@ -252,6 +252,33 @@ def test_a_package_stands_for_its_files() -> None:
     ]
 
 
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "told"),
+    [
+        (f"{WANTS}/spy.service", "link, to /etc/systemd/system/spy.service", False),
+        ("/etc/systemd/system/spy.service", "link, to /dev/null", False),
+        ("/etc/systemd/system/spy.service", "file, mode 0644", True),
+        (f"{WANTS}/other.service", "link, to /etc/systemd/system/other.service", True),
+        ("/usr/bin/spy.service", "link, to /tmp/x", True),
+    ],
+)
+def test_a_unit_stands_for_the_links_that_enable_it(path: str, how: str, told: bool) -> None:
+    def change(now: State) -> None:
+        now["units"]["spy.service"] = "enabled, inactive"
+        now["files"][path] = how
+
+    expected = [("units", "spy.service"), *([("files", path)] if told else [])]
+    assert [(each.subject, each.what) for each in changed(change)] == expected
+
+
+def test_a_link_that_enables_is_told_where_its_unit_is_not() -> None:
+    (drift,) = changed(lambda now: now["files"].update({f"{WANTS}/spy.service": "link, to /x"}))
+    assert drift.subject == "files"
+
+
 def test_a_link_cannot_pass_for_a_file_of_a_package() -> None:
     """Its target is whatever somebody wrote."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from appliance.bundle.verify import VerifiedBundle
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker
 
@@ -54,15 +55,23 @@ class Staged:
         place.chmod(0o444)
 
 
-@pytest.fixture
-def staged(maker: BundleMaker, two_of_three: Root, tmp_path: Path) -> Staged:
+@pytest.fixture(scope="module")
+def verified(
+    maker_in: Callable[[Path], BundleMaker], two_of_three: Root, tmp_path_factory: pytest.TempPathFactory
+) -> VerifiedBundle:
+    """What is copied; no test changes it."""
+    maker = maker_in(tmp_path_factory.mktemp("source"))
     contents = {"engine": ("python", {"engine.whl": b"wheel"}), "model": ("tiny-gguf", {"tiny.gguf": DATA})}
     bundle = maker.write("bundle", two_of_three, maker.lock(contents), slice_size=BLOCK)
     maker.sign(bundle, "alice", "bob")
-    verified = verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+    return verify_bundle(bundle, root_bytes(two_of_three), progress=Silent())
+
+
+@pytest.fixture
+def staged(verified: VerifiedBundle, tmp_path: Path) -> Staged:
     transfer = Transfer.begin(
         LocalConnection(NODE),
-        bundle,
+        verified.folders[0],
         verified.digest,
         files_to_send(verified),
         progress=Silent(),
