@@ -32,15 +32,21 @@ if TYPE_CHECKING:
     from appliance.node.host_data import HostData
 
 HOME: Final = "/var/lib/appliance"
+
+# Whoever changes what is looked at makes another format of baselines (baseline.FORMAT): compared with one
+# that was taken otherwise, a node would differ in everything that was not looked at then.
+
 #: Everything that runs, decides what runs, or says how; logs, caches and states of services are elsewhere.
 TREES: Final = (
     *("/boot", "/etc", "/opt", "/run/systemd/network", "/run/systemd/system", "/srv", "/usr"),
     *(HOME, "/var/lib/dpkg/info", "/var/spool/cron"),
 )
-#: Compared otherwise (accounts as such, the staged copy by its manifest) or kept by a rule of its own.
+#: Compared otherwise (accounts as such, the staged copy by its manifest), kept by a rule of its own, or
+#: written at every start (by GRUB and systemd-boot; what was started is seen by its own command line).
 APART: Final = (
     *(f"/etc/{name}{copy}" for name in ("passwd", "shadow", "group", "gshadow") for copy in ("", "-")),
     *("/etc/subuid-", "/etc/subgid-", "/etc/.pwd.lock"),
+    *("/boot/grub/grubenv", "/boot/loader/random-seed", "/boot/efi/loader/random-seed"),
     *(
         f"{HOME}/{name}"
         for name in ("baseline.json", "installed.json", "journal", "revert", "staged", "spool")

@@ -64,7 +64,7 @@ def rules(listing: str) -> dict[str, str]:
         elif raw == "\t}":
             block = table
         elif raw != "}":
-            found[block].append(line)
+            found.setdefault(block, []).append(line)
     return {name: "\n".join(lines) for name, lines in found.items()}
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.errors import PreflightFailed
+from appliance.node.audit.asking import APART, LOGIN_FILES, TREES
 from appliance.node.audit.baseline import (
+    FORMAT,
     Baseline,
     Reference,
     baseline_bytes,
@@ -47,6 +49,12 @@ def broken(**changes: Any) -> bytes:
 def test_what_is_no_baseline_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - one kind of refusal
         parse_baseline(data)
+
+
+def test_what_is_looked_at_belongs_to_the_format() -> None:
+    """Whoever changes one of these lists gives baselines another number, and this line another digest."""
+    lists = json.dumps([TREES, APART, LOGIN_FILES], sort_keys=True).encode()
+    assert (FORMAT, hashlib.sha256(lists).hexdigest()[:16]) == (1, "920b67bfcf63992a")
 
 
 # --- who decides -----------------------------------------------------------------------------------
