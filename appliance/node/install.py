@@ -290,8 +290,8 @@ class _Installation:
 
         with self.run.stage(Stage.RECORD, self.identities) as entries:
             for name, connection in self.connections.items():
-                identity, site = self.identities[name], self.inventory.site
-                taken = keep_baseline(connection, identity, self.run, self.request.state, site)
+                identity, state = self.identities[name], self.request.state
+                taken = keep_baseline(connection, identity, self.run, state, self.inventory)
                 kept = keep_afterwards(connection, self.outcome.answers[name], self.kept[name])
                 entries[name]["journal"] = {"count": kept.last}
                 folder = self.outcome.report_folders[name]

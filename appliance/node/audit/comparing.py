@@ -10,23 +10,28 @@ The rules:
   has judged to be quiet, and those that are enabled and were at work; of unit files any other state.
 * A package that is another version, or came, or went, stands for its files; a unit for the links that
   enable or mask it.
+* A module that is gone is loaded again when something asks; those that are known to be asked for may come.
 * In a container, kernel, modules and drives are its host's, and are not compared.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from appliance.node.audit.drift import NOTHING, SUBJECTS, Drift, NotCompared
 from appliance.node.audit.state import MADE
+from appliance.node.host_data import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from appliance.definition.host import Host
     from appliance.node.audit.state import State
+    from appliance.node.host_data import HostData
 
 #: A container's host decides these.
 OF_THE_HOST: Final = ("kernel", "modules", "drives")
@@ -36,13 +41,27 @@ _SYSTEMD: Final = re.compile(r"/etc/systemd/system(?:/[^/]+\.(?:wants|requires))
 ALWAYS: Final = ("systemd-journald.service",)
 
 
-def compare(then: State, now: State, *, quiet: Sequence[str], container: str = "") -> list[Drift]:
+@dataclass(frozen=True)
+class Quiet:
+    """What may come and go: patterns of units, names of modules as the kernel has them."""
+
+    units: tuple[str, ...] = ()
+    modules: frozenset[str] = frozenset()
+
+
+def what_is_quiet(data: HostData, host: Host) -> Quiet:
+    """As the role ``quiet_host`` and the site have judged."""
+    modules = {name.replace("-", "_") for name in patterns(data.modules_needed)}
+    return Quiet((*patterns(data.quiet), *host.known_units), frozenset(modules))
+
+
+def compare(then: State, now: State, *, quiet: Quiet, container: str = "") -> list[Drift]:
     """All drifts, in the order of subjects and then by name.
 
     Args:
         then: the baseline.
         now: the live node.
-        quiet: patterns of units that may be at work, or not.
+        quiet: what may come and go.
         container: whose kernel the node has, if not its own.
     """
     found: list[Drift] = []
@@ -54,7 +73,14 @@ def compare(then: State, now: State, *, quiet: Sequence[str], container: str = "
         elif subject == "rules":
             found += _rules(then[subject], now[subject])
         elif subject == "units":
-            found += _units(then[subject], now[subject], quiet)
+            found += _units(then[subject], now[subject], quiet.units)
+        elif subject == "modules":
+            known = {*then[subject], *quiet.modules}
+            found += [
+                Drift(subject, name, "loaded", NOTHING)
+                for name in sorted(now[subject])
+                if name not in known
+            ]
         elif subject == "service":
             found += _entries(subject, then[subject], now[subject] or then[subject])
         elif subject == "files":

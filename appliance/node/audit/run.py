@@ -10,12 +10,12 @@ from appliance.definition.inventory import settings_digest
 from appliance.errors import ApplianceError
 from appliance.node.audit.asking import Facts, ask, declared_commands, state_commands
 from appliance.node.audit.baseline import Baseline, Reference, choose, kept_here, parse_baseline
-from appliance.node.audit.comparing import OF_THE_HOST, compare, not_compared
+from appliance.node.audit.comparing import OF_THE_HOST, compare, not_compared, what_is_quiet
 from appliance.node.audit.declared import Declared, explain, not_judged
 from appliance.node.audit.drift import SUBJECTS, Drift, NodeAudit, NotCompared
 from appliance.node.audit.staged import compare_installed, compare_staged
 from appliance.node.audit.state import State, state_of
-from appliance.node.host_data import load_host_data, patterns
+from appliance.node.host_data import load_host_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def conclude(
         settings = settings_digest(inventory, node)
         drifts += compare_installed(facts.installed, baseline, settings)
         drifts += compare_staged(facts.staged, baseline.bundle, baseline.mark or None)
-        quiet = (*patterns(data.quiet), *inventory.host.known_units)
+        quiet = what_is_quiet(data, inventory.host)
         drifts += compare(baseline.state, state, quiet=quiet, container=container)
         missing += not_compared(baseline.state, container)
     judged = Declared(facts, inventory, node, data, container).judged()

@@ -19,14 +19,16 @@ from appliance.node.audit.baseline import (
     digest_of,
     parse_baseline,
 )
-from appliance.node.audit.comparing import compare
+from appliance.node.audit.comparing import compare, what_is_quiet
 from appliance.node.audit.state import state_of
-from appliance.node.host_data import load_host_data, patterns
+from appliance.node.host_data import load_host_data
 from appliance.node.runs import now
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from appliance.definition.host import Host
+    from appliance.definition.inventory import Inventory
     from appliance.node.connection import Connection
     from appliance.node.runs import Identity, Run
 
@@ -55,18 +57,20 @@ class Taken:
         return {"baseline": digest_of(self.data), "taken_over": list(self.taken_over)}
 
 
-def keep_baseline(connection: Connection, identity: Identity, run: Run, state: Path, site: str) -> Taken:
+def keep_baseline(
+    connection: Connection, identity: Identity, run: Run, state: Path, inventory: Inventory
+) -> Taken:
     """Take the baseline of one node, and keep it beside its records.
 
     Raises:
         NodeUnreachable, PreflightFailed: as ``asking.ask``.
     """
     name = connection.node.name
-    before = newest(state, site, name)
+    before = newest(state, inventory.site, name)
     baseline = take_baseline(connection, identity)
     data = baseline_bytes(baseline)
     replace_file(run.node(name) / NAME, data)
-    return Taken(data, tuple(taken_over(before, baseline)))
+    return Taken(data, tuple(taken_over(before, baseline, inventory.host)))
 
 
 def take_baseline(connection: Connection, identity: Identity) -> Baseline:
@@ -94,10 +98,10 @@ def newest(state: Path, site: str, node: str) -> Baseline | None:
     return max(found, key=lambda baseline: baseline.time, default=None)
 
 
-def taken_over(before: Baseline | None, baseline: Baseline) -> list[str]:
+def taken_over(before: Baseline | None, baseline: Baseline, host: Host) -> list[str]:
     """What is not as in an earlier baseline."""
     if before is None:
         return []
-    quiet = patterns(load_host_data().quiet)
+    quiet = what_is_quiet(load_host_data(), host)
     found = compare(before.state, baseline.state, quiet=quiet, container=baseline.container)
     return [f"{each.subject} {each.what}" for each in found]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.audit.comparing import compare, not_compared
+from appliance.definition.host import Host
+from appliance.node.audit.comparing import Quiet, compare, not_compared, what_is_quiet
 from appliance.node.audit.drift import SUBJECTS, Drift
 from appliance.node.audit.state import listeners, rules, service, units
+from appliance.node.host_data import load_host_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from appliance.node.audit.state import State
 
 SHA = {letter: letter * 64 for letter in "abc"}
-QUIET = ("systemd-hostnamed.*", "apt-daily.timer")
+QUIET = Quiet(("systemd-hostnamed.*", "apt-daily.timer"), frozenset({"tcp_diag"}))
 
 #: As nft writes it: a tab before what is in a table, two before what is in a chain.
 FILTER = """\
@@ -86,7 +88,7 @@ def test_what_is_the_same_is_no_drift() -> None:
     assert changed(lambda _: None) == []
 
 
-@pytest.mark.parametrize("subject", [name for name in THEN if name != "service"])
+@pytest.mark.parametrize("subject", [name for name in THEN if name not in {"service", "modules"}])
 def test_whatever_is_gone_is_a_drift_of_its_subject(subject: str) -> None:
     """The service's command line is told by its unit, where it does not run."""
     for what in THEN[subject]:
@@ -97,7 +99,7 @@ def test_whatever_is_gone_is_a_drift_of_its_subject(subject: str) -> None:
         assert found[0].found in {"not there", "no file, inactive"}
 
 
-@pytest.mark.parametrize("subject", [name for name in THEN if name not in {"service", "units"}])
+@pytest.mark.parametrize("subject", [name for name in THEN if name not in {"service", "units", "modules"}])
 def test_whatever_is_new_is_a_drift_of_its_subject(subject: str) -> None:
     found = changed(lambda now: now[subject].update(new="something"))
     assert found == [Drift(subject, "new", "something", "not there")]
@@ -227,6 +229,20 @@ def test_units_are_taken_from_both_listings() -> None:
     assert "nothing.mount" not in THEN["units"]
     failed = LISTING.replace("ssh.service loaded active running", "ssh.service loaded failed failed")
     assert units(failed)["ssh.service"] == "enabled, failed"
+
+
+def test_of_modules_count_those_that_came_and_that_nobody_expects() -> None:
+    assert changed(lambda now: now["modules"].clear()) == []
+    assert changed(lambda now: now["modules"].update(tcp_diag="loaded")) == []
+    found = changed(lambda now: now["modules"].update(usb_storage="loaded"))
+    assert found == [Drift("modules", "usb_storage", "loaded", "not there")]
+
+
+def test_what_is_quiet_follows_from_role_and_site() -> None:
+    quiet = what_is_quiet(load_host_data(), Host(known_units={"agent.service": "the site's own"}))
+    assert {"agent.service", "user@*.service"} <= set(quiet.units)
+    assert "tcp_diag" in quiet.modules
+    assert not [name for name in quiet.modules if "-" in name]
 
 
 # --- packages and files ----------------------------------------------------------------------------

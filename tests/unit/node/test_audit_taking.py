@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from appliance.definition.inventory import NodeEntry
+from appliance.definition.host import Host
+from appliance.definition.inventory import Inventory, Management, NodeEntry
 from appliance.node.audit import taking
 from appliance.node.audit.asking import Facts
 from appliance.node.audit.baseline import baseline_bytes, digest_of, parse_baseline
@@ -18,10 +20,8 @@ from appliance.node.connection import LocalConnection
 from appliance.node.qualification.clock import Reading
 from appliance.node.runs import Identity, Run, Stage
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 NODE = NodeEntry("gpu-01", "local", ip_address("10.20.0.11"), 22, ())
+SITE = Inventory(Path("inventory.yml"), "clinic", Management((), (), ()), None, (NODE,))
 IDENTITY = Identity("b" * 64, "5" * 64, "1.0")
 
 
@@ -30,7 +30,7 @@ class Station:
 
     def __init__(self, state: Path) -> None:
         self.state, self.users = state, {"root": "uid 0"}
-        self.run = Run(state, IDENTITY.bundle, "clinic")
+        self.run = Run(state, IDENTITY.bundle, SITE.site)
         self.asked: list[str | None] = []
 
     def ask(self, connection: object, commands: object, *, bundle: str | None) -> Facts:
@@ -40,7 +40,7 @@ class Station:
 
     def install(self) -> taking.Taken:
         with self.run.stage(Stage.RECORD, {"gpu-01": IDENTITY}) as entries:
-            taken = keep_baseline(LocalConnection(NODE), IDENTITY, self.run, self.state, "clinic")
+            taken = keep_baseline(LocalConnection(NODE), IDENTITY, self.run, self.state, SITE)
             entries["gpu-01"].update(taken.as_dict())
         return taken
 
@@ -98,4 +98,4 @@ def test_other_runs_of_that_site_count_too_and_what_cannot_be_read_does_not(stat
     assert found is not None
     assert found.node == "later"
     assert newest(station.state, "clinic", "gpu-02") is None
-    assert taken_over(None, baseline) == taken_over(baseline, baseline) == []
+    assert taken_over(None, baseline, Host()) == taken_over(baseline, baseline, Host()) == []
