@@ -59,11 +59,11 @@ def main() -> None:
     bundle = request["bundle"] or (installed or {}).get("digest")
     answer = {"time": time.time(), "uid": os.geteuid(), "installed": installed, "container": container()}
     with ThreadPoolExecutor(4) as pool:
-        said = pool.map(say, request["commands"].values())
+        said = pool.map(say, request["commands"].values())  # at work while files are read
+        answer["host"] = host_state()
+        answer["files"] = file_state(request["trees"], request["apart"], request["login_files"])
+        answer["staged"] = Copy(home, bundle).state(request["recheck"]) if bundle else None
         answer["said"] = dict(zip(request["commands"], said, strict=True))
-    answer["host"] = host_state()
-    answer["files"] = file_state(request["trees"], request["apart"], request["login_files"])
-    answer["staged"] = Copy(home, bundle).state(request["recheck"]) if bundle else None
     place = f"{home}/baseline.json"
     answer["baseline"] = known(place)
     answer["text"] = None
