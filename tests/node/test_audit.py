@@ -267,9 +267,9 @@ DRIFTS = {
     ),
     # Units
     "a timer that asks the archive": drift(
-        "systemctl unmask -q apt-daily.timer; systemctl start apt-daily.timer",
-        "systemctl mask -q --now apt-daily.timer",
-        "units apt-daily.timer",
+        "systemctl unmask -q apt-daily.timer apt-daily.service; systemctl start apt-daily.timer",
+        "systemctl mask -q --now apt-daily.timer apt-daily.service",
+        *("units apt-daily.timer", "units apt-daily.service"),
         breaks=("quiet.stopped",),
     ),
     "a service of somebody's": unit("spy.service", "[Service]", "ExecStart=sleep infinity"),
@@ -399,8 +399,8 @@ def test_of_a_drift_exactly_that_is_found(auditor: Auditor, node: PracticeNode, 
             command = command.replace(word, value)
         return command
 
-    node.inside(filled(each.do))
     try:
+        node.inside(filled(each.do))
         code, result = auditor()
     finally:
         node.inside(filled(each.undo))

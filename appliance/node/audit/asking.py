@@ -154,7 +154,7 @@ def ask(
         "recheck": recheck,
         "send": send,
     }
-    script = load_script("audit", "host_state", "file_state", "copy_state")
+    script = load_script("audit", "host_state", "file_state", "staged_copy", "copy_state")
     line = json.dumps(request).encode() + b"\n"
     limit = RECHECK_SECONDS if recheck else SECONDS
     asked = time.time()

@@ -12,12 +12,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.definition.inventory import node_values, site_values
 from appliance.errors import PreflightFailed
 from appliance.node.runs import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.audit.drift import Source
     from appliance.node.audit.state import State
 
@@ -29,12 +31,14 @@ FORMAT: Final = 1
 class Baseline:
     """``bundle``, ``settings``, ``toolkit``: as the installation's identity.  ``time``: RFC 3339 UTC.
 
+    ``declared``: digest of what the inventory says of site and node, whoever logs in (``declared_digest``).
     ``container``: whose kernel the node has, if not its own.  ``mark``: SHA-256 of the staged copy's mark.
     """
 
     node: str
     bundle: str
     settings: str
+    declared: str
     toolkit: str
     time: str
     container: str
@@ -61,6 +65,13 @@ def baseline_bytes(baseline: Baseline) -> bytes:
 def digest_of(data: bytes) -> str:
     """A baseline's identity."""
     return hashlib.sha256(data).hexdigest()
+
+
+def declared_digest(inventory: Inventory, node: NodeEntry) -> str:
+    """SHA-256 of everything the inventory declares; the same from a station and at the node's console."""
+    site = {**site_values(inventory), "ssh_user": ""}
+    values = json.dumps({"site": site, "node": node_values(node)}, sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()
 
 
 def parse_baseline(data: bytes) -> Baseline:

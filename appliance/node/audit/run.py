@@ -6,10 +6,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from appliance.definition.inventory import settings_digest
 from appliance.errors import ApplianceError
 from appliance.node.audit.asking import Facts, ask, declared_commands, state_commands
-from appliance.node.audit.baseline import Baseline, Reference, choose, kept_here, parse_baseline
+from appliance.node.audit.baseline import (
+    Baseline,
+    Reference,
+    choose,
+    declared_digest,
+    kept_here,
+    parse_baseline,
+)
 from appliance.node.audit.comparing import OF_THE_HOST, compare, not_compared, what_is_quiet
 from appliance.node.audit.declared import Declared, explain, not_judged
 from appliance.node.audit.drift import SUBJECTS, Drift, NodeAudit, NotCompared
@@ -104,8 +110,7 @@ def conclude(
         drifts.append(Drift("reference", "the baseline", "none", "one from a whole installation"))
     else:
         drifts += _reference(facts, reference, baseline)
-        settings = settings_digest(inventory, node)
-        drifts += compare_installed(facts.installed, baseline, settings)
+        drifts += compare_installed(facts.installed, baseline, declared_digest(inventory, node))
         drifts += compare_staged(facts.staged, baseline.bundle, baseline.mark or None)
         quiet = what_is_quiet(data, inventory.host)
         drifts += compare(baseline.state, state, quiet=quiet, container=container)

@@ -38,21 +38,21 @@ def compare_staged(staged: Mapping[str, Any] | None, bundle: str, mark: str | No
 
 
 def compare_installed(
-    installed: Mapping[str, Any] | None, baseline: Baseline, settings: str
+    installed: Mapping[str, Any] | None, baseline: Baseline, declared: str
 ) -> Iterator[Drift]:
     """What the node says of its installation, against what is known; and whether that is the inventory's.
 
-    ``settings``: digest of the settings that the inventory has for this node now.
+    ``declared``: digest of what the inventory declares for this node now.
     """
     known = {"digest": baseline.bundle, "settings": baseline.settings, "toolkit": baseline.toolkit}
     said = installed or {}
     for name in _SAME:
         if said.get(name) != known[name]:
             yield Drift("installed", f"installed.json: {name}", str(said.get(name, NOTHING)), known[name])
-    if settings != baseline.settings:
+    if declared != baseline.declared:
         yield Drift(
             "installed",
             "the inventory",
-            f"settings {settings}",
-            f"settings {baseline.settings}, with which the node was installed",
+            f"digest {declared}",
+            f"digest {baseline.declared}, as when the node was installed",
         )

@@ -16,6 +16,7 @@ from appliance.node.audit.baseline import (
     NAME,
     Baseline,
     baseline_bytes,
+    declared_digest,
     digest_of,
     parse_baseline,
 )
@@ -67,19 +68,20 @@ def keep_baseline(
     """
     name = connection.node.name
     before = newest(state, inventory.site, name)
-    baseline = take_baseline(connection, identity)
+    baseline = take_baseline(connection, identity, inventory)
     data = baseline_bytes(baseline)
     replace_file(run.node(name) / NAME, data)
     return Taken(data, tuple(taken_over(before, baseline, inventory.host)))
 
 
-def take_baseline(connection: Connection, identity: Identity) -> Baseline:
+def take_baseline(connection: Connection, identity: Identity, inventory: Inventory) -> Baseline:
     """What a node is now."""
     facts = ask(connection, state_commands(), bundle=identity.bundle)
     return Baseline(
         node=connection.node.name,
         bundle=identity.bundle,
         settings=identity.settings,
+        declared=declared_digest(inventory, connection.node),
         toolkit=identity.toolkit,
         time=now(),
         container=facts.container,

@@ -17,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from appliance.node.remote.file_state import digest
+from appliance.node.remote.staged_copy import BESIDE, LISTS
 
-LIST = "trust/SHA256SUMS"
+LIST_PATHS = [path for path, _, _ in LISTS]
+LIST = LIST_PATHS[0]
 MANIFEST = "manifest.json"
 NOTHING = "not there"
 
@@ -40,7 +42,7 @@ class Copy:
         def look(path: str) -> list[str] | None:
             return self.judge(path, wanted[path], marked.get(path), recheck)
 
-        wrong = {**self.touched(wanted, marked), **self.foreign({*wanted, *marked}), **unreadable}
+        wrong = {**self.touched(wanted, marked), **self.foreign(wanted, marked), **unreadable}
         with ThreadPoolExecutor(4) as pool:
             judged = zip(wanted, pool.map(look, wanted), strict=True)
             wrong.update({path: found for path, found in judged if found})
@@ -108,13 +110,14 @@ class Copy:
                 wrong[path] = ["written or touched since", "as it was staged"]
         return wrong
 
-    def foreign(self, names: set[str]) -> dict[str, list[str]]:
-        """What nobody staged."""
+    def foreign(self, wanted: dict[str, str], marked: dict[str, Any]) -> dict[str, list[str]]:
+        """What nobody staged.  Signatures are in no list; without a mark nobody knows which there were."""
         wrong = {}
         for folder, _, leaves in os.walk(self.folder):
             for leaf in leaves:
                 path = os.path.relpath(os.path.join(folder, leaf), self.folder)
-                if path not in names | {LIST}:
+                beside = path == LIST or (not marked and (BESIDE.fullmatch(path) or path in LIST_PATHS))
+                if path not in wanted and path not in marked and not beside:
                     wrong[path] = ["there", NOTHING]
         return wrong
 

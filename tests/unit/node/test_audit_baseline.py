@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE = {"users": {"root": "uid 0"}, "files": {"/odd\udcff": "file"}}
-BASELINE = Baseline("gpu-01", "b" * 64, "5" * 64, "1.0", "2026-11-29T12:00:00Z", "", "c" * 64, STATE)
+BASELINE = Baseline(
+    "gpu-01", "b" * 64, "5" * 64, "7" * 64, "1.0", "2026-11-29T12:00:00Z", "", "c" * 64, STATE
+)
 DATA = baseline_bytes(BASELINE)
 DIGEST = digest_of(DATA)
 OTHER = baseline_bytes(replace(BASELINE, state={"users": {"root": "uid 0", "evil": "uid 0"}}))

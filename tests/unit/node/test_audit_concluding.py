@@ -19,10 +19,11 @@ from appliance.definition.inventory import (
     Management,
     Match,
     NodeEntry,
+    Ssh,
     settings_digest,
 )
 from appliance.node.audit.asking import Facts
-from appliance.node.audit.baseline import Baseline, Reference, baseline_bytes, digest_of
+from appliance.node.audit.baseline import Baseline, Reference, baseline_bytes, declared_digest, digest_of
 from appliance.node.audit.declared import CAUSES, judge_offset
 from appliance.node.audit.drift import SUBJECTS, NodeAudit
 from appliance.node.audit.run import conclude
@@ -109,7 +110,15 @@ FACTS = Facts(
     reading=Reading(1e9, 0.2, 0.1),
 )
 BASELINE = Baseline(
-    "apq-01", BUNDLE, settings_digest(SITE, NODE), "1.0", "2026-11-29T12:00:00Z", "", MARK, state_of(FACTS)
+    "apq-01",
+    BUNDLE,
+    settings_digest(SITE, NODE),
+    declared_digest(SITE, NODE),
+    "1.0",
+    "2026-11-29T12:00:00Z",
+    "",
+    MARK,
+    state_of(FACTS),
 )
 DIGEST = digest_of(baseline_bytes(BASELINE))
 REFERENCE = Reference("station", BASELINE, DIGEST, DIGEST)
@@ -231,6 +240,13 @@ def test_changed_settings_of_the_inventory_are_told() -> None:
     audit = conclude(live(), REFERENCE, replace(SITE, inference_port=8001), NODE)
     assert ("installed", "the inventory") in told(audit)
     assert ("host", "quiet.ssh-settings") in told(audit), "the node has what was declared before"
+
+
+def test_who_logs_in_is_no_setting_of_the_node() -> None:
+    """At the node's console nobody does."""
+    by_ssh = replace(SITE, ssh=Ssh("operator", None, Path("known_hosts")))
+    assert settings_digest(by_ssh, NODE) != settings_digest(SITE, NODE)
+    assert conclude(live(), REFERENCE, by_ssh, NODE).drifts == ()
 
 
 def test_without_a_baseline_nothing_is_called_right() -> None:

@@ -192,7 +192,15 @@ def test_a_mark_that_was_made_to_fit_hides_from_the_quick_look_and_shows_by_its_
 def test_without_its_mark_everything_is_read(staged: Staged) -> None:
     staged.mark.unlink()
     state = staged.state()
-    assert state["mark"] is None
-    assert WHEEL not in state["wrong"]
+    assert (state["mark"], state["wrong"]) == (None, {})
     staged.write(WHEEL, b"evil!")
-    assert WHEEL in staged.state()["wrong"]
+    assert list(staged.state()["wrong"]) == [WHEEL]
+
+
+def test_a_signature_that_came_later_is_nobodys(staged: Staged) -> None:
+    trust = staged.folder / "trust"
+    trust.chmod(0o755)
+    (trust / "SHA256SUMS.carol.sig").write_bytes(b"")
+    (trust / "SHA256SUMS.carol.sig").chmod(0o444)
+    trust.chmod(0o555)
+    assert list(staged.state()["wrong"]) == ["trust/SHA256SUMS.carol.sig"]
