@@ -25,9 +25,12 @@ STATE = (
     "\\( -path /var/log -o -path /var/lib/systemd \\) -prune "
     "-o -printf '%p %s %m %u %T@ %C@\\n' 2>/dev/null | sort; "
     "nft --stateless list ruleset; ip -4 route show table all; ip -6 route show table all; ip address; "
-    "ss -Hlntu; cat /proc/1/mountinfo; sysctl -a 2>/dev/null | grep -E 'accept_ra|forward' | sort; "
+    "ss -Hlntu; grep -v ' /run/user/' /proc/1/mountinfo; "
+    "sysctl -a 2>/dev/null | grep -E 'accept_ra|forward' | sort; "
     "systemctl list-unit-files --plain --no-legend; "
-    "systemctl list-units --all --plain --no-legend --type=service,timer,socket | awk '{ print $1, $3 }'"
+    # A login's own manager ends some time after the login.
+    "systemctl list-units --all --plain --no-legend --type=service,socket | "
+    "awk '!/^user/ { print $1, $3 }'"
 )
 
 
@@ -268,7 +271,7 @@ DRIFTS = {
     # Units
     "a timer that asks the archive": drift(
         "systemctl unmask -q apt-daily.timer apt-daily.service; systemctl start apt-daily.timer",
-        "systemctl mask -q --now apt-daily.timer apt-daily.service",
+        "systemctl stop apt-daily.timer; systemctl mask -q apt-daily.timer apt-daily.service",
         *("units apt-daily.timer", "units apt-daily.service"),
         breaks=("quiet.stopped",),
     ),

@@ -161,7 +161,7 @@ def _counts(name: str, old: str, new: str, quiet: Sequence[str]) -> bool:
     # A file that came and that nothing starts is told as a file.
     if other_file and (old_file != "no file" or new_file.startswith("enabled") or new_active == "active"):
         return True
-    if old_active == new_active:
+    if old_active == new_active or (new_file.startswith("masked") and new_active != "active"):
         return False
     if new_active == "failed":
         return True

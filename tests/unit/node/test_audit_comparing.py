@@ -202,6 +202,7 @@ def test_rules_of_iptables_alone_are_compared_without_their_counters() -> None:
         ("ssh.service", "enabled, failed", True),
         ("ssh.service", "disabled, active", True),
         ("apt-daily.timer", "enabled, active", True),  # quiet or not: its file's state is another
+        ("apt-daily.timer", "masked, failed", False),  # nothing can start it
         ("spy.service", "enabled, inactive", True),
         ("spy.service", "disabled, active", True),
         ("new.service", "enabled, inactive", True),
