@@ -15,6 +15,8 @@ from appliance.node.qualification.service import parse_live
 from appliance.node.qualification.sockets import parse_sockets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from appliance.node.audit.asking import Facts
 
 State = dict[str, dict[str, str]]
@@ -23,6 +25,8 @@ State = dict[str, dict[str, str]]
 KINDS: Final = (".service", ".socket", ".timer", ".path")
 #: Of systemd, what a unit file's state is when it is made anew at every start.
 MADE: Final = frozenset({"generated", "transient"})
+#: Lines of a table that does nothing: chains that accept what no rule judges, and the end of iptables' text.
+_NOTHING: Final = re.compile(r"type .*policy accept;|policy (?:ACCEPT|-)|COMMIT")
 
 
 def state_of(facts: Facts) -> State:
@@ -45,27 +49,34 @@ def rules(listing: str) -> dict[str, str]:
 
     Tables, and chains and sets in them, are listed in the order in which they were made; rules of a chain
     in the order that counts.  So blocks are told apart by name, and lines within them keep their order.
+    Tables that do nothing are left out: programs make them by merely looking, or at a start.
     """
-    found: dict[str, list[str]] = {}
+    tables: dict[str, dict[str, list[str]]] = {}
     table = block = ""
     for raw in listing.splitlines():
         line = raw.strip()
-        if not line or line.startswith("#"):
+        if not line or line.startswith("#") or raw == "}":
             continue
         if raw.startswith(("table ", "*")):
             table = block = line.removesuffix("{").strip(" *").removeprefix("table ")
-            found[table] = []
+            tables[table] = {table: []}
         elif raw.startswith((":", "-")):
             name, rule = _saved(line)
-            found.setdefault(f"{table} {name}", []).append(rule)
+            tables.setdefault(table, {}).setdefault(f"{table} {name}", []).append(rule)
         elif re.fullmatch(r"\t\S.*\{", raw):
             block = f"{table} {line.removesuffix('{').strip()}"
-            found[block] = []
+            tables[table][block] = []
         elif raw == "\t}":
             block = table
-        elif raw != "}":
-            found.setdefault(block, []).append(line)
-    return {name: "\n".join(lines) for name, lines in found.items()}
+        else:
+            tables.setdefault(table, {}).setdefault(block, []).append(line)
+    kept = [blocks for blocks in tables.values() if _does_something(blocks.values())]
+    return {name: "\n".join(lines) for blocks in kept for name, lines in blocks.items()}
+
+
+def _does_something(blocks: Iterable[list[str]]) -> bool:
+    """A rule, or a chain that does not accept what no rule judges."""
+    return any(not _NOTHING.fullmatch(line) for lines in blocks for line in lines)
 
 
 def _saved(line: str) -> tuple[str, str]:

@@ -177,10 +177,19 @@ def test_an_open_policy_is_told() -> None:
     assert "policy drop" in drift.wanted
 
 
-def test_another_table_is_told_even_without_a_rule() -> None:
-    more = FILTER + "table inet mine {\n}\n"
-    (drift,) = changed(lambda now: now.update(rules=rules(more)))
-    assert drift == Drift("rules", "inet mine", "there, without a rule", "not there")
+NAT = "table ip nat {\n\tchain OUTPUT {\n\t\ttype nat hook output priority 0; policy accept;\n\t}\n}\n"
+
+
+def test_another_table_is_told_once_it_does_something() -> None:
+    assert changed(lambda now: now.update(rules=rules(FILTER + NAT + "table inet mine {\n}\n"))) == []
+    dropping = NAT.replace("policy accept", "policy drop")
+    translating = NAT.replace("accept;\n", "accept;\n\t\tredirect to :8000\n")
+    for text in (dropping, translating):
+        found = changed(lambda now: now.update(rules=rules(FILTER + text)))  # noqa: B023 - used at once
+        assert [each.what for each in found] == ["ip nat", "ip nat chain OUTPUT"]
+    saved = "*nat\n:OUTPUT ACCEPT [1:2]\nCOMMIT\n"
+    assert rules(saved) == {}
+    assert rules(saved.replace("COMMIT", "-A OUTPUT -j DNAT\nCOMMIT"))
 
 
 def test_rules_of_iptables_alone_are_compared_without_their_counters() -> None:
