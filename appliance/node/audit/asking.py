@@ -42,10 +42,12 @@ TREES: Final = (
     *(HOME, "/var/lib/dpkg/info", "/var/spool/cron"),
 )
 #: Compared otherwise (accounts as such, the staged copy by its manifest), kept by a rule of its own, or
-#: written at every start (by GRUB and systemd-boot; what was started is seen by its own command line).
+#: written at every start (by GRUB and systemd-boot, what was started being seen by its own command line; by
+#: augenrules from /etc/audit/rules.d).
 APART: Final = (
     *(f"/etc/{name}{copy}" for name in ("passwd", "shadow", "group", "gshadow") for copy in ("", "-")),
     *("/etc/subuid-", "/etc/subgid-", "/etc/.pwd.lock"),
+    *("/etc/audit/audit.rules", "/etc/audit/audit.rules.prev"),
     *("/boot/grub/grubenv", "/boot/loader/random-seed", "/boot/efi/loader/random-seed"),
     *(
         f"{HOME}/{name}"

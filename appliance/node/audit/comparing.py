@@ -11,7 +11,7 @@ The rules:
 * A package that is another version, or came, or went, stands for its files; a unit for the links that
   enable or mask it.
 * A module that is gone is loaded again when something asks; those that are known to be asked for may come.
-* In a container, kernel, modules and drives are its host's, and are not compared.
+* In a container, kernel, modules and drives are its host's, and /tmp its manager's: they are not compared.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A container's host decides these.
 OF_THE_HOST: Final = ("kernel", "modules", "drives")
+#: Mounted by a container's manager at each start, by its own rules.
+_MANAGERS: Final = "/tmp"  # noqa: S108 - named, not used
 #: Where systemctl puts links (systemctl(1), enable and mask).
 _SYSTEMD: Final = re.compile(r"/etc/systemd/system(?:/[^/]+\.(?:wants|requires))?")
 #: At work whatever else is, though other units start it.
@@ -64,9 +66,11 @@ def compare(then: State, now: State, *, quiet: Quiet, container: str = "") -> li
         quiet: what may come and go.
         container: whose kernel the node has, if not its own.
     """
+    if container:
+        then, now = _own(then), _own(now)
     found: list[Drift] = []
     for subject in SUBJECTS:
-        if subject not in then or (container and subject in OF_THE_HOST):
+        if subject not in then:
             continue
         if subject not in now:
             found.append(Drift(subject, "all of it", "the node cannot tell", "as it was installed"))
@@ -93,10 +97,20 @@ def compare(then: State, now: State, *, quiet: Quiet, container: str = "") -> li
     return found
 
 
+def _own(state: State) -> State:
+    """Of a container's state, what is its own."""
+    own = {subject: entries for subject, entries in state.items() if subject not in OF_THE_HOST}
+    if "mounts" in own:
+        own["mounts"] = {at: how for at, how in own["mounts"].items() if at != _MANAGERS}
+    return own
+
+
 def not_compared(then: State, container: str) -> list[NotCompared]:
     """What the baseline could have said more of, and why it does not."""
     whose = f"the node is a container ({container}); these are its host's"
     found = [NotCompared(subject, whose) for subject in OF_THE_HOST if container and subject in then]
+    if container and _MANAGERS in then.get("mounts", {}):
+        found.append(NotCompared(f"the mount of {_MANAGERS}", whose.replace("these are", "it is")))
     found += [
         NotCompared(subject, "the node could not tell when the baseline was taken")
         for subject in ("rules", "listeners", "units", "service")

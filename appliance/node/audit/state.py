@@ -25,7 +25,7 @@ State = dict[str, dict[str, str]]
 KINDS: Final = (".service", ".socket", ".timer", ".path")
 #: Of systemd, what a unit file's state is when it is made anew at every start.
 MADE: Final = frozenset({"generated", "transient"})
-#: Lines of a table that does nothing: chains that accept what no rule judges, and the end of iptables' text.
+#: Lines of a table that does nothing: chains that accept what no rule judges, the end of iptables' text.
 _NOTHING: Final = re.compile(r"type .*policy accept;|policy (?:ACCEPT|-)|COMMIT")
 
 

@@ -14,6 +14,8 @@ import subprocess
 SECTOR = 512
 #: Mounts that come and go with logins, and with whatever asks for them.
 PASSING = ("/run/user/", "/run/credentials/", "/run/netns", "/proc/sys/fs/binfmt_misc")
+#: How the kernel marks a mount of something that was removed since; its name was a random one.
+GONE = "//deleted"
 #: A file under /proc or /sys is no longer.
 LONGEST = 4 * 1024 * 1024
 
@@ -77,7 +79,10 @@ def packages() -> dict[str, str]:
 
 
 def mounts(table: str = "/proc/1/mountinfo", swaps: str = "/proc/swaps") -> dict[str, str]:
-    """What is mounted where for everybody (proc_pid_mountinfo(5)), and what is swapped to."""
+    """What is mounted where for everybody (proc_pid_mountinfo(5)), and what is swapped to.
+
+    Of options those count that say what may be done there; others are sizes and a file system's own.
+    """
     found: dict[str, str] = {}
     for line in text_of(table).splitlines():
         fields = line.split(" ")
@@ -86,8 +91,16 @@ def mounts(table: str = "/proc/1/mountinfo", swaps: str = "/proc/swaps") -> dict
         kind, source, more = fields[end + 1 : end + 4]
         if point.startswith(PASSING):
             continue
-        part = "" if root == "/" else f", part {root}"
-        how = f"{kind}, of {source}{part}, {' '.join(sorted({*options.split(','), *more.split(',')}))}"
+        part = (
+            ""
+            if root == "/"
+            else ", part of a file that is gone"
+            if root.endswith(GONE)
+            else f", part {root}"
+        )
+        writes = "read-only" if "ro" in {*options.split(","), *more.split(",")} else "writable"
+        limits = [word for word in ("nosuid", "nodev", "noexec") if word in options.split(",")]
+        how = f"{kind}, of {source}{part}, {' '.join([writes, *limits])}"
         found[point] = f"{found[point]}; above it {how}" if point in found else how
     for line in text_of(swaps).splitlines()[1:]:
         found[f"swap {line.split()[0]}"] = line.split()[1]

@@ -134,10 +134,15 @@ def test_of_a_long_description_only_what_differs_is_told() -> None:
 def test_a_container_is_not_blamed_for_its_host() -> None:
     def change(now: State) -> None:
         now["kernel"]["release"], now["modules"]["usb_storage"], now["drives"]["stick"] = "7", "loaded", "1"
+        now["mounts"]["/tmp"] = "tmpfs, of tmpfs, writable"
 
-    assert {each.subject for each in changed(change)} == {"kernel", "modules", "drives"}
+    assert {each.subject for each in changed(change)} == {"kernel", "modules", "drives", "mounts"}
     assert changed(change, container="systemd-nspawn") == []
-    assert {each.what for each in not_compared(THEN, "systemd-nspawn")} == {"kernel", "modules", "drives"}
+    mounted = {**THEN, "mounts": {"/tmp": "tmpfs"}}
+    named = {each.what for each in not_compared(mounted, "systemd-nspawn")}
+    assert named == {"kernel", "modules", "drives", "the mount of /tmp"}
+    (drift,) = changed(lambda now: now["mounts"].update({"/mnt": "tmpfs"}), container="systemd-nspawn")
+    assert drift.what == "/mnt"
     assert not_compared(THEN, "") == []
 
 

@@ -49,7 +49,8 @@ MOUNTS = """\
 30 22 0:25 /sub /srv/data ro,nosuid - ext4 /dev/nvme0n1p3 rw
 31 22 0:26 / /run/user/0 rw - tmpfs tmpfs rw,size=1k
 32 22 0:27 / /run/credentials/x.service ro - ramfs none rw
-33 22 0:28 / /srv/data rw - tmpfs tmpfs rw
+33 22 0:28 / /srv/data rw,noexec - tmpfs tmpfs rw,size=9k
+34 22 0:29 /.#kmsg123//deleted /proc/kmsg rw - tmpfs tmpfs rw
 """
 
 
@@ -57,8 +58,10 @@ def test_mounts_are_told_by_place_but_those_of_logins(tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text(MOUNTS)
     (tmp_path / "swaps").write_text("Filename Type Size Used Priority\n/dev/nvme0n1p4 partition 1 0 -2\n")
     assert host_state.mounts(str(tmp_path / "mounts"), str(tmp_path / "swaps")) == {
-        "/": "ext4, of /dev/nvme0n1p2, errors=remount-ro relatime rw",
-        "/srv/data": "ext4, of /dev/nvme0n1p3, part /sub, nosuid ro rw; above it tmpfs, of tmpfs, rw",
+        "/": "ext4, of /dev/nvme0n1p2, writable",
+        "/srv/data": "ext4, of /dev/nvme0n1p3, part /sub, read-only nosuid; "
+        "above it tmpfs, of tmpfs, writable noexec",
+        "/proc/kmsg": "tmpfs, of tmpfs, part of a file that is gone, writable",
         "swap /dev/nvme0n1p4": "partition",
     }
 
