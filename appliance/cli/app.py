@@ -15,6 +15,7 @@ from typer._click.exceptions import UsageError  # Typer has no public name for i
 from typer.core import TyperGroup
 
 from appliance import __version__
+from appliance.cli.audit import audit
 from appliance.cli.build import build
 from appliance.cli.console import print_error
 from appliance.cli.frames import frames
@@ -78,6 +79,7 @@ app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
 app.command("frames")(frames)
+app.command("audit")(audit)
 app.add_typer(media_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)

@@ -288,13 +288,18 @@ class _Installation:
             )
 
     def _record(self) -> None:
+        from appliance.node.audit.taking import keep_baseline
         from appliance.node.keeping import keep_afterwards
         from appliance.node.recording import write_installed
 
         with self.run.stage(Stage.RECORD, self.identities) as entries:
             for name, connection in self.connections.items():
+                identity, state = self.identities[name], self.request.state
+                taken = keep_baseline(connection, identity, self.run, state, self.inventory)
                 kept = keep_afterwards(connection, self.outcome.answers[name], self.kept[name])
                 entries[name]["journal"] = {"count": kept.last}
-                write_installed(
-                    connection, self.bundle, self.identities[name], self.outcome.report_folders[name]
-                )
+                folder = self.outcome.report_folders[name]
+                write_installed(connection, self.bundle, identity, folder, taken.data)
+                entries[name].update(taken.as_dict())
+                for note in taken.notes:
+                    self.progress.note(f"{name}: {note}")

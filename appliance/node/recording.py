@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_installed(
-    connection: Connection, bundle: VerifiedBundle, identity: Identity, report_folder: Path
+    connection: Connection,
+    bundle: VerifiedBundle,
+    identity: Identity,
+    report_folder: Path,
+    baseline: bytes,
 ) -> None:
-    """Write ``/var/lib/appliance/installed.json`` on the node.
+    """Write ``installed.json`` and ``baseline.json`` on the node, below ``/var/lib/appliance``.
 
     Raises:
         NodeUnreachable: the connection broke.
@@ -39,11 +43,12 @@ def write_installed(
         "settings": identity.settings,
         "toolkit": identity.toolkit,
         "report": report,
+        "baseline": hashlib.sha256(baseline).hexdigest(),
         "time": now(),
     }
     script = load_script("record")
     done = connection.run(
-        start_command(script, "record"), stdin=script + json.dumps(values).encode() + b"\n"
+        start_command(script, "record"), stdin=script + json.dumps(values).encode() + b"\n" + baseline
     )
     name = connection.node.name
     told = done.stderr.decode(errors="replace").strip()[-500:]

@@ -94,6 +94,17 @@ def test_the_second_installation_changes_nothing_and_all_promises_hold(isolated:
     assert (values["qualify"]["verdict"], values["qualify"]["failed"]) == ("passed", 0)
 
 
+def test_an_audit_of_the_installed_machine_finds_no_drift(isolated: Isolated) -> None:
+    """With a kernel and drives of its own, and after a start, which a container has not."""
+    inventory, state = isolated.installer.lab.inventory, isolated.installer.state
+    audit = ["appliance", "audit", "-i", str(inventory), "--state", str(state), "--json"]
+    done = isolated.machines.operator.run(audit, check=False, timeout=900)
+    result = json.loads(done.stdout)["nodes"][isolated.node.name]
+    assert done.returncode == 0, result["drift"]
+    assert result["compared"].keys() >= {"kernel", "modules", "drives"}
+    assert not {"kernel", "modules", "drives"} & {each["what"] for each in result["not_compared"]}
+
+
 def test_a_check_on_the_installed_machine_finds_nothing_to_change(isolated: Isolated) -> None:
     assert isolated.install("check again", "--check")["changes"] == []
 

@@ -1,7 +1,9 @@
-"""Writes on the node what is installed on it: ``/var/lib/appliance/installed.json``.
+"""Writes on the node what is installed on it, and what it was then, below ``/var/lib/appliance/``.
 
-Runs on the node's own Python (3.10 or later, standard library only).  The values come as one line of
-JSON; the file is replaced in one step, so that it is the old one or the new one after a power cut.
+Runs on the node's own Python (3.10 or later, standard library only).  ``installed.json`` comes as one line
+of JSON, for everybody to read; ``baseline.json`` as what follows, for root alone.  Each is replaced in one
+step, so that it is the old one or the new one after a power cut; the baseline first, since the other names
+its digest.
 """
 
 from __future__ import annotations
@@ -12,25 +14,32 @@ import sys
 import time
 
 HOME = "/var/lib/appliance"
-PATH = f"{HOME}/installed.json"
+
+
+def keep(name: str, data: bytes, mode: int) -> None:
+    """Replace a file in one step."""
+    path = f"{HOME}/{name}"
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fchmod(stream.fileno(), mode)
+        os.fsync(stream.fileno())
+    os.rename(f"{path}.new", path)
 
 
 def main() -> None:
     """Keep the values, with the node's own time."""
-    values = json.loads(sys.stdin.readline())
+    values = json.loads(sys.stdin.buffer.readline())
     values["node_time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    baseline = sys.stdin.buffer.read()
     os.makedirs(HOME, mode=0o755, exist_ok=True)
-    with open(f"{PATH}.new", "w", encoding="utf-8") as stream:
-        json.dump(values, stream, indent=2, sort_keys=True)
-        stream.write("\n")
-        stream.flush()
-        os.fchmod(stream.fileno(), 0o644)
-        os.fsync(stream.fileno())
-    os.rename(f"{PATH}.new", PATH)
+    keep("baseline.json", baseline, 0o600)
+    keep("installed.json", (json.dumps(values, indent=2, sort_keys=True) + "\n").encode(), 0o644)
     folder = os.open(HOME, os.O_RDONLY | os.O_DIRECTORY)
     os.fsync(folder)
     os.close(folder)
-    print(json.dumps({"written": PATH}))
+    print(json.dumps({"written": sorted(os.listdir(HOME))}))
 
 
 main()
