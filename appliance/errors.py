@@ -138,6 +138,12 @@ class SettingsInvalid(ApplianceError):
     exit_code = 3
 
 
+class ExportIdentityInvalid(ApplianceError):
+    """A file that says who exports is malformed, holds a weak key, or contradicts another one."""
+
+    exit_code = 3
+
+
 # --- 4: bundles, artefacts and keys that must not be believed -----------------------------------
 
 
