@@ -60,32 +60,35 @@ class Checkpoint:
 
 def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
     """The statement and its signature, as they are coded."""
-    body = canonical_bytes(
-        {
-            "format": 1,
-            "type": TYPE,
-            "node": checkpoint.node.hex(),
-            "epoch": checkpoint.epoch,
-            "number": checkpoint.number,
-            "time": checkpoint.time,
-            "head": {
-                "block": checkpoint.next_block,
-                "sequence": checkpoint.next_sequence,
-                "hash": checkpoint.hash.hex(),
-            },
-            "dropped": checkpoint.dropped,
-            "spool": {
-                "oldest": checkpoint.oldest,
-                "bytes": checkpoint.size,
-                "limit": checkpoint.limit,
-            },
-            "digests": dict(checkpoint.digests),
-        }
-    )
+    body = canonical_bytes(checkpoint_values(checkpoint))
     data = body + key.sign(body)
     if len(data) > MAX_SYMBOL:
         raise ValueError("a checkpoint has too many digests")
     return data
+
+
+def checkpoint_values(checkpoint: Checkpoint) -> dict[str, object]:
+    """The statement as JSON values."""
+    return {
+        "format": 1,
+        "type": TYPE,
+        "node": checkpoint.node.hex(),
+        "epoch": checkpoint.epoch,
+        "number": checkpoint.number,
+        "time": checkpoint.time,
+        "head": {
+            "block": checkpoint.next_block,
+            "sequence": checkpoint.next_sequence,
+            "hash": checkpoint.hash.hex(),
+        },
+        "dropped": checkpoint.dropped,
+        "spool": {
+            "oldest": checkpoint.oldest,
+            "bytes": checkpoint.size,
+            "limit": checkpoint.limit,
+        },
+        "digests": dict(checkpoint.digests),
+    }
 
 
 def read_checkpoint(data: bytes, key: Ed25519PublicKey) -> Checkpoint:
@@ -100,12 +103,17 @@ def read_checkpoint(data: bytes, key: Ed25519PublicKey) -> Checkpoint:
     except InvalidSignature as fault:
         raise RefusedError(Why.SIGNATURE_FORGED, "a checkpoint") from fault
     try:
-        return _parsed(parse_canonical(body, limit=MAX_SYMBOL))
+        return parse_values(parse_canonical(body, limit=MAX_SYMBOL))
     except (NotCanonicalError, ApplianceError) as fault:
         raise RefusedError(Why.MALFORMED, str(fault)) from fault
 
 
-def _parsed(value: object) -> Checkpoint:
+def parse_values(value: object) -> Checkpoint:
+    """The statement of JSON values.
+
+    Raises:
+        ApplianceError: they are none.
+    """
     top = Record(value, "checkpoint", ApplianceError).exactly(_KEYS)
     if top.number("format") != 1 or top.text("type") != TYPE:
         top.refuse("not a checkpoint of format 1")

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from appliance.export.block import BlockHeader
     from appliance.export.checkpoint import Checkpoint
 
-MAX_RUNS: Final = 4096
-MAX_FORKS: Final = 4096
-MAX_BREAKS: Final = 4096
+MAX_RUNS: Final = 1024
+MAX_FORKS: Final = 1024
+MAX_BREAKS: Final = 1024
 #: Restarts of one run that are told apart; of older ones a fork is taken for a repetition.
-MAX_EPOCHS: Final = 4096
+MAX_EPOCHS: Final = 256
 _RECENT: Final = 1024
 
 
@@ -105,6 +105,14 @@ class Ledger:
         Raises:
             RefusedError: ``LEDGER_FULL``: it would be one gap or fork too many, so it stays missing.
         """
+        standing = self._standing(header)
+        if standing is Standing.FORK and len(self.forks) >= MAX_FORKS:
+            raise RefusedError(Why.LEDGER_FULL, f"{MAX_FORKS} blocks of other histories")
+        if standing is Standing.NEW and len(self.runs) >= MAX_RUNS and not self._touches(header.block):
+            raise RefusedError(Why.LEDGER_FULL, f"{MAX_RUNS} gaps")
+        return standing
+
+    def _standing(self, header: BlockHeader) -> Standing:
         place = self._place(header.block)
         before = self.runs[place - 1] if place else None
         after = self.runs[place] if place < len(self.runs) else None
@@ -116,12 +124,14 @@ class Ledger:
         early = after is not None and after.epochs[0][1] < header.epoch
         if late or early:
             return self._fork(header)
-        touches = (before is not None and before.last + 1 == header.block) or (
-            after is not None and after.first == header.block + 1
-        )
-        if not touches and len(self.runs) >= MAX_RUNS:
-            raise RefusedError(Why.LEDGER_FULL, f"{MAX_RUNS} gaps")
         return Standing.NEW
+
+    def _touches(self, block: int) -> bool:
+        """Whether it makes a run longer, and no new one."""
+        place = self._place(block)
+        if place and self.runs[place - 1].last + 1 == block:
+            return True
+        return place < len(self.runs) and self.runs[place].first == block + 1
 
     def _place(self, block: int) -> int:
         """How many runs begin at this block or before it."""
@@ -132,15 +142,11 @@ class Ledger:
         return known is not None and known != header.hash
 
     def _fork(self, header: BlockHeader) -> Standing:
-        if fork_of(header) in self.forks:
-            return Standing.KNOWN
-        if len(self.forks) >= MAX_FORKS:
-            raise RefusedError(Why.LEDGER_FULL, f"{MAX_FORKS} blocks of other histories")
-        return Standing.FORK
+        return Standing.KNOWN if fork_of(header) in self.forks else Standing.FORK
 
     def add(self, header: BlockHeader) -> Standing:
-        """Take a block, if it is not known."""
-        standing = self.judge(header)
+        """Take a block that is kept, if it is not known."""
+        standing = self._standing(header)
         if standing is Standing.FORK:
             self.forks.append(fork_of(header))
         elif standing is Standing.NEW:

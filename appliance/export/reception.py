@@ -128,6 +128,19 @@ class Reception:
             ledger.note(arrival.checkpoint)
             counts.checkpoints += 1
 
+    def judged_again(self, arrival: Arrival) -> Arrival | None:
+        """What it is now that something that came before it was accepted; None if it is nothing new."""
+        counts = self.counts[arrival.sender.node]
+        try:
+            again = judge(arrival.sender, arrival.coded, arrival.data, self.ledgers[arrival.sender.node])
+        except RefusedError as refused:
+            counts.refused[refused.why] += 1
+            return None
+        if again.standing is Standing.KNOWN:
+            counts.known += 1
+            return None
+        return again
+
     def give_back(self, arrival: Arrival) -> None:
         """What arrived could not be kept: it is missing still, and welcome when it comes again."""
         self._assembler.again(arrival.coded)

@@ -39,6 +39,7 @@ class FrameKind(IntEnum):
     BLOCK = 1
     CHECKPOINT = 2
     STATE = 3
+    FORK = 4  #: a block of another history, as a receiver judged it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,6 +130,10 @@ class Segments:
             if not later:
                 return
             place = Place(min(later), 0)
+
+    def segment(self, number: int) -> Iterator[Frame]:
+        """The frames of one segment; raises as ``frames`` does."""
+        return self._frames(Place(number, 0))
 
     def _frames(self, place: Place) -> Iterator[Frame]:
         """The frames of one segment from an offset on."""

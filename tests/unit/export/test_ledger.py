@@ -197,11 +197,12 @@ def test_a_ledger_with_too_many_gaps_takes_no_more_and_says_so(monkeypatch: pyte
     node = node_of(20)
     made = ledger_of(*node.blocks[0:6:2])
     with pytest.raises(RefusedError) as caught:
-        made.add(node.blocks[10].header)
+        made.judge(node.blocks[10].header)
     assert caught.value.why is Why.LEDGER_FULL
-    assert made.add(node.blocks[5].header) is Standing.NEW
-    assert made.add(node.blocks[1].header) is Standing.NEW
-    assert made.add(node.blocks[10].header) is Standing.NEW
+    assert made.judge(node.blocks[5].header) is Standing.NEW
+    assert made.judge(node.blocks[1].header) is Standing.NEW
+    made.add(node.blocks[1].header)
+    assert made.judge(node.blocks[10].header) is Standing.NEW
 
 
 def test_a_ledger_with_too_many_forks_takes_no_more_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +213,7 @@ def test_a_ledger_with_too_many_forks_takes_no_more_and_says_so(monkeypatch: pyt
     old.many(2)
     assert [made.add(each.header) for each in old.blocks[5:7]] == [Standing.FORK] * 2
     with pytest.raises(RefusedError) as caught:
-        made.add(old.blocks[7].header)
+        made.judge(old.blocks[7].header)
     assert caught.value.why is Why.LEDGER_FULL
 
 
