@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from appliance import __version__
 from appliance.cli.build import build
 from appliance.cli.console import print_error
+from appliance.cli.export import export_app
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
 from appliance.cli.interrupts import keeping_interrupts
@@ -79,6 +80,7 @@ app.command("install")(install)
 app.add_typer(media_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)
+app.add_typer(export_app)
 app.add_typer(lab_app)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from appliance.errors import ExportLogDamaged
 from appliance.export.block import parse_block
 from appliance.export.checkpoint import read_checkpoint
-from appliance.export.gap_history import Change, Look, changes, look_at
+from appliance.export.gap_history import Change, Look, alarms, changes, look_at
 from appliance.export.ledger import Ledger, Standing
 from appliance.export.ledger_state import ledger_bytes, parse_ledger
 from appliance.export.reception import enter
@@ -86,12 +86,20 @@ class Archive:
         self._log.sync()
         self.synced = self._log.end
 
-    def changes(self) -> list[Change]:
-        """How the gaps have changed since this was asked last."""
-        now = look_at(self.ledger.gaps())
-        found = changes(self._look, now)
-        self._look = now
-        return found
+    def news(self) -> tuple[list[Change], dict[str, int]]:
+        """What changed since ``told`` was said last: gaps, and alarms."""
+        now = look_at(self.ledger)
+        return changes(self._look, now), alarms(self._look, now)
+
+    def told(self) -> None:
+        """The news were told; remembered on the disk, so that nothing is told twice or never.
+
+        Raises:
+            SpaceExhausted: the disk is full; then it is told once more.
+        """
+        look = look_at(self.ledger)
+        self._log.append([(FrameKind.STATE, ledger_bytes(self.ledger, look))])
+        self._look = look
 
 
 def _kind(arrival: Arrival) -> FrameKind:

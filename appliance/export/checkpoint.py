@@ -97,13 +97,21 @@ def read_checkpoint(data: bytes, key: Ed25519PublicKey) -> Checkpoint:
     Raises:
         RefusedError: ``SIGNATURE_FORGED``; ``MALFORMED`` if it was signed and is none all the same.
     """
-    body, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
     try:
-        key.verify(signature, body)
+        key.verify(data[-SIGNATURE_BYTES:], data[:-SIGNATURE_BYTES])
     except InvalidSignature as fault:
         raise RefusedError(Why.SIGNATURE_FORGED, "a checkpoint") from fault
+    return unproven(data)
+
+
+def unproven(data: bytes) -> Checkpoint:
+    """What a checkpoint says, whoever signed it.
+
+    Raises:
+        RefusedError: ``MALFORMED``.
+    """
     try:
-        return parse_values(parse_canonical(body, limit=MAX_SYMBOL))
+        return parse_values(parse_canonical(data[:-SIGNATURE_BYTES], limit=MAX_SYMBOL))
     except (NotCanonicalError, ApplianceError) as fault:
         raise RefusedError(Why.MALFORMED, str(fault)) from fault
 

@@ -1,4 +1,4 @@
-"""How gaps change: what was opened, filled and lost between two looks at a ledger.
+"""How a ledger changes: gaps opened, filled and lost, and alarms, between two looks at it.
 
 Pure.  Blocks overtake one another by milliseconds on every wire; so a receiver looks once in a while, and
 what opened and closed between two looks was never a gap.
@@ -7,22 +7,25 @@ what opened and closed between two looks was never a gap.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from appliance.export.ledger import Gap
+    from appliance.export.ledger import Ledger
 
 Range = tuple[int, int]
+#: What is counted in a ledger and never goes away: blocks, numbers of blocks, checkpoints, records.
+ALARMS: Final = ("fork", "break", "contradiction", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The missing blocks as of a look, as ranges with both ends in them, and which of them are lost."""
+    """The missing blocks as ranges with both ends in them, which of them are lost, and the alarms."""
 
     missing: tuple[Range, ...] = ()
     lost: tuple[Range, ...] = ()
+    alarms: tuple[int, ...] = (0,) * len(ALARMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,14 @@ class Change:
     last: int
 
 
-def look_at(gaps: Sequence[Gap]) -> Look:
-    """What these gaps are as ranges."""
-    missing = tuple((gap.first, gap.last) for gap in gaps)
-    return Look(missing, tuple((gap.first, gap.first + gap.lost - 1) for gap in gaps if gap.lost))
+def look_at(ledger: Ledger) -> Look:
+    """What there is to tell of a ledger."""
+    gaps = ledger.gaps()
+    return Look(
+        tuple((gap.first, gap.last) for gap in gaps),
+        tuple((gap.first, gap.first + gap.lost - 1) for gap in gaps if gap.lost),
+        (len(ledger.forks), len(ledger.breaks), ledger.contradictions, ledger.dropped),
+    )
 
 
 def changes(before: Look, after: Look) -> list[Change]:
@@ -46,6 +53,12 @@ def changes(before: Look, after: Look) -> list[Change]:
     found += [Change("filled", *each) for each in without(before.missing, after.missing)]
     found += [Change("lost", *each) for each in without(after.lost, before.lost)]
     return found
+
+
+def alarms(before: Look, after: Look) -> dict[str, int]:
+    """How many more there are of each alarm."""
+    pairs = zip(ALARMS, before.alarms, after.alarms, strict=True)
+    return {name: new - old for name, old, new in pairs if new != old}
 
 
 def without(ranges: Sequence[Range], others: Sequence[Range]) -> list[Range]:

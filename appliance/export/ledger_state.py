@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ApplianceError, ExportLogDamaged
 from appliance.export.checkpoint import checkpoint_values, parse_values
-from appliance.export.gap_history import Look
+from appliance.export.gap_history import ALARMS, Look
 from appliance.export.ledger import Ledger, Run
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 from appliance.trust.record import Record
@@ -28,7 +28,7 @@ _RUN: Final = frozenset({"blocks", "sequences", "previous", "hash", "epochs"})
 
 
 def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
-    """The state of a ledger, and the gaps as they were last told of."""
+    """The state of a ledger, and what was last told of it."""
     return canonical_bytes(
         {
             "format": 1,
@@ -51,6 +51,7 @@ def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
             "contradictions": ledger.contradictions,
             "missing": [list(each) for each in look.missing],
             "lost": [list(each) for each in look.lost],
+            "alarms": list(look.alarms),
         }
     )
 
@@ -65,7 +66,7 @@ def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
         return Ledger(), Look()
     try:
         value = parse_canonical(data, limit=MAX_BYTES)
-        top = Record(value, "ledger", ExportLogDamaged).exactly(_KEYS | {"missing", "lost"})
+        top = Record(value, "ledger", ExportLogDamaged).exactly(_KEYS | {"missing", "lost", "alarms"})
         if top.text("type") != _TYPE or top.number("format") != 1:
             top.refuse("not a ledger of format 1")
         ledger = Ledger(
@@ -77,7 +78,10 @@ def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
             forks=[_fork(each) for each in top.items("forks")],
             contradictions=top.number("contradictions"),
         )
-        return ledger, Look(_ranges(top, "missing"), _ranges(top, "lost"))
+        alarms = tuple(_whole(each) for each in top.items("alarms"))
+        if len(alarms) != len(ALARMS):
+            top.refuse("not so many alarms")
+        return ledger, Look(_ranges(top, "missing"), _ranges(top, "lost"), alarms)
     except (NotCanonicalError, ApplianceError, TypeError, ValueError) as fault:
         raise ExportLogDamaged("the state of an archive's ledger is none", found=str(fault)) from fault
 

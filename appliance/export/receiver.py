@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ApplianceError, InProgress, SpaceExhausted
 from appliance.export.archive import Archive
+from appliance.export.packet import PacketKind
 from appliance.export.reception import Arrival, Reception
 from appliance.export.segment_log import DEFAULT_SEGMENT
+from appliance.export.segments import FrameKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from appliance.export.identity import Sender
+    from appliance.export.segments import Frame
     from appliance.export.sinks.feed import Feed
 
 ARCHIVE: Final = "archive"
@@ -35,7 +38,6 @@ class _Desk:
     archive: Archive
     events: Path
     feeds: list[Feed]
-    told: dict[str, int] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,18 +89,31 @@ class Receiver:
 
     def take(self, datagrams: Iterable[bytes]) -> int:
         """Take what came; says how many blocks and checkpoints were kept."""
+        return self._kept(self.reception.take(each) for each in datagrams)
+
+    def take_medium(self, frames: Iterable[Frame]) -> int:
+        """Take the blocks and checkpoints of a medium; says how many were missing and are kept now."""
+        kinds = {FrameKind.BLOCK: PacketKind.BLOCK, FrameKind.CHECKPOINT: PacketKind.CHECKPOINT}
+        return sum(
+            self._kept([self.reception.take_whole(kinds[FrameKind(frame.kind)], frame.data)])
+            for frame in frames
+            if frame.kind in kinds
+        )
+
+    def _kept(self, arrivals: Iterable[Arrival | None]) -> int:
+        """Keep what arrived; says how many of it."""
         waiting: dict[bytes, dict[object, Arrival]] = {}
         kept = 0
-        for datagram in datagrams:
-            if (arrival := self.reception.take(datagram)) is None:
+        for each in arrivals:
+            if each is None:
                 continue
-            of_node = waiting.setdefault(arrival.sender.node, {})
-            if _key(arrival) in of_node:  # two of one number, which only the ledger can tell apart
+            of_node = waiting.setdefault(each.sender.node, {})
+            arrival: Arrival | None = each
+            if _key(each) in of_node:  # two of one number, which only the ledger can tell apart
                 kept += self._keep(of_node)
-                if (again := self.reception.judged_again(arrival)) is None:
-                    continue
-                arrival = again
-            of_node[_key(arrival)] = arrival
+                arrival = self.reception.judged_again(each)
+            if arrival is not None:
+                of_node[_key(arrival)] = arrival
         return kept + sum(map(self._keep, waiting.values()))
 
     def _keep(self, waiting: dict[object, Arrival]) -> int:
@@ -121,12 +136,22 @@ class Receiver:
             self.reception.accept(each)
         return len(arrivals)
 
-    def feed(self) -> int:
-        """Give to the sinks what is new; what one does not take is offered again next time."""
+    @property
+    def sinks(self) -> list[str]:
+        """The names of the sinks, each of which has a feed for every node."""
+        return sorted({feed.cursor.name for desk in self._desks.values() for feed in desk.feeds})
+
+    def feed(self, sink: str | None = None) -> int:
+        """Give to a sink what is new, or to all; what one does not take is offered again next time.
+
+        May be called beside everything else, by one thread for each sink.
+        """
         count = 0
         for desk in self._desks.values():
             for feed in desk.feeds:
                 name = feed.cursor.name
+                if sink not in (name, None):
+                    continue
                 try:
                     count += feed.run()
                     desk.troubles.pop(name, None)
@@ -142,12 +167,21 @@ class Receiver:
         """
         found = []
         for desk in self._desks.values():
-            events = [{"time": wall, "node": desk.archive.sender.name, **each} for each in _events(desk)]
-            if events:
-                lines = "".join(json.dumps(each, sort_keys=True) + "\n" for each in events)
-                with desk.events.open("a", encoding="ascii") as file:
-                    file.write(lines)
-            found += events
+            archive = desk.archive
+            gaps, alarms = archive.news()
+            events: list[dict[str, Any]] = [
+                {"event": f"gap-{each.what}", "blocks": [each.first, each.last]} for each in gaps
+            ] + [{"event": name, "count": count} for name, count in alarms.items()]
+            if not events:
+                continue
+            try:
+                found += _written(
+                    desk, [{"time": wall, "node": archive.sender.name} | each for each in events]
+                )
+                archive.told()
+                desk.troubles.pop(EVENTS, None)
+            except (OSError, SpaceExhausted) as fault:
+                desk.troubles[EVENTS] = str(fault)
         return found
 
     def status(self) -> dict[str, Any]:
@@ -197,35 +231,16 @@ def _desk(
 ) -> _Desk:
     (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
     archive = Archive(str(folder / ARCHIVE), sender, segment=segment)
-    desk = _Desk(archive, folder / EVENTS, feeds(archive, folder))
-    desk.told = _alarms(archive)
-    return desk
+    return _Desk(archive, folder / EVENTS, feeds(archive, folder))
 
 
 def _key(arrival: Arrival) -> object:
     return arrival.block.header.block if arrival.block else "checkpoint"
 
 
-def _alarms(archive: Archive) -> dict[str, int]:
-    """What never goes away again, counted."""
-    ledger = archive.ledger
-    return {
-        "fork": len(ledger.forks),
-        "break": len(ledger.breaks),
-        "contradiction": ledger.contradictions,
-        "dropped": ledger.dropped,
-    }
-
-
-def _events(desk: _Desk) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"event": f"gap-{each.what}", "blocks": [each.first, each.last]} for each in desk.archive.changes()
-    ]
-    now = _alarms(desk.archive)
-    found += [
-        {"event": name, "count": count - desk.told.get(name, 0)}
-        for name, count in now.items()
-        if count != desk.told.get(name, 0)
-    ]
-    desk.told = now
-    return found
+def _written(desk: _Desk, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    with desk.events.open("a", encoding="ascii") as file:
+        file.writelines(json.dumps(each, sort_keys=True) + "\n" for each in events)
+        file.flush()
+        os.fdatasync(file.fileno())
+    return events

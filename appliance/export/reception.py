@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
 from appliance.export.block import Block, BlockKind, parse_block, verify_block
-from appliance.export.checkpoint import Checkpoint, read_checkpoint
+from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
 from appliance.export.ledger import Ledger, Standing
-from appliance.export.packet import PacketKind, node_of, parse_packet
+from appliance.export.packet import CodedId, PacketKind, mark_of, node_of, parse_packet
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from appliance.export.identity import Sender
-    from appliance.export.packet import CodedId, Packet
+    from appliance.export.packet import Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,18 @@ class Reception:
         counts.repaired += assembled.repaired
         return arrival
 
+    def take_whole(self, kind: PacketKind, data: bytes) -> Arrival | None:
+        """Take a block or checkpoint that came on a medium; what it is, if it is believed and new."""
+        try:
+            node, epoch, number = _named(kind, data)
+            if (sender := self.senders.get(node)) is None:
+                raise RefusedError(Why.UNKNOWN_NODE, node.hex())
+        except RefusedError as refused:
+            self.refused[refused.why] += 1
+            return None
+        coded = CodedId(kind, node, epoch, number, mark_of(data), len(data))
+        return self.judged_again(Arrival(sender, coded, data))
+
     def accept(self, arrival: Arrival) -> None:
         """What arrived is on the disk: the ledger has it from now on."""
         ledger, counts = self.ledgers[arrival.sender.node], self.counts[arrival.sender.node]
@@ -171,6 +183,15 @@ def judge(sender: Sender, coded: CodedId, data: bytes, ledger: Ledger) -> Arriva
     verify_block(block, sender.key)
     check_payload(block)
     return Arrival(sender, coded, data, block=block, standing=ledger.judge(header))
+
+
+def _named(kind: PacketKind, data: bytes) -> tuple[bytes, int, int]:
+    """Node, epoch and number that a block or checkpoint names, before it is believed."""
+    if kind is PacketKind.BLOCK:
+        header = parse_block(data).header
+        return header.node, header.epoch, header.block
+    stated = unproven(data)
+    return stated.node, stated.epoch, stated.number
 
 
 def enter(ledger: Ledger, block: Block) -> None:

@@ -139,6 +139,16 @@ class Sending:
             percent=self._percent,
         )
 
+    def idle_at(self, now: Moment) -> bool:
+        """Whether everything was sent once, and nothing of it waits here."""
+        return not self._new and self._exporter.passes.due(now.steady) != 0
+
+    def last_words(self) -> list[bytes]:
+        """The copies of checkpoints that were not sent yet."""
+        found = [datagram for _, datagram in self._copies]
+        self._copies.clear()
+        return found
+
     def wait(self, now: Moment) -> float:
         """Seconds until something may leave, unless something is made before: at most one."""
         if (slow := self._line.wait(now.steady)) > 0:

@@ -53,7 +53,7 @@ def test_an_archive_that_was_closed_knows_what_it_knew(tmp_path: Path) -> None:
     keep(archive, arrivals(node, archive.ledger, node.stream(some[:15])))
     keep(archive, arrivals(node, archive.ledger, node.stream(some[15:])))
     keep(archive, arrivals(node, archive.ledger, node.checkpoint_datagrams(node.checkpoint(oldest=4))))
-    changes = archive.changes()
+    changes, _ = archive.news()
     assert changes == [Change("opened", 3, 4), Change("opened", 17, 17), Change("lost", 3, 3)]
     before = archive.ledger
     archive.close()
@@ -80,13 +80,18 @@ def test_gaps_that_were_told_of_are_not_told_of_again_after_a_restart(tmp_path: 
     node = sizable(12)
     archive = Archive(str(tmp_path), node.identity.sender, segment=3000)
     keep(archive, arrivals(node, archive.ledger, node.stream(node.blocks[3:5])))
-    assert archive.changes() == [Change("opened", 0, 2)]
-    assert archive.changes() == []
+    assert archive.news() == ([Change("opened", 0, 2)], {})
+    assert archive.news() == ([Change("opened", 0, 2)], {})
+    archive.told()
+    assert archive.news() == ([], {})
+    archive.close()
+    archive = Archive(str(tmp_path), node.identity.sender, segment=3000)
+    assert archive.news() == ([], {})
     for each in node.blocks[5:]:
         keep(archive, arrivals(node, archive.ledger, node.datagrams(each)))
     archive.close()
     again = Archive(str(tmp_path), node.identity.sender, segment=3000)
-    assert again.changes() == []
+    assert again.news() == ([], {})
     again.close()
 
 
@@ -186,7 +191,7 @@ def test_a_ledger_s_state_is_read_as_it_was_written() -> None:
         ledger.add(each.header)
     ledger.add(node.forged(node.blocks[3], time=1).header)
     ledger.note(node.checkpoint(digests={"ruleset": "a" * 64}, hash=b"x" * 32))
-    look = look_at(ledger.gaps())
+    look = look_at(ledger)
     assert parse_ledger(ledger_bytes(ledger, look)) == (ledger, look)
     assert parse_ledger(b"") == (Ledger(), Look())
     assert ledger.forks
@@ -201,6 +206,7 @@ BROKEN = {
     "a range that is none": STATE.replace(b'"missing":[]', b'"missing":[[1]]'),
     "a range of text": STATE.replace(b'"missing":[]', b'"missing":["12"]'),
     "a number that is none": STATE.replace(b'"breaks":[]', b'"breaks":["1"]'),
+    "too few alarms": STATE.replace(b'"alarms":[0,0,0,0]', b'"alarms":[0,0,0]'),
     "a fork that is none": STATE.replace(b'"forks":[]', b'"forks":[[1,2]]'),
     "a fork without hash": STATE.replace(b'"forks":[]', b'"forks":[[1,2,"x"]]'),
     "a checkpoint that is none": STATE.replace(b'"newest":null', b'"newest":{}'),

@@ -220,19 +220,19 @@ def test_a_ledger_with_too_many_forks_takes_no_more_and_says_so(monkeypatch: pyt
 def test_what_changed_between_two_looks() -> None:
     node = node_of(9)
     made = ledger_of(node.blocks[0], node.blocks[5], node.blocks[9])
-    first = look_at(made.gaps())
+    first = look_at(made)
     assert changes(Look(), first) == [Change("opened", 1, 4), Change("opened", 6, 8)]
     for number in (1, 7):
         made.add(node.blocks[number].header)
     made.note(node.checkpoint(oldest=3))
-    second = look_at(made.gaps())
+    second = look_at(made)
     assert changes(first, second) == [
         Change("filled", 1, 1),
         Change("filled", 7, 7),
         Change("lost", 2, 2),
     ]
     made.add(node.blocks[2].header)
-    assert changes(second, look_at(made.gaps())) == [Change("filled", 2, 2)]
+    assert changes(second, look_at(made)) == [Change("filled", 2, 2)]
 
 
 _NUMBERS = st.sets(st.integers(0, 40))
