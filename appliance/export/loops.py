@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import threading
 import time
@@ -72,13 +73,11 @@ class SendLoop:
             checkpoint, status = now.steady, now.steady
             try:
                 while not stop.is_set():
-                    ended = self.drain and not waiting.get_map()
-                    if now.steady >= checkpoint or (ended and self._all_left(now)):
+                    if self.drain and not waiting.get_map() and self._all_left(now):
+                        return
+                    if now.steady >= checkpoint:
                         checkpoint = now.steady + CHECKPOINT_EVERY
                         self._state(now)
-                        if ended and self._all_left(now):
-                            self._last_words(now)
-                            return
                     if now.steady >= status:
                         status = now.steady + STATUS_EVERY
                         self.tell(self.status(now))
@@ -127,15 +126,13 @@ class SendLoop:
     def _all_left(self, now: Moment) -> bool:
         return self._held is None and self.exporter.due(now) is None and self.sending.idle_at(now)
 
-    def _last_words(self, now: Moment) -> None:
-        """The last checkpoint leaves in one go: there is no later."""
-        self.line.settimeout(1.0)
-        for each in self.sending.last_words():
-            self.line.sendto(each, self.peer)
-        self.tell(self.status(now))
-
     def _settle(self, now: Moment) -> None:
-        self.exporter.checkpoint(self.digests, now)
+        """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""
+        self._state(now)
+        self.line.settimeout(1.0)
+        with contextlib.suppress(OSError):
+            for each in self.sending.last_words():
+                self.line.sendto(each, self.peer)
         self.tell(self.status(now))
 
     def status(self, now: Moment) -> dict[str, Any]:
@@ -220,6 +217,7 @@ class ReceiveLoop:
             {
                 "side": "receiver",
                 "time": now.wall,
+                "address": list(self.line.getsockname()[:2]),
                 "packets": self.packets,
                 "bytes": self.bytes,
                 "socket_drops": dropped_by(self.line),
