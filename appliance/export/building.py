@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _LEVEL: Final = 1
 #: Header, checksum and the ends of pieces (RFC 1950, RFC 1951), generously.
 _SLACK: Final = 64
+#: Blocks that are not compressed after one that zlib made hardly shorter: it costs more than all the rest.
+_PLAIN_BLOCKS: Final = 15
+_WORTH_IT: Final = 0.9
+_TELLING: Final = 4096  # bytes; of shorter ones it says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,11 @@ class BlockBuilder:
     def __init__(self, node: bytes, epoch: int, head: Head, key: Ed25519PrivateKey) -> None:
         self._node, self._epoch, self._key = node, epoch, key
         self.head = head
+        self._plain_left = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._zlib = zlib.compressobj(_LEVEL)
+        self._zlib = None if self._plain_left else zlib.compressobj(_LEVEL)
         self._pieces: list[bytes] = []
         self._coded = 0  # bytes that came out of the compressor
         self._pending = 0  # bytes that went in since it last gave everything out
@@ -74,13 +79,19 @@ class BlockBuilder:
         size = LENGTH_BYTES + len(record)
         if self._raw + size > MAX_RAW or not self._has_room(size):
             return False
-        self._put(self._zlib.compress(len(record).to_bytes(LENGTH_BYTES, "big") + record))
-        self._pending += size
+        piece = len(record).to_bytes(LENGTH_BYTES, "big") + record
+        if self._zlib is None:
+            self._put(piece)
+        else:
+            self._put(self._zlib.compress(piece))
+            self._pending += size
         self._raw += size
         self.waiting += 1
         return True
 
     def _has_room(self, size: int) -> bool:
+        if self._zlib is None:
+            return self._coded + size <= MAX_PAYLOAD
         if self._coded + _at_most(self._pending + size) <= MAX_PAYLOAD:
             return True
         if self._pending:
@@ -96,10 +107,16 @@ class BlockBuilder:
         """The block of the records added so far, None if there are none; ``time`` in ms since 1970."""
         if not self.waiting:
             return None
-        self._put(self._zlib.flush())
+        coding = PLAIN if self._zlib is None else ZLIB
+        if self._zlib is None:
+            self._plain_left -= 1
+        else:
+            self._put(self._zlib.flush())
+            if self._raw >= _TELLING and self._coded > self._raw * _WORTH_IT:
+                self._plain_left = _PLAIN_BLOCKS
         payload, raw, count = b"".join(self._pieces), self._raw, self.waiting
         self._begin()
-        return self._sign(BlockKind.RECORDS, payload, raw=raw, count=count, time=time)
+        return self._sign(BlockKind.RECORDS, payload, coding=coding, raw=raw, count=count, time=time)
 
     def drop(self, count: int, drop: Drop, time: int) -> Block:
         """The block that stands for so many records that were not kept; no record may be waiting."""
@@ -112,14 +129,16 @@ class BlockBuilder:
     def _state(self, kind: BlockKind, data: bytes, count: int, time: int) -> Block:
         if self.waiting:
             raise RuntimeError("records are waiting: seal their block first")
-        return self._sign(kind, data, raw=len(data), count=count, time=time)
+        return self._sign(kind, data, coding=PLAIN, raw=len(data), count=count, time=time)
 
-    def _sign(self, kind: BlockKind, payload: bytes, *, raw: int, count: int, time: int) -> Block:
+    def _sign(
+        self, kind: BlockKind, payload: bytes, *, coding: int, raw: int, count: int, time: int
+    ) -> Block:
         header = BlockHeader(
             node=self._node,
             epoch=self._epoch,
             kind=kind,
-            coding=ZLIB if kind is BlockKind.RECORDS else PLAIN,
+            coding=coding,
             block=self.head.block,
             first=self.head.sequence,
             last=self.head.sequence + count - 1,

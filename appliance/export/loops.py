@@ -124,7 +124,7 @@ class SendLoop:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
-        return self._held is None and self.exporter.due(now) is None and self.sending.idle_at(now)
+        return self._held is None and self.exporter.due(now) is None and self.sending.all_sent
 
     def _settle(self, now: Moment) -> None:
         """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""

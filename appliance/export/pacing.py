@@ -77,6 +77,11 @@ class Passes:
             if len(self._marks) > _MAX_MARKS:
                 self._marks.popleft()
 
+    @property
+    def fresh(self) -> bool:
+        """Whether a block was not sent at all yet."""
+        return self.next[0] < self.end
+
     def due(self, now: float) -> int | None:
         """The pass whose next block may be sent; None if all wait."""
         for number, delay in enumerate(self.delays):

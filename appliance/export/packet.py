@@ -32,9 +32,12 @@ import hmac
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.export.refusal import RefusedError, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAGIC: Final = b"AX"
 VERSION: Final = 1
@@ -61,6 +64,9 @@ class PacketKind(IntEnum):
 
     BLOCK = 1
     CHECKPOINT = 2
+
+
+_KINDS: Final = {int(each): each for each in PacketKind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,13 @@ def mark_of(coded: bytes) -> bytes:
 
 def packet_bytes(packet: Packet, tag_key: bytes) -> bytes:
     """The packet as a datagram."""
-    coded = packet.coded
-    header = _HEADER.pack(
+    (found,) = datagrams(packet.coded, packet.repair_symbols, {packet.index: packet.symbol}, tag_key)
+    return found
+
+
+def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key: bytes) -> list[bytes]:
+    """The datagrams of these symbols of one block or checkpoint."""
+    begin = _HEADER.pack(
         MAGIC,
         VERSION,
         coded.kind,
@@ -118,11 +129,15 @@ def packet_bytes(packet: Packet, tag_key: bytes) -> bytes:
         coded.mark,
         coded.length,
         coded.source_symbols,
-        packet.repair_symbols,
-        packet.index,
+        repair,
         0,
-    )
-    return header + _tag(header, packet.symbol, tag_key) + packet.symbol
+        0,
+    )[:-2]
+    found = []
+    for index, symbol in symbols.items():
+        header = begin + bytes((index, 0))
+        found.append(header + _tag(header, symbol, tag_key) + symbol)
+    return found
 
 
 def node_of(datagram: bytes) -> bytes:
@@ -150,9 +165,10 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
         raise RefusedError(Why.TAG_FORGED)
     _, _, kind, node, epoch, number, mark, length, source, repair, index, zero = _HEADER.unpack(header)
-    if kind not in tuple(PacketKind) or not 0 < length <= MAX_CODED or zero:
+    known = _KINDS.get(kind)
+    if known is None or not 0 < length <= MAX_CODED or zero:
         raise RefusedError(Why.IMPOSSIBLE, f"kind {kind}, length {length}")
-    coded = CodedId(PacketKind(kind), node, epoch, number, mark, length)
+    coded = CodedId(known, node, epoch, number, mark, length)
     if source != coded.source_symbols or len(symbol) != coded.symbol_bytes:
         raise RefusedError(Why.IMPOSSIBLE, f"k {source} of {len(symbol)} bytes for length {length}")
     if source + repair > MAX_SYMBOLS or index >= source + repair:

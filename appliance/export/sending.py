@@ -83,12 +83,12 @@ class Sending:
         """What goes on now.  New blocks overtake old ones, which go on where they were."""
         if self._copies and self._copies[0][0] <= now.steady:
             self._new.appendleft(self._copies.popleft()[1])
-        due = self._exporter.passes.due(now.steady)
-        if not self._new and due == 0:
+        if not self._new and self._exporter.passes.fresh:
             self._new = self._pass(0, now)
         if self._new:
             return self._new
         if not self._old:
+            due = self._exporter.passes.due(now.steady)
             self._old = self._replay(now) if due is None else self._pass(due, now)
         return self._old or None
 
@@ -139,9 +139,10 @@ class Sending:
             percent=self._percent,
         )
 
-    def idle_at(self, now: Moment) -> bool:
+    @property
+    def all_sent(self) -> bool:
         """Whether everything was sent once, and nothing of it waits here."""
-        return not self._new and self._exporter.passes.due(now.steady) != 0
+        return not self._new and not self._exporter.passes.fresh
 
     def last_words(self) -> list[bytes]:
         """The copies of checkpoints that were not sent yet: who ends sends them now."""

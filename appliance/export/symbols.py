@@ -14,10 +14,9 @@ import raptorq  # type: ignore[import-untyped] # it has no types
 from appliance.export.packet import (
     MAX_SYMBOLS,
     CodedId,
-    Packet,
     PacketKind,
+    datagrams,
     mark_of,
-    packet_bytes,
     repair_symbols,
 )
 from appliance.export.refusal import RefusedError, Why
@@ -60,10 +59,7 @@ def code(
     repair = min(repair_symbols(source, percent), MAX_SYMBOLS - source)
     encoder = raptorq.Encoder.with_defaults(data, coded.symbol_bytes)
     found = encoder.get_encoded_packets(repair)
-    return [
-        packet_bytes(Packet(coded, repair, index, each[_ID_BYTES:]), tag_key)
-        for index, each in enumerate(found)
-    ]
+    return datagrams(coded, repair, {index: each[_ID_BYTES:] for index, each in enumerate(found)}, tag_key)
 
 
 def decode(coded: CodedId, symbols: Mapping[int, bytes]) -> bytes | None:

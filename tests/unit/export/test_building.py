@@ -93,3 +93,23 @@ def test_a_drop_before_its_turn_is_a_mistake_of_ours() -> None:
 def test_a_record_that_is_too_long_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="too long"):
         builder().add(bytes(MAX_RECORD + 1))
+
+
+def test_what_does_not_compress_is_sent_as_it_is_and_tried_again_later() -> None:
+    noise = [chance(number).randbytes(1000) for number in range(2000)]
+    blocks = blocks_of(noise + [b"the same line again " * 40] * 3000)
+    codings = [each.header.coding for each in blocks]
+    assert codings[:17] == [1, *[0] * 15, 1]
+    assert codings[-1] == 1
+    assert [each for block in blocks for each in records_of(block)][:2000] == noise
+    assert all(len(each.payload) == each.header.raw_length for each in blocks if not each.header.coding)
+
+
+def test_a_small_block_says_nothing_about_the_next() -> None:
+    made = builder()
+    for _ in range(2):
+        made.add(b"tiny")
+        block = made.seal(NOW)
+        assert block
+        assert block.header.coding == 1
+        assert len(block.payload) > block.header.raw_length
