@@ -114,8 +114,9 @@ def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
     finally:
         log.close()
     receiver.feed()
-    for each in receiver.tell(moment().wall):
-        _say(each)
+    for _ in range(2):  # nothing is on its way any more: what is seen twice is a gap
+        for each in receiver.tell(moment().wall):
+            _say(each)
     print_result(f"kept {kept:,} that were missing", {"kept": kept} | receiver.status(), as_json=as_json)
 
 

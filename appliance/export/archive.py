@@ -7,12 +7,13 @@ back, and stays missing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance.errors import ExportLogDamaged
 from appliance.export.block import parse_block
 from appliance.export.checkpoint import read_checkpoint
-from appliance.export.gap_history import Change, Look, alarms, changes, look_at
+from appliance.export.gap_history import Change, Look, alarms, changes, look_at, without
 from appliance.export.ledger import Ledger, Standing
 from appliance.export.ledger_state import ledger_bytes, parse_ledger
 from appliance.export.reception import enter
@@ -40,9 +41,9 @@ class Archive:
     def __init__(self, folder: str, sender: Sender, *, segment: int = DEFAULT_SEGMENT) -> None:
         self.sender = sender
         self.ledger = Ledger()
-        self._look = Look()
+        self._told = self._seen = self._news = Look()
         self.folder = folder
-        self._log = SegmentLog(folder, lambda: ledger_bytes(self.ledger, self._look), segment=segment)
+        self._log = SegmentLog(folder, lambda: ledger_bytes(self.ledger, self._told), segment=segment)
         try:
             for frame in self._log.frames(Place(max(self._log.sizes, default=0), 0)):
                 self._recall(frame)
@@ -55,7 +56,7 @@ class Archive:
     def _recall(self, frame: Frame) -> None:
         try:
             if frame.kind == FrameKind.STATE:
-                self.ledger, self._look = parse_ledger(frame.data)
+                self.ledger, self._told = parse_ledger(frame.data)
             elif frame.kind in _BLOCKS:
                 enter(self.ledger, parse_block(frame.data))
             elif frame.kind == FrameKind.CHECKPOINT:
@@ -87,9 +88,17 @@ class Archive:
         self.synced = self._log.end
 
     def news(self) -> tuple[list[Change], dict[str, int]]:
-        """What changed since ``told`` was said last: gaps, and alarms."""
+        """What changed since ``told`` was said last: gaps, and alarms.
+
+        A gap counts from the second time on that it is seen: blocks on their way are none.
+        """
         now = look_at(self.ledger)
-        return changes(self._look, now), alarms(self._look, now)
+        fresh = without(without(now.missing, self._seen.missing), self._told.missing)
+        self._seen = now
+        self._news = replace(
+            now, missing=tuple(without(now.missing, fresh)), lost=tuple(without(now.lost, fresh))
+        )
+        return changes(self._told, self._news), alarms(self._told, self._news)
 
     def told(self) -> None:
         """The news were told; remembered on the disk, so that nothing is told twice or never.
@@ -97,9 +106,8 @@ class Archive:
         Raises:
             SpaceExhausted: the disk is full; then it is told once more.
         """
-        look = look_at(self.ledger)
-        self._log.append([(FrameKind.STATE, ledger_bytes(self.ledger, look))])
-        self._look = look
+        self._log.append([(FrameKind.STATE, ledger_bytes(self.ledger, self._news))])
+        self._told = self._news
 
 
 def _kind(arrival: Arrival) -> FrameKind:

@@ -1,7 +1,7 @@
 """How a ledger changes: gaps opened, filled and lost, and alarms, between two looks at it.
 
-Pure.  Blocks overtake one another by milliseconds on every wire; so a receiver looks once in a while, and
-what opened and closed between two looks was never a gap.
+Pure.  Blocks overtake one another on every wire; so a receiver looks once in a while, and what opened and
+closed between two looks was never a gap.
 """
 
 from __future__ import annotations

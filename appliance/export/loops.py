@@ -189,6 +189,8 @@ class ReceiveLoop:
             for each in feeders:
                 each.join()
             self.receiver.feed()
+            for _ in range(2):  # nothing more is taken: what is missing is a gap
+                self._tell(moment())
             self._say(moment())
 
     def _take(self, waiting: selectors.BaseSelector, stop: threading.Event) -> None:
@@ -202,11 +204,14 @@ class ReceiveLoop:
             now = moment()
             if now.steady >= tell:
                 tell = now.steady + _TELL_EVERY
-                for each in self.receiver.tell(now.wall):
-                    self.event(each)
+                self._tell(now)
             if now.steady >= status:
                 status = now.steady + STATUS_EVERY
                 self._say(now)
+
+    def _tell(self, now: Moment) -> None:
+        for each in self.receiver.tell(now.wall):
+            self.event(each)
 
     def _feed(self, sink: str, stop: threading.Event) -> None:
         while not stop.wait(_FEED_EVERY):

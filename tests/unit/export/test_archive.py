@@ -53,6 +53,7 @@ def test_an_archive_that_was_closed_knows_what_it_knew(tmp_path: Path) -> None:
     keep(archive, arrivals(node, archive.ledger, node.stream(some[:15])))
     keep(archive, arrivals(node, archive.ledger, node.stream(some[15:])))
     keep(archive, arrivals(node, archive.ledger, node.checkpoint_datagrams(node.checkpoint(oldest=4))))
+    archive.news()
     changes, _ = archive.news()
     assert changes == [Change("opened", 3, 4), Change("opened", 17, 17), Change("lost", 3, 3)]
     before = archive.ledger
@@ -80,18 +81,19 @@ def test_gaps_that_were_told_of_are_not_told_of_again_after_a_restart(tmp_path: 
     node = sizable(12)
     archive = Archive(str(tmp_path), node.identity.sender, segment=3000)
     keep(archive, arrivals(node, archive.ledger, node.stream(node.blocks[3:5])))
+    assert archive.news() == ([], {})
     assert archive.news() == ([Change("opened", 0, 2)], {})
     assert archive.news() == ([Change("opened", 0, 2)], {})
     archive.told()
     assert archive.news() == ([], {})
     archive.close()
     archive = Archive(str(tmp_path), node.identity.sender, segment=3000)
-    assert archive.news() == ([], {})
+    assert [archive.news() for _ in range(2)] == [([], {})] * 2
     for each in node.blocks[5:]:
         keep(archive, arrivals(node, archive.ledger, node.datagrams(each)))
     archive.close()
     again = Archive(str(tmp_path), node.identity.sender, segment=3000)
-    assert again.news() == ([], {})
+    assert [again.news() for _ in range(2)] == [([], {})] * 2
     again.close()
 
 

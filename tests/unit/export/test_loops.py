@@ -95,25 +95,25 @@ def test_lines_arrive_whole_and_a_last_checkpoint_with_them(
     tmp_path: Path, sender: Path, there: socket.socket
 ) -> None:
     statuses: list[Mapping[str, Any]] = []
-    loop = send(sender, there.getsockname(), lines(700), tmp_path, told=statuses.append)
-    assert (loop.records, loop.dropped, loop.faults) == (700, 0, 0)
-    assert statuses[-1]["next_sequence"] == 701
+    loop = send(sender, there.getsockname(), lines(200), tmp_path, told=statuses.append)
+    assert (loop.records, loop.dropped, loop.faults) == (200, 0, 0)
+    assert statuses[-1]["next_sequence"] == 201
     receiver = receiver_in(tmp_path / "receiver", sender)
     stop, told, events = threading.Event(), [], []
 
     def tell(values: Mapping[str, Any]) -> None:
         told.append(values)
-        if values["nodes"][0]["records"] == 700 and values["nodes"][0]["checkpoint"]:
+        if values["nodes"][0]["records"] == 200 and values["nodes"][0]["checkpoint"]:
             stop.set()
 
     ReceiveLoop(receiver, there, tell, events.append).run(stop)
     receiver.close()
-    assert numbers(tmp_path / "receiver") == list(range(700))
+    assert numbers(tmp_path / "receiver") == list(range(200))
     assert told[-1]["nodes"][0]["gaps"] == []
     assert (told[-1]["packets"], told[-1]["socket_drops"]) == (loop.sending.packets, 0)
     proof = check_folders([tmp_path / "receiver/gpu-01/archive"], receiver.reception.senders.popitem()[1])
     assert proof.whole
-    assert proof.records == 700
+    assert proof.records == 200
 
 
 def test_a_restart_goes_on_with_the_numbers(tmp_path: Path, sender: Path, there: socket.socket) -> None:
