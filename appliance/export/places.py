@@ -1,7 +1,8 @@
 """Where sender and receiver keep what is theirs: names of files, and reading and founding them.
 
 A sender's folder holds ``identity.json`` (secret), ``NAME.sender.json`` (for receivers), ``spool/`` and
-``status.json``; it is there whole or not at all.  A receiver's holds ``status.json`` and a folder per node.
+``status.json``; it is there whole or not at all.  A receiver's holds ``status.json`` and a folder per node;
+both have ``metrics.prom``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from appliance.export.identity import (
     parse_identity,
     parse_sender,
 )
+from appliance.export.metrics import metrics_text
 from appliance.export.spool import MIN_LIMIT, Spool
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 IDENTITY: Final = "identity.json"
 SPOOL: Final = "spool"
 STATUS: Final = "status.json"
+METRICS: Final = "metrics.prom"
 _SECRET: Final = 0o600
 _ENTROPY: Final = 72
 
@@ -129,8 +132,9 @@ def _read(path: Path) -> bytes:
 
 
 def write_status(folder: Path, values: Mapping[str, Any]) -> None:
-    """Keep what ``appliance export status`` shows."""
+    """Keep what ``appliance export status`` shows, and the same as metrics."""
     replace_file(folder / STATUS, json.dumps(values, sort_keys=True).encode())
+    replace_file(folder / METRICS, metrics_text(values).encode())
 
 
 def read_status(folder: Path) -> dict[str, Any]:

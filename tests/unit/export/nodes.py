@@ -116,6 +116,14 @@ class Node:
         return sign_block(replace(block.header, **changes), block.payload, self.identity.key)  # type: ignore[arg-type]
 
 
+def with_payload(node: Node, payload: bytes, **changes: object) -> Block:
+    """A block that the node's own key signed over any payload."""
+    digest = hashlib.sha256(payload).digest()
+    block = node.block()
+    header = replace(block.header, length=len(payload), sha256=digest, **changes)  # type: ignore[arg-type]
+    return sign_block(header, payload, node.identity.key)
+
+
 def reread(block: Block) -> Block:
     """The block as whoever gets its bytes has it."""
     return parse_block(block.data)

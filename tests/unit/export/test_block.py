@@ -12,7 +12,7 @@ import pytest
 from appliance.export.block import BlockKind, parse_block, sign_block, verify_block
 from appliance.export.payload import check_payload, framed, raw_of, records_of, statement_of
 from appliance.export.refusal import RefusedError, Why
-from tests.unit.export.nodes import NOW, Node, identity, reread
+from tests.unit.export.nodes import NOW, Node, identity, reread, with_payload
 
 
 @pytest.fixture
@@ -120,14 +120,6 @@ def test_too_few_bytes_are_malformed() -> None:
     assert refused(bytes(199)) is Why.MALFORMED
 
 
-def remade(node: Node, payload: bytes, **changes: object) -> bytes:
-    """A block that the node's own key signed over any payload."""
-    digest = hashlib.sha256(payload).digest()
-    block = node.block()
-    header = replace(block.header, length=len(payload), sha256=digest, **changes)  # type: ignore[arg-type]
-    return sign_block(header, payload, node.identity.key).data
-
-
 TWO = framed([b"one", b"two"])
 PAYLOADS = {
     "not zlib": (b"one", {"raw_length": 14, "last": 2}),
@@ -153,7 +145,7 @@ def test_a_payload_that_is_none_is_malformed_even_if_it_was_signed(
 ) -> None:
     if "last" in changes:  # counted from 1, the first block's own
         assert node.head.sequence == 1
-    assert refused(remade(node, payload, **changes)) is Why.MALFORMED
+    assert refused(with_payload(node, payload, **changes).data) is Why.MALFORMED
 
 
 def test_records_and_statements_are_not_asked_of_each_other(node: Node) -> None:

@@ -14,7 +14,7 @@ from appliance.export.payload import Drop
 from appliance.export.ranges import parse_range, range_text
 from appliance.export.segment_log import SegmentLog
 from appliance.export.segments import FrameKind
-from tests.unit.export.nodes import NOW, Node, chance, identity
+from tests.unit.export.nodes import NOW, Node, chance, identity, with_payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +106,14 @@ def test_every_altered_block_is_named_and_missing(tmp_path: Path, node: Node) ->
     assert all(each in found for each in ("signature-forged", "payload-altered", "other-block"))
     assert len(proof.altered) == 4
     assert [(gap.first, gap.last) for gap in proof.gaps] == [(2, 2), (5, 5)]
+
+
+def test_signed_nonsense_is_named_and_missing(tmp_path: Path, node: Node) -> None:
+    nonsense = with_payload(node, b"no zlib")
+    archive(tmp_path, *blocks(node, 10), (FrameKind.BLOCK, nonsense.data), checkpoint(node))
+    proof = checked(tmp_path, node)
+    assert "malformed" in proof.altered[0]
+    assert [(gap.first, gap.last) for gap in proof.gaps] == [(10, 10)]
 
 
 def test_damage_on_the_disk_is_named_and_the_rest_is_checked(tmp_path: Path, node: Node) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.errors import ExportIdentityInvalid, Usage
 from appliance.export import places
+from appliance.export.metrics import metrics_text
 from appliance.export.places import (
     found_sender,
     read_identity,
@@ -17,6 +19,7 @@ from appliance.export.places import (
     write_status,
 )
 from tests.unit.export.nodes import identity
+from tests.unit.export.test_metrics import SENDER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,8 +73,6 @@ def test_what_is_no_sender_s_folder_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("same", ["name", "node", "key"])
 def test_two_senders_that_are_one_are_refused(tmp_path: Path, same: str) -> None:
     """Two nodes with one key: no receiver takes both for good."""
-    from dataclasses import replace
-
     one, two = identity("gpu-01").sender, identity("gpu-02").sender
     paths = [tmp_path / "a", tmp_path / "b"]
     for path, each in zip(paths, (one, replace(two, **{same: getattr(one, same)})), strict=True):
@@ -83,8 +84,9 @@ def test_two_senders_that_are_one_are_refused(tmp_path: Path, same: str) -> None
 def test_a_status_is_read_as_it_was_written(tmp_path: Path) -> None:
     with pytest.raises(Usage):
         read_status(tmp_path)
-    write_status(tmp_path, {"side": "sender"})
-    assert read_status(tmp_path) == {"side": "sender"}
+    write_status(tmp_path, SENDER)
+    assert read_status(tmp_path) == SENDER
+    assert (tmp_path / "metrics.prom").read_text() == metrics_text(SENDER)
     (tmp_path / "status.json").write_text("[]")
     with pytest.raises(Usage):
         read_status(tmp_path)

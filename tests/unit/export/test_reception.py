@@ -16,7 +16,7 @@ from appliance.export.payload import Drop, records_of
 from appliance.export.reception import Reception
 from appliance.export.refusal import Why
 from appliance.export.symbols import code
-from tests.unit.export.nodes import NOW, Node, chance, identity
+from tests.unit.export.nodes import NOW, Node, chance, identity, with_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,6 +140,7 @@ WRONG = {
         True,
     ),
     "a payload altered after signing": (packets(BLOCK.data[:-1] + b"x"), Why.PAYLOAD_ALTERED, True),
+    "signed nonsense": (packets(with_payload(Node(), b"no zlib").data), Why.MALFORMED, True),
     "a checkpoint's signature forged": (
         packets(NODE.signed(STALE)[:-64] + bytes(64), kind=PacketKind.CHECKPOINT, number=5),
         Why.SIGNATURE_FORGED,

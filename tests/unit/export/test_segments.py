@@ -138,6 +138,27 @@ def test_a_cut_at_any_step_leaves_what_was_synced_and_whole_frames_after_it(
     assert {2 * done, 2 * done + 2} <= outcomes
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["before", "within"])
+def test_a_cut_after_many_appends_tears_the_last_segment_only(
+    opened: Callable[[LogDisk], SegmentLog], half: bool
+) -> None:
+    """A batch may begin a segment without anybody having synced the one before."""
+
+    def append(log: SegmentLog) -> None:
+        for number in range(1, 6):
+            log.append(batch(number))
+
+    counting = empty_disk()
+    append(opened(counting))
+    for step in range(1, counting.power.steps + 1):
+        tried = with_power(empty_disk(), Power(step, half))
+        with pytest.raises(PowerCut):
+            append(opened(tried))
+        for left in restarted(tried):
+            kept = held(opened(left))
+            assert kept == contents(5)[: len(kept)], f"cut at step {step}"
+
+
 @pytest.mark.parametrize("done", [1, 2, 3])
 def test_what_was_read_after_a_kill_is_kept_through_a_cut(
     opened: Callable[[LogDisk], SegmentLog], done: int

@@ -229,3 +229,22 @@ def test_blocks_that_are_due_together_leave_interleaved(tmp_path: Path) -> None:
     assert all(
         len(set(each)) == 4 for each in itertools.islice(zip(*[iter(numbers)] * 4, strict=False), 20)
     )
+
+
+def test_each_block_is_looked_for_where_the_one_before_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a segment is read from its beginning for every block of it."""
+    line = Line(tmp_path)
+    line.run(0.1)
+    looked, real = [], line.spool.read
+
+    def read(block: int, near: object = None) -> object:
+        looked.append(near)
+        return real(block, near)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(line.spool, "read", read)
+    line.log(*sizable(30))
+    line.run(0.2)
+    assert len(looked) > 10
+    assert None not in looked
