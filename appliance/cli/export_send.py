@@ -12,6 +12,8 @@ from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.export.sources import Source
 
 _BITS = 8
@@ -53,6 +55,10 @@ def send(
         list[str] | None,
         typer.Option("--digest", metavar="NAME=SHA256", help="Travels in each checkpoint; repeat."),
     ] = None,
+    select: Annotated[
+        Path | None,
+        typer.Option("--select", metavar="FILE", help="What of a record may leave, and what is redacted."),
+    ] = None,
     drain: Annotated[
         bool, typer.Option("--drain", help="End when the input has ended and all of it was sent once.")
     ] = False,
@@ -62,20 +68,21 @@ def send(
 
     Blocks are on the disk before they leave, and leave at once, after 30
     seconds, after ten minutes, and again when the line is idle. Nothing is
-    ever read from the line. Ends with Ctrl-C or SIGTERM; what was taken is on
+    ever read from the line. With --select only listed fields leave, and of
+    other streams no more than a tombstone. Ends with Ctrl-C or SIGTERM; what was taken is on
     the disk then, and is sent by the next start.
 
     \b
     Examples:
       appliance export send DIR --to 192.0.2.2:5514 --socket /run/appliance/export
-      journalctl -o json -f | appliance export send DIR --to 192.0.2.2:5514 --stdin
+      journalctl -o json -f | appliance export send DIR --to 192.0.2.2:5514 --stdin --select fields.yaml
       appliance export send DIR --to [2001:db8::2]:5514 --stdin --drain < records.jsonl
       appliance export send DIR --to 192.0.2.2:5514 --socket S --rate 400 --parity 30
 
     \b
     Exit codes:
       2  DIR is no sender's folder, or an address or digest is none
-      3  the identity is malformed, or others can read it
+      3  the identity is malformed, or others can read it; or --select is invalid
       4  the spool is gone, or is another node's
       5  another sender has the spool; or it is full, with --stop-when-full
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
@@ -96,6 +103,7 @@ def send(
     if socket is None and not stdin:
         raise Usage("records come from nowhere", wanted="--socket PATH, --stdin, or both")
     peer, named = parse_address(to), _digests(digests or [])
+    selected = None if select is None else _selection(select)
     identity = read_identity(folder)
     spool = Spool(str(folder / SPOOL), identity.sender, limit=spool_mib << 20)
     sources: list[Source] = []
@@ -110,7 +118,7 @@ def send(
             sources.append(LineSource(sys.stdin.fileno()))
         with sending_socket(peer) as out, stopping() as stop:
             tell = tolerant(lambda values: write_status(folder, values))
-            loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain)
+            loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
             loop.run(stop)
         status = loop.status(moment())
     finally:
@@ -119,6 +127,15 @@ def send(
         spool.close()
     text = f"sent {status['packets']:,} packets of {status['records']:,} records; dropped {loop.dropped:,}"
     print_result(text, status, as_json=as_json)
+
+
+def _selection(path: Path) -> Callable[[bytes], bytes]:
+    from appliance.errors import Usage
+    from appliance.export.selection import read_selection
+
+    if not path.is_file():
+        raise Usage(f"there is no file {path}")
+    return read_selection(path.read_text(encoding="utf-8", errors="surrogateescape"), path).apply
 
 
 def _digests(texts: list[str]) -> dict[str, str]:

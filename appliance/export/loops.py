@@ -48,6 +48,7 @@ class SendLoop:
         sources: from where.
         tell: is given the status now and then.
         digests: for checkpoints.
+        select: what of a record may leave.
         drain: end once all sources have ended and everything was sent once.
     """
 
@@ -59,6 +60,7 @@ class SendLoop:
     tell: Callable[[Mapping[str, Any]], None]
     digests: Mapping[str, str] = field(default_factory=dict)
     drain: bool = False
+    select: Callable[[bytes], bytes] | None = None
     faults: int = 0
     records: int = 0
     dropped: int = 0
@@ -96,7 +98,8 @@ class SendLoop:
             now = moment()
             for record in source.read():
                 self.records += 1
-                self.dropped += not self.exporter.offer(record, now)
+                kept = record if self.select is None else self.select(record)
+                self.dropped += not self.exporter.offer(kept, now)
             if source.ended:
                 waiting.unregister(key.fd)
 

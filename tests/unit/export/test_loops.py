@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.errors import SpoolFull
+from appliance.export.block import BlockKind, parse_block
 from appliance.export.checking import check_folders
 from appliance.export.exporter import Exporter
 from appliance.export.loops import ReceiveLoop, SendLoop, moment, tolerant
 from appliance.export.pacing import TokenBucket
+from appliance.export.payload import records_of
 from appliance.export.places import SPOOL, found_sender, read_identity, read_senders, sender_file
 from appliance.export.ranges import range_text
 from appliance.export.receiver import Receiver
+from appliance.export.replaying import frames_of
 from appliance.export.sending import Sending
 from appliance.export.sockets import received, receiving_socket, sending_socket
 from appliance.export.sources import LineSource
@@ -246,6 +249,39 @@ def test_a_killed_receiver_goes_on_and_gaps_are_filled_by_hand(tmp_path: Path) -
     assert sorted(numbers(receiver)) == list(range(120))
     events = [json.loads(each) for each in (receiver / "gpu-01/events.jsonl").read_text().splitlines()]
     assert [each["event"] for each in events] == ["gap-opened", "gap-filled"]
+
+
+def test_only_what_is_selected_leaves(tmp_path: Path, there: socket.socket) -> None:
+    sender = tmp_path / "sender"
+    run("init", sender, "--name", "gpu-01")
+    (tmp_path / "fields.yaml").write_text("format: 1\nstreams: {a: {fields: [n], redact: ['s3cret']}}\n")
+    peer = f"127.0.0.1:{there.getsockname()[1]}"
+    records = b'{"stream":"a","fields":{"n":"s3cret 1","m":2}}\n{"stream":"b","fields":{"n":3}}\n'
+    run(
+        "send",
+        sender,
+        "--to",
+        peer,
+        "--stdin",
+        "--drain",
+        "--select",
+        tmp_path / "fields.yaml",
+        stdin=records,
+    )
+    receiver = receiver_in(tmp_path / "receiver", sender)
+    receiver.take(received(there, 1000))
+    receiver.feed()
+    receiver.close()
+    assert [each["record"] for each in written(tmp_path / "receiver") if "record" in each] == [
+        {"stream": "a", "fields": {"n": "*** 1"}, "left_out": 1},
+        {"stream": "b", "withheld": "stream"},
+    ]
+    spooled = [parse_block(each.data) for each in list(frames_of(sender / "spool", [(0, 99)]))[:-1]]
+    kept = [
+        each for block in spooled if block.header.kind is BlockKind.RECORDS for each in records_of(block)
+    ]
+    assert len(kept) == 2
+    assert not any(b"s3cret" in each for each in kept)
 
 
 def test_a_range_is_sent_again_over_the_line(tmp_path: Path, there: socket.socket) -> None:
