@@ -71,7 +71,7 @@ def check_folders(folders: Iterable[Path], sender: Sender) -> Proof:
         finally:
             log.close()
     proof.gaps = ledger.gaps()
-    proof.forks, proof.breaks = len(ledger.forks), ledger.breaks
+    proof.forks, proof.breaks = ledger.forked, ledger.breaks
     proof.contradictions += ledger.contradictions
     proof.dropped = ledger.dropped
     return proof

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Seconds that a record waits for others to fill a block with.
 LINGER: Final = 0.25
 _STATEMENT: Final = 4096
+#: Some months before four bytes are full: a clock that is far off leaves room for as many starts.
+_LAST_EPOCH: Final = (1 << 32) - (1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Exporter:
         self._stop = stop_when_full
         state = spool.state
         self.passes = Passes(list(state.passes), state.head.block)
-        self.epoch = state.epoch + 1
+        self.epoch = _epoch_after(state.epoch, now)
         self._builder = BlockBuilder(identity.node, self.epoch, state.head, identity.key)
         self._checkpoints = 0
         self._since: float | None = None
@@ -230,3 +232,13 @@ class Exporter:
             return None
         self._checkpoints += 1
         return stated.number, data
+
+
+def _epoch_after(last: int, now: Moment) -> int:
+    """The next epoch: the seconds since 1970, if that is later than the last one, or one more than it.
+
+    So a node that was restored from an old state opens another epoch than it did after that state was
+    saved, and receivers tell the two histories apart.
+    """
+    seconds = now.wall // 1000
+    return seconds if last < seconds < _LAST_EPOCH else last + 1

@@ -43,7 +43,7 @@ def look_at(ledger: Ledger) -> Look:
     return Look(
         tuple((gap.first, gap.last) for gap in gaps),
         tuple((gap.first, gap.first + gap.lost - 1) for gap in gaps if gap.lost),
-        (len(ledger.forks), len(ledger.breaks), ledger.contradictions, ledger.dropped),
+        (ledger.forked, len(ledger.breaks), ledger.contradictions, ledger.dropped),
     )
 
 

@@ -1,8 +1,8 @@
 """What a receiver has of one node, and what is missing: pure, one state, no clock.
 
-Blocks that follow one another without a hole are one *run*, of which only the ends are remembered; between
-runs, before the first and up to the newest checkpoint's end there are *gaps*.  A chain begins with block 0
-and sequence 1, so whoever started late has a gap, too.  The rules:
+Blocks that follow one another without a hole are one *run*; between runs, before the first and up to the
+newest checkpoint's end there are *gaps*.  A chain begins with block 0 and sequence 1, so whoever started
+late has a gap, too.  The rules:
 
 1. Every block with a right signature is taken, and each once.
 2. A block whose number is taken by another history is a *fork*: another epoch claims the number, or the
@@ -15,13 +15,13 @@ and sequence 1, so whoever started late has a gap, too.  The rules:
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from appliance.export.refusal import RefusedError, Why
+from appliance.export.runs import Run, around, insert, touches
 
 if TYPE_CHECKING:
     from appliance.export.block import BlockHeader
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 MAX_RUNS: Final = 1024
 MAX_FORKS: Final = 1024
 MAX_BREAKS: Final = 1024
-#: Restarts of one run that are told apart; of older ones a fork is taken for a repetition.
-MAX_EPOCHS: Final = 256
 _RECENT: Final = 1024
 
 
@@ -41,28 +39,6 @@ class Standing(StrEnum):
     NEW = "new"
     KNOWN = "known"
     FORK = "fork"
-
-
-@dataclass(slots=True)
-class Run:
-    """Blocks ``first`` to ``last`` without a hole, with sequences ``first_sequence`` to ``last_sequence``.
-
-    ``previous`` is the hash that the first names, ``hash`` that of the last; ``epochs`` are pairs of the
-    first block of each epoch in it, and the epoch.
-    """
-
-    first: int
-    last: int
-    first_sequence: int
-    last_sequence: int
-    previous: bytes
-    hash: bytes
-    epochs: list[tuple[int, int]]
-
-    def epoch_of(self, block: int) -> int | None:
-        """The epoch that has this block of the run; None if that is forgotten."""
-        place = bisect_right(self.epochs, block, key=lambda each: each[0])
-        return self.epochs[place - 1][1] if place else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +64,18 @@ class Gap:
 
 @dataclass
 class Ledger:
-    """The state of one node; ``dropped`` counts the records of drop blocks that have come."""
+    """The state of one node.
+
+    ``dropped`` counts the records of drop blocks that have come; ``forks`` are the runs of other histories,
+    by the epoch they were made in.
+    """
 
     runs: list[Run] = field(default_factory=list)
     newest: Checkpoint | None = None
     oldest: int = 0
     dropped: int = 0
     breaks: list[int] = field(default_factory=list)
-    forks: list[tuple[int, int, str]] = field(default_factory=list)
+    forks: dict[int, list[Run]] = field(default_factory=dict)
     contradictions: int = 0
     _recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict, compare=False)
 
@@ -106,87 +86,54 @@ class Ledger:
             RefusedError: ``LEDGER_FULL``: it would be one gap or fork too many, so it stays missing.
         """
         standing = self._standing(header)
-        if standing is Standing.FORK and len(self.forks) >= MAX_FORKS:
-            raise RefusedError(Why.LEDGER_FULL, f"{MAX_FORKS} blocks of other histories")
-        if standing is Standing.NEW and len(self.runs) >= MAX_RUNS and not self._touches(header.block):
+        if standing is Standing.FORK and self._too_many_forks(header):
+            raise RefusedError(Why.LEDGER_FULL, f"{MAX_FORKS} gaps in other histories")
+        if standing is Standing.NEW and len(self.runs) >= MAX_RUNS and not touches(self.runs, header.block):
             raise RefusedError(Why.LEDGER_FULL, f"{MAX_RUNS} gaps")
         return standing
 
     def _standing(self, header: BlockHeader) -> Standing:
-        place = self._place(header.block)
-        before = self.runs[place - 1] if place else None
-        after = self.runs[place] if place < len(self.runs) else None
+        before, after = around(self.runs, header.block)
         if before is not None and header.block <= before.last:
             if before.epoch_of(header.block) in (header.epoch, None) and not self._differs(header):
                 return Standing.KNOWN
             return self._fork(header)
         late = before is not None and before.epochs[-1][1] > header.epoch
         early = after is not None and after.epochs[0][1] < header.epoch
-        if late or early:
-            return self._fork(header)
-        return Standing.NEW
-
-    def _touches(self, block: int) -> bool:
-        """Whether it makes a run longer, and no new one."""
-        place = self._place(block)
-        if place and self.runs[place - 1].last + 1 == block:
-            return True
-        return place < len(self.runs) and self.runs[place].first == block + 1
-
-    def _place(self, block: int) -> int:
-        """How many runs begin at this block or before it."""
-        return bisect_right(self.runs, block, key=lambda each: each.first)
+        return self._fork(header) if late or early else Standing.NEW
 
     def _differs(self, header: BlockHeader) -> bool:
         known = self._recent.get(header.block)
         return known is not None and known != header.hash
 
     def _fork(self, header: BlockHeader) -> Standing:
-        return Standing.KNOWN if fork_of(header) in self.forks else Standing.FORK
+        before, _ = around(self.forks.get(header.epoch, []), header.block)
+        known = before is not None and header.block <= before.last
+        return Standing.KNOWN if known else Standing.FORK
+
+    def _too_many_forks(self, header: BlockHeader) -> bool:
+        if touches(self.forks.get(header.epoch, []), header.block):
+            return False
+        return sum(map(len, self.forks.values())) >= MAX_FORKS
 
     def add(self, header: BlockHeader) -> Standing:
         """Take a block that is kept, if it is not known."""
         standing = self._standing(header)
         if standing is Standing.FORK:
-            self.forks.append(fork_of(header))
+            insert(self.forks.setdefault(header.epoch, []), header)
         elif standing is Standing.NEW:
-            self._insert(header)
+            found = insert(self.runs, header)
+            self.breaks += found[: MAX_BREAKS - len(self.breaks)]
             self._recent[header.block] = header.hash
             if len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
             self._compare(header)
         return standing
 
-    def _insert(self, header: BlockHeader) -> None:
-        run = Run(
-            header.block,
-            header.block,
-            header.first,
-            header.last,
-            header.previous,
-            header.hash,
-            [(header.block, header.epoch)],
-        )
-        place = self._place(header.block)
-        self.runs.insert(place, run)
-        if place + 1 < len(self.runs):
-            self._join(place)
-        if place:
-            self._join(place - 1)
-
-    def _join(self, place: int) -> None:
-        """Make one run of two if nothing is between them; note it if the second does not follow."""
-        left, right = self.runs[place], self.runs[place + 1]
-        if left.last + 1 != right.first:
-            return
-        follows = right.previous == left.hash and right.first_sequence == left.last_sequence + 1
-        if not follows and len(self.breaks) < MAX_BREAKS:
-            self.breaks.append(right.first)
-        epochs = left.epochs + [each for each in right.epochs if each[1] != left.epochs[-1][1]]
-        left.last, left.hash = right.last, right.hash
-        left.last_sequence = max(left.last_sequence, right.last_sequence)
-        left.epochs = epochs[-MAX_EPOCHS:]
-        del self.runs[place + 1]
+    @property
+    def forked(self) -> int:
+        """How many blocks of other histories there are."""
+        return sum(run.last + 1 - run.first for runs in self.forks.values() for run in runs)
 
     def note(self, checkpoint: Checkpoint) -> None:
         """Take a checkpoint.
@@ -227,8 +174,3 @@ class Ledger:
     def _gap(self, first: int, last: int, first_sequence: int, last_sequence: int) -> Gap:
         lost = min(max(self.oldest - first, 0), last + 1 - first)
         return Gap(first, last, first_sequence, last_sequence, lost)
-
-
-def fork_of(header: BlockHeader) -> tuple[int, int, str]:
-    """What is remembered of a block of another history: epoch, number, hash."""
-    return header.epoch, header.block, header.hash.hex()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from appliance.errors import ApplianceError, ExportLogDamaged
 from appliance.export.checkpoint import checkpoint_values, parse_values
 from appliance.export.gap_history import ALARMS, Look
-from appliance.export.ledger import Ledger, Run
+from appliance.export.ledger import Ledger
+from appliance.export.runs import Run
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 from appliance.trust.record import Record
 
@@ -33,27 +34,31 @@ def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
         {
             "format": 1,
             "type": _TYPE,
-            "runs": [
-                {
-                    "blocks": [run.first, run.last],
-                    "sequences": [run.first_sequence, run.last_sequence],
-                    "previous": run.previous.hex(),
-                    "hash": run.hash.hex(),
-                    "epochs": [list(each) for each in run.epochs],
-                }
-                for run in ledger.runs
-            ],
+            "runs": [_run_values(run) for run in ledger.runs],
             "newest": checkpoint_values(ledger.newest) if ledger.newest else None,
             "oldest": ledger.oldest,
             "dropped": ledger.dropped,
             "breaks": ledger.breaks,
-            "forks": [list(each) for each in ledger.forks],
+            "forks": [
+                {"epoch": epoch, "runs": [_run_values(run) for run in runs]}
+                for epoch, runs in ledger.forks.items()
+            ],
             "contradictions": ledger.contradictions,
             "missing": [list(each) for each in look.missing],
             "lost": [list(each) for each in look.lost],
             "alarms": list(look.alarms),
         }
     )
+
+
+def _run_values(run: Run) -> dict[str, object]:
+    return {
+        "blocks": [run.first, run.last],
+        "sequences": [run.first_sequence, run.last_sequence],
+        "previous": run.previous.hex(),
+        "hash": run.hash.hex(),
+        "epochs": [list(each) for each in run.epochs],
+    }
 
 
 def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
@@ -75,7 +80,7 @@ def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
             oldest=top.number("oldest"),
             dropped=top.number("dropped"),
             breaks=[_whole(each) for each in top.items("breaks")],
-            forks=[_fork(each) for each in top.items("forks")],
+            forks=dict(_fork(each) for each in top.records("forks")),
             contradictions=top.number("contradictions"),
         )
         alarms = tuple(_whole(each) for each in top.items("alarms"))
@@ -101,13 +106,9 @@ def _ranges(record: Record, key: str) -> tuple[Range, ...]:
     return tuple(_pair(each) for each in record.items(key))
 
 
-def _fork(value: object) -> tuple[int, int, str]:
-    if not isinstance(value, list) or len(value) != 3:  # noqa: PLR2004 - epoch, number, hash
-        raise ValueError("not a fork")
-    epoch, block, digest = value
-    if not isinstance(digest, str) or not _HASH.fullmatch(digest):
-        raise ValueError("a fork without a hash")
-    return _whole(epoch), _whole(block), digest
+def _fork(record: Record) -> tuple[int, list[Run]]:
+    record.exactly(frozenset({"epoch", "runs"}))
+    return record.number("epoch"), [_run(each) for each in record.records("runs")]
 
 
 def _pair(value: object) -> tuple[int, int]:

@@ -213,7 +213,7 @@ class Receiver:
                 for gap in ledger.gaps()
             ],
             "dropped": ledger.dropped,
-            "forks": len(ledger.forks),
+            "forks": ledger.forked,
             "breaks": ledger.breaks,
             "contradictions": ledger.contradictions,
             "highest_block": ledger.runs[-1].last if ledger.runs else None,

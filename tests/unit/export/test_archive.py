@@ -110,7 +110,7 @@ def test_blocks_of_another_history_are_kept_and_marked(tmp_path: Path) -> None:
     assert kinds[-1] == (FrameKind.FORK, clone.data)
     archive.close()
     again = Archive(str(tmp_path), one.identity.sender)
-    assert again.ledger.forks == archive.ledger.forks != []
+    assert again.ledger.forks == archive.ledger.forks != {}
     again.close()
 
 
@@ -209,8 +209,8 @@ BROKEN = {
     "a range of text": STATE.replace(b'"missing":[]', b'"missing":["12"]'),
     "a number that is none": STATE.replace(b'"breaks":[]', b'"breaks":["1"]'),
     "too few alarms": STATE.replace(b'"alarms":[0,0,0,0]', b'"alarms":[0,0,0]'),
-    "a fork that is none": STATE.replace(b'"forks":[]', b'"forks":[[1,2]]'),
-    "a fork without hash": STATE.replace(b'"forks":[]', b'"forks":[[1,2,"x"]]'),
+    "a fork that is none": STATE.replace(b'"forks":[]', b'"forks":[{"epoch":1}]'),
+    "a fork without runs": STATE.replace(b'"forks":[]', b'"forks":[{"epoch":1,"runs":[{}]}]'),
     "a checkpoint that is none": STATE.replace(b'"newest":null', b'"newest":{}'),
 }
 

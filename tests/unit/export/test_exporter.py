@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,10 +76,40 @@ def test_every_start_is_an_epoch_that_cites_the_last_hash(spool: Spool) -> None:
     first.offer(b"one", at(0))
     first.tick(at(1))
     second = Exporter(WHO, spool, at(2))
-    assert (first.epoch, second.epoch) == (1, 2)
+    assert (first.epoch, second.epoch) == (NOW // 1000, NOW // 1000 + 2)
     _, one, opening = kept(spool)
     assert opening.header.previous == one.header.hash
     assert statement_of(kept(spool)[0]) == {"reason": "start", "version": "0.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("wall", "epochs"),
+    [
+        (0, (1, 2)),
+        (NOW, (NOW // 1000, NOW // 1000 + 1)),
+        (1 << 60, (1, 2)),
+    ],
+    ids=["a clock that was never set", "within one second", "a clock far off"],
+)
+def test_epochs_ascend_whatever_the_clock_says(spool: Spool, wall: int, epochs: tuple[int, int]) -> None:
+    assert tuple(Exporter(WHO, spool, Moment(0, wall)).epoch for _ in range(2)) == epochs
+
+
+def test_a_clock_that_jumps_back_opens_the_next_epoch(spool: Spool) -> None:
+    assert Exporter(WHO, spool, Moment(0, NOW)).epoch == NOW // 1000
+    assert Exporter(WHO, spool, Moment(1, NOW - 10**9)).epoch == NOW // 1000 + 1
+
+
+def test_a_node_restored_from_an_old_state_opens_an_epoch_of_its_own(
+    spool: Spool, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    saved = tmp_path_factory.mktemp("saved") / "spool"
+    Exporter(WHO, spool, at(0))
+    shutil.copytree(tmp_path, saved)
+    went_on = [Exporter(WHO, spool, at(second)).epoch for second in (10, 20, 30)]
+    restored = Spool(str(saved), WHO.sender, limit=MIN_LIMIT)
+    assert Exporter(WHO, restored, at(40)).epoch not in went_on
+    restored.close()
 
 
 def fill(exporter: Exporter, count: int, second: float = 1.0) -> list[bool]:

@@ -35,7 +35,7 @@ def node_of(count: int) -> Node:
 def test_a_whole_chain_is_one_run_without_gaps() -> None:
     made = ledger_of(*node_of(9).blocks)
     assert [(run.first, run.last) for run in made.runs] == [(0, 9)]
-    assert (made.gaps(), made.breaks, made.forks) == ([], [], [])
+    assert (made.gaps(), made.breaks, made.forks) == ([], [], {})
 
 
 @given(st.permutations(range(20)), st.integers(0, 20))
@@ -108,7 +108,7 @@ def test_a_restart_goes_on_in_the_next_epoch() -> None:
     node.restart()
     node.many(3)
     made = ledger_of(*node.blocks)
-    assert (len(made.runs), made.breaks, made.forks) == (1, [], [])
+    assert (len(made.runs), made.breaks, made.forks) == (1, [], {})
     assert made.runs[0].epochs == [(0, 1), (4, 2)]
 
 
@@ -144,7 +144,8 @@ def test_a_node_restored_from_an_old_state_makes_a_fork_and_then_a_break() -> No
     assert standings == [Standing.FORK] * 5 + [Standing.NEW] * 4
     assert made.breaks == [10]
     assert {made.add(each.header) for each in old.blocks[5:]} == {Standing.KNOWN}
-    assert len(made.forks) == 5
+    assert made.forked == 5
+    assert [(run.first, run.last) for run in made.forks[2]] == [(5, 9)]
 
 
 def test_two_nodes_with_one_key_in_one_epoch_are_a_fork() -> None:
@@ -153,7 +154,8 @@ def test_two_nodes_with_one_key_in_one_epoch_are_a_fork() -> None:
     made = ledger_of(*one.blocks)
     assert made.add(clone.header) is Standing.FORK
     assert made.add(block.header) is Standing.KNOWN
-    assert made.forks == [(1, 4, clone.header.hash.hex())]
+    assert (made.forked, made.forks[1][0].hash) == (1, clone.header.hash)
+    assert made.add(clone.header) is Standing.KNOWN
 
 
 @pytest.mark.parametrize("have", [slice(0, 3), slice(6, 9)], ids=["after", "before"])
@@ -205,16 +207,34 @@ def test_a_ledger_with_too_many_gaps_takes_no_more_and_says_so(monkeypatch: pyte
     assert made.judge(node.blocks[10].header) is Standing.NEW
 
 
-def test_a_ledger_with_too_many_forks_takes_no_more_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_FORKS", 2)
-    node = node_of(9)
+def test_a_long_fork_needs_no_more_memory_than_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FORKS", 1)
+    monkeypatch.setattr(module, "_RECENT", 1)
+    node = node_of(60)
     made = ledger_of(*node.blocks)
     old = restored(node, blocks=5, epoch=2)
-    old.many(2)
-    assert [made.add(each.header) for each in old.blocks[5:7]] == [Standing.FORK] * 2
+    old.many(40)
+    for each in old.blocks[5:]:
+        assert made.judge(each.header) is Standing.FORK
+        made.add(each.header)
+    assert {made.judge(each.header) for each in old.blocks[5:]} == {Standing.KNOWN}
+    assert (made.forked, len(made.forks[2])) == (41, 1)
+
+
+def test_a_ledger_with_too_many_gaps_in_forks_takes_no_more_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_FORKS", 2)
+    node = node_of(12)
+    made = ledger_of(*node.blocks)
+    old = restored(node, blocks=5, epoch=2)
+    old.many(6)
+    for each in old.blocks[5:8:2]:
+        assert made.add(each.header) is Standing.FORK
     with pytest.raises(RefusedError) as caught:
-        made.judge(old.blocks[7].header)
+        made.judge(old.blocks[9].header)
     assert caught.value.why is Why.LEDGER_FULL
+    assert made.judge(old.blocks[6].header) is Standing.FORK
 
 
 def test_what_changed_between_two_looks() -> None:

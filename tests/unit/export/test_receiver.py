@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import InProgress
-from appliance.export import segment_log
+from appliance.export import ledger, segment_log
 from appliance.export.checking import check_folders
 from appliance.export.payload import Drop
 from appliance.export.receiver import Receiver
@@ -18,6 +18,7 @@ from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
 from appliance.export.sinks.lines import json_line
 from tests.unit.export.nodes import NOW, Node, chance, identity
+from tests.unit.export.test_ledger import restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +144,31 @@ def test_two_histories_in_one_handful_are_told_apart(tmp_path: Path, node: Node)
     assert again.tell(NOW) == []
     assert again.take(clone.datagrams(other)) == 0
     again.close()
+
+
+def test_every_record_of_a_restored_node_is_delivered_and_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the receiver remembers none of the hashes any more."""
+    monkeypatch.setattr(ledger, "_RECENT", 1)
+    first = Node()
+    for number in range(30):
+        first.block(b'{"first":%d}' % number)
+    second = restored(first, blocks=11, epoch=2)
+    for number in range(40):
+        second.block(b'{"second":%d}' % number)
+    receiver = receiver_in(tmp_path, first)
+    for each in (*first.blocks, *second.blocks[11:]):
+        receiver.take(first.datagrams(each))
+    receiver.feed()
+    assert sorted(news(receiver)) == ["break", "fork"]
+    receiver.close()
+    records = [(each["record"], each.get("fork", False)) for each in written(tmp_path) if "record" in each]
+    assert [each for each in records if not each[1]] == [
+        *(({"first": number}, False) for number in range(30)),
+        *(({"second": number}, False) for number in range(19, 40)),
+    ]
+    assert [each for each in records if each[1]] == [({"second": number}, True) for number in range(19)]
 
 
 def test_two_checkpoints_in_one_handful_leave_the_newer(receiver: Receiver, node: Node) -> None:

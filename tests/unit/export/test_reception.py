@@ -194,7 +194,7 @@ def test_a_replayed_epoch_is_known_and_changes_nothing() -> None:
     before = [replace(each, epochs=list(each.epochs)) for each in later.ledgers[node.identity.node].runs]
     assert received(later, recorded) == []
     ledger = later.ledgers[node.identity.node]
-    assert (ledger.runs, ledger.forks) == (before, [])
+    assert (ledger.runs, ledger.forks) == (before, {})
 
 
 # --- nothing is lost silently --------------------------------------------------------------------
