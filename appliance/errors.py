@@ -11,7 +11,7 @@ Exit codes (the whole program):
 1    internal fault: a bug of ours
 2    usage: the command line is wrong
 3    definition, lock, inventory or settings invalid
-4    bundle (or an artefact for it) untrusted or damaged
+4    bundle (or an artefact for it), or what was exported, untrusted or damaged
 5    preflight failed: the station, the medium or the node is not ready
 6    unreachable: a node, or a source on the connected side
 7    apply failed
@@ -134,6 +134,12 @@ class GatewayForbidden(InventoryInvalid):
 
 class SettingsInvalid(ApplianceError):
     """Station settings (mirrors, keyrings, store) are wrong or missing."""
+
+    exit_code = 3
+
+
+class ExportIdentityInvalid(ApplianceError):
+    """A file that says who exports is malformed, holds a weak key, or contradicts another one."""
 
     exit_code = 3
 
@@ -267,6 +273,20 @@ class ArchiveUntrusted(BundleUntrusted):
     """A package archive's signature does not verify with the given keyring."""
 
 
+class ExportUntrusted(ApplianceError):
+    """What was exported is forged, altered or not all there."""
+
+    exit_code = 4
+
+
+class ExportLogDamaged(ExportUntrusted):
+    """A segment of a spool, an archive or a medium is not what was written."""
+
+
+class SpoolLost(ExportUntrusted):
+    """A node's spool is gone, or is another node's: the chain cannot go on where it stopped."""
+
+
 # --- 5: not ready ------------------------------------------------------------------------------
 
 
@@ -314,6 +334,10 @@ class SigningFailed(PreflightFailed):
 
 class HostKeyChanged(PreflightFailed):
     """A node presents another SSH host key than the pinned one."""
+
+
+class SpoolFull(SpaceExhausted):
+    """A spool is full of blocks that were not sent yet, and by the policy nothing may be dropped."""
 
 
 class InProgress(PreflightFailed):

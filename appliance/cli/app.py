@@ -18,6 +18,7 @@ from appliance import __version__
 from appliance.cli.audit import audit
 from appliance.cli.build import build
 from appliance.cli.console import print_error
+from appliance.cli.export import export_app
 from appliance.cli.frames import frames
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
@@ -83,6 +84,7 @@ app.command("audit")(audit)
 app.add_typer(media_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)
+app.add_typer(export_app)
 app.add_typer(lab_app)
 
 

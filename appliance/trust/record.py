@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterator
 
-    from appliance.errors import BundleUntrusted
+    from appliance.errors import ApplianceError
 
 _LONGEST: Final = 300  # characters of a message: a key of a file may be as long as the file
 _OURS: Final = "this file is not what a correct builder writes: obtain the bundle or root again"
@@ -32,7 +32,7 @@ class Record:
     """
 
     def __init__(
-        self, value: object, place: str, error: type[BundleUntrusted], *, hint: str = _OURS
+        self, value: object, place: str, error: type[ApplianceError], *, hint: str = _OURS
     ) -> None:
         self._place = place
         self._error = error

@@ -80,6 +80,7 @@ NOT_ASKED: Final[dict[str, tuple[str, ...]]] = {
     "signatures of models by their makers, which a verifier need not know": (
         "test_upstream_signatures::*",
     ),
+    "packets and files of the export, which no bundle holds": ("test_export::*",),
     "wheels that the station looks into, before there is a bundle": ("test_wheels::*",),
 }
 

@@ -1,0 +1,161 @@
+"""``appliance export receive``: take what nodes export, prove it, name every gap, give it on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from appliance.cli.console import print_result
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from appliance.export.archive import Archive
+    from appliance.export.sinks.feed import Feed
+
+
+def receive(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where archives and lines are kept.")],
+    *,
+    senders: Annotated[
+        list[Path],
+        typer.Option("--sender", metavar="NAME.sender.json", help="A node that may send; repeat."),
+    ],
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where packets arrive.")
+    ] = None,
+    medium: Annotated[
+        Path | None,
+        typer.Option("--medium", metavar="FOLDER", help="Take the blocks of a medium instead, and end."),
+    ] = None,
+    syslog: Annotated[
+        bool, typer.Option("--syslog", help="Also write RFC 5424 to NAME/records.log.")
+    ] = False,
+    tls: Annotated[
+        str | None,
+        typer.Option("--syslog-tls", metavar="ADDRESS:PORT", help="A collector for RFC 5424 over TLS."),
+    ] = None,
+    authority: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="PEM: who vouches for the collector.")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--cert", metavar="FILE", help="PEM: our certificate and key for it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Receive what nodes export; nothing is ever sent back.
+
+    Whatever is signed by an enrolled node is kept, with its proof, in
+    DIR/NAME/archive, and written to DIR/NAME/records.jsonl, each record once.
+    DIR/NAME/events.jsonl says which gaps open, are filled or lost, and what
+    must not be: forks, breaks, drops. Ends with Ctrl-C or SIGTERM.
+
+    \b
+    Examples:
+      appliance export receive DIR --listen 192.0.2.2:5514 --sender gpu-01.sender.json
+      appliance export receive DIR --listen 0.0.0.0:5514 --sender a.sender.json --sender b.sender.json
+      appliance export receive DIR --sender a.sender.json --medium /media/usb/replay
+      appliance export receive DIR --listen 192.0.2.2:5514 --sender a.sender.json \\
+        --syslog-tls 192.0.2.9:6514 --ca collector.pem
+
+    \b
+    Exit codes:
+      2  an address is none, or a file is not there
+      3  a sender's file is malformed, or two senders are one
+      4  an archive or a cursor is not what was written
+      5  another receiver has DIR
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.cli.export_stopping import stopping
+    from appliance.errors import Usage
+    from appliance.export.loops import ReceiveLoop, tolerant
+    from appliance.export.places import read_senders, write_status
+    from appliance.export.receiver import Receiver
+    from appliance.export.sockets import parse_address, receiving_socket
+
+    if (listen is None) == (medium is None):
+        raise Usage("packets, or a medium", wanted="--listen ADDRESS:PORT or --medium FOLDER")
+    known = read_senders(senders)
+    address = parse_address(listen) if listen is not None else None
+    feeds = _feeds(syslog=syslog, tls=tls, authority=authority, certificate=certificate)
+    folder.mkdir(parents=True, exist_ok=True)
+    receiver = Receiver(folder, known, feeds)
+    try:
+        if medium is not None:
+            _take_medium(receiver, medium, as_json=as_json)
+            return
+        with receiving_socket(address or ("", 0)) as line, stopping() as stop:
+            tell = tolerant(lambda values: write_status(folder, values))
+            loop = ReceiveLoop(receiver, line, tell, _say)
+            loop.run(stop)
+    finally:
+        receiver.close()
+    counts = [f"{each['name']}: {each['records']:,} records" for each in receiver.status()["nodes"]]
+    print_result("\n".join(counts), receiver.status(), as_json=as_json)
+
+
+def _say(event: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(event, sort_keys=True), err=True)
+
+
+def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
+    from appliance.errors import Usage
+    from appliance.export.loops import moment
+    from appliance.export.segments import Segments
+
+    if not medium.is_dir():
+        raise Usage(f"there is no folder {medium}", wanted="what appliance export replay --medium wrote")
+    log = Segments(str(medium))
+    try:
+        kept = receiver.take_medium(log.frames())
+    finally:
+        log.close()
+    receiver.feed()
+    for _ in range(2):  # nothing is on its way any more: what is seen twice is a gap
+        for each in receiver.tell(moment().wall):
+            _say(each)
+    print_result(f"kept {kept:,} that were missing", {"kept": kept} | receiver.status(), as_json=as_json)
+
+
+def _feeds(
+    *, syslog: bool, tls: str | None, authority: Path | None, certificate: Path | None
+) -> Callable[[Archive, Path], list[Feed]]:
+    """Makes the sinks that were asked for, for one node."""
+    from appliance.errors import Usage
+    from appliance.export.sinks.feed import Feed
+    from appliance.export.sinks.file import FileSink
+    from appliance.export.sinks.lines import json_line, syslog_message
+    from appliance.export.sinks.tls import TlsSink, octet_counted
+    from appliance.export.sockets import parse_address
+
+    if (tls is None) != (authority is None):
+        raise Usage("--syslog-tls and --ca go together", wanted="both, or neither")
+
+    def made(archive: Archive, folder: Path) -> list[Feed]:
+        found = [
+            Feed(archive, FileSink(folder / "records.jsonl"), json_line, folder / "records.jsonl.cursor")
+        ]
+        if syslog:
+            sink = FileSink(folder / "records.log")
+            found.append(
+                Feed(
+                    archive, sink, lambda each: syslog_message(each) + b"\n", folder / "records.log.cursor"
+                )
+            )
+        if tls is not None and authority is not None:
+            host, port = parse_address(tls)
+            stream = TlsSink(host, port, authority, certificate=certificate)
+            found.append(
+                Feed(
+                    archive,
+                    stream,
+                    lambda each: octet_counted(syslog_message(each)),
+                    folder / "syslog-tls.cursor",
+                )
+            )
+        return found
+
+    return made

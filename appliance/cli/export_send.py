@@ -1,0 +1,150 @@
+"""``appliance export send``: send a node's records over a line that nothing comes back on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.cli.console import print_result
+from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from appliance.export.sources import Source
+
+_BITS = 8
+_MEGA = 1_000_000
+_BURST = 64_000  # bytes that leave at once: some fifty packets, a switch's smallest buffer
+
+
+def send(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The sender's folder, made by init.")],
+    *,
+    to: Annotated[str, typer.Option("--to", metavar="ADDRESS:PORT", help="The receiver, or the diode.")],
+    socket: Annotated[
+        Path | None,
+        typer.Option("--socket", metavar="PATH", help="A UNIX socket to take records on, one a datagram."),
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Take records from standard input, one a line.")
+    ] = False,
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="MBIT", min=0.01, help="Megabits that may leave in a second.")
+    ] = 100.0,
+    idle_rate: Annotated[
+        float,
+        typer.Option(
+            "--idle-rate", metavar="MBIT", min=0.0, help="Of them for replaying the last day; 0: none."
+        ),
+    ] = 5.0,
+    parity: Annotated[
+        int,
+        typer.Option("--parity", metavar="PERCENT", min=0, max=300, help="Repair symbols; four at least."),
+    ] = 20,
+    spool_mib: Annotated[
+        int, typer.Option("--spool", metavar="MIB", min=8, help="What the spool may take on the disk.")
+    ] = 1024,
+    stop_when_full: Annotated[
+        bool, typer.Option("--stop-when-full", help="Stop rather than drop records when the spool is full.")
+    ] = False,
+    digests: Annotated[
+        list[str] | None,
+        typer.Option("--digest", metavar="NAME=SHA256", help="Travels in each checkpoint; repeat."),
+    ] = None,
+    select: Annotated[
+        Path | None,
+        typer.Option("--select", metavar="FILE", help="What of a record may leave, and what is redacted."),
+    ] = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End when the input has ended and all of it was sent once.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send records one way: signed, chained, with repair symbols, each block three times.
+
+    Blocks are on the disk before they leave, and leave at once, after 30
+    seconds, after ten minutes, and again when the line is idle. Nothing is
+    ever read from the line. With --select only listed fields leave, and of
+    other streams no more than a tombstone. Ends with Ctrl-C or SIGTERM; what was taken is on
+    the disk then, and is sent by the next start.
+
+    \b
+    Examples:
+      appliance export send DIR --to 192.0.2.2:5514 --socket /run/appliance/export
+      journalctl -o json -f | appliance export send DIR --to 192.0.2.2:5514 --stdin --select fields.yaml
+      appliance export send DIR --to [2001:db8::2]:5514 --stdin --drain < records.jsonl
+      appliance export send DIR --to 192.0.2.2:5514 --socket S --rate 400 --parity 30
+
+    \b
+    Exit codes:
+      2  DIR is no sender's folder, or an address or digest is none
+      3  the identity is malformed, or others can read it; or --select is invalid
+      4  the spool is gone, or is another node's
+      5  another sender has the spool; or it is full, with --stop-when-full
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    import sys
+
+    from appliance import __version__
+    from appliance.cli.export_stopping import stopping
+    from appliance.errors import Usage
+    from appliance.export.exporter import Exporter
+    from appliance.export.loops import SendLoop, moment, tolerant
+    from appliance.export.pacing import TokenBucket
+    from appliance.export.places import SPOOL, read_identity, write_status
+    from appliance.export.sending import Sending
+    from appliance.export.sockets import parse_address, sending_socket
+    from appliance.export.sources import DatagramSource, LineSource
+    from appliance.export.spool import Spool
+
+    if socket is None and not stdin:
+        raise Usage("records come from nowhere", wanted="--socket PATH, --stdin, or both")
+    peer, named = parse_address(to), _digests(digests or [])
+    selected = None if select is None else _selection(select)
+    identity = read_identity(folder)
+    spool = Spool(str(folder / SPOOL), identity.sender, limit=spool_mib << 20)
+    sources: list[Source] = []
+    try:
+        exporter = Exporter(identity, spool, moment(), stop_when_full=stop_when_full, version=__version__)
+        line = TokenBucket(rate * _MEGA / _BITS, _BURST)
+        idle = TokenBucket(idle_rate * _MEGA / _BITS, 1) if idle_rate else None
+        sending = Sending(identity, exporter, line, idle=idle, percent=parity)
+        if socket is not None:
+            sources.append(DatagramSource(socket))
+        if stdin:
+            sources.append(LineSource(sys.stdin.fileno()))
+        with sending_socket(peer) as out, stopping() as stop:
+            tell = tolerant(lambda values: write_status(folder, values))
+            loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
+            loop.run(stop)
+        status = loop.status(moment())
+    finally:
+        for each in sources:
+            each.close()
+        spool.close()
+    text = f"sent {status['packets']:,} packets of {status['records']:,} records; dropped {loop.dropped:,}"
+    print_result(text, status, as_json=as_json)
+
+
+def _selection(path: Path) -> Callable[[bytes], bytes]:
+    from appliance.errors import Usage
+    from appliance.export.selection import read_selection
+
+    if not path.is_file():
+        raise Usage(f"there is no file {path}")
+    return read_selection(path.read_text(encoding="utf-8", errors="surrogateescape"), path).apply
+
+
+def _digests(texts: list[str]) -> dict[str, str]:
+    from appliance.errors import Usage
+
+    found = {}
+    for text in texts:
+        match = re.fullmatch(r"([a-z][a-z0-9-]{0,31})=([0-9a-f]{64})", text)
+        if not match or len(texts) > 8:  # noqa: PLR2004 - what a checkpoint has room for
+            raise Usage("not a digest", found=text[:80], wanted="NAME=64 hexadecimal digits, at most eight")
+        found[match[1]] = match[2]
+    return found

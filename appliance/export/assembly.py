@@ -1,0 +1,123 @@
+"""Symbols to blocks and checkpoints, as packets come in: in any order, some twice, some never.
+
+Pure and bounded: what is still incomplete takes at most so many bytes, and what has not been added to for
+longest gives way, of the node that holds most.  Nothing is lost by that which was not lost already: a block
+that never became whole is a gap in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from appliance.export.refusal import RefusedError
+from appliance.export.symbols import decode
+
+if TYPE_CHECKING:
+    from appliance.export.packet import CodedId, Packet
+
+#: Bytes of symbols that are held; the objects around them take about as much again at their smallest.
+DEFAULT_BOUND: Final = 32 << 20
+_OVERHEAD: Final = 200  # bytes of a symbol's own objects, about
+#: Blocks that were done with, so that their late symbols are told from new ones: some seconds' worth.
+_REMEMBERED: Final = 8192
+
+
+class Fate(StrEnum):
+    """What became of a packet."""
+
+    KEPT = "kept"
+    COMPLETE = "complete"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What became of a packet; of one that completes something, its bytes and whether repair was needed."""
+
+    fate: Fate
+    data: bytes = b""
+    repaired: bool = False
+
+
+@dataclass(slots=True)
+class _Partial:
+    symbols: dict[int, bytes] = field(default_factory=dict)
+    size: int = 0
+
+
+class Assembler:
+    """Collects symbols for all nodes; ``bound`` in bytes."""
+
+    def __init__(self, bound: int = DEFAULT_BOUND) -> None:
+        self._bound = bound
+        self._nodes: dict[bytes, OrderedDict[CodedId, _Partial]] = {}
+        self._sizes: Counter[bytes] = Counter()
+        self._done: OrderedDict[CodedId, None] = OrderedDict()
+        self.given_up = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._sizes.total()
+
+    @property
+    def incomplete(self) -> int:
+        """How many blocks and checkpoints have some symbols and not enough."""
+        return sum(map(len, self._nodes.values()))
+
+    def add(self, packet: Packet) -> Assembled:
+        """Take a packet whose tag is right.
+
+        Raises:
+            RefusedError: ``CONTRADICTORY``; the symbols are forgotten, so that later ones get their chance.
+        """
+        coded = packet.coded
+        if coded in self._done:
+            return Assembled(Fate.DUPLICATE)
+        partials = self._nodes.setdefault(coded.node, OrderedDict())
+        partial = partials.setdefault(coded, _Partial())
+        partials.move_to_end(coded)
+        if packet.index in partial.symbols:
+            return Assembled(Fate.DUPLICATE)
+        partial.symbols[packet.index] = packet.symbol
+        added = len(packet.symbol) + _OVERHEAD
+        partial.size += added
+        self._sizes[coded.node] += added
+        try:
+            data = decode(coded, partial.symbols)
+        except RefusedError:
+            self._forget(coded)
+            raise
+        if data is None:
+            self._shrink()
+            return Assembled(Fate.KEPT)
+        repaired = not all(index in partial.symbols for index in range(coded.source_symbols))
+        self._forget(coded)
+        return Assembled(Fate.COMPLETE, data, repaired)
+
+    def done_with(self, coded: CodedId) -> None:
+        """Take no more symbols of it: it was believed, or is known already."""
+        if coded in self._nodes.get(coded.node, ()):
+            self._forget(coded)
+        self._done[coded] = None
+        if len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
+
+    def again(self, coded: CodedId) -> None:
+        """Take its symbols again: it could not be kept."""
+        self._done.pop(coded, None)
+
+    def _forget(self, coded: CodedId) -> None:
+        partials = self._nodes[coded.node]
+        self._sizes[coded.node] -= partials.pop(coded).size
+        if not partials:
+            del self._nodes[coded.node], self._sizes[coded.node]
+
+    def _shrink(self) -> None:
+        while self.size > self._bound:
+            node = max(self._sizes, key=lambda each: self._sizes[each])
+            self._forget(next(iter(self._nodes[node])))
+            self.given_up += 1

@@ -1,0 +1,246 @@
+"""The two loops that wait for clocks, sockets and sources, and do what the cores decide."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.errors import ApplianceError
+from appliance.export.exporter import Moment
+from appliance.export.sockets import dropped_by, received
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from appliance.export.exporter import Exporter
+    from appliance.export.receiver import Receiver
+    from appliance.export.sending import Sending
+    from appliance.export.sockets import Address
+    from appliance.export.sources import Source
+
+CHECKPOINT_EVERY: Final = 10.0
+STATUS_EVERY: Final = 2.0
+_TELL_EVERY: Final = 1.0
+_FEED_EVERY: Final = 0.1
+_AT_ONCE: Final = 512
+_LATER: Final = 0.2  # seconds after a datagram that the system did not take
+
+
+def moment() -> Moment:
+    """Now."""
+    return Moment(time.monotonic(), time.time_ns() // 1_000_000)
+
+
+@dataclass
+class SendLoop:
+    """Reads sources, makes blocks and checkpoints, and sends what is due.
+
+    Args:
+        exporter: makes blocks.
+        sending: says what leaves.
+        line: the socket.
+        peer: where to.
+        sources: from where.
+        tell: is given the status now and then.
+        digests: for checkpoints.
+        select: what of a record may leave.
+        drain: end once all sources have ended and everything was sent once.
+    """
+
+    exporter: Exporter
+    sending: Sending
+    line: socket.socket
+    peer: Address
+    sources: Sequence[Source]
+    tell: Callable[[Mapping[str, Any]], None]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    drain: bool = False
+    select: Callable[[bytes], bytes] | None = None
+    faults: int = 0
+    records: int = 0
+    dropped: int = 0
+    _held: bytes | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; what was taken is on the disk then."""
+        with selectors.PollSelector() as waiting:  # which takes files, too
+            for each in self.sources:
+                waiting.register(each.fileno(), selectors.EVENT_READ, each)
+            now = moment()
+            checkpoint, status = now.steady, now.steady
+            try:
+                while not stop.is_set():
+                    if self.drain and not waiting.get_map() and self._all_left(now):
+                        return
+                    if now.steady >= checkpoint:
+                        checkpoint = now.steady + CHECKPOINT_EVERY
+                        self._state(now)
+                    if now.steady >= status:
+                        status = now.steady + STATUS_EVERY
+                        self.tell(self.status(now))
+                    self._read(waiting, self._send(now, min(checkpoint, status)))
+                    now = moment()
+                    self.exporter.tick(now)
+            finally:
+                self._settle(moment())
+
+    def _read(self, waiting: selectors.BaseSelector, timeout: float) -> None:
+        if not waiting.get_map():
+            time.sleep(timeout)
+            return
+        for key, _ in waiting.select(timeout):
+            source: Source = key.data
+            now = moment()
+            for record in source.read():
+                self.records += 1
+                kept = record if self.select is None else self.select(record)
+                self.dropped += not self.exporter.offer(kept, now)
+            if source.ended:
+                waiting.unregister(key.fd)
+
+    def _send(self, now: Moment, until: float) -> float:
+        """Send what may leave; says how long to wait then."""
+        for _ in range(_AT_ONCE):
+            datagram = self._held or self.sending.next(now)
+            if datagram is None:
+                times = [self.sending.wait(now), max(0.0, until - now.steady)]
+                if (due := self.exporter.due(now)) is not None:
+                    times.append(due)
+                return min(times)
+            try:
+                self.line.sendto(datagram, self.peer)
+                self._held = None
+            except OSError:  # no room in the kernel, or the link is down: it leaves later
+                self._held = datagram
+                self.faults += 1
+                return _LATER
+            now = moment()
+        return 0.0
+
+    def _state(self, now: Moment) -> None:
+        if (made := self.exporter.checkpoint(self.digests, now)) is not None:
+            self.sending.announce(*made, now)
+
+    def _all_left(self, now: Moment) -> bool:
+        return self._held is None and self.exporter.due(now) is None and self.sending.all_sent
+
+    def _settle(self, now: Moment) -> None:
+        """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""
+        self._state(now)
+        self.line.settimeout(1.0)
+        with contextlib.suppress(OSError):
+            for each in self.sending.last_words():
+                self.line.sendto(each, self.peer)
+        self.tell(self.status(now))
+
+    def status(self, now: Moment) -> dict[str, Any]:
+        """What a person may want to know."""
+        spool, passes = self.exporter.spool, self.exporter.passes
+        state = spool.state
+        return {
+            "side": "sender",
+            "time": now.wall,
+            "epoch": self.exporter.epoch,
+            "next_block": state.head.block,
+            "next_sequence": self.exporter.next_sequence,
+            "waiting_blocks": passes.end - passes.next[0],
+            "passes": list(passes.next),
+            "records": self.records,
+            "dropped": state.dropped,
+            "dropping": self.exporter.dropping,
+            "packets": self.sending.packets,
+            "bytes": self.sending.bytes,
+            "send_faults": self.faults,
+            "spool": {"bytes": spool.size, "limit": spool.limit, "oldest": spool.oldest},
+        }
+
+
+@dataclass
+class ReceiveLoop:
+    """Takes what comes; threads of their own feed the sinks, so that a slow one delays nothing else.
+
+    Args:
+        receiver: what decides and keeps.
+        line: the socket.
+        tell: is given the status now and then.
+        event: is given what a person should know.
+    """
+
+    receiver: Receiver
+    line: socket.socket
+    tell: Callable[[Mapping[str, Any]], None]
+    event: Callable[[Mapping[str, Any]], None]
+    packets: int = 0
+    bytes: int = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; everything that was kept is offered to the sinks once more."""
+        feeders = [threading.Thread(target=self._feed, args=(each, stop)) for each in self.receiver.sinks]
+        for each in feeders:
+            each.start()
+        try:
+            with selectors.DefaultSelector() as waiting:
+                waiting.register(self.line, selectors.EVENT_READ)
+                self._take(waiting, stop)
+        finally:
+            stop.set()
+            for each in feeders:
+                each.join()
+            self.receiver.feed()
+            for _ in range(2):  # nothing more is taken: what is missing is a gap
+                self._tell(moment())
+            self._say(moment())
+
+    def _take(self, waiting: selectors.BaseSelector, stop: threading.Event) -> None:
+        tell = status = 0.0
+        while not stop.is_set():
+            waiting.select(_FEED_EVERY)
+            found = received(self.line, _AT_ONCE)
+            self.packets += len(found)
+            self.bytes += sum(map(len, found))
+            self.receiver.take(found)
+            now = moment()
+            if now.steady >= tell:
+                tell = now.steady + _TELL_EVERY
+                self._tell(now)
+            if now.steady >= status:
+                status = now.steady + STATUS_EVERY
+                self._say(now)
+
+    def _tell(self, now: Moment) -> None:
+        for each in self.receiver.tell(now.wall):
+            self.event(each)
+
+    def _feed(self, sink: str, stop: threading.Event) -> None:
+        while not stop.wait(_FEED_EVERY):
+            self.receiver.feed(sink)
+
+    def _say(self, now: Moment) -> None:
+        self.tell(
+            {
+                "side": "receiver",
+                "time": now.wall,
+                "address": list(self.line.getsockname()[:2]),
+                "packets": self.packets,
+                "bytes": self.bytes,
+                "socket_drops": dropped_by(self.line),
+            }
+            | self.receiver.status()
+        )
+
+
+def tolerant(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
+    """A status that cannot be written, on a full disk, stops nothing."""
+
+    def attempt(values: Mapping[str, Any]) -> None:
+        try:
+            write(values)
+        except (OSError, ApplianceError):
+            return
+
+    return attempt

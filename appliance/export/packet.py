@@ -1,0 +1,182 @@
+"""The packets of the export: one symbol of a block or checkpoint in one datagram, never fragmented.
+
+Layout, in network byte order (docs/export.md):
+
+======  =====  ==============================================================
+offset  bytes  field
+======  =====  ==============================================================
+0       2      ``AX``
+2       1      version: 1
+3       1      kind: 1 block, 2 checkpoint
+4       8      node
+12      4      epoch
+16      8      number of the block, or of the checkpoint within its epoch
+24      8      mark: the first 8 bytes of the SHA-256 of what is coded
+32      4      length of what is coded, in bytes
+36      1      k: source symbols
+37      1      m: repair symbols
+38      1      index of this symbol: below k a source symbol, from k on a repair symbol
+39      1      zero
+40      16     tag: BLAKE2b-128 of header and symbol, keyed
+56      T      the symbol
+======  =====  ==============================================================
+
+The tag only screens garbage, so that a receiver need not decode it: who can check it can make it.  What is
+believed is believed for the signature inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from appliance.export.refusal import RefusedError, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAGIC: Final = b"AX"
+VERSION: Final = 1
+NODE_BYTES: Final = 8
+MARK_BYTES: Final = 8
+TAG_BYTES: Final = 16
+TAG_KEY_BYTES: Final = 32
+#: The payload of an Ethernet frame without the headers of IPv4 and UDP.
+MAX_DATAGRAM: Final = 1472
+MAX_SYMBOL: Final = 1400
+MAX_SOURCE_SYMBOLS: Final = 64
+MAX_SYMBOLS: Final = 256  # an index is one byte
+#: RFC 6330 codes symbols whose length is a multiple of this.
+ALIGNMENT: Final = 8
+MAX_CODED: Final = MAX_SOURCE_SYMBOLS * MAX_SYMBOL
+
+_HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
+HEADER_BYTES: Final = _HEADER.size
+_PERSON: Final = b"appliance-packet"
+
+
+class PacketKind(IntEnum):
+    """What a packet carries a symbol of."""
+
+    BLOCK = 1
+    CHECKPOINT = 2
+
+
+_KINDS: Final = {int(each): each for each in PacketKind}
+
+
+@dataclass(frozen=True, slots=True)
+class CodedId:
+    """Which block or checkpoint a symbol is of; ``length`` in bytes, all else as in the header."""
+
+    kind: PacketKind
+    node: bytes
+    epoch: int
+    number: int
+    mark: bytes
+    length: int
+
+    @property
+    def source_symbols(self) -> int:
+        """``k``: as few symbols as its length allows."""
+        return -(-self.length // MAX_SYMBOL)
+
+    @property
+    def symbol_bytes(self) -> int:
+        """``T``: the shortest symbol with which so many hold the length."""
+        return -(-self.length // (self.source_symbols * ALIGNMENT)) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One symbol, and what it is of."""
+
+    coded: CodedId
+    repair_symbols: int
+    index: int
+    symbol: bytes
+
+
+def repair_symbols(source_symbols: int, percent: int) -> int:
+    """``m``: so many percent of the source symbols, and never fewer than four."""
+    return max(4, -(-source_symbols * percent // 100))
+
+
+def mark_of(coded: bytes) -> bytes:
+    """The mark of what is coded."""
+    return hashlib.sha256(coded).digest()[:MARK_BYTES]
+
+
+def packet_bytes(packet: Packet, tag_key: bytes) -> bytes:
+    """The packet as a datagram."""
+    (found,) = datagrams(packet.coded, packet.repair_symbols, {packet.index: packet.symbol}, tag_key)
+    return found
+
+
+def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key: bytes) -> list[bytes]:
+    """The datagrams of these symbols of one block or checkpoint."""
+    begin = _HEADER.pack(
+        MAGIC,
+        VERSION,
+        coded.kind,
+        coded.node,
+        coded.epoch,
+        coded.number,
+        coded.mark,
+        coded.length,
+        coded.source_symbols,
+        repair,
+        0,
+        0,
+    )[:-2]
+    found = []
+    for index, symbol in symbols.items():
+        header = begin + bytes((index, 0))
+        found.append(header + _tag(header, symbol, tag_key) + symbol)
+    return found
+
+
+def node_of(datagram: bytes) -> bytes:
+    """The node that a datagram names, before anything of it is believed.
+
+    Raises:
+        RefusedError: ``NOT_OURS``.
+    """
+    if not HEADER_BYTES + TAG_BYTES < len(datagram) <= MAX_DATAGRAM:
+        raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes")
+    if datagram[:2] != MAGIC or datagram[2] != VERSION:
+        raise RefusedError(Why.NOT_OURS, "another protocol or version")
+    return datagram[4 : 4 + NODE_BYTES]
+
+
+def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
+    """Read a datagram.
+
+    Raises:
+        RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
+    """
+    node_of(datagram)
+    header, tag = datagram[:HEADER_BYTES], datagram[HEADER_BYTES : HEADER_BYTES + TAG_BYTES]
+    symbol = datagram[HEADER_BYTES + TAG_BYTES :]
+    if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
+        raise RefusedError(Why.TAG_FORGED)
+    _, _, kind, node, epoch, number, mark, length, source, repair, index, zero = _HEADER.unpack(header)
+    known = _KINDS.get(kind)
+    if known is None or not 0 < length <= MAX_CODED or zero:
+        raise RefusedError(Why.IMPOSSIBLE, f"kind {kind}, length {length}")
+    coded = CodedId(known, node, epoch, number, mark, length)
+    if source != coded.source_symbols or len(symbol) != coded.symbol_bytes:
+        raise RefusedError(Why.IMPOSSIBLE, f"k {source} of {len(symbol)} bytes for length {length}")
+    if source + repair > MAX_SYMBOLS or index >= source + repair:
+        raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {source} and {repair}")
+    return Packet(coded, repair, index, symbol)
+
+
+def _tag(header: bytes, symbol: bytes, tag_key: bytes) -> bytes:
+    digest = hashlib.blake2b(header, digest_size=TAG_BYTES, key=tag_key, person=_PERSON)
+    digest.update(symbol)
+    return digest.digest()

@@ -1,0 +1,201 @@
+"""From datagrams to blocks and checkpoints that are believed: everything a receiver decides, and no I/O.
+
+What arrives is judged in this order, and the first thing that is wrong names it: length and version, node,
+tag, header, symbols against each other, the block's form, that it is the one its packets name, payload,
+signature, records, and its place in the chain.  Whoever drives this keeps what is given to them, and says
+so (``accept``) or that they could not (``give_back``); only then the ledger changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
+from appliance.export.block import Block, BlockKind, parse_block, verify_block
+from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
+from appliance.export.ledger import Ledger, Standing
+from appliance.export.packet import CodedId, PacketKind, mark_of, node_of, parse_packet
+from appliance.export.payload import check_payload
+from appliance.export.refusal import RefusedError, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from appliance.export.identity import Sender
+    from appliance.export.packet import Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A block or checkpoint that is believed; ``data`` are the bytes that prove it."""
+
+    sender: Sender
+    coded: CodedId
+    data: bytes
+    block: Block | None = None
+    checkpoint: Checkpoint | None = None
+    standing: Standing = Standing.NEW
+
+
+@dataclass
+class NodeCounts:
+    """What came of one node: packets, and what became of them; blocks that were repaired."""
+
+    packets: int = 0
+    duplicates: int = 0
+    blocks: int = 0
+    repaired: int = 0
+    records: int = 0
+    checkpoints: int = 0
+    known: int = 0
+    refused: Counter[Why] = field(default_factory=Counter)
+
+
+class Reception:
+    """Everything that is known of all senders; ``bound`` in bytes of incomplete blocks.
+
+    A node that nobody enrolled is counted in ``refused`` with what is no packet at all.
+    """
+
+    def __init__(
+        self,
+        senders: Iterable[Sender],
+        ledgers: Mapping[bytes, Ledger] | None = None,
+        *,
+        bound: int = DEFAULT_BOUND,
+    ) -> None:
+        self.senders = {each.node: each for each in senders}
+        self.ledgers = {node: (ledgers or {}).get(node) or Ledger() for node in self.senders}
+        self.counts = {node: NodeCounts() for node in self.senders}
+        self.refused: Counter[Why] = Counter()
+        self._assembler = Assembler(bound)
+
+    @property
+    def incomplete(self) -> int:
+        return self._assembler.incomplete
+
+    @property
+    def given_up(self) -> int:
+        return self._assembler.given_up
+
+    def take(self, datagram: bytes) -> Arrival | None:
+        """Take one datagram; what it makes whole and new, if it does."""
+        try:
+            sender = self._sender(datagram)
+        except RefusedError as refused:
+            self.refused[refused.why] += 1
+            return None
+        counts = self.counts[sender.node]
+        counts.packets += 1
+        try:
+            return self._taken(parse_packet(datagram, sender.tag_key), sender, counts)
+        except RefusedError as refused:
+            counts.refused[refused.why] += 1
+            return None
+
+    def _sender(self, datagram: bytes) -> Sender:
+        node = node_of(datagram)
+        if (sender := self.senders.get(node)) is None:
+            raise RefusedError(Why.UNKNOWN_NODE, node.hex())
+        return sender
+
+    def _taken(self, packet: Packet, sender: Sender, counts: NodeCounts) -> Arrival | None:
+        coded = packet.coded
+        assembled = self._assembler.add(packet)
+        if assembled.fate is Fate.DUPLICATE:
+            counts.duplicates += 1
+        if assembled.fate is not Fate.COMPLETE:
+            return None
+        arrival = judge(sender, coded, assembled.data, self.ledgers[sender.node])
+        self._assembler.done_with(coded)
+        if arrival.standing is Standing.KNOWN:
+            counts.known += 1
+            return None
+        counts.repaired += assembled.repaired
+        return arrival
+
+    def take_whole(self, kind: PacketKind, data: bytes) -> Arrival | None:
+        """Take a block or checkpoint that came on a medium; what it is, if it is believed and new."""
+        try:
+            node, epoch, number = _named(kind, data)
+            if (sender := self.senders.get(node)) is None:
+                raise RefusedError(Why.UNKNOWN_NODE, node.hex())
+        except RefusedError as refused:
+            self.refused[refused.why] += 1
+            return None
+        coded = CodedId(kind, node, epoch, number, mark_of(data), len(data))
+        return self.judged_again(Arrival(sender, coded, data))
+
+    def accept(self, arrival: Arrival) -> None:
+        """What arrived is on the disk: the ledger has it from now on."""
+        ledger, counts = self.ledgers[arrival.sender.node], self.counts[arrival.sender.node]
+        if arrival.block is not None:
+            enter(ledger, arrival.block)
+            counts.blocks += 1
+            if arrival.block.header.kind is BlockKind.RECORDS:
+                counts.records += arrival.block.header.records
+        if arrival.checkpoint is not None:
+            ledger.note(arrival.checkpoint)
+            counts.checkpoints += 1
+
+    def judged_again(self, arrival: Arrival) -> Arrival | None:
+        """What it is now that something that came before it was accepted; None if it is nothing new."""
+        counts = self.counts[arrival.sender.node]
+        try:
+            again = judge(arrival.sender, arrival.coded, arrival.data, self.ledgers[arrival.sender.node])
+        except RefusedError as refused:
+            counts.refused[refused.why] += 1
+            return None
+        if again.standing is Standing.KNOWN:
+            counts.known += 1
+            return None
+        return again
+
+    def give_back(self, arrival: Arrival) -> None:
+        """What arrived could not be kept: it is missing still, and welcome when it comes again."""
+        self._assembler.again(arrival.coded)
+
+
+def judge(sender: Sender, coded: CodedId, data: bytes, ledger: Ledger) -> Arrival:
+    """What the bytes are that were decoded; the same for those that came by packets and on a medium.
+
+    Raises:
+        RefusedError: they are not believed.
+    """
+    if coded.kind is PacketKind.CHECKPOINT:
+        checkpoint = read_checkpoint(data, sender.key)
+        if (checkpoint.node, checkpoint.epoch, checkpoint.number) != (
+            coded.node,
+            coded.epoch,
+            coded.number,
+        ):
+            raise RefusedError(Why.OTHER_BLOCK, f"checkpoint {checkpoint.number}")
+        known = ledger.newest
+        if known and (checkpoint.epoch, checkpoint.number) <= (known.epoch, known.number):
+            raise RefusedError(Why.STALE_CHECKPOINT, f"number {checkpoint.number}")
+        return Arrival(sender, coded, data, checkpoint=checkpoint)
+    block = parse_block(data)
+    header = block.header
+    if (header.node, header.epoch, header.block) != (coded.node, coded.epoch, coded.number):
+        raise RefusedError(Why.OTHER_BLOCK, f"block {header.block}")
+    verify_block(block, sender.key)
+    check_payload(block)
+    return Arrival(sender, coded, data, block=block, standing=ledger.judge(header))
+
+
+def _named(kind: PacketKind, data: bytes) -> tuple[bytes, int, int]:
+    """Node, epoch and number that a block or checkpoint names, before it is believed."""
+    if kind is PacketKind.BLOCK:
+        header = parse_block(data).header
+        return header.node, header.epoch, header.block
+    stated = unproven(data)
+    return stated.node, stated.epoch, stated.number
+
+
+def enter(ledger: Ledger, block: Block) -> None:
+    """Put a block that is kept into the ledger."""
+    standing = ledger.add(block.header)
+    if standing is Standing.NEW and block.header.kind is BlockKind.DROPS:
+        ledger.dropped += block.header.records

@@ -1,0 +1,157 @@
+r"""What is written of a frame: one line of JSON, or one message of RFC 5424, for each record.  Pure.
+
+The same frame always gives the same bytes: so whoever was cut off while writing writes the same again.
+Both are plain ASCII; whatever a terminal or a parser would act on is escaped (``\u001b``), so that a line
+that a node's intruder wrote is one line, and only text.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.export.block import BlockKind, parse_block
+from appliance.export.payload import MAX_RECORD, records_of, statement_of
+from appliance.export.segments import Frame, FrameKind
+from appliance.trust.canonical import parse_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.export.block import BlockHeader
+
+#: RFC 5612: the enterprise number for examples and documents; the project has none of its own.
+_STRUCTURED: Final = "appliance@32473"
+_FACILITY: Final = 16  # local0
+_NOTICE: Final = 5
+_INFORMATIONAL: Final = 6
+_MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to write: a record, or what a statement says of records or a start.
+
+    ``value`` is the record as JSON, or its text where it is no JSON object.
+    """
+
+    node: str
+    epoch: int
+    block: int
+    first: int
+    last: int
+    kind: str
+    value: dict[str, Any] | str
+    fork: bool
+
+
+def entries(frame: Frame, node: str) -> Iterator[Entry]:
+    """What a frame of an archive says; nothing, unless it is a block."""
+    if frame.kind not in (FrameKind.BLOCK, FrameKind.FORK):
+        return
+    block = parse_block(frame.data)
+    header, fork = block.header, frame.kind == FrameKind.FORK
+    if header.kind is BlockKind.RECORDS:
+        for place, record in enumerate(records_of(block)):
+            sequence = header.first + place
+            yield _entry(header, node, sequence, sequence, "record", _value(record), fork=fork)
+    else:
+        kind = "dropped" if header.kind is BlockKind.DROPS else "opened"
+        yield _entry(header, node, header.first, header.last, kind, statement_of(block), fork=fork)
+
+
+def _entry(  # noqa: PLR0917 - the parts of one line
+    header: BlockHeader,
+    node: str,
+    first: int,
+    last: int,
+    kind: str,
+    value: dict[str, Any] | str,
+    *,
+    fork: bool,
+) -> Entry:
+    return Entry(node, header.epoch, header.block, first, last, kind, value, fork)
+
+
+def _value(record: bytes) -> dict[str, Any] | str:
+    """The record, if it is a JSON object that every reader reads alike and that can be written again."""
+    try:
+        value = parse_foreign(record, limit=MAX_RECORD)
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else record.decode("utf-8", "backslashreplace")
+
+
+def json_line(entry: Entry) -> bytes:
+    """One line, sorted keys: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
+
+    A statement has ``first`` and ``last`` in place of ``sequence``; what is of another history, ``fork``.
+    """
+    values: dict[str, Any] = {
+        "node": entry.node,
+        "epoch": entry.epoch,
+        "block": entry.block,
+        entry.kind: entry.value,
+    }
+    if entry.kind == "record":
+        values["sequence"] = entry.first
+    else:
+        values |= {"first": entry.first, "last": entry.last}
+    if entry.fork:
+        values["fork"] = True
+    return json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def syslog_message(entry: Entry) -> bytes:
+    """One message of RFC 5424, without an end of line; sequences stand in its structured data."""
+    record = entry.value if isinstance(entry.value, dict) else {}
+    parameters = {"node": entry.node, "epoch": entry.epoch, "block": entry.block, "sequence": entry.first}
+    if entry.kind != "record":
+        parameters["last"] = entry.last
+    if entry.fork:
+        parameters["fork"] = 1
+    structured = " ".join(
+        [_STRUCTURED, *(f'{name}="{_parameter(str(each))}"' for name, each in parameters.items())]
+    )
+    return (
+        f"<{_FACILITY * 8 + _severity(entry, record)}>1 {_timestamp(record.get('time'))} "
+        f"{_name(entry.node, 255)} {_name(record.get('stream'), 48)} - {entry.kind} [{structured}] "
+        f"{_text(entry.value)}"
+    ).encode("ascii")
+
+
+def _severity(entry: Entry, record: dict[str, Any]) -> int:
+    if entry.kind != "record":
+        return _NOTICE
+    fields = record.get("fields")
+    found = fields.get("PRIORITY") if isinstance(fields, dict) else None
+    return int(found) if isinstance(found, str) and found in set("01234567") else _INFORMATIONAL
+
+
+def _timestamp(time: object) -> str:
+    if type(time) is not int or not 0 <= time <= _MAX_TIME:
+        return "-"
+    seconds, rest = divmod(time, 1000)
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
+
+
+def _name(value: object, most: int) -> str:
+    """A name of printable ASCII without spaces, as RFC 5424 wants it; ``-`` is none."""
+    if not isinstance(value, str):
+        return "-"
+    kept = "".join(each if "!" <= each <= "~" else "_" for each in value[:most])
+    return kept or "-"
+
+
+def _parameter(value: str) -> str:
+    return "".join(f"\\{each}" if each in '"\\]' else each for each in value)
+
+
+def _text(value: dict[str, Any] | str) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value)[1:-1]

@@ -1,0 +1,150 @@
+"""``appliance export``: what it prints, asks for and refuses; the loops have tests of their own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.export.checkpoint import sign_checkpoint
+from appliance.export.places import read_identity
+from appliance.export.segment_log import SegmentLog
+from appliance.export.segments import FrameKind
+from tests.unit.export.nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.unit.cli.conftest import Outcome
+
+COMMANDS = ("init", "send", "receive", "replay", "check", "status")
+
+
+@pytest.fixture
+def sender(tmp_path: Path, appliance: Callable[..., Outcome]) -> Path:
+    done = appliance("export", "init", tmp_path / "sender", "--name", "gpu-01", "--json")
+    assert done.code == 0
+    assert done.json["folder"] == str(tmp_path / "sender")
+    return tmp_path / "sender"
+
+
+def archive(folder: Path, node: Node, *without: int) -> Path:
+    folder.mkdir()
+    log = SegmentLog(str(folder))
+    kept = [each for each in node.blocks if each.header.block not in without]
+    log.append([(FrameKind.BLOCK, each.data) for each in kept])
+    log.append([(FrameKind.CHECKPOINT, sign_checkpoint(node.checkpoint(), node.identity.key))])
+    log.close()
+    return folder
+
+
+def test_help_shows_examples_and_exit_codes(appliance: Callable[..., Outcome]) -> None:
+    for command in COMMANDS:
+        done = appliance("export", command, "--help")
+        assert done.code == 0
+        assert f"appliance export {command}" in done.out
+        assert "Examples:" in done.out
+        assert "Exit codes:" in done.out
+
+
+def test_a_whole_archive_is_said_to_be_whole(
+    tmp_path: Path, sender: Path, appliance: Callable[..., Outcome]
+) -> None:
+    node = Node(read_identity(sender))
+    node.many(9)
+    folder = archive(tmp_path / "archive", node)
+    done = appliance("export", "check", folder, "--sender", sender / "gpu-01.sender.json")
+    assert done.code == 0
+    assert "reaches      to block 9, sequence 9" in done.out
+    assert done.out.endswith("result       whole\n")
+
+
+def test_what_is_missing_is_said_as_it_is_typed_at_the_node(
+    tmp_path: Path, sender: Path, appliance: Callable[..., Outcome]
+) -> None:
+    node = Node(read_identity(sender))
+    node.many(9)
+    folder = archive(tmp_path / "archive", node, 3, 4)
+    done = appliance("export", "check", folder, "--sender", sender / "gpu-01.sender.json")
+    assert done.code == 4
+    (line,) = (each for each in done.out.splitlines() if each.startswith("missing"))
+    typed = line.split()[1].rstrip(",")
+    assert "sequences 3 to 4, open" in line
+    assert done.out.endswith("result       NOT whole\n")
+    replayed = appliance("export", "replay", sender, typed, "--medium", tmp_path / "m", "--json")
+    assert replayed.json == {"blocks": 0, "wanted": 2}
+    assert appliance("export", "replay", sender, f"9{typed}", "--medium", tmp_path / "m").code == 2
+
+
+def test_a_status_is_shown_for_people_and_programs(
+    tmp_path: Path, sender: Path, appliance: Callable[..., Outcome]
+) -> None:
+    public = sender / "gpu-01.sender.json"
+    node = Node(read_identity(sender))
+    node.many(9)
+    medium = archive(tmp_path / "medium", node, 3, 4)
+    taken = appliance("export", "receive", tmp_path / "r", "--sender", public, "--medium", medium, "--json")
+    assert taken.json["kept"] == 9
+    values = {"side": "receiver", "time": 0, "packets": 1, "bytes": 2, "socket_drops": 3} | taken.json
+    (tmp_path / "r/status.json").write_text(json.dumps(values))
+    done = appliance("export", "status", tmp_path / "r")
+    assert done.code == 0
+    assert "as of 1970-01-01T00:00:00Z" in done.out
+    assert "gap        3-4/" in done.out
+    assert appliance("export", "status", tmp_path / "r", "--json").json["nodes"][0]["gaps"][0]["range"] in (
+        done.out
+    )
+
+
+def test_what_a_medium_brings_is_told_and_written(
+    tmp_path: Path, sender: Path, appliance: Callable[..., Outcome]
+) -> None:
+    node = Node(read_identity(sender))
+    node.block(b'{"stream":"\x1b[2J"}')
+    medium = archive(tmp_path / "medium", node, 0)
+    public = sender / "gpu-01.sender.json"
+    done = appliance(
+        "export", "receive", tmp_path / "r", "--sender", public, "--medium", medium, "--syslog"
+    )
+    assert json.loads(done.err.splitlines()[0])["event"] == "gap-opened"
+    assert done.out == "kept 2 that were missing\n"
+    assert "\x1b" not in (tmp_path / "r/gpu-01/records.log").read_text()
+    assert len((tmp_path / "r/gpu-01/records.jsonl").read_text().splitlines()) == 1
+
+
+REFUSED = {
+    "records from nowhere": ("send", "S", "--to", "192.0.2.1:1"),
+    "no address": ("send", "S", "--to", "receiver:1", "--stdin"),
+    "no digest": ("send", "S", "--to", "192.0.2.1:1", "--stdin", "--digest", "ruleset=1"),
+    "no sender": ("send", ".", "--to", "192.0.2.1:1", "--stdin"),
+    "packets and a medium": ("receive", "R", "--sender", "P", "--listen", "127.0.0.1:0", "--medium", "M"),
+    "neither": ("receive", "R", "--sender", "P"),
+    "TLS without an authority": (
+        "receive",
+        "R",
+        "--sender",
+        "P",
+        "--medium",
+        "M",
+        "--syslog-tls",
+        "192.0.2.1:1",
+    ),
+    "no medium": ("receive", "R", "--sender", "P", "--medium", "M"),
+    "no archive": ("check", "M", "--sender", "P"),
+    "no range": ("replay", "S", "1-2", "--medium", "M"),
+    "nowhere to": ("replay", "S", "1/00"),
+    "nothing has run": ("status", "S"),
+    "a folder that is there": ("init", "S", "--name", "gpu-01"),
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED)
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, sender: Path, appliance: Callable[..., Outcome], arguments: tuple[str, ...]
+) -> None:
+    paths = {"S": sender, "P": sender / "gpu-01.sender.json", "R": tmp_path / "r", "M": tmp_path / "m"}
+    done = appliance("export", *(paths.get(each, each) for each in arguments))
+    assert done.code == 2
+    assert done.err.startswith("error: ")

@@ -1,0 +1,127 @@
+"""What sinks are given: one line for each record, whatever a record holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.export.payload import Drop
+from appliance.export.segments import Frame, FrameKind, Place
+from appliance.export.sinks.lines import Entry, entries, json_line, syslog_message
+from tests.unit.export.nodes import NOW, Node
+
+if TYPE_CHECKING:
+    from appliance.export.block import Block
+
+
+def frame(block: Block, kind: FrameKind = FrameKind.BLOCK) -> Frame:
+    return Frame(kind, block.data, Place(1, 0), Place(1, 1))
+
+
+def only(*records: bytes) -> list[Entry]:
+    node = Node()
+    return list(entries(frame(node.block(*records)), "gpu-01"))
+
+
+RECORD = json.dumps(
+    {"stream": "journal", "time": 1_800_000_000_123, "fields": {"MESSAGE": "hello", "PRIORITY": "3"}}
+).encode()
+
+
+def test_each_record_is_a_line_with_its_place_in_the_chain() -> None:
+    one, two = only(RECORD, b'{"stream":"audit"}')
+    assert json.loads(json_line(one)) == {
+        "node": "gpu-01",
+        "epoch": 1,
+        "block": 1,
+        "sequence": 1,
+        "record": json.loads(RECORD),
+    }
+    assert json.loads(json_line(two))["sequence"] == 2
+
+
+def test_a_message_of_rfc_5424_carries_the_same() -> None:
+    (one,) = only(RECORD)
+    assert syslog_message(one) == (
+        b"<131>1 2027-01-15T08:00:00.123Z gpu-01 journal - record "
+        b'[appliance@32473 node="gpu-01" epoch="1" block="1" sequence="1"] '
+        b'{"fields":{"MESSAGE":"hello","PRIORITY":"3"},"stream":"journal","time":1800000000123}'
+    )
+
+
+def test_drops_and_openings_are_said_too() -> None:
+    node = Node()
+    drop = node.builder.drop(5, Drop("spool-full", 99, NOW, NOW), NOW)
+    (opened,), (dropped,) = entries(frame(node.blocks[0]), "a"), entries(frame(drop), "a")
+    assert json.loads(json_line(opened))["opened"] == {"reason": "start"}
+    assert json.loads(json_line(dropped)) == {
+        "node": "a",
+        "epoch": 1,
+        "block": 1,
+        "first": 1,
+        "last": 5,
+        "dropped": {"reason": "spool-full", "bytes": 99, "since": NOW, "until": NOW},
+    }
+    assert b'dropped [appliance@32473 node="a" epoch="1" block="1" sequence="1" last="5"]' in (
+        syslog_message(dropped)
+    )
+
+
+def test_another_history_is_marked() -> None:
+    node = Node()
+    (entry,) = entries(frame(node.block(b"{}"), FrameKind.FORK), "a")
+    assert json.loads(json_line(entry))["fork"] is True
+    assert b'fork="1"' in syslog_message(entry)
+
+
+@pytest.mark.parametrize("kind", [FrameKind.CHECKPOINT, FrameKind.STATE])
+def test_other_frames_say_nothing_to_a_sink(kind: FrameKind) -> None:
+    assert list(entries(Frame(kind, b"x", Place(1, 0), Place(1, 1)), "a")) == []
+
+
+HOSTILE = {
+    "line feeds": b"one\ntwo\r\nthree",
+    "an escape": b"\x1b]0;title\x07\x1b[2J",
+    "a direction": "\u202eabc\u200b".encode(),
+    "not UTF-8": b"\xff\xfe\x00",
+    "JSON with an escape in it": json.dumps({"fields": {"MESSAGE": "\x1b[2J\n<0>1 - - -"}}).encode(),
+    "a key twice": b'{"a":1,"a":2}',
+    "no number": b'{"a":NaN}',
+    "an infinite one": b'{"a":1e999}',
+    "a huge one": b'{"a":' + b"9" * 5000 + b"}",
+    "nested deeply": b"[" * 30_000,
+    "nested objects": b'{"a":' * 900 + b"1" + b"}" * 900,
+    "an array": b"[1]",
+    "nothing": b"",
+    "a stream with spaces and quotes": b'{"stream":"a b\\"]\\n","time":-5}',
+    "a stream that is no text": b'{"stream":{},"time":"now","fields":{"PRIORITY":9}}',
+    "a lone surrogate": b'{"a":"\\ud800"}',
+}
+MESSAGE = re.compile(
+    rb"<(\d{1,3})>1 (-|[0-9TZ:.-]+) [!-~]{1,255} [!-~]{1,48} - record "
+    rb'\[appliance@32473( [a-z]+="([^"\\\]]|\\["\\\]])*")+\] [ -~]*'
+)
+
+
+@pytest.mark.parametrize("record", HOSTILE.values(), ids=HOSTILE)
+def test_whatever_a_record_holds_it_is_one_line_of_plain_text(record: bytes) -> None:
+    (entry,) = only(record)
+    line = json_line(entry)
+    assert line.endswith(b"\n")
+    assert re.fullmatch(rb"[ -~]*", line[:-1])
+    assert json.loads(line)["sequence"] == 1
+    assert MESSAGE.fullmatch(syslog_message(entry))
+
+
+def test_what_readers_might_read_differently_is_given_as_text() -> None:
+    for name in ("a key twice", "no number", "an infinite one", "an array", "nothing"):
+        (entry,) = only(HOSTILE[name])
+        assert json.loads(json_line(entry))["record"] == HOSTILE[name].decode()
+
+
+def test_quotes_and_brackets_are_escaped_in_structured_data() -> None:
+    entry = Entry('a"b]c\\', 1, 1, 1, 1, "record", {}, fork=False)
+    assert rb'node="a\"b\]c\\"' in syslog_message(entry)

@@ -1,0 +1,144 @@
+"""The ends of the line: the one hears nothing, and the other answers nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.errors import Usage
+from appliance.export.payload import MAX_RECORD
+from appliance.export.sockets import (
+    dropped_by,
+    parse_address,
+    received,
+    receiving_socket,
+    sending_socket,
+)
+from appliance.export.sources import DatagramSource, LineSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SO_DETACH_FILTER = 27
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("192.0.2.1:5514", ("192.0.2.1", 5514)), ("[2001:db8::1]:1", ("2001:db8::1", 1))],
+)
+def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "192.0.2.1", "192.0.2.1:", "receiver:5514", "192.0.2.1:65536", "192.0.2.1:-1", "[::1]", ":1"],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(Usage):
+        parse_address(text)
+
+
+def test_what_is_sent_arrives() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there:
+        with sending_socket(there.getsockname()) as here:
+            for each in (b"one", b"two", b"three"):
+                here.sendto(each, there.getsockname())
+        assert received(there, 2) == [b"one", b"two"]
+        assert received(there, 2) == [b"three"]
+        assert received(there, 2) == []
+
+
+def test_the_sender_hears_nothing_and_nobody_changes_that() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+        sending_socket(("127.0.0.1", 1)) as here,
+    ):
+        here.bind(("127.0.0.1", 0))
+        other.sendto(b"an answer", here.getsockname())
+        with pytest.raises(BlockingIOError):
+            here.recv(100)
+        with pytest.raises(PermissionError):
+            here.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def test_nobody_there_is_no_error_to_the_sender() -> None:
+    """Connected sockets would be told by ICMP."""
+    with receiving_socket(("127.0.0.1", 0)) as there:
+        gone = there.getsockname()
+    with sending_socket(gone) as here:
+        for _ in range(3):
+            here.sendto(b"x", gone)
+
+
+def test_what_the_kernel_drops_is_counted() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        assert dropped_by(there) == 0
+        with sending_socket(there.getsockname()) as here:
+            for _ in range(50):
+                here.sendto(bytes(1400), there.getsockname())
+        assert dropped_by(there) == 50 - len(received(there, 100))
+        assert dropped_by(there) > 0
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def test_each_datagram_is_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "export.sock"
+    source = DatagramSource(path)
+    assert path.stat().st_mode & 0o777 == 0o660
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        log.sendto(b"one\nstill one", str(path))
+        log.sendto(bytes(MAX_RECORD + 500), str(path))
+        assert [len(each) for each in source.read()] == [13, MAX_RECORD + 1]
+        assert source.read() == []
+    source.close()
+    assert not path.exists()
+
+
+def test_the_socket_of_a_killed_sender_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "export.sock"
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.bind(str(path))
+    left.close()
+    DatagramSource(path).close()
+
+
+def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "export.sock"
+    path.write_text("mine")
+    with pytest.raises(OSError, match="in use"):
+        DatagramSource(path)
+    assert path.read_text() == "mine"
+
+
+def test_lines_are_records_however_they_are_cut() -> None:
+    reader, writer = os.pipe()
+    source = LineSource(reader)
+    os.write(writer, b"one\ntw")
+    assert source.read() == [b"one"]
+    os.write(writer, b"o\n\nthree")
+    assert source.read() == [b"two", b""]
+    os.close(writer)
+    assert source.read() == [b"three"]
+    assert source.ended
+    os.close(reader)
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(b"x" * (1 << 20) + b"\nshort\n")
+    fd = os.open(path, os.O_RDONLY)
+    source, found = LineSource(fd), []
+    while not source.ended:
+        found += source.read()
+        assert len(source._rest) <= MAX_RECORD
+    assert found[-1] == b"short"
+    assert all(len(each) > MAX_RECORD for each in found[:-2])
+    os.close(fd)
