@@ -76,8 +76,9 @@ def read_state(path: Path) -> dict[str, Any] | None:
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Replace the state on disk; afterwards it is the old one or the new one, whatever happens."""
     sibling = path.with_name(path.name + ".new")
-    with sibling.open("w", encoding="ascii") as file:
-        json.dump(state, file, indent=1)
+    descriptor = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        json.dump(state, file)
         file.flush()
         os.fsync(file.fileno())
     sibling.replace(path)
