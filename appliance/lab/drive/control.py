@@ -103,6 +103,8 @@ def _lock_out(drive: SimulatedDrive, *, authority: str) -> None:
                 and credential in sp.rows
             ):
                 pin = sp.rows[credential]
+                if not pin[PinColumn.TRY_LIMIT]:
+                    raise Usage("this drive locks nobody out", found="a try limit of 0")
                 pin[PinColumn.TRIES] = pin[PinColumn.TRY_LIMIT]
                 drive.keep()
                 return

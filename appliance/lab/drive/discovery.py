@@ -74,10 +74,12 @@ def _locking_flags(tper: TPer) -> int:
 
 
 def _ssc(tper: TPer) -> bytes:
-    """ComIDs, whether commands may cross ranges, and how many may log in; section 3.1.1.5."""
+    """ComIDs, whether commands may cross ranges, and how many may log in; section 3.1.1.5.
+
+    SID's PIN is MSID's at first and after Revert, which the zeros at the end say.
+    """
     profile = tper.profile
-    initial = 0 if profile.owner_pin is None else 0xFF
     if profile.kind == "pyrite":
-        return struct.pack(">HH5xBB", tper.COMID, 1, initial, 0)
+        return struct.pack(">HH", tper.COMID, 1)
     crossing = int(not profile.range_crossing)
-    return struct.pack(">HHBHHBB", tper.COMID, 1, crossing, profile.admins, profile.users, initial, 0)
+    return struct.pack(">HHBHH", tper.COMID, 1, crossing, profile.admins, profile.users)

@@ -14,6 +14,7 @@ from appliance.lab.drive.stream import Call, Named, call
 from appliance.lab.drive.uids import ADMIN_SP, ANYBODY, LOCKING_SP, SESSION_MANAGER, Method
 
 if TYPE_CHECKING:
+    from appliance.lab.drive.packets import Packet
     from appliance.lab.drive.provider import SecurityProvider
     from appliance.lab.drive.stream import Value
     from appliance.lab.drive.tper import TPer
@@ -61,6 +62,10 @@ class Session:
     host_number: int
     authenticated: set[bytes] = field(default_factory=set)
     ends: bool = False
+
+    def has_numbers(self, packet: Packet) -> bool:
+        """Whether a packet is of this session."""
+        return (packet.tper_session, packet.host_session) == (self.tper_number, self.host_number)
 
     def authorities(self, sp: SecurityProvider) -> frozenset[bytes]:
         """All authorities the session has in its SP."""

@@ -118,7 +118,7 @@ class TPer:
         """
         session = self.session
         for_session = packet.tper_session or packet.host_session
-        if for_session and (session is None or packet.tper_session != session.tper_number):
+        if for_session and (session is None or not session.has_numbers(packet)):
             return b""
         try:
             message = read_message(packet.payload)

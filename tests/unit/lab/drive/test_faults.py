@@ -159,6 +159,13 @@ def test_locked_out(drive: SimulatedDrive, authority: str, sp: bytes, who: bytes
     assert host.start(sp, who, pin or drive.profile.psid) == OK
 
 
+def test_a_drive_that_locks_nobody_out(tmp_path: Path) -> None:
+    made = SimulatedDrive(tmp_path / "endless.img", lambda: Profile(size=16 * MIB, try_limit=0))
+    with pytest.raises(Usage, match="locks nobody out"):
+        order(made, "lock-out", authority="SID")
+    made.close()
+
+
 def test_a_stale_session(drive: SimulatedDrive) -> None:
     order(drive, "stale-session", sp="Locking")
     host = Host(drive.security)

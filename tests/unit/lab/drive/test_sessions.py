@@ -115,6 +115,7 @@ def test_no_session_is_had_by(owned: Bench, parameters: bytes, status: int) -> N
 def test_another_sessions_number_is_nobody(owned: Bench) -> None:
     owned.host.start(ADMIN_SP)
     assert owned.host.exchange(b"\xfa", tsn=owned.host.tsn + 1)[:20] == NOTHING
+    assert owned.host.exchange(b"\xfa", hsn=owned.host.hsn + 1)[:20] == NOTHING
     owned.host.end()
 
 
