@@ -295,6 +295,7 @@ def test_get_takes_one_cell_block(owned: Bench, parameters: bytes) -> None:
 @pytest.mark.parametrize(
     ("row", "columns"),
     [
+        (locking(1), {"c3": b"8"}),
         (locking(1), {"c5": 2}),
         (locking(1), {"c7": b"\x01"}),
         (locking(1), {"r9": b"\xf0\x01\xf1"}),
@@ -313,6 +314,29 @@ def test_values_that_a_column_does_not_take(
     host, kept = owned.host.as_admin(PIN), owned.kept
     assert host.set(row, **columns) == INVALID_PARAMETER
     assert owned.kept == kept
+
+
+def test_cryptographic_erase_is_the_one_way_to_remove_data(owned: Bench) -> None:
+    mechanism = bytes.fromhex("0000110100000001")
+    owned.host.start(ADMIN_SP, SID, PIN)
+    assert owned.host.set(mechanism, c1=2) == OK
+    assert owned.host.set(mechanism, c1=0) == INVALID_PARAMETER
+    assert owned.host.get(mechanism).columns[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "block"),
+    [
+        (DATA_STORE, name(1, atom(5)) + name(2, atom(4))),
+        (DATA_STORE, name(1, atom(0)) + name(2, atom(10 << 20))),
+        (DATA_STORE, name(1, atom(b"first"))),
+        (locking(1), name(1, atom(0))),  # rows of an object, which has none
+        (locking(1), name(3, atom(0)) + name(3, atom(1))),
+    ],
+)
+def test_cells_that_are_not_there(owned: Bench, row: bytes, block: bytes) -> None:
+    owned.host.as_admin(PIN)
+    assert owned.host.call(row, GET, b"\xf0" + block + b"\xf1").status == INVALID_PARAMETER
 
 
 def test_byte_tables_keep_bytes(owned: Bench) -> None:
