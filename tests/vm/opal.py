@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tests.node.conftest import Done, Operator
 
-# With the libraries they need that a minimal system lacks; all of trixie, as the machine is.
-TOOLS = ("keyutils", "libjson-c5", "libkeyutils1", "libnvme1t64", "nvme-cli", "sedutil")
+# With what they need that the machine lacks; all of trixie, as the machine is.
+TOOLS = ("keyutils", "libnvme1t64", "nvme-cli", "sedutil", "uuid-runtime")
 
 
 def fetch_tools(folder: Path) -> Path:
@@ -113,13 +113,11 @@ class Guest:
         return self.machines.node.run(command, check=check, timeout=timeout, **more)
 
     def take(self, archive: Path) -> None:
-        """Unpack the tools and install them, without what they only recommend."""
+        """Unpack the tools and install them."""
         shell = ["appliance", "lab", "shell", self.machines.node.name, "--", "tar", "-x", "-C", "/root"]
         with archive.open("rb") as file:
             self.machines.operator.run(shell, stdin=file, timeout=300)
-        self.run(
-            "DEBIAN_FRONTEND=noninteractive dpkg --force-depends --install /root/cargo/*.deb", timeout=600
-        )
+        self.run("DEBIAN_FRONTEND=noninteractive dpkg --install /root/cargo/*.deb", timeout=600)
 
     def connect(self, drive: int = 0) -> str:
         """Connect to a drive, without any tool; the block device."""
