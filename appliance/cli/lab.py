@@ -9,6 +9,7 @@ import typer
 
 from appliance.cli.console import print_result, progress
 from appliance.cli.lab_frames import frames
+from appliance.cli.lab_drive import drive, order
 from appliance.cli.lab_power import power_app
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import Usage
@@ -20,6 +21,8 @@ lab_app = typer.Typer(
 )
 lab_app.add_typer(power_app)
 lab_app.command("frames")(frames)
+lab_app.command("drive")(drive)
+lab_app.command("drive-order")(order)
 
 _LabName = Annotated[str, typer.Argument(metavar="NAME", help="The lab's name.")]
 _NodeName = Annotated[str, typer.Argument(metavar="NAME", help="A node, or a lab with one node.")]

@@ -63,7 +63,7 @@ def _build(places: Places, recipe: Recipe) -> Path:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=places.cache) as name:
         partial = Path(name)
         sources = partial / "archive.list"
-        sources.write_text(_archive_sources(recipe), "utf-8")
+        sources.write_text(archive_sources(recipe), "utf-8")
         run_build(build_command(recipe, str(partial / "root"), str(sources)))
         _finish(partial / "root", recipe)
         target = _root_path(places, recipe)
@@ -119,7 +119,7 @@ def _finish(root: Path, recipe: Recipe) -> None:
         path.symlink_to(target)
 
 
-def _archive_sources(recipe: Recipe) -> str:
+def archive_sources(recipe: Recipe) -> str:
     """An apt source list for the recipe's suite, from this station's settings or its own apt."""
     from appliance.sources.apt_repositories import archive_keyring, repositories
     from appliance.sources.station import read_settings
