@@ -135,6 +135,8 @@ def _of_folder(folder: Path) -> Model:
         except ValueError as fault:
             raise ModelMisdescribed(
                 f"{folder / name} {fault}",
+                found=f"{size:,} bytes of another form",
+                wanted="a whole safetensors file",
                 hint="fetch the file again; `appliance verify` says if it is damaged",
             ) from fault
         check_numbers(found_here, folder / name)
@@ -183,7 +185,12 @@ def _of_gguf(path: Path) -> Model:
         with first.open("rb") as opened:
             header = read_gguf_header(opened, size)
     except ValueError as fault:
-        raise ModelMisdescribed(f"{path} {fault}", hint="fetch the file again") from fault
+        raise ModelMisdescribed(
+            f"{path} {fault}",
+            found=f"{size:,} bytes of another form",
+            wanted="a whole GGUF file",
+            hint="fetch the file again",
+        ) from fault
     shape = gguf_shape(header, path)
     by_name = {each.name: each for each in header.tensors}
     check_described(shape, by_name, path, quantised=False)

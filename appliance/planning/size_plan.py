@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from appliance.planning.gpu_table import Gpu
 
-_CHOSEN: Final = (1, 2, 4, 8, 16)  # numbers of GPUs for one instance, where nobody says one
+_CHOSEN: Final = (1, 2, 4, 8)  # numbers of GPUs for one instance, where nobody says one
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def plan_size(request: SizeRequest) -> SizePlan:
     if not sizings:
         _, fault = too_large[0]
         would = "; or ".join(each.text for each in suggestions)
-        fault.hint = f"this would do: {would}" if would else f"no layout of {gpu.product} holds it"
+        fault.hint = (
+            f"this would do: {would}" if would else f"no layout of up to 8 x {gpu.product} holds it"
+        )
         raise fault
     plan = SizePlan(
         model=model,

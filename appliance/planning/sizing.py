@@ -194,22 +194,24 @@ def check_divides(shape: ModelShape, together: int, engine: Engine) -> None:
             wanted="one GPU for an instance",
             hint="take one larger GPU or a smaller quantisation, or safetensors and vLLM",
         )
-    kv = shape.kv_heads
-    wrong = [
-        f"{number} {what}"
-        for what, number in (("attention heads", shape.heads), *((k, v) for k, v in shape.widths.items()))
-        if number % together
-    ]
-    if kv and kv % together and together % kv:
-        wrong.append(f"{kv} key-value heads")
-    if wrong:
-        possible = [each for each in range(1, together) if not shape.heads % each]
+    if wrong := _undivided(shape, together):
+        possible = [each for each in range(1, together) if not _undivided(shape, each)]
         raise ParallelismImpossible(
             "the model does not divide by this number of GPUs",
-            found=f"{', '.join(wrong)} on {together} GPUs",
+            found=f"{together} GPUs; {', '.join(wrong)}",
             wanted="numbers that divide without rest",
             hint=f"--tensor-parallel {possible[-1]}",
         )
+
+
+def _undivided(shape: ModelShape, together: int) -> list[str]:
+    """What of a model does not divide by this number of GPUs."""
+    numbers = {"attention heads": shape.heads, **shape.widths}
+    wrong = [f"{what}: {number}" for what, number in numbers.items() if number % together]
+    heads = shape.kv_heads
+    if heads and heads % together and together % heads:
+        wrong.append(f"key-value heads: {heads}")
+    return wrong
 
 
 def _check_demand(shape: ModelShape, demand: Demand) -> None:

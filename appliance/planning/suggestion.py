@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from appliance.planning.shapes import ModelShape
     from appliance.planning.weights import Weights
 
-_TOGETHER: Final = (1, 2, 4, 8, 16)
+_TOGETHER: Final = (1, 2, 4, 8)  # of one node: across nodes there is no NVLink
 
 
 @dataclass(frozen=True)
