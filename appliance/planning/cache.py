@@ -33,6 +33,11 @@ class Cache:
         return -(-part.layers * part.elements * self.bits // (8 * parts))
 
     @property
+    def heads(self) -> int:
+        """Key-value heads that are divided among GPUs; 0: there are none."""
+        return max(part.heads for part in self.layers)
+
+    @property
     def each_token(self) -> int:
         """Of one token in all layers, within every window."""
         return sum(self.token_bytes(part) for part in self.layers if part.positions is None)

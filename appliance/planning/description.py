@@ -56,21 +56,24 @@ def check_described(
         shape: the model by its description.
         tensors: what the headers say, by name.
         path: the description's name in messages.
-        quantised: whether matrices may be packed, under other names and shapes.
+        quantised: whether matrices may be packed, under other names and shapes of the same module.
 
     Raises:
         ModelMisdescribed: at the first difference, by name of the tensor.
     """
+    modules = {name.rpartition(".")[0] for name in tensors} if quantised else set()
     for name, wanted in _implied(shape):
         found = tensors.get(name)
+        module = name.rpartition(".")[0]
         if found is None:
-            if not quantised:
+            if module not in modules:
                 raise _lying(
                     path,
                     f"the weights have no {name!a}, which the description implies",
                     f"{len(tensors):,} other tensors",
                     f"{name!a} of shape {list(wanted)}",
                 )
+            _check_scales(tensors.get(f"{module}.scales"), wanted[0], path)
             continue
         if found.dtype in PACKED:
             continue
@@ -90,6 +93,17 @@ def check_described(
                 f"{name!a}",
                 f"layers 0 to {shape.layers - 1}",
             )
+
+
+def _check_scales(scales: Stored | None, outputs: int, path: Path | str) -> None:
+    """Numbers are packed as the method likes, but AWQ and GPTQ keep a column of scales for each output."""
+    if scales is not None and list(scales.shape)[-1:] != [outputs]:  # type: ignore[call-overload]
+        raise _lying(
+            path,
+            f"the description gives {scales.name!a} another shape than it has",
+            f"{scales.shape} in the weights",
+            f"[…, {outputs}] by the description",
+        )
 
 
 def loaded(shape: ModelShape, tensors: Sequence[Stored], further: int) -> tuple[Stored, ...]:

@@ -64,7 +64,7 @@ def latent(config: Config) -> ModelShape:
         family="latent attention, mixture of experts",
         architecture=kind,
         tensors=tuple(group for group in tensors if group.layers is None or len(group.layers)),
-        cache=(CacheLayers(layers, rank + rotary, 0, f"{rank} (compressed) + {rotary} (position)"),),
+        cache=(CacheLayers(layers, rank + rotary, 0, f"({rank} compressed + {rotary} position)"),),
         heads=config.count("num_attention_heads"),
         kv_heads=0,
         widths={"feed-forward width": inner, "experts' width": expert},

@@ -253,7 +253,7 @@ def _figures(sizing: Sizing, weights: Weights, budget: int, engine: Engine) -> t
             "weights_on_each",
             sizing.weights,
             "bytes",
-            f"copies whole, the rest / {place.together}" if place.together > 1 else "all of them, on one",
+            weights.shares(place.together, cache.heads),
             weights.source,
         ),
         Figure("memory", place.memory, "bytes", f"{place.name}: {place.memory // MIB:,} MiB", place.source),

@@ -62,12 +62,26 @@ class Weights:
 
         Key-value heads are divided as far as there are any, and then copied.
         """
-        parts = min(gpus, kv_heads) if kv_heads else gpus
-        return (
-            self.by_split.get("whole", 0)
-            + -(-self.by_split.get("even", 0) // gpus)
-            + -(-self.by_split.get("kv", 0) // parts)
+        return sum(-(-size // parts) for size, parts in self._divided(gpus, kv_heads))
+
+    def shares(self, gpus: int, kv_heads: int) -> str:
+        """The sum behind ``on_each``, for people."""
+        if gpus == 1:
+            return "all of them, on one"
+        return " + ".join(
+            f"{size:,} / {parts}" if parts > 1 else f"{size:,} copied"
+            for size, parts in self._divided(gpus, kv_heads)
+            if size
         )
+
+    def _divided(self, gpus: int, kv_heads: int) -> list[tuple[int, int]]:
+        """Bytes, and by how many GPUs they are divided."""
+        parts: dict[Split, int] = {
+            "whole": 1,
+            "even": gpus,
+            "kv": min(gpus, kv_heads) if kv_heads else gpus,
+        }
+        return [(self.by_split.get(split, 0), number) for split, number in parts.items()]
 
 
 def computed(shape: ModelShape, precision: Precision, *, throughout: bool = False) -> Weights:

@@ -135,6 +135,10 @@ def test_quantised_weights_are_summed_and_not_compared(described: Describe) -> N
     others = model.shape.parameters - matrices
     assert model.weights.total == matrices // 2 + matrices // 32 * 2 + 2 * others
     assert model.stated == "int4"
+    for change in ({"num_key_value_heads": 1}, {"num_hidden_layers": 3}, {"head_dim": 8}):
+        refused(described({**values, **change}, tensors))
+    without = {name: each for name, each in tensors.items() if ".1.mlp.up_proj." not in name}
+    assert "up_proj" in refused(described(values, without)).message
 
 
 def test_the_precision_that_is_stated(described: Describe) -> None:

@@ -72,7 +72,7 @@ def test_quantised_tensors_take_what_ggml_says(tmp_path: Path) -> None:
 
 def test_cut_short_anywhere_it_is_refused(tiny: bytes) -> None:
     """Numbers that are missing are missed too, though they are not read."""
-    ends = [*range(0, 400), *range(400, len(tiny), 997), len(tiny) - 1000]
+    ends = [*range(400), *range(400, len(tiny), 997), len(tiny) - 1000]
     for end in ends:
         with pytest.raises(ValueError, match=r"is no GGUF|is cut short|is GGUF of version"):
             header_of(tiny[:end])
@@ -102,7 +102,7 @@ def test_numbers_that_promise_too_much(tiny: bytes, place: int, bytes_: bytes, s
 
 def test_any_changed_byte_is_read_or_refused(tiny: bytes) -> None:
     """Nothing but ValueError, whatever a header says; what is read lies within the file."""
-    for place in range(0, 1500):
+    for place in range(1500):
         for change in (0x01, 0x80):
             data = bytearray(tiny)
             data[place] ^= change
