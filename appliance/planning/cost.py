@@ -10,7 +10,7 @@ Money is decimal and exact until it is shown; the only division is the last step
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import PlanInvalid
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _MILLION: Final = Decimal(1_000_000)
 _SECONDS: Final = 86_400  # of a day
 _MOST: Final = Decimal(10) ** 15
-_PLACES: Final = 60  # digits that divisions are carried out to
+_LEAST: Final = Decimal("0.000001")
+_EXACT: Final = Context(prec=80, rounding=ROUND_HALF_UP)  # more digits than bounded amounts can need
 
 
 @dataclass(frozen=True)
@@ -138,25 +139,24 @@ def amount(text: str, option: str) -> Decimal:
 
 def divided(number: Decimal, by: Decimal) -> Decimal:
     """A quotient to more digits than anybody shows."""
-    with localcontext() as context:
-        context.prec = _PLACES
-        return number / by
+    return _EXACT.divide(number, by)
 
 
 def cents(value: Decimal) -> str:
     """Money to cents, halves up, as people round it."""
-    return f"{value.quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+    return f"{_EXACT.quantize(value, Decimal('0.01')):,}"
 
 
 def percent(part: Decimal) -> str:
     """A part in whole percent, halves up."""
-    return f"{(part * 100).quantize(Decimal(1), ROUND_HALF_UP):,} %"
+    return f"{_EXACT.quantize(part * 100, Decimal(1)):,} %"
 
 
 def tokens_text(millions: Decimal) -> str:
     """Millions of tokens, to a tenth where that is not zero."""
-    rounded = millions.quantize(Decimal("0.1"), ROUND_HALF_UP)
-    return f"{rounded.quantize(Decimal(1)) if rounded == rounded.to_integral() else rounded:,} M"
+    rounded = _EXACT.quantize(millions, Decimal("0.1"))
+    whole = _EXACT.quantize(rounded, Decimal(1))
+    return f"{whole if whole == rounded else rounded:,} M"
 
 
 def _monthly(monthly: Decimal | None, items: Mapping[str, Decimal]) -> Decimal:
@@ -183,7 +183,7 @@ def _monthly(monthly: Decimal | None, items: Mapping[str, Decimal]) -> Decimal:
 
 
 def _above(value: Decimal, option: str) -> Decimal:
-    if value <= 0:
+    if value < _LEAST:
         raise PlanInvalid(f"{option} is no possible amount", found=str(value), wanted="more than nothing")
     return value
 

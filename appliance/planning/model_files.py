@@ -114,7 +114,14 @@ def _of_folder(folder: Path) -> Model:
     }
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     ggufs = sorted(name for name in names if name.endswith(".gguf"))
-    if not weights and len(ggufs) == 1 and CONFIG not in names:
+    if not weights and ggufs:
+        if len(ggufs) > 1:
+            raise ModelMisdescribed(
+                f"{folder} holds several GGUF files",
+                found=", ".join(ggufs[:8]),
+                wanted="the one that is to be served",
+                hint=f"give the file: {folder / ggufs[0]}",
+            )
         return _of_gguf(folder / ggufs[0])
     if CONFIG not in names:
         raise ModelMisdescribed(

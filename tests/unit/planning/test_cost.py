@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.cli.plan_text import cost_text, cost_values
 from appliance.errors import PlanInvalid
 from appliance.planning.article import article_plan, contradictions
 from appliance.planning.cost import amount, cents, percent, plan_cost, tokens_text
+from appliance.planning.svg import cost_svg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +78,17 @@ def test_reachable_is_within_capacity(monthly: Decimal, price: Decimal, speed: D
     assert plan.reachable == (monthly <= price * full.millions)
 
 
+@settings(deadline=None)
+@given(*(st.decimals(Decimal("0.000001"), Decimal(10) ** 15, places=6) for _ in range(4)))
+def test_any_amounts_can_be_shown(
+    monthly: Decimal, price: Decimal, speed: Decimal, volume: Decimal
+) -> None:
+    plan = plan_cost(api_price=price, monthly=monthly, tokens_per_second=speed, millions=[volume])
+    assert "break-even: " in cost_text(plan, (), explain=True)
+    assert cost_svg(plan).endswith("</svg>\n")
+    assert cost_values(plan, ())["reachable"] is plan.reachable
+
+
 def test_items_are_summed_and_compared() -> None:
     items = {"hosting": Decimal(900), "hardware": Decimal(2400)}
     plan = plan_cost(api_price=Decimal(15), items=items, millions=[Decimal(207)])
@@ -101,6 +114,7 @@ def test_items_are_summed_and_compared() -> None:
         lambda: amount("NaN", "--monthly"),
         lambda: amount("Infinity", "--monthly"),
         lambda: amount("1e99", "--monthly"),
+        lambda: plan_cost(api_price=Decimal("1e-9"), monthly=Decimal(1)),
     ],
 )
 def test_impossible_amounts(call: Callable[[], object]) -> None:

@@ -151,9 +151,9 @@ def test_deepseek_v3_keeps_one_compressed_vector_on_every_gpu() -> None:
     assert sizing.weights == copies + -(-(weights.total - copies) // 8)
     budget = (143_771 - 640) * MIB * 92 // 100
     assert sizing.tokens == (budget - sizing.weights - OVERHEAD) // (16 * token) * 16 == 730_384
-    by_name = {each.name: each.how for each in sizing.figures}
-    assert by_name["weights_on_each"] == f"{copies:,} copied + {weights.total - copies:,} / 8"
-    assert by_name["cache_of_token_1"] == "61 layers * (512 compressed + 64 position) * 16 bits / 8"
+    said = [each.how for each in sizing.figures]
+    assert f"{copies:,} copied + {weights.total - copies:,} / 8" in said
+    assert "61 layers * (512 compressed + 64 position) * 16 bits / 8" in said
     assert any("num_nextn_predict_layers" in note for note in model.notes)
 
 

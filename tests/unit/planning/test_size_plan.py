@@ -168,6 +168,12 @@ def test_a_gguf_file(tmp_path: Path) -> None:
     assert plan.sizings[0].cache.each_token == 2 * 2 * 2 * 64 * 2
     assert plan.sizings[0].cache.sequence_bytes(1000) == 1024 * 2 * 2 * 2 * 64 * 2  # in cells of 256
     assert planned(tmp_path).weights == plan.weights  # the folder that holds it alone
+    (tmp_path / "config.json").write_text("{}")  # as repositories of GGUF files have it beside them
+    assert planned(tmp_path).weights == plan.weights
+    small_gguf(tmp_path / "other.gguf")
+    with pytest.raises(ModelMisdescribed, match="several"):
+        planned(tmp_path)
+    (tmp_path / "other.gguf").unlink()
     assert plan.precisions == ()
     with pytest.raises(PlanInvalid, match="another precision"):
         planned(tmp_path, weights="int4")
