@@ -115,8 +115,6 @@ def placements(asked: Sequence[Slice]) -> tuple[int, ...] | None:
     """At which memory slice each may begin, in the order asked; None: there is no place for all."""
     # The widest first: they have the fewest places.
     order = sorted(range(len(asked)), key=lambda index: -asked[index].width)
-    if sum(each.width for each in asked) > _MEMORY_SLICES:
-        return None
     starts: dict[int, int] = {}
 
     def stand(position: int, taken: int) -> bool:

@@ -94,6 +94,8 @@ def test_settings_and_options_over_them(appliance: Run, config: Callable[..., Pa
     assert done.code == 0
     assert "policy clinical: kept (at least 16 bits for weights, 16 for the cache)" in done.out
     assert "refused" in done.out  # the precisions that it would not allow
+    assert "instances: 1\n" in done.out
+    assert "instances: 2\n" in appliance("plan", "size", model, "--settings", plan, "--gpus", "8").out
     eight = appliance("plan", "size", model, "--settings", plan, "--weights", "fp8")
     assert eight.code == 3
     assert "the policy clinical does not allow weights of this precision" in eight.err

@@ -199,6 +199,13 @@ def test_a_description_that_cannot_be(described: Describe, change: Mapping[str, 
     assert said in refused(described({**TINY, **change})).message
 
 
+def test_a_key_that_is_written_twice(described: Describe) -> None:
+    folder = described(TINY)
+    text = json.dumps(TINY)
+    (folder / "config.json").write_text('{"num_key_value_heads": 4, ' + text[1:])
+    assert "twice" in (refused(folder).found or "")
+
+
 def test_what_nobody_has_worked_out_is_not_guessed(described: Describe) -> None:
     for kind in ("mamba2", "qwen3_next", "gemma3", "deepseek_v32"):
         fault = refused(described({**TINY, "model_type": kind}), ArchitectureUnsupported)

@@ -116,12 +116,21 @@ def test_qwen_7b_keeps_every_token_though_it_names_a_window() -> None:
     assert dict(sizing.lengths)[131072] == room // (131072 * token) == 8
 
 
+def test_qwen_looks_through_a_window_where_it_says_so() -> None:
+    for used, sliding in ((False, 0), (True, 7)):
+        values = {**PUBLIC["qwen2.5-7b"], "use_sliding_window": used, "max_window_layers": 21}
+        parts = shape_of(read_config(json.dumps(values).encode(), "config.json")).cache
+        assert sum(part.layers for part in parts if part.window == 131072) == sliding
+        assert sum(part.layers for part in parts if part.window is None) == 28 - sliding
+
+
 def test_mistral_7b_keeps_its_window() -> None:
     """Beyond the window a sequence takes no more; while prompts are read, 8,192 tokens do once."""
     sizing = on_h100("mistral-7b-v0.1")
     token = 32 * 2 * 8 * 128 * 2
     room = H100_BUDGET - 2 * 7_241_732_096 - OVERHEAD
     assert dict(sizing.lengths)[4096] == room // (4096 * token) == 115
+    assert sizing.cache.sequence_bytes(8192) == (4096 + 16) * token
     beyond = (room - 8192 * token) // ((4096 + 16) * token)
     assert dict(sizing.lengths)[8192] == dict(sizing.lengths)[32768] == beyond == 113
 

@@ -127,6 +127,10 @@ def test_a_policy_looks_at_what_files_hold(described: Describe) -> None:
     assert caught.value.found == "F8_E4M3, 8 bits"
     with pytest.raises(PrecisionRefused, match="cache"):
         planned(described(TINY, tensors_of(TINY)), policy=clinical, cache="fp8")
+    mixed = {**tensors_of(TINY), "model.layers.1.mlp.up_proj.weight": ("F8_E4M3", [128, 64])}
+    with pytest.raises(PrecisionRefused, match="weights") as caught:  # one matrix is enough
+        planned(described(TINY, mixed), policy=clinical)
+    assert caught.value.found == "BF16 and F8_E4M3, 8 bits"
     (eight / "model.safetensors").unlink()
     with pytest.raises(PrecisionRefused, match="weights"):
         planned(described(DEEPSEEK_V3), gpu="h200", gpus=8, policy=clinical)

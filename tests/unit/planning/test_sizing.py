@@ -195,6 +195,14 @@ def test_what_cannot_be(call: Callable[[], object], kind: type[ApplianceError], 
     assert caught.value.found
 
 
+def test_key_value_heads_are_divided_or_copied_and_nothing_between() -> None:
+    odd = llama(num_attention_heads=24, num_key_value_heads=4, head_dim=128, intermediate_size=43008)
+    judged(odd, together=12, gpus=12)  # three copies of each head
+    with pytest.raises(ParallelismImpossible) as caught:
+        judged(odd, together=6)
+    assert caught.value.found == "6 GPUs; key-value heads: 4"
+
+
 def test_a_number_of_gpus_that_divides_is_named() -> None:
     """28 heads and 4 key-value heads: 7 divides the first, 4 all of them."""
     with pytest.raises(ParallelismImpossible) as caught:
