@@ -144,6 +144,36 @@ class ExportIdentityInvalid(ApplianceError):
     exit_code = 3
 
 
+class PlanInvalid(ApplianceError):
+    """What is to be planned contradicts itself, or names what does not exist."""
+
+    exit_code = 3
+
+
+class GpuUnknown(PlanInvalid):
+    """No GPU of this name is in the table."""
+
+
+class GpusTooFew(PlanInvalid):
+    """Tensor parallelism asks for more GPUs than there are."""
+
+
+class ParallelismImpossible(PlanInvalid):
+    """A model's heads or widths do not divide by this number of GPUs, or slices were to be joined."""
+
+
+class MigLayoutInvalid(PlanInvalid):
+    """A GPU cannot be cut like this: it knows no such slice, or has no place for all of them."""
+
+
+class ArchitectureUnsupported(PlanInvalid):
+    """A model is built in a way whose memory nobody here has worked out: no guess is made."""
+
+
+class PrecisionRefused(PlanInvalid):
+    """Weights or cache are of lower precision than the policy for this work allows."""
+
+
 # --- 4: bundles, artefacts and keys that must not be believed -----------------------------------
 
 
@@ -269,6 +299,10 @@ class ImageRefused(BundleUntrusted):
     """An image's index, manifest or configuration is malformed, too large or of a kind not carried."""
 
 
+class ModelMisdescribed(BundleUntrusted):
+    """A model's description is missing, malformed, or says other shapes than its weights have."""
+
+
 class ArchiveUntrusted(BundleUntrusted):
     """A package archive's signature does not verify with the given keyring."""
 
@@ -298,6 +332,10 @@ class PreflightFailed(ApplianceError):
 
 class SpaceExhausted(PreflightFailed):
     """A disk is full, or too small for what is to be written."""
+
+
+class ModelTooLarge(PreflightFailed):
+    """A model's weights do not fit into the memory of the GPU or slice they are meant for."""
 
 
 class MediaTooSmall(SpaceExhausted):

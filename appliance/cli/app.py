@@ -26,6 +26,7 @@ from appliance.cli.interrupts import keeping_interrupts
 from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
 from appliance.cli.media import media_app
+from appliance.cli.plan import plan_app
 from appliance.cli.sign import sign
 from appliance.cli.store import store_app
 from appliance.cli.trust import trust_app
@@ -82,6 +83,7 @@ app.command("install")(install)
 app.command("frames")(frames)
 app.command("audit")(audit)
 app.add_typer(media_app)
+app.add_typer(plan_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)
 app.add_typer(export_app)

@@ -16,15 +16,14 @@ import json
 import pickletools
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from appliance.sources.safetensors import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
 
-_MAX_HEADER: Final = 100_000_000  # bytes; the limit of the safetensors library itself
-_LENGTH: Final = 8  # bytes of the header's own length
 _MAX_JSON: Final = 128 << 20  # bytes; the largest tokenizers are a third of it
 _PIECE: Final = 1 << 20
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # all but tabs and the ends of lines and pages
@@ -100,47 +99,12 @@ def _no_json(file: Path, *, by_line: bool) -> str | None:
 
 
 def _no_safetensors(file: Path) -> str | None:
-    """The format of safetensors: length of the header (8 bytes, little-endian), JSON, numbers."""
-    size = file.stat().st_size
     with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(_LENGTH), "little")
-        numbers = size - _LENGTH - length
-        if size <= _LENGTH or length > _MAX_HEADER or numbers < 0:
-            return "is too short to be safetensors, or its header is longer than it may be"
-        data = opened.read(length)
-    try:
-        header = json.loads(data, object_pairs_hook=_once)
-        ends = sorted(_offsets(header))
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "is no safetensors: its header is not JSON that describes tensors"
-    reached = 0
-    for begin, end in ends:
-        if begin != reached:
-            return f"is no safetensors: its header does not describe the bytes from {reached:,} on, once"
-        reached = end
-    if reached != numbers:
-        return f"is no safetensors: its header describes {reached:,} bytes, and {numbers:,} follow it"
+        try:
+            read_header(opened, file.stat().st_size)
+        except ValueError as fault:
+            return str(fault)
     return None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; a key written twice would mean this to one reader and that to another."""
-    if len(found := dict(pairs)) != len(pairs):
-        raise ValueError("a key is written twice")
-    return found
-
-
-def _offsets(header: object) -> Iterator[tuple[int, int]]:
-    """Where each tensor's numbers begin and end."""
-    if not isinstance(header, dict):
-        raise TypeError("no object")
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = tensor["data_offsets"]
-        if not (type(begin) is int and type(end) is int and 0 <= begin <= end):
-            raise ValueError("not offsets")
-        yield begin, end
 
 
 def _is_sentencepiece(file: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.sources import model_contents
+from appliance.sources import safetensors as headers
 from appliance.sources.model_contents import betrays
 from appliance.sources.model_formats import needs
 
@@ -196,7 +197,7 @@ def test_what_is_something_else_is_found_out(tmp_path: Path, case: str) -> None:
 def test_a_header_that_would_fill_the_memory_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_contents, "_MAX_HEADER", 100)
+    monkeypatch.setattr(headers, "_MAX_HEADER", 100)
     assert "longer than it may be" in (judged(tmp_path, "x.safetensors", tensors(b" " * 99 + b"{}")) or "")
 
 
