@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.lab_frames import frames
 from appliance.cli.lab_drive import drive, order
+from appliance.cli.lab_frames import frames
 from appliance.cli.lab_power import power_app
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import Usage
