@@ -82,10 +82,10 @@ class Feed:
         """
         written, count, place = bytearray(), 0, self._place
         end = self.archive.synced
+        if place >= end:
+            return 0
         self._log.look()
         for frame in self._log.frames(self._place):
-            if frame.end > end:
-                break
             place = frame.end
             for each in entries(frame, self.archive.sender.name):
                 written += self.render(each)
@@ -93,6 +93,8 @@ class Feed:
             if len(written) >= _BATCH:
                 self._give(bytes(written), place)
                 written.clear()
+            if place >= end:  # what follows may be half written just now
+                break
         if place != self._place:
             self._give(bytes(written), place)
         return count

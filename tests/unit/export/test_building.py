@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export.block import MAX_PAYLOAD, NOTHING_BEFORE, BlockKind
@@ -37,7 +37,7 @@ def blocks_of(records: list[bytes]) -> list[object]:
         max_size=60,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_records_come_back_as_they_went_in(records: list[bytes]) -> None:
     found, sequence, before = [], 1, NOTHING_BEFORE
     for number, block in enumerate(blocks_of(records)):

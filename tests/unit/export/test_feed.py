@@ -90,6 +90,20 @@ def test_what_is_not_on_the_archive_s_disk_is_not_given_on(place: Desk) -> None:
     assert feed.run() == 0
 
 
+def test_what_is_half_written_just_now_is_not_looked_at(place: Desk) -> None:
+    """A sink has a thread of its own, and the archive is written meanwhile."""
+    place.receive(0, 3)
+    feed = place.feed()
+    last = max((place.folder / "archive").iterdir())
+    with last.open("ab") as file:
+        file.write(b"\x01\0\0")
+    assert feed.run() == 7
+    assert feed.run() == 0
+    (place.folder / "archive/0000000099.seg").touch()
+    assert feed.run() == 0
+    assert place.sequences() == list(range(1, 7))
+
+
 class Killed(BaseException):
     """The process is no more."""
 

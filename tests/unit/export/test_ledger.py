@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export import ledger as module
@@ -39,7 +39,7 @@ def test_a_whole_chain_is_one_run_without_gaps() -> None:
 
 
 @given(st.permutations(range(20)), st.integers(0, 20))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_blocks_in_any_order_leave_exactly_the_missing_ones_as_gaps(order: list[int], count: int) -> None:
     node = node_of(19)
     made = ledger_of(*(node.blocks[number] for number in order[:count]))
@@ -269,6 +269,7 @@ def ranges_of(numbers: set[int]) -> list[tuple[int, int]]:
 
 
 @given(_NUMBERS, _NUMBERS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_ranges_without_others_are_the_difference_of_sets(one: set[int], other: set[int]) -> None:
     left = without(ranges_of(one), ranges_of(other))
     assert {each for first, last in left for each in range(first, last + 1)} == one - other

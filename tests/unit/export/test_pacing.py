@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export import pacing
@@ -11,7 +11,7 @@ from appliance.export.pacing import Passes, TokenBucket
 
 
 @given(st.lists(st.tuples(st.integers(1, 1500), st.floats(0, 0.1)), min_size=1, max_size=200))
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_more_leaves_than_the_rate_and_one_burst(asked: list[tuple[int, float]]) -> None:
     bucket = TokenBucket(10_000, 5000)
     now, sent = 0.0, 0

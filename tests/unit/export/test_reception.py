@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export.block import Block, BlockKind
@@ -227,7 +227,7 @@ def accounted(node: Node, made: Reception, found: list[Block]) -> None:
     flips=st.booleans(),
     restarts=st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_record_is_delivered_or_in_a_gap_or_dropped_by_statement(
     loss: float, seed: int, duplicates: bool, flips: bool, restarts: int
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export.packet import MAX_CODED, PacketKind, parse_packet
@@ -30,7 +30,7 @@ def coded(data: bytes, percent: int = 20) -> tuple[object, dict[int, bytes]]:
     seed=st.integers(0, 2**32),
     spare=st.integers(2, 10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_symbols_a_few_more_than_the_source_give_the_bytes_back(
     length: int, percent: int, seed: int, spare: int
 ) -> None:
