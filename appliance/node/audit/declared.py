@@ -172,13 +172,12 @@ class Declared:
 
     def _host(self) -> Iterator[Judged]:
         read, data, host, container = self._read, self.data, self.inventory.host, self.container
-        port = self.inventory.inference_port
         for promise, judge in (
             ("kernel", lambda: kernel.judge_settings(read("kernel"), data, container)),
             ("modules", lambda: kernel.judge_modules(read("modules"), data, host, container)),
             ("module-lock", lambda: kernel.judge_lock(read("lock"), host, container)),
             ("audit", lambda: kernel.judge_audit(read("audit"), data, container)),
-            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, port)),
+            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, self.inventory)),
         ):
             yield self._one("host", f"quiet.{promise}", judge)
         yield self._one(
