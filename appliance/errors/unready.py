@@ -1,0 +1,67 @@
+"""Exit code 5: the station, the medium or the node is not ready."""
+
+from __future__ import annotations
+
+from appliance.errors.base import ApplianceError
+
+
+class PreflightFailed(ApplianceError):
+    """At least one check of a node or station failed before anything was changed."""
+
+    exit_code = 5
+
+
+class SpaceExhausted(PreflightFailed):
+    """A disk is full, or too small for what is to be written."""
+
+
+class ModelTooLarge(PreflightFailed):
+    """A model's weights do not fit into the memory of the GPU or slice they are meant for."""
+
+
+class MediaTooSmall(SpaceExhausted):
+    """Media of these sizes cannot hold the bundle: a file fits none, or there are too few of them."""
+
+
+class MediumUnsuitable(PreflightFailed):
+    """A target cannot take a volume: not a medium, write-protected, keeps no long names."""
+
+
+class MediumOccupied(PreflightFailed):
+    """A medium holds something that must not be overwritten: another volume or bundle, or data."""
+
+
+class MediumFailed(PreflightFailed):
+    """A medium was pulled, or does not give back what was written to it."""
+
+
+class MediaMissing(PreflightFailed):
+    """More media are wanted than were given, and nobody is there to insert them."""
+
+
+class ParityFailed(PreflightFailed):
+    """The program that computes recovery blocks failed, or did something else than it was asked for."""
+
+
+class ToolMissing(PreflightFailed):
+    """A program that is needed is not installed here."""
+
+
+class SigningFailed(PreflightFailed):
+    """A key could not sign: its passphrase, its agent or its token is missing."""
+
+
+class HostKeyChanged(PreflightFailed):
+    """A node presents another SSH host key than the pinned one."""
+
+
+class SpoolFull(SpaceExhausted):
+    """A spool is full of blocks that were not sent yet, and by the policy nothing may be dropped."""
+
+
+class InProgress(PreflightFailed):
+    """Another run holds the lock of this folder or node."""
+
+
+class CaptureUnreadable(PreflightFailed):
+    """A file is no capture of frames, or is not whole; nothing can be judged by it."""
