@@ -263,5 +263,5 @@ def _monitor(name: str, socket: str) -> list[str]:
     return ["-chardev", socket, "-mon", f"chardev={name},mode=control"]
 
 
-def _json(values: Mapping[str, object] | dict[str, str]) -> str:
+def _json(values: Mapping[str, object]) -> str:
     return json.dumps(values, sort_keys=True)
