@@ -28,6 +28,8 @@ MEMORY_MIB = 2048
 DISK_BYTES = 8 * 2**30
 DRIVE_BYTES = 4 * 2**30
 PORTS = 5
+# What its cards say they carry a second.
+_MEGABITS = 100_000
 # Where in the firmware's configuration the guest finds who it is; see machine_recipe.
 IDENTITY = "opt/appliance-lab/identity"
 
@@ -200,9 +202,9 @@ def boot_command(
     return [*command, *(part for device in plugged(node) for part in ("-device", _json(device)))]
 
 
-def plugged(node: Node) -> list[dict[str, str]]:
+def plugged(node: Node) -> list[dict[str, str | int]]:
     """What is plugged into the machine's ports, as QMP's ``device_add`` takes it."""
-    devices = [
+    devices: list[dict[str, str | int]] = [
         {
             "driver": "virtio-net-pci",
             "id": f"nic-{nic.purpose}",
@@ -210,6 +212,9 @@ def plugged(node: Node) -> list[dict[str, str]]:
             "mac": nic.mac,
             "bus": f"port{number}",
             "romfile": "",
+            # Otherwise not known, and a bond of mode 802.3ad takes such a card for one without a cable.
+            "speed": _MEGABITS,
+            "duplex": "full",
         }
         for number, nic in enumerate(node.nics, 1)
     ]
@@ -258,5 +263,5 @@ def _monitor(name: str, socket: str) -> list[str]:
     return ["-chardev", socket, "-mon", f"chardev={name},mode=control"]
 
 
-def _json(values: dict[str, object] | dict[str, str]) -> str:
+def _json(values: Mapping[str, object]) -> str:
     return json.dumps(values, sort_keys=True)

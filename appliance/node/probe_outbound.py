@@ -43,6 +43,8 @@ WIRE: Final = (("224.0.0.251", 5353), ("ff02::1", 5353), ("255.255.255.255", 67)
 NAMES: Final = ("example.com",)
 #: Ports knocked at from the station besides those that the node listens on.
 COMMON_PORTS: Final = (21, 23, 25, 53, 80, 111, 139, 443, 445, 631, 2049, 3000, 5000, 5432, 6379, 8080)
+#: Where SSH must answer: a busy node's kernel answers late, and its SSH server later.
+GREETING_SECONDS: Final = 10.0
 _EVERYBODY: Final = ("root", "user", "unit")
 
 
@@ -153,8 +155,18 @@ def _knock_at_services(
     sources = _pairs((*management.operator, *management.foreign), own)
     with ThreadPoolExecutor(len(sources) + 1) as pool:
         closed = pool.submit(knock, doors, seconds=seconds)
+        operator = {str(each) for each in management.operator}
         greetings = [
-            pool.submit(greeting, address, node.port, station, seconds=seconds)
+            pool.submit(
+                greeting,
+                address,
+                node.port,
+                station,
+                # Where SSH must answer, a node that is busy gets the time for it.
+                seconds=max(seconds, GREETING_SECONDS)
+                if station in operator and address in node.management_addresses
+                else seconds,
+            )
             for station, address in sources
         ]
         return (*(each.result() for each in greetings), *closed.result())

@@ -173,6 +173,7 @@ def declare(lab_inventory: Path, operator: dict[str, list[str]]) -> None:
     values["module_loading"] = "locked"
     (node,) = values["nodes"].values()
     storage = node["vlans"]["storage"]["addresses"][0].rpartition(".")[0]
+    values["revert_after"] = 900  # time for a machine that others run beside
     node["bonds"]["data"] |= {"mode": "802.3ad", "lacp_rate": "fast"}
     node["flows"] = {
         "echo": {

@@ -45,6 +45,7 @@ def test_every_interface_has_its_own_port_address_and_cable() -> None:
     *cards, drive = plugged(NODE)
     assert [card["mac"] for card in cards] == [nic.mac for nic in NODE.nics]
     assert [card["bus"] for card in cards] == ["port1", "port2", "port3"]
+    assert {(card["speed"], card["duplex"]) for card in cards} == {(100_000, "full")}, "what LACP asks for"
     assert options(command(), "-netdev") == [
         "tap,id=management,fd=11",
         "tap,id=export,fd=12",

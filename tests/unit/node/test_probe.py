@@ -23,7 +23,9 @@ from appliance.node import probe_attempts
 from appliance.node.probe import Attempt, OutboundProbe, load_probe, run_script, store_probe
 from appliance.node.probe_inbound import Door, knock
 from appliance.node.probe_listener import Listener
-from appliance.node.probe_outbound import probe_outbound
+from appliance.node.probe_outbound import GREETING_SECONDS, _knock_at_services, probe_outbound
+from tests.unit.frames.site import INVENTORY as SITE
+from tests.unit.frames.site import NODE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -422,3 +424,25 @@ def test_a_script_that_does_not_run_is_a_named_error(
     with pytest.raises(error) as raised:
         run_script(connection, "def main(request): ...", {}, timeout=timeout)
     assert type(raised.value) is error
+
+
+def test_where_ssh_must_answer_a_busy_node_gets_the_time_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere silence is what is wanted, and is not waited for that long."""
+    waited: dict[tuple[str, str], float] = {}
+
+    def greeting(address: str, _port: int, source: str, *, seconds: float) -> Attempt:
+        waited[source, address] = seconds
+        return attempt(target="ssh")
+
+    monkeypatch.setattr("appliance.node.probe_outbound.greeting", greeting)
+    monkeypatch.setattr("appliance.node.probe_outbound.knock", lambda *_, **__: ())
+    management = dataclasses.replace(SITE.management, foreign=(ip_address("10.20.0.200"),))
+    site = dataclasses.replace(SITE, management=management)
+    _knock_at_services(site, NODE, ["10.20.0.11", "10.30.0.11", "fd20::11"], (), 1.5)
+    assert waited == {
+        ("10.20.0.1", "10.20.0.11"): GREETING_SECONDS,
+        ("fd20::1", "fd20::11"): GREETING_SECONDS,
+        ("10.20.0.1", "10.30.0.11"): 1.5,
+        ("10.20.0.200", "10.20.0.11"): 1.5,
+        ("10.20.0.200", "10.30.0.11"): 1.5,
+    }
