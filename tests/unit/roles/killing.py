@@ -74,7 +74,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not path.startswith(power.below) and path.startswith("/"):
         return
     power.step(f"{event} {path.removeprefix(power.below)}")
-    if event in {"os.remove", "os.rmdir"}:
+    there = not path.startswith("/") or os.path.lexists(path)  # Python also tells of what is not there
+    if event in {"os.remove", "os.rmdir"} and there:
         power.full = False
     elif power.full and event in _GROWS:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
