@@ -25,7 +25,8 @@ CONFIGURATION = (
     " /etc/sysctl.d -printf '%p %M %U:%G %l\\n' 2>/dev/null | sort;"
     "find /etc/netplan /etc/systemd/network /etc/ufw /etc/default/ufw /etc/resolv.conf /etc/sysctl.d"
     " -type f -exec sha256sum {} + 2>/dev/null | sort;"
-    "ip -o address | sed 's/valid_lft.*//' | grep -v fe80; ip -4 route; ip -6 route | grep -v fe80;"
+    # Whether anybody else has an address of IPv6 is asked for a second or two after it was given.
+    "ip -o address | sed 's/valid_lft.*//; s/ tentative//' | grep -v fe80; ip -4 route; ip -6 route | grep -v fe80;"
     "for save in iptables-save ip6tables-save; do $save -t filter | sed '/^#/d; s/ *\\[.*//'; done;"
     "cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv4/conf/*/rp_filter"
 )
