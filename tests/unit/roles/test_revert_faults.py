@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.roles.killing import acting
 from tests.unit.roles.small_node import make_small_node
 from tests.unit.roles.wrong_changes import (
     MEANWHILE,
@@ -158,6 +159,28 @@ def test_a_note_that_cannot_be_taken_keeps_nothing_from_ending(
     assert told["restored"] is True
     assert told["fired"]["faults"] == ["record: read-only file system"]
     assert revert.status()["pending"] is False
+
+
+@pytest.mark.parametrize("way", ["room that was kept free", "room of what is replaced"])
+def test_each_of_two_ways_gets_room_on_a_full_disk(
+    node: Any,
+    revert: Any,
+    program: Any,
+    injected: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    before = node.state()
+    changed(node, revert)
+    if way == "room that was kept free":
+        monkeypatch.setattr(program.lasting_files, "FULL", set())
+    else:
+        (revert.pending / "spare").unlink()
+    with acting(node.power):
+        node.power.full = True
+        assert revert.restore()["fired"]["faults"] == []
+    injected("full disks")
+    assert node.state() == before
 
 
 # --- damaged snapshots --------------------------------------------------------------------------
