@@ -163,17 +163,13 @@ def test_a_note_that_cannot_be_taken_keeps_nothing_from_ending(
 
 @pytest.mark.parametrize("way", ["room that was kept free", "room of what is replaced"])
 def test_each_of_two_ways_gets_room_on_a_full_disk(
-    node: Any,
-    revert: Any,
-    program: Any,
-    injected: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    way: str,
+    node: Any, revert: Any, injected: Callable[..., None], monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     before = node.state()
-    changed(node, revert)
+    revert.arm(60, RUN)
+    apply(node, WRONG["denies everything"])  # nothing of it is removed on the way back
     if way == "room that was kept free":
-        monkeypatch.setattr(program.lasting_files, "FULL", set())
+        monkeypatch.setattr(node.program.lasting_files, "FULL", set())
     else:
         (revert.pending / "spare").unlink()
     with acting(node.power):
