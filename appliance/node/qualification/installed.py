@@ -78,7 +78,7 @@ def judge_enabled(text: str) -> Finding:
 #: Looks at what the role revert keeps while a change is unconfirmed; asking its program would take a lock.
 PENDING: Final = (
     "[ -x /usr/local/sbin/appliance-revert ] && echo ready; "
-    "[ -e /var/lib/appliance/revert/pending ] && echo pending; true"
+    "[ -e /var/lib/appliance/revert/pending/armed.json ] && echo pending; true"
 )
 
 

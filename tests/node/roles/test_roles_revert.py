@@ -25,7 +25,9 @@ CONFIGURATION = (
     " /etc/sysctl.d -printf '%p %M %U:%G %l\\n' 2>/dev/null | sort;"
     "find /etc/netplan /etc/systemd/network /etc/ufw /etc/default/ufw /etc/resolv.conf /etc/sysctl.d"
     " -type f -exec sha256sum {} + 2>/dev/null | sort;"
-    "ip -o address | sed 's/valid_lft.*//' | grep -v fe80; ip -4 route; ip -6 route | grep -v fe80;"
+    # Whether anybody else has an address of IPv6 is asked for a second or two after it was given.
+    "ip -o address | sed 's/valid_lft.*//; s/ tentative//' | grep -v fe80;"
+    "ip -4 route; ip -6 route | grep -v fe80;"
     "for save in iptables-save ip6tables-save; do $save -t filter | sed '/^#/d; s/ *\\[.*//'; done;"
     "cat /proc/sys/net/ipv6/conf/*/accept_ra /proc/sys/net/ipv4/conf/*/rp_filter"
 )
@@ -80,7 +82,7 @@ def test_a_lock_out_ends_by_itself(prepared: Any) -> None:
     before = configuration(node)
     done = lock_out(prepared, 10).play()
     assert set(done.failed) == {"Confirm the change over a fresh connection"}, done.log
-    wait(node, "test -e /var/lib/appliance/revert/fired.json", 30)
+    wait(node, "test -e /var/lib/appliance/revert/fired.json", 180)
     assert status(node)["fired"]["faults"] == []
     assert node.run("true", check=False).returncode == 0
     assert configuration(node) == before
@@ -97,12 +99,12 @@ def test_a_dead_controller_is_as_good_as_a_silent_one(prepared: Any) -> None:
     node = prepared.lab.node
     before = configuration(node)
     running = lock_out(prepared, 10).start()
-    wait(node, "iptables -S OUTPUT | grep -q -- '-P OUTPUT DROP'", 60)
+    wait(node, "iptables -S OUTPUT | grep -q -- '-P OUTPUT DROP'", 180)
     for pid in family(running.pid):
         os.kill(pid, signal.SIGKILL)
     running.wait()
     fired = status(node)["fired"]["fired"]
-    wait(node, f"! grep -q {fired} /var/lib/appliance/revert/fired.json", 30)
+    wait(node, f"! grep -q {fired} /var/lib/appliance/revert/fired.json", 180)
     assert node.run("true", check=False).returncode == 0
     assert configuration(node) == before
 
@@ -114,7 +116,7 @@ def test_a_power_cut_does_not_disarm(prepared: Any) -> None:
     node.inside(f"rm /var/lib/appliance/revert/fired.json; {PROGRAM} arm --after 5")
     node.inside("echo '# changed' > /etc/resolv.conf")
     node.reboot(power_cut=True)
-    wait(node, "test -e /var/lib/appliance/revert/fired.json", 60)
+    wait(node, "test -e /var/lib/appliance/revert/fired.json", 180)
     assert status(node)["pending"] is False
     assert node.inside("cat /etc/resolv.conf").stdout == before
 

@@ -30,7 +30,7 @@ class Power:
         self.at: int | None = None
         self.errno = 0  # 0: the program is killed; otherwise this one call fails
         self.dead = False
-        #: A disk without room: nothing can be written until something has been removed.
+        #: A disk without room: nothing can be written until something of before has been removed.
         self.full = False
         self.names: list[str] = []
 
@@ -74,7 +74,9 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not path.startswith(power.below) and path.startswith("/"):
         return
     power.step(f"{event} {path.removeprefix(power.below)}")
-    if event in {"os.remove", "os.rmdir"}:
+    # Python also tells of what is not there.  A draft has taken no room yet that would be enough.
+    makes_room = path.startswith("/") and os.path.lexists(path) and not path.endswith(".appliance-revert")
+    if event in {"os.remove", "os.rmdir"} and makes_room:
         power.full = False
     elif power.full and event in _GROWS:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

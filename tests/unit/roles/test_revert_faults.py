@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.roles.killing import acting
 from tests.unit.roles.small_node import make_small_node
 from tests.unit.roles.wrong_changes import (
     MEANWHILE,
@@ -92,6 +93,90 @@ def test_the_network_that_a_node_starts_with_is_the_old_one(node: Any, revert: A
     )
     node.start()
     assert seen[0] == "address=10.0.0.2/24\nmtu=1500"
+
+
+# --- several things fail at once ----------------------------------------------------------------
+
+
+def test_a_restart_undoes_everything_at_once_and_not_only_when_its_time_is_over(
+    node: Any, revert: Any
+) -> None:
+    before = node.state()
+    changed(node, revert)
+    node.start()
+    assert node.state() == before
+    assert revert.status()["pending"] is False
+
+
+def test_the_filter_is_open_before_anything_else_is_tried(node: Any, revert: Any) -> None:
+    """Without ufw where that fails: what comes next may fail too."""
+    changed(node, revert)
+    seen: list[str] = []
+    networkd = node.networkd
+    node.networkd = lambda: (seen.append(node.kernel.filter["iptables"]), networkd())
+    node.broken = {"/usr/lib/ufw/ufw-init": 9}
+    revert.restore()
+    assert "DROP" not in seen[0]
+
+
+@pytest.mark.parametrize("family", ["iptables", "ip6tables"])
+def test_where_neither_ufw_nor_iptables_opens_the_filter_nftables_does(
+    node: Any, revert: Any, injected: Callable[..., None], family: str
+) -> None:
+    changed(node, revert)
+    node.broken = {"/usr/lib/ufw/ufw-init": 99, f"{family}-restore": 99}
+    injected("undoing: several commands fail every time")
+    node.wait()
+    node.broken = {}
+    assert node.answers
+
+
+def test_a_table_of_nftables_that_was_not_there_goes(
+    node: Any, revert: Any, injected: Callable[..., None]
+) -> None:
+    before = node.state()
+    revert.arm(60, RUN)
+    node.kernel.tables["inet wrong"] = "\tchain input {\n\t\tdrop\n\t}\n"
+    assert not node.answers
+    injected("wrong changes, by what happens meanwhile")
+    node.wait()
+    assert node.state() == before
+
+
+def test_a_note_that_cannot_be_taken_keeps_nothing_from_ending(
+    node: Any, revert: Any, program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(node, revert)
+    write = program.lasting_files.write
+
+    def refused(path: Path, text: str) -> None:
+        if path == revert.fired:
+            raise OSError("read-only file system")
+        write(path, text)
+
+    monkeypatch.setattr(program.lasting_files, "write", refused)
+    told = revert.restore()
+    assert told["restored"] is True
+    assert told["fired"]["faults"] == ["record: read-only file system"]
+    assert revert.status()["pending"] is False
+
+
+@pytest.mark.parametrize("way", ["room that was kept free", "room of what is replaced"])
+def test_each_of_two_ways_gets_room_on_a_full_disk(
+    node: Any, revert: Any, injected: Callable[..., None], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    before = node.state()
+    revert.arm(60, RUN)
+    apply(node, WRONG["denies everything"])  # nothing of it is removed on the way back
+    if way == "room that was kept free":
+        monkeypatch.setattr(node.program.lasting_files, "FULL", set())
+    else:
+        (revert.pending / "spare").unlink()
+    with acting(node.power):
+        node.power.full = True
+        assert revert.restore()["fired"]["faults"] == []
+    injected("full disks")
+    assert node.state() == before
 
 
 # --- damaged snapshots --------------------------------------------------------------------------

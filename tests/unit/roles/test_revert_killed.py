@@ -13,6 +13,7 @@ import pytest
 from tests.unit.roles.killing import acting
 from tests.unit.roles.small_node import change, make_small_node
 from tests.unit.roles.wrong_changes import (
+    GOOD,
     NETPLAN,
     OTHER,
     RUN,
@@ -163,6 +164,26 @@ def test_undoing_that_is_killed_anywhere_is_undone_to_its_end(
         assert node.text("etc/netplan/50-installer.yaml").startswith("address: 10.0.0.2/24"), step
         assert node.state()["mtu"] == 1500, step
         assert revert.status()["pending"] is False, step
+
+
+@pytest.mark.parametrize("step", [10, 40, 60])
+def test_the_run_that_finds_a_half_undone_change_begins_with_the_old_network(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """And so it can confirm its own."""
+    node = make_small_node(program, tmp_path, monkeypatch)
+    revert = program.Revert(node)
+    changed(node, revert)
+    with acting(node.power, step):
+        restore(node, revert)
+    node.power.dead = False
+    revert.arm(60, OTHER)
+    apply(node, GOOD)
+    node.session = node.clock + 10
+    assert revert.confirm(OTHER, fresh=True)["confirmed"] is True
+    node.wait()
+    assert node.answers
+    assert node.text(NETPLAN)
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])

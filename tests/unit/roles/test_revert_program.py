@@ -318,6 +318,14 @@ def test_services_are_on_or_off_as_before(revert: Any, node: Any) -> None:
     assert not [words for words in node.ran if words.endswith(" networking.service")]
 
 
+def test_the_qualification_looks_where_the_program_keeps_that_a_change_is_pending(program: Any) -> None:
+    """Not at what an arming that was cut off has left: that is not pending, and nothing will be undone."""
+    from appliance.node.qualification.installed import PENDING
+
+    armed = program.Revert(program.Node("/")).armed
+    assert f"[ -e {armed} ] && echo pending" in PENDING
+
+
 def test_an_interrupted_save_is_not_taken_for_a_snapshot(revert: Any) -> None:
     (revert.state / "pending.new/files").mkdir(parents=True)
     assert revert.status()["pending"] is False
