@@ -70,31 +70,34 @@ def compare(then: State, now: State, *, quiet: Quiet, container: str = "") -> li
         then, now = _own(then), _own(now)
     found: list[Drift] = []
     for subject in SUBJECTS:
-        if subject not in then:
-            continue
-        if subject not in now:
+        if subject in then and subject not in now:
             found.append(Drift(subject, "all of it", "the node cannot tell", "as it was installed"))
-        elif subject == "rules":
-            found += _rules(then[subject], now[subject])
-        elif subject == "units":
-            found += _units(then[subject], now[subject], quiet.units)
-        elif subject == "modules":
-            known = {*then[subject], *quiet.modules}
-            found += [
-                Drift(subject, name, "loaded", NOTHING)
-                for name in sorted(now[subject])
-                if name not in known
-            ]
-        elif subject == "service":
-            found += _entries(subject, then[subject], now[subject] or then[subject])
-        elif subject == "files":
-            links = {each.what for each in found if each.subject == "units"}
-            found += [each for each in _files(then, now) if not _switches(each, links)]
-        elif subject == "packages":
-            found += _packages(then, now)
-        else:
-            found += _entries(subject, then[subject], now[subject])
-    return found
+        elif subject in then:
+            found += _subject(subject, then, now, quiet)
+    links = {each.what for each in found if each.subject == "units"}
+    return [each for each in found if not _switches(each, links)]
+
+
+def _subject(subject: str, then: State, now: State, quiet: Quiet) -> Iterator[Drift]:
+    old, new = then[subject], now[subject]
+    match subject:
+        case "rules":
+            yield from _rules(old, new)
+        case "units":
+            yield from _units(old, new, quiet.units)
+        case "modules":
+            known = {*old, *quiet.modules}
+            yield from (
+                Drift(subject, name, "loaded", NOTHING) for name in sorted(new) if name not in known
+            )
+        case "service":  # where it does not run, its unit says so
+            yield from _entries(subject, old, new or old)
+        case "files":
+            yield from _files(then, now)
+        case "packages":
+            yield from _packages(then, now)
+        case _:
+            yield from _entries(subject, old, new)
 
 
 def _own(state: State) -> State:
@@ -206,6 +209,8 @@ def _files(then: State, now: State) -> Iterator[Drift]:
 def _switches(drift: Drift, units: Collection[str]) -> bool:
     """Whether a link is one by which systemd was told to start one of these units, or not to."""
     folder, _, name = drift.what.rpartition("/")
+    if drift.subject != "files":
+        return False
     is_link = all(
         how == NOTHING or how.startswith(("link, ", "to ")) for how in (drift.found, drift.wanted)
     )
