@@ -192,6 +192,26 @@ def test_power_fails_with_the_answer_under_way(rack: Rack, queues: tuple[Queue, 
     assert Host(OverTcp(again)).activate(PIN) == 0  # type: ignore[arg-type]
 
 
+def test_a_slow_drive_waits_before_each_command(
+    rack: Rack, queues: tuple[Queue, Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("appliance.lab.drive.server.asyncio.sleep", wait)
+    rack.drives[0].tper.orders.delay = 2.5
+    other_admin, other = attach(rack.address, rack.names[1])
+    other.read(0, 1, 4096)
+    assert waited == []
+    queues[1].read(0, 1)
+    queues[0].identify(1)
+    assert waited == [2.5, 2.5]
+    other.close()
+    other_admin.close()
+
+
 @pytest.mark.parametrize(
     ("name", "queue", "controller"),
     [
