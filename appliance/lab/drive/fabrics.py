@@ -1,6 +1,6 @@
 """Controllers as hosts reach them over fabrics: Connect, properties, and the discovery controller.
 
-NVM Express over Fabrics 1.1, sections 3 and 5.  Controllers are dynamic: each Connect of an admin queue
+NVM Express over Fabrics 1.1.  Controllers are dynamic: each Connect of an admin queue
 makes one, which goes with that queue.
 """
 

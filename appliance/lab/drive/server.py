@@ -1,6 +1,6 @@
 """NVMe/TCP: connections of hosts to drives.
 
-NVMe/TCP Transport Specification 1.0, section 3.  One connection is one queue; its commands are carried
+NVMe/TCP Transport Specification 1.0.  One connection is one queue; its commands are carried
 out one after the other, in the order they come.
 """
 
