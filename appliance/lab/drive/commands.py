@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from appliance.lab.drive.pdu import Command
     from appliance.lab.drive.simulated import SimulatedDrive
 
-# Status: the type in bits 10:8, the code in bits 7:0; Do Not Retry is bit 14 (figure 127 ff.).
+# Status: the type in bits 10:8, the code in bits 7:0; Do Not Retry is bit 14.
 SUCCESS = 0
 _DO_NOT_RETRY = 1 << 14
 INVALID_OPCODE = 0x01 | _DO_NOT_RETRY

@@ -1,6 +1,6 @@
 """Controllers as hosts reach them over fabrics: Connect, properties, and the discovery controller.
 
-NVM Express over Fabrics 1.1, sections 3 and 5.  Controllers are dynamic: each Connect of an admin queue
+NVM Express over Fabrics 1.1.  Controllers are dynamic: each Connect of an admin queue
 makes one, which goes with that queue.
 """
 
@@ -69,14 +69,21 @@ class Target:
     _made: int = 0
 
     def connect(self, command: Command) -> tuple[Completion, Controller | None]:
-        """A queue's Connect: who is connected to."""
+        """A queue's Connect: who is connected to.
+
+        Raises:
+            ConnectionAbortedError: the drive has no power.  A refusal would be final for a host; one that
+                hears nothing tries again.
+        """
         data = command.data.ljust(1024, b"\0")
         wanted = int.from_bytes(data[16:18], "little")
         name = data[256:512].split(b"\0")[0].decode("ascii", "replace")
         host = data[512:768]
         queue = command.word(10) >> 16
         drive = self.drives.get(name)
-        if name != identify.DISCOVERY_NQN and (drive is None or not drive.powered):
+        if drive is not None and not drive.powered:
+            raise ConnectionAbortedError
+        if drive is None and name != identify.DISCOVERY_NQN:
             return Completion(_INVALID_PARAMETERS), None
         if queue == 0:
             if wanted != 0xFFFF:

@@ -1,7 +1,7 @@
 """What a controller tells of itself and its namespace: Identify data structures and log pages.
 
-Offsets: NVM Express Base Specification 1.4, section 5.15 (Identify) and 5.14 (Get Log Page); of fabrics:
-NVM Express over Fabrics 1.1, section 4.1.
+Offsets: NVM Express Base Specification 1.4, sections 5.15 (Identify) and 5.14 (Get Log Page); of fabrics:
+NVM Express over Fabrics 1.1.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 
 
 def discovery_log(names: list[str], address: str, port: int) -> bytes:
-    """The Discovery Log Page: one entry per drive; NVM Express over Fabrics 1.1, section 5.3."""
+    """The Discovery Log Page: one entry per drive; NVM Express over Fabrics 1.1."""
     family = 2 if ":" in address else 1
     entries = b""
     for name in names:

@@ -1,4 +1,4 @@
-"""What goes over a connection: PDUs of the NVMe/TCP Transport Specification 1.0, section 3.6.2.
+"""What goes over a connection: PDUs of the NVMe/TCP Transport Specification 1.0.
 
 Little-endian all of it.  Digests are offered to nobody, so no PDU has one.
 """

@@ -1,6 +1,6 @@
 """NVMe/TCP: connections of hosts to drives.
 
-NVMe/TCP Transport Specification 1.0, section 3.  One connection is one queue; its commands are carried
+NVMe/TCP Transport Specification 1.0.  One connection is one queue; its commands are carried
 out one after the other, in the order they come.
 """
 
@@ -33,7 +33,7 @@ class Connection:
         self._writer = writer
         self._controller: Controller | None = None
         self._queue = 0
-        self._head = 0
+        self._head, self._size = 0, 1
         self._tags = 0
         self._waiting: dict[int, tuple[pdu.Command, bytearray, int]] = {}
 
@@ -102,6 +102,7 @@ class Connection:
         if is_connect(command):
             completion, self._controller = self._target.connect(command)
             self._queue = command.word(10) >> 16
+            self._size = (command.word(11) & 0xFFFF) + 1
         elif self._controller is None:
             raise pdu.PduInvalid("a command before Connect")
         else:
@@ -120,7 +121,7 @@ class Connection:
             completion = done
         if completion.data:
             self._writer.write(pdu.data_to_host(command, completion.data))
-        self._head = (self._head + 1) % 128
+        self._head = (self._head + 1) % self._size
         self._writer.write(
             pdu.response(command, self._queue, self._head, completion.status, completion.result)
         )

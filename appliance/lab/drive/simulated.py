@@ -51,6 +51,9 @@ class SimulatedDrive:
                 wanted="a new name, or an image together with its state",
             )
         self.profile = make() if state is None else profile_of(state)
+        self._lock = _locked(image)
+        if state is not None:  # whoever had it plugged in until now may have changed it since
+            state = read_state(self.state) or state
         try:
             size = self.profile.size
             self._spaces = [
@@ -59,8 +62,8 @@ class SimulatedDrive:
                 FileSpace(image, size + SHADOW_SIZE, DATA_STORE_SIZE),
             ]
         except OSError as error:
+            os.close(self._lock)
             raise LabFailed(f"the image {image} cannot be opened", found=str(error)) from error
-        self._lock = _locked(image)
         spaces = dict(zip((MBR, DATA_STORE), self._spaces[1:], strict=True))
         self.tper = TPer(self.profile, {**spaces}, self.keep)
         if state is not None:
@@ -102,7 +105,10 @@ class SimulatedDrive:
 
 
 def _locked(image: Path) -> int:
-    descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LabFailed(f"the image {image} cannot be opened", found=str(error)) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -118,6 +118,12 @@ def test_a_state_that_is_none_is_named_and_left_alone(tmp_path: Path, text: str)
     assert list(tmp_path.iterdir()) == [state]
 
 
+def test_an_image_where_none_can_be(tmp_path: Path) -> None:
+    with pytest.raises(LabFailed, match="cannot be opened"):
+        SimulatedDrive(tmp_path / "no folder" / "sed.img", make)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_somebody_elses_file_is_no_image(tmp_path: Path) -> None:
     image = tmp_path / "photo"
     image.write_bytes(b"not a drive")

@@ -174,7 +174,8 @@ def test_power_failure_ends_connections_and_locks(rack: Rack, queues: tuple[Queu
     with pytest.raises(ConnectionError):
         io.read(0, 1)
     assert other.read(0, 1, 4096).status == 0
-    assert Queue(rack.address).connect(rack.names[0]).status == CONNECT_INVALID
+    with pytest.raises(ConnectionError):  # not refused: a host would not try again
+        Queue(rack.address).connect(rack.names[0])
     rack.within(rack.drives[0].power_on)
     again, io = attach(rack.address, rack.names[0])
     assert io.read(80, 1).status == ACCESS_DENIED
@@ -190,6 +191,26 @@ def test_power_fails_with_the_answer_under_way(rack: Rack, queues: tuple[Queue, 
         host.take_ownership(PIN)
     again, _ = attach(rack.address, rack.names[0])
     assert Host(OverTcp(again)).activate(PIN) == 0  # type: ignore[arg-type]
+
+
+def test_a_slow_drive_waits_before_each_command(
+    rack: Rack, queues: tuple[Queue, Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("appliance.lab.drive.server.asyncio.sleep", wait)
+    rack.drives[0].tper.orders.delay = 2.5
+    other_admin, other = attach(rack.address, rack.names[1])
+    other.read(0, 1, 4096)
+    assert waited == []
+    queues[1].read(0, 1)
+    queues[0].identify(1)
+    assert waited == [2.5, 2.5]
+    other.close()
+    other_admin.close()
 
 
 @pytest.mark.parametrize(
