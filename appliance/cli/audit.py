@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import Annotated
 
 import typer
 
 from appliance.cli.console import print_result
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+    OnlyNodes,
+    RecordsFolder,
+)
 
 _DIGEST_LENGTH = 64
 
 
 def audit(
     *,
-    inventory: Annotated[
-        Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
-    ],
-    limit: Annotated[
-        list[str] | None, typer.Option("--limit", "-l", metavar="NODE", help="Only this node; repeatable.")
-    ] = None,
+    inventory: InventoryFolder,
+    limit: OnlyNodes = None,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Read the whole staged copy, untouched weights too.")
     ] = False,
@@ -30,12 +30,7 @@ def audit(
             "--baseline", metavar="SHA256", help="The baseline's digest, from the station that installed."
         ),
     ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state", metavar="DIR", help="Where records are kept.", show_default="XDG state folder"
-        ),
-    ] = None,
+    state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare nodes with what was installed on them. Changes nothing.

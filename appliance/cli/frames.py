@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+)
 from appliance.errors import Usage
 
 
@@ -19,9 +22,7 @@ def frames(
         typer.Argument(metavar="CARD=FILE...", help="A card, as the inventory calls it, and its capture."),
     ],
     *,
-    inventory: Annotated[
-        Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
-    ],
+    inventory: InventoryFolder,
     far: Annotated[
         list[str] | None,
         typer.Option("--far", metavar="MAC", help="Who is not the node: do not judge it; repeatable."),

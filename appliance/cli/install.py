@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    BundleFolders,
+    InventoryFolder,
+    OnlyNodes,
+    RecordsFolder,
+)
 
 if TYPE_CHECKING:
     from appliance.node.runs import Stage
@@ -17,9 +23,7 @@ if TYPE_CHECKING:
 def install(
     folders: BundleFolders,
     *,
-    inventory: Annotated[
-        Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
-    ],
+    inventory: InventoryFolder,
     trust: Annotated[
         Path | None,
         typer.Option("--trust", "-t", help="The root file you trust; root.json in the inventory's folder."),
@@ -35,9 +39,7 @@ def install(
         str,
         typer.Option("--stage", metavar="STAGE", help="The last stage to run."),
     ] = "record",
-    limit: Annotated[
-        list[str] | None, typer.Option("--limit", "-l", metavar="NODE", help="Only this node; repeatable.")
-    ] = None,
+    limit: OnlyNodes = None,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Hash every file again that already lies on the nodes.")
     ] = False,
@@ -51,12 +53,7 @@ def install(
         list[Path] | None,
         typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
     ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state", metavar="DIR", help="Where records are kept.", show_default="XDG state folder"
-        ),
-    ] = None,
+    state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Install a bundle on the nodes of an inventory, and prove that they are isolated.

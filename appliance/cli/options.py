@@ -23,3 +23,13 @@ Mirror = Annotated[
     str | None,
     typer.Option("--mirror", metavar="URL", help="Debian mirror, in place of the station's apt sources."),
 ]
+InventoryFolder = Annotated[
+    Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
+]
+OnlyNodes = Annotated[
+    list[str] | None, typer.Option("--limit", "-l", metavar="NODE", help="Only this node; repeatable.")
+]
+RecordsFolder = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="DIR", help="Where records are kept.", show_default="XDG state folder"),
+]

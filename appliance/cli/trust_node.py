@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - Typer reads it at run time
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from appliance.cli.console import print_result
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+    OnlyNodes,
+)
 
 if TYPE_CHECKING:
     from appliance.node.journal import Kept
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
 
 def node(
     *,
-    inventory: Annotated[
-        Path, typer.Option("--inventory", "-i", help="The inventory's folder, or its file.")
-    ],
-    limit: Annotated[
-        list[str] | None, typer.Option("--limit", "-l", metavar="NODE", help="Only this node; repeatable.")
-    ] = None,
+    inventory: InventoryFolder,
+    limit: OnlyNodes = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what nodes remember: journal, root, products, revocations, time. Changes nothing.
