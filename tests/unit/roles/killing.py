@@ -61,6 +61,12 @@ _CHANGES = {
 _GROWS = {"open", "os.mkdir", "os.symlink"}
 
 
+def _makes_room(path: str, power: Power) -> bool:
+    """Whether it is there (Python tells of every removal), no draft, and on the disk."""
+    there = path.startswith("/") and os.path.lexists(path)
+    return there and not path.endswith(".appliance-revert") and not path.startswith(f"{power.below}/run/")
+
+
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     """Python's audit hook.  It cannot be taken away; it does nothing unless a program is ``acting``."""
     if not _power or (event not in _CHANGES and event != "open"):
@@ -74,9 +80,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if not path.startswith(power.below) and path.startswith("/"):
         return
     power.step(f"{event} {path.removeprefix(power.below)}")
-    # Python also tells of what is not there.  A draft has taken no room yet that would be enough.
-    makes_room = path.startswith("/") and os.path.lexists(path) and not path.endswith(".appliance-revert")
-    if event in {"os.remove", "os.rmdir"} and makes_room:
+    if event in {"os.remove", "os.rmdir"} and _makes_room(path, power):
         power.full = False
     elif power.full and event in _GROWS:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -250,6 +250,15 @@ def test_a_connection_of_before_the_second_arming_is_old(node: Any, revert: Any)
     assert "older" in revert.confirm(RUN, fresh=True)["refused"]
 
 
+def test_too_late_is_not_the_wrong_run(node: Any, revert: Any) -> None:
+    """Whose change was undone meanwhile hears of that, and when."""
+    changed_well(node, revert)
+    revert.restore()
+    answer = revert.confirm(RUN, fresh=True)
+    assert (answer["confirmed"], answer["refused"]) == (False, "")
+    assert answer["fired"]["armed"]
+
+
 def test_a_person_at_the_console_confirms_whatever_is_pending(node: Any, revert: Any) -> None:
     changed_well(node, revert)
     assert revert.confirm()["confirmed"] is True
