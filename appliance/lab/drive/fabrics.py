@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from appliance.lab.drive.simulated import SimulatedDrive
 
 _DO_NOT_RETRY = 1 << 14
-_INVALID_PARAMETERS = 0x182 | _DO_NOT_RETRY  # of Connect
+_BUSY, _INVALID_PARAMETERS = 0x181, 0x182 | _DO_NOT_RETRY  # of Connect
 _PROPERTY_SET, _CONNECT, _PROPERTY_GET, _DISCONNECT = 0x00, 0x01, 0x04, 0x08
 _CAP, _VS, _CC, _CSTS = 0x00, 0x08, 0x14, 0x1C
 
@@ -71,9 +71,8 @@ class Target:
     def connect(self, command: Command) -> tuple[Completion, Controller | None]:
         """A queue's Connect: who is connected to.
 
-        Raises:
-            ConnectionAbortedError: the drive has no power.  A refusal would be final for a host; one that
-                hears nothing tries again.
+        A drive without power is busy: refused with Do Not Retry, Linux would give it up for good, and where
+        the connection just ends, it waits a minute before it tries again.
         """
         data = command.data.ljust(1024, b"\0")
         wanted = int.from_bytes(data[16:18], "little")
@@ -82,7 +81,7 @@ class Target:
         queue = command.word(10) >> 16
         drive = self.drives.get(name)
         if drive is not None and not drive.powered:
-            raise ConnectionAbortedError
+            return Completion(_BUSY), None
         if drive is None and name != identify.DISCOVERY_NQN:
             return Completion(_INVALID_PARAMETERS), None
         if queue == 0:

@@ -14,9 +14,10 @@ IN_CAPSULE = 8192
 
 @dataclass
 class Done:
-    """A completion: status without Do Not Retry, result, and data that came before it."""
+    """A completion: status without and with Do Not Retry, result, and data that came before it."""
 
     status: int
+    whole_status: int
     result: int
     data: bytes
 
@@ -89,7 +90,7 @@ class Queue:
                 assert header[0] == 5
                 result, _, _, identifier, status = struct.unpack("<QHHHH", body)
                 assert identifier == self.identifier
-                return Done(status >> 1 & 0x7FF, result, found)
+                return Done(status >> 1 & 0x7FF, status >> 1, result, found)
 
     def connect(self, name: str, queue: int = 0, controller: int = 0xFFFF) -> Done:
         data = bytes(16) + struct.pack("<H", controller) + bytes(238)
