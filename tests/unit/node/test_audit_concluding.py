@@ -53,7 +53,7 @@ def recorded(name: str) -> str:
 SSHD = "".join(
     f"{entry.what[0].lower()} {entry.value.replace('prohibit-password', 'without-password')}\n"
     for entry in DATA.ssh
-    if entry.what[0] not in {"PermitOpen", "Ciphers", "MACs", "KexAlgorithms"}
+    if entry.what[0] not in {"PermitOpen", "Ciphers", "MACs", "KexAlgorithms", "PerSourcePenaltyExemptList"}
 )
 UNITS = """\
 appliance-inference.service enabled enabled
@@ -89,7 +89,8 @@ SAID = {
     "lock": "0",
     "audit": "active\n" + "".join(f"{rule}\n" for rule in patterns(DATA.audit)),
     "sshd": SSHD + "permitopen 127.0.0.1:8000 localhost:8000\nciphers aes256-ctr\nmacs hmac-sha2-512\n"
-    "kexalgorithms curve25519-sha256\n",
+    "kexalgorithms curve25519-sha256\n"
+    f"persourcepenaltyexemptlist {','.join(map(str, MANAGEMENT.operator))}\n",
     "chrony": "",
     "pending": "ready\n",
 }
