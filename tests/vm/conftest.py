@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.injected import injected, pytest_terminal_summary
 from tests.node.conftest import APPLIANCE, PracticeLab, PracticeNode, lab_named, operator_side, run
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tests.node.conftest import Operator
 
     NewMachines = Callable[..., contextlib.AbstractContextManager["Machines"]]
+
+__all__ = ["injected", "pytest_terminal_summary"]
 
 
 @dataclass(frozen=True)
