@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.injected import injected, pytest_terminal_summary
 from tests.node.conftest import (
     APPLIANCE,
     Installer,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     NewMachines = Callable[..., contextlib.AbstractContextManager["Machines"]]
 
-__all__ = ["demo", "new_bundle", "trusted"]
+__all__ = ["demo", "injected", "new_bundle", "pytest_terminal_summary", "trusted"]
 
 #: Seconds that a command on a machine may take, which other tests run beside.
 PATIENCE = 240

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.injected import injected, pytest_terminal_summary
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Machines
 
 pytestmark = pytest.mark.vm
-__all__ = ["injected", "pytest_terminal_summary"]
 
 FILES = Path(__file__).parents[2] / "roles/revert/files"
 PROGRAM = "/usr/local/sbin/appliance-revert"
