@@ -40,21 +40,22 @@ import json, os, socket, time
 AIMS = json.load(open("/usr/local/lib/shouter.json"))
 counts = {}
 while True:
-    names = [name for _, name in socket.if_nameindex() if name != "lo"]
-    for aim in AIMS + ["255.255.255.255", *(f"ff02::1%{name}" for name in names)]:
-        for name in names if aim == "255.255.255.255" else [None]:
-            family = socket.AF_INET6 if ":" in aim else socket.AF_INET
-            with socket.socket(family, socket.SOCK_DGRAM) as one:
-                try:
-                    if name:
-                        one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-                        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
-                    one.connect((aim, 9))
-                    one.send(b"appliance-shouter")
-                    said = "sent"
-                except OSError as error:
-                    said = error.strerror
-            counts[said] = counts.get(said, 0) + 1
+    cards = [card for card in socket.if_nameindex() if card[1] != "lo"]
+    aims = [(aim, None) for aim in AIMS]
+    aims += [(aim, card) for aim in ("255.255.255.255", "ff02::1") for card in cards]
+    for aim, card in aims:
+        six = ":" in aim
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as one:
+            try:
+                if card:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card[1].encode())
+                one.connect((aim, 9, 0, card[0] if card else 0) if six else (aim, 9))
+                one.send(b"appliance-shouter")
+                said = "sent"
+            except OSError as error:
+                said = error.strerror
+        counts[said] = counts.get(said, 0) + 1
     with open("/run/shouter.new", "w") as file:
         json.dump({"since": os.times().elapsed, "counts": counts}, file)
     os.rename("/run/shouter.new", "/run/shouter.json")
