@@ -7,6 +7,7 @@ out one after the other, in the order they come.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from appliance.lab.drive import pdu
@@ -161,7 +162,9 @@ class Server:
         connection = Connection(self._target, reader, writer)
         self._connections.add(connection)
         try:
-            await connection.serve()
+            # The program's end cancels what still waits; asyncio would print that as a fault.
+            with contextlib.suppress(asyncio.CancelledError):
+                await connection.serve()
         finally:
             self._connections.discard(connection)
 

@@ -38,7 +38,8 @@ def test_drives_are_plugged_in_ordered_about_and_pulled_out(tmp_path: Path) -> N
     control = tmp_path / "control"
     given = [part for image in images for part in ("--image", str(image))]
     arguments = [*given, "--size", "16M", "--listen", "127.0.0.1:0", "--control", str(control), "--json"]
-    with subprocess.Popen([*PROGRAM, "drive", *arguments], stdout=subprocess.PIPE, text=True) as served:
+    command = [*PROGRAM, "drive", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
         try:
             told = read_object(served.stdout)
             address = (told["address"], told["port"])
@@ -61,11 +62,13 @@ def test_drives_are_plugged_in_ordered_about_and_pulled_out(tmp_path: Path) -> N
             refused = runner.invoke(app, ["lab", "drive-order", str(control), "power-cycle"])
             assert isinstance(refused.exception, ApplianceError)
             assert refused.exception.name == "Usage"
-            for queue in (admin, io):
-                queue.close()
+            still_open = attach(address, told["drives"][1]["nqn"])
         finally:
             served.terminate()
-        assert served.wait(60) == 0
+        assert served.communicate(timeout=60)[1] == ""
+        assert served.returncode == 0
+        for queue in (admin, io, *still_open):
+            queue.close()
     assert not control.exists()
     with subprocess.Popen(
         [*PROGRAM, "drive", *arguments[:-3], "--json"], stdout=subprocess.PIPE, text=True
