@@ -19,7 +19,7 @@ demo: $(READY) ## Build, sign and verify a bundle; install a practice node from 
 test: lint ## Lint, then every test: unit, corpus, archive, node; not test-vm
 	$(PYTEST) -m "not bench and not dmcrypt and not vm"
 
-test-all: lint ## The same, and beside it the tests of virtual machines
+test-all: lint ## The same and virtual machines; practice nodes beside all others
 	$(BIN)/python scripts/run_tests.py
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node

@@ -1,10 +1,11 @@
-"""Run every test: those of virtual machines beside all others, in a pytest of their own.
+"""Run every test: those on practice nodes beside all others, in a pytest of their own.
 
     python scripts/run_tests.py [OPTIONS OF PYTEST]
 
-Ten minutes of idling are among the former, and one processor is all that each machine has; so both
-together take little longer than the longer one.  What is printed: the others' output as it comes, then all
-that was said of the machines, and last the others' closing line.  The exit code is 0 if both are.
+Each half wants little more than one processor most of the time, the one for systems that boot and are
+asked over SSH, the other for a virtual machine, which then idles for ten minutes; and each takes about
+half an hour.  What is printed: the others' output as it comes, then all that was said of the nodes, and
+last the others' closing line.  The exit code is 0 if both are.
 """
 
 from __future__ import annotations
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-MACHINES = "vm and not bench"
-OTHERS = "not bench and not dmcrypt and not vm"
+NODES = "node and not bench and not dmcrypt"
+OTHERS = "not node and not bench and not dmcrypt"
 
 
 def main(options: Sequence[str]) -> int:
     """Run both; the exit code."""
     pytest = [sys.executable, "-m", "pytest", *(["--color=yes"] if sys.stdout.isatty() else []), *options]
-    # Politely: a third of the time of others where there is too little, so that these are not late and
-    # machines do not stand still.
-    machines = ["nice", "-n", "5", *pytest, "-o", "cache_dir=.pytest_cache/vm", "-m", MACHINES]
-    return run_beside([*pytest, "-m", OTHERS], machines)
+    nodes = [*pytest, "-o", "cache_dir=.pytest_cache/nodes", "-m", NODES]
+    return run_beside([*pytest, "-m", OTHERS], nodes)
 
 
 def run_beside(command: Sequence[str], beside: Sequence[str]) -> int:

@@ -30,13 +30,13 @@ def start(first: str, second: str) -> subprocess.Popen[str]:
 
 def test_the_last_line_of_the_first_comes_after_all_that_the_second_said() -> None:
     first = "print('dots'); print('summary'); print('== 9000 passed ==')"
-    second = "import sys; print('machine dots'); sys.stderr.write('oops\\n'); print('== 40 passed ==')"
+    second = "import sys; print('node dots'); sys.stderr.write('oops\\n'); print('== 40 passed ==')"
     process = start(first, second)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     lines = [line for line in output.splitlines() if line]
     assert lines[:2] == ["dots", "summary"]
-    assert set(lines[2:-1]) == {"machine dots", "oops", "== 40 passed =="}
+    assert set(lines[2:-1]) == {"node dots", "oops", "== 40 passed =="}
     assert lines[-1] == "== 9000 passed =="
 
 
@@ -79,6 +79,6 @@ except KeyboardInterrupt:
 def test_every_test_is_in_one_of_the_two() -> None:
     """What make test leaves out are benchmarks, and tests that run inside a virtual machine."""
     text = (REPOSITORY / "scripts/run_tests.py").read_text()
-    assert 'MACHINES = "vm and not bench"' in text
-    assert 'OTHERS = "not bench and not dmcrypt and not vm"' in text
+    assert 'NODES = "node and not bench and not dmcrypt"' in text
+    assert 'OTHERS = "not node and not bench and not dmcrypt"' in text
     assert "scripts/run_tests.py" in (REPOSITORY / "Makefile").read_text()
