@@ -87,13 +87,15 @@ class FileCopier:
         for number, block in self._source(part, lacking):
             if good and hashlib.sha256(block).digest() != expected[number]:
                 raise _source_damaged(part, f"another block at byte {number * BLOCK_SIZE:,}", "as signed")
-            hashed = self._reader.meanwhile(whole.update, block) if whole else None
             if len(block) == BLOCK_SIZE:
+                hashed = self._reader.meanwhile(whole.update, block) if whole else None
                 writer.write(block, number * BLOCK_SIZE)
+                if hashed:
+                    hashed.result()
             else:  # small files are brought to the medium together, which is faster
+                if whole:  # waking another thread takes longer than hashing most of them
+                    whole.update(block)
                 writer.leave(block, number * BLOCK_SIZE)
-            if hashed:
-                hashed.result()
             self.written += len(block)
             self._progress.advance(len(block) // 2)
         kept = part.size - sum(min(BLOCK_SIZE, part.size - number * BLOCK_SIZE) for number in lacking)
