@@ -63,7 +63,7 @@ class SimulatedDrive:
             ]
         except OSError as error:
             os.close(self._lock)
-            raise LabFailed(f"the image {image} cannot be opened", found=str(error)) from error
+            raise _unopened(image, error) from error
         spaces = dict(zip((MBR, DATA_STORE), self._spaces[1:], strict=True))
         self.tper = TPer(self.profile, {**spaces}, self.keep)
         if state is not None:
@@ -108,10 +108,19 @@ def _locked(image: Path) -> int:
     try:
         descriptor = os.open(image, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LabFailed(f"the image {image} cannot be opened", found=str(error)) from error
+        raise _unopened(image, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
         raise InProgress(f"the drive {image} is plugged in elsewhere", found=str(error)) from error
     return descriptor
+
+
+def _unopened(image: Path, fault: OSError) -> LabFailed:
+    return LabFailed(
+        f"the image {image} cannot be opened",
+        found=fault.strerror,
+        wanted="a file that can be made, read and written there, and its state beside it",
+        hint="correct the folder or its permissions, or name another file with --image",
+    )
