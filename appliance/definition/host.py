@@ -40,6 +40,22 @@ class Time:
         }
 
 
+#: When a node audits itself, unless the site says when: before anybody works, after everybody has.
+AUDIT_AT: Final = "03:30"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Whether a node audits itself every day, and when (``HH:MM`` by its own clock)."""
+
+    daily: bool = False
+    at: str = AUDIT_AT
+
+    def as_dict(self) -> dict[str, object]:
+        """As roles receive it; nothing where it is not asked for, so that older inventories keep theirs."""
+        return {"audit": {"at": self.at}} if self.daily else {}
+
+
 @dataclass(frozen=True)
 class Host:
     """``known_units``: units of the site's own that start by themselves, each with its reason."""
@@ -49,6 +65,7 @@ class Host:
     module_loading: Literal["locked", "open"] = "open"
     banner: str = BANNER
     known_units: dict[str, str] = field(default_factory=dict)
+    audit: Audit = Audit()
 
     def as_dict(self) -> dict[str, object]:
         """As roles receive it."""
@@ -58,4 +75,5 @@ class Host:
             "module_loading": self.module_loading,
             "banner": self.banner,
             "known_units": dict(self.known_units),
+            **self.audit.as_dict(),
         }

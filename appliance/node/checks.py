@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.node.network_checks import network_checks
+from appliance.node.qualification.clock import CLOCK_SECONDS
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ MARGIN: Final = 256 << 20
 #: Kinds of components that are unpacked when they are installed, to about so many times their size.
 UNPACKED_KINDS: Final = frozenset({"debian", "python", "toolkit"})
 UNPACKED_TIMES: Final = 4
-CLOCK_SECONDS: Final = 300
 #: What systemd says of itself when it is up; "degraded" means that some unit failed, not that it is down.
 SYSTEMD_UP: Final = frozenset({"running", "degraded", "starting", "initializing", "maintenance"})
 

@@ -73,11 +73,21 @@ def patterns(entries: Sequence[Entry]) -> tuple[str, ...]:
 @cache
 def load_host_data() -> HostData:
     """The role's data, from the playbooks and roles that this program carries."""
+    return host_data(role_values())
+
+
+def role_values() -> dict[str, Any]:
+    """The role's variables as they are written; JSON can say all of them."""
     import yaml
 
     values: dict[str, Any] = {}
     for file in sorted((content_root() / "roles/quiet_host/vars/main").glob("*.yml")):
         values |= yaml.safe_load(file.read_text(encoding="utf-8"))
+    return values
+
+
+def host_data(values: dict[str, Any]) -> HostData:
+    """What the role's variables declare."""
     data = {name.removeprefix("quiet_host_"): value for name, value in values.items()}
     sources = data["time_sources"]
     return HostData(

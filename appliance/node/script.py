@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 import shlex
-from pathlib import Path
 from typing import Final
 
-REMOTE: Final = Path(__file__).resolve().parent / "remote"
 PACKAGE: Final = "appliance.node.remote"
 
 #: Exit status of the shell when the node has no python3; what a shell itself says of a missing program.
@@ -15,10 +14,10 @@ NO_PYTHON: Final = 127
 
 def load_script(name: str, *modules: str) -> bytes:
     """The text of ``remote/<name>.py``; with ``modules``, one that brings those of remote/ it imports."""
-    script = (REMOTE / f"{name}.py").read_bytes()
+    script = _text(name)
     if not modules:
         return script
-    texts = {f"{PACKAGE}.{module}": (REMOTE / f"{module}.py").read_bytes() for module in modules}
+    texts = {f"{PACKAGE}.{module}": _text(module) for module in modules}
     return (
         "import sys, types\n"
         f"for name, text in {texts!r}.items():\n"
@@ -26,6 +25,14 @@ def load_script(name: str, *modules: str) -> bytes:
         "    exec(compile(text, name, 'exec'), sys.modules[name].__dict__)\n"
         f"exec(compile({script!r}, {name!r}, 'exec'))\n"
     ).encode()
+
+
+def _text(module: str) -> bytes:
+    """A module of remote/ as it is written; from a folder, or from the one file that the node's audit is."""
+    text = pkgutil.get_data(PACKAGE, f"{module}.py")
+    if text is None:
+        raise FileNotFoundError(f"{PACKAGE}.{module}")
+    return text
 
 
 def start_command(script: bytes, name: str) -> str:

@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.definition.inventory import node_values, site_values
 from appliance.errors import PreflightFailed
-from appliance.node.runs import Stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.audit.drift import Source
     from appliance.node.audit.state import State
@@ -90,32 +87,6 @@ def parse_baseline(data: bytes) -> Baseline:
     if not all(isinstance(entries, dict) for entries in baseline.state.values()):
         raise ValueError("its state is not by subject")
     return baseline
-
-
-def kept_here(state: Path, site: str, node: str) -> tuple[bytes | None, str]:
-    """The baseline of a node's last installation from this station, and the digest its record has.
-
-    Args:
-        state: the station's folder of records.
-        site: the inventory's site.
-        node: the node's name.
-
-    Returns:
-        ``(None, "")`` where no installation from here has ended well.
-    """
-    found: tuple[str, bytes | None, str] = ("", None, "")
-    for path in (state / "runs").glob(f"*/{node}/{Stage.RECORD}.json"):
-        if path.parent.parent.name[13:] != site:
-            continue
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            ended, digest = record["ended"], record["details"]["baseline"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if record["result"] == "done" and ended > found[0]:
-            kept = path.with_name(NAME)
-            found = (ended, kept.read_bytes() if kept.is_file() else None, digest)
-    return found[1], found[2]
 
 
 def choose(node: str, here: bytes | None, recorded: str, typed: str | None, text: str | None) -> Reference:

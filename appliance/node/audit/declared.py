@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from appliance.node.audit.drift import Drift, NotCompared
-from appliance.node.checks import CLOCK_SECONDS
 from appliance.node.qualification import (
     autostart,
     clock,
@@ -25,6 +24,7 @@ from appliance.node.qualification import (
     service,
     sockets,
 )
+from appliance.node.qualification.clock import CLOCK_SECONDS
 from appliance.node.qualification.finding import Finding
 from appliance.node.qualification.tries import Tries
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from appliance.node.probe import Runs
     from appliance.node.qualification.autostart import Autostart
 
+#: So far a node's clock may be from the station's.
+CLOCK_SECONDS: Final = 300
 _DAY: Final = 86_400
 
 

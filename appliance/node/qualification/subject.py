@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import asdict, dataclass
-from ipaddress import ip_address, ip_interface, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.definition.host import Host, Time
-from appliance.definition.inventory import (
-    Bond,
-    Flow,
-    Interface,
-    Inventory,
-    Management,
-    Match,
-    NodeEntry,
-    Peer,
-    Route,
-    Vlan,
-)
+from appliance.definition.inventory_record import inventory_record, read_record
 from appliance.node.qualification.clock import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.connection import Connection
 
 #: The unit that serves the model (role inference_server).
@@ -117,32 +105,12 @@ def describe(
     )
     return json.dumps(
         {
-            "site": inventory.site,
-            "path": str(inventory.path),
-            "networks": [str(each) for each in management.networks],
-            "operator": [str(each) for each in management.operator],
-            "foreign": [str(each) for each in management.foreign],
-            "inference_port": inventory.inference_port,
-            "node": {
-                "name": node.name,
-                "connection": node.connection,
-                "address": str(node.address),
-                "port": node.port,
-                "interfaces": [interface.as_dict() for interface in node.interfaces],
-                "flows": [
-                    {
-                        **asdict(flow),
-                        "peers": [[each.text, *map(str, each.addresses)] for each in flow.peers],
-                    }
-                    for flow in node.flows
-                ],
-            },
+            "declared": inventory_record(inventory, node),
             "bundle": {
                 "digest": bundle.digest,
                 "model_path": bundle.model_path,
                 "model_name": bundle.model_name,
             },
-            "host": inventory.host.as_dict(),
             "user": inventory.ssh.user if inventory.ssh else "root",
             "clock": [asdict(reading) for reading in clock],
             "argv": connection.argv(_COMMAND),
@@ -152,55 +120,10 @@ def describe(
     )
 
 
-def _interface(values: dict[str, Any]) -> Interface:
-    """The inverse of ``Interface.as_dict``."""
-    bond, vlan = values.get("bond"), values.get("vlan")
-    return Interface(
-        values["name"],
-        Match(**values.get("match", {})),
-        tuple(map(ip_interface, values["addresses"])),
-        mtu=values.get("mtu"),
-        link_local=values.get("link_local", False),
-        routes=tuple(
-            Route(ip_network(each["to"]), ip_address(each["via"])) for each in values.get("routes", [])
-        ),
-        bond=Bond(**bond | {"interfaces": tuple(bond["interfaces"])}) if bond else None,
-        vlan=Vlan(**vlan) if vlan else None,
-    )
-
-
-def _flow(values: dict[str, Any]) -> Flow:
-    peers = tuple(Peer(text, tuple(map(ip_address, addresses))) for text, *addresses in values["peers"])
-    ports = tuple((low, high) for low, high in values["ports"])
-    return Flow(**values | {"peers": peers, "ports": ports})
-
-
 def load_subject(path: Path) -> Subject:
     """The inverse of ``describe``."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    entry = values["node"]
-    node = NodeEntry(
-        name=entry["name"],
-        connection=entry["connection"],
-        address=ip_address(entry["address"]),
-        port=entry["port"],
-        interfaces=tuple(map(_interface, entry["interfaces"])),
-        flows=tuple(map(_flow, entry["flows"])),
-    )
-    management = Management(
-        networks=tuple(map(ip_network, values["networks"])),
-        operator=tuple(map(ip_address, values["operator"])),
-        foreign=tuple(map(ip_address, values["foreign"])),
-    )
-    inventory = Inventory(
-        path=Path(values["path"]),
-        site=values["site"],
-        management=management,
-        ssh=None,
-        nodes=(node,),
-        inference_port=values["inference_port"],
-        host=_host(values["host"]),
-    )
+    inventory, node = read_record(values["declared"])
     return Subject(
         inventory=inventory,
         node=node,
@@ -210,9 +133,3 @@ def load_subject(path: Path) -> Subject:
         user=values["user"],
         clock=tuple(Reading(**reading) for reading in values["clock"]),
     )
-
-
-def _host(values: dict[str, Any]) -> Host:
-    time = values["time"]
-    servers = tuple(map(ip_address, time["servers"]))
-    return Host(**{**values, "time": Time(time["source"], servers, time["interface"] or None)})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.definition.host import BANNER, Host
+from appliance.definition.host import BANNER, Audit, Host
 from appliance.definition.inventory import settings_digest, site_values
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import InventoryInvalid
@@ -63,6 +63,18 @@ def test_every_key_arrives_where_roles_read_it() -> None:
     }
 
 
+def test_a_daily_audit_is_at_half_past_three_unless_the_site_says_when() -> None:
+    assert parse("audit: {}\n").audit == parse("audit: {daily: false}\n").audit == Audit()
+    assert parse("audit: {daily: true}\n").audit == Audit(daily=True, at="03:30")
+    for at in ("00:00", "13:05", "23:59"):
+        host = parse(f"audit: {{daily: true, at: {at}}}\n")
+        assert host.as_dict()["audit"] == {"at": at}
+
+
+def test_who_asks_for_no_audit_keeps_the_digest_of_before() -> None:
+    assert "audit" not in parse("audit: {daily: false}\n").as_dict()
+
+
 def test_the_grandmaster_is_heard_on_a_named_interface() -> None:
     assert parse("time: {source: ptp, interface: mgmt}\n").time.interface == "mgmt"
 
@@ -74,6 +86,7 @@ def test_the_grandmaster_is_heard_on_a_named_interface() -> None:
         "module_loading: locked",
         "banner: Keep out.",
         "time: {source: ntp, servers: ['10.20.0.5']}",
+        "audit: {daily: true}",
     ],
 )
 def test_each_of_them_makes_another_installation(line: str) -> None:
@@ -117,6 +130,15 @@ CATALOGUE = {
     "banner too wide": (f"banner: {'x' * 81}", 9, "at most 24 lines"),
     "banner too long": ('banner: "' + "x\\n" * 25 + '"', 9, "at most 24 lines"),
     "a unit that is none": ("known_units: {agent: because we say so}", 15, "is not a name"),
+    "audit perhaps": ("audit: {daily: maybe}", 16, "audit.daily"),
+    "audit by a word": ("audit: daily", 8, "audit"),
+    "audit at a number": ("audit: {daily: true, at: 1330}", 26, "put it in quotes"),
+    "audit at an hour": ('audit: {daily: true, at: "3"}', 26, "not a time of day"),
+    "audit after midnight": ('audit: {daily: true, at: "24:00"}', 26, "not a time of day"),
+    "audit at a calendar event": ('audit: {daily: true, at: "Mon 03:30"}', 26, "not a time of day"),
+    "audit at two times": ('audit: {daily: true, at: "03:30\\n04:00"}', 26, "not a time of day"),
+    "a time for no audit": ('audit: {at: "03:30"}', 13, "no daily audit is asked for"),
+    "audit every hour": ("audit: {hourly: true}", 9, "unknown key 'hourly'"),
     "a unit without a reason": ("known_units: {agent.service: ok}", 30, "known_units"),
 }
 

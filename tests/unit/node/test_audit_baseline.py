@@ -18,9 +18,9 @@ from appliance.node.audit.baseline import (
     baseline_bytes,
     choose,
     digest_of,
-    kept_here,
     parse_baseline,
 )
+from appliance.node.audit.kept import kept_here
 
 if TYPE_CHECKING:
     from pathlib import Path

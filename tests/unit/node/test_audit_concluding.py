@@ -24,9 +24,9 @@ from appliance.definition.inventory import (
 )
 from appliance.node.audit.asking import Facts
 from appliance.node.audit.baseline import Baseline, Reference, baseline_bytes, declared_digest, digest_of
+from appliance.node.audit.concluding import conclude
 from appliance.node.audit.declared import CAUSES, judge_offset
 from appliance.node.audit.drift import SUBJECTS, NodeAudit
-from appliance.node.audit.run import conclude
 from appliance.node.audit.state import state_of
 from appliance.node.host_data import load_host_data, patterns
 from appliance.node.qualification.clock import Reading
@@ -133,7 +133,7 @@ def live(**changes: Any) -> Facts:
 
 
 def concluded(facts: Facts, reference: Reference = REFERENCE, node: NodeEntry = NODE) -> NodeAudit:
-    return conclude(facts, reference, SITE, node)
+    return conclude(facts, reference, SITE, node, DATA)
 
 
 def told(audit: NodeAudit) -> list[tuple[str, str]]:
@@ -238,7 +238,7 @@ def test_a_program_that_fails_is_a_drift_and_not_a_silence() -> None:
 
 
 def test_changed_settings_of_the_inventory_are_told() -> None:
-    audit = conclude(live(), REFERENCE, replace(SITE, inference_port=8001), NODE)
+    audit = conclude(live(), REFERENCE, replace(SITE, inference_port=8001), NODE, DATA)
     assert ("installed", "the inventory") in told(audit)
     assert ("host", "quiet.ssh-settings") in told(audit), "the node has what was declared before"
 
@@ -247,7 +247,7 @@ def test_who_logs_in_is_no_setting_of_the_node() -> None:
     """At the node's console nobody does."""
     by_ssh = replace(SITE, ssh=Ssh("operator", None, Path("known_hosts")))
     assert settings_digest(by_ssh, NODE) != settings_digest(SITE, NODE)
-    assert conclude(live(), REFERENCE, by_ssh, NODE).drifts == ()
+    assert conclude(live(), REFERENCE, by_ssh, NODE, DATA).drifts == ()
 
 
 def test_without_a_baseline_nothing_is_called_right() -> None:

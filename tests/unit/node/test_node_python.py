@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from appliance.node import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 OLDEST = (3, 10)
 #: Modules and names of the standard library that are newer ("What's New in Python", 3.11 to 3.14).
@@ -33,7 +33,8 @@ GIVEN = {
 def programs() -> list[Path]:
     """Every program and module of ours that some node's own Python runs."""
     roles = content_root() / "roles"
-    sent = [*script.REMOTE.glob("*.py"), script.REMOTE.parent / "probe_attempts.py"]
+    remote = Path(script.__file__).parent / "remote"
+    sent = [*remote.glob("*.py"), remote.parent / "probe_attempts.py"]
     modules = [*roles.glob("*/library/*.py"), *roles.glob("*/module_utils/*.py")]
     files = [path for path in roles.glob("*/files/**/*") if path.is_file() and is_python(path)]
     return sorted([*sent, *modules, *files])
