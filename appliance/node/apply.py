@@ -33,6 +33,7 @@ def apply(
     folder: Path,
     run: Run,
     progress: Progress,
+    more: Mapping[str, Mapping[str, object]],
     check: bool = False,
 ) -> PlaybookResult:
     """Run playbooks/site.yml on the first of these nodes, then on the others.
@@ -43,13 +44,16 @@ def apply(
         folder: private folder for generated files.
         run: where log and events go.
         progress: told of every task.
+        more: by node name, variables beside the plan's: programs, which nobody reads in a plan.
         check: change nothing.
     """
     content = content_root()
     names = list(connections)
     total = PlaybookResult({name: HostResult() for name in names}, complete=True)
     for batch in filter(None, (names[:1], names[1:])):
-        hosts = {name: {**connections[name].ansible(), **plan.nodes[name]} for name in batch}
+        hosts = {
+            name: {**connections[name].ansible(), **plan.nodes[name], **more.get(name, {})} for name in batch
+        }
         result = run_playbook(
             Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check),
             folder=folder,

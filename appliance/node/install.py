@@ -216,6 +216,7 @@ class _Installation:
 
     def _apply(self, skip: set[str]) -> None:
         from appliance.node.apply import apply, judge, node_result
+        from appliance.node.audit.packing import auditor_variables
 
         chosen = {name: each for name, each in self.connections.items() if name not in skip}
         self.outcome.skipped_apply = tuple(sorted(skip))
@@ -230,6 +231,7 @@ class _Installation:
                 folder=self.private,
                 run=self.run,
                 progress=self.progress,
+                more=auditor_variables(self.inventory, self.outcome.nodes),
                 check=self.request.check,
             )
             for name, entry in entries.items():

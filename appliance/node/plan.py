@@ -75,7 +75,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     wheels = sum(len(part.files) for part in manifest.components.values() if part.kind == "python")
     networks = ", ".join(str(network) for network in inventory.management.networks)
     addresses = "; ".join(f"{node.name} {' '.join(_addresses(node))}" for node in nodes)
-    inference = manifest.inference
+    inference, audit = manifest.inference, inventory.host.audit
     served = f"{inference.engine} serves {inference.name} on loopback port {inventory.inference_port}"
     names = [node.name for node in nodes]
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
@@ -83,6 +83,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"nodes: {order}",
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         f"inference_server: {served}, from {wheels} staged wheels",
+        *([f"daily_audit: the node audits itself every day at {audit.at}"] if audit.daily else []),
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"quiet_host: stop what phones home; {_host_words(inventory)}",
         f"firewall: deny everything in and out; SSH in from {networks}",

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +17,7 @@ from packaging.requirements import Requirement
 
 import appliance
 from appliance.content import content_root
+from appliance.stored_zip import stored_zip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +26,6 @@ PROJECT: Final = "appliance"
 CONTENT: Final = ("playbooks", "roles")
 
 _WHEEL: Final = b"Wheel-Version: 1.0\nGenerator: appliance\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-_OLDEST: Final = (1980, 1, 1, 0, 0, 0)  # the first time a zip file can hold
-_PLAIN_FILE: Final = 0o100644 << 16
 
 
 @dataclass(frozen=True)
@@ -49,19 +46,11 @@ def pack_toolkit() -> ToolkitWheel:
     files.update({f"{info}/{name}": data for name, data in _dist_info(distribution)})
     record = f"{info}/RECORD"
     files[record] = _record(files, record)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as wheel:
-        # RECORD comes last, so that a reader has seen all it lists.
-        for name in sorted(files, key=lambda name: (name == record, name)):
-            entry = zipfile.ZipInfo(name, _OLDEST)
-            entry.external_attr = _PLAIN_FILE
-            entry.create_system = 3  # Unix, wherever this runs
-            wheel.writestr(entry, files[name])
     return ToolkitWheel(
         file=f"{PROJECT}-{distribution.version}-py3-none-any.whl",
         version=distribution.version,
         licence=distribution.metadata["License-Expression"],
-        data=packed.getvalue(),
+        data=stored_zip(files, last=record),  # so that a reader has seen all it lists
     )
 
 

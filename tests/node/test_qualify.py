@@ -367,6 +367,7 @@ DRIFTS = {
         "/usr/local/sbin/appliance-revert arm --after 300",
         "/usr/local/sbin/appliance-revert confirm",
         "installed.confirmed",
+        "installed.daily-audit",
     ),
 }
 

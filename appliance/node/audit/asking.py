@@ -13,6 +13,7 @@ from appliance.node.connection import SSH_FAILED
 from appliance.node.qualification import (
     autostart,
     clock,
+    daily,
     installed,
     kernel,
     links,
@@ -122,6 +123,7 @@ def declared_commands(data: HostData) -> dict[str, str]:
         "sshd": server.EFFECTIVE,
         "chrony": clock.CHRONY,
         "pending": installed.PENDING,
+        "daily audit": daily.UNITS,
     }
 
 

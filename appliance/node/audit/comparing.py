@@ -8,6 +8,8 @@ The rules:
 * Of a chain of the filter, each rule that came or went is one drift: order counts.
 * A unit comes and goes as others ask for it.  So of units at work count those that are new and that nobody
   has judged to be quiet, and those that are enabled and were at work; of unit files any other state.
+* The daily audit fails to say that something differs; what does is told itself, and how it ended is judged
+  by itself (``qualification.daily``).
 * A package that is another version, or came, or went, stands for its files; a unit for the links that
   enable or mask it.
 * A module that is gone is loaded again when something asks; those that are known to be asked for may come.
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.node.audit.drift import NOTHING, SUBJECTS, Drift, NotCompared
 from appliance.node.audit.state import MADE
 from appliance.node.host_data import patterns
+from appliance.node.qualification import daily
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -181,7 +184,7 @@ def _counts(name: str, old: str, new: str, quiet: Sequence[str]) -> bool:
     if old_active == new_active or (new_file.startswith("masked") and new_active != "active"):
         return False
     if new_active == "failed":
-        return True
+        return name != daily.SERVICE
     if new_active == "active":
         return not any(fnmatchcase(name, pattern) for pattern in quiet)
     return old_active == "active" and (old_file.startswith("enabled") or name in ALWAYS)

@@ -14,6 +14,7 @@ from appliance.node.audit.drift import Drift, NotCompared
 from appliance.node.qualification import (
     autostart,
     clock,
+    daily,
     flows,
     installed,
     kernel,
@@ -50,6 +51,12 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "inference.active": ("units appliance-inference.service",),
     "inference.quiet": ("files /etc/systemd/system/appliance-inference.service*",),
     "inference.confined": ("files /etc/systemd/system/appliance-inference.service*",),
+    "installed.daily-audit": (
+        f"units {daily.TIMER}",
+        f"units {daily.SERVICE}",
+        f"files /etc/systemd/system/{daily.TIMER}*",
+        f"files /etc/systemd/system/{daily.SERVICE}*",
+    ),
     "quiet.stopped": ("units *", "files /etc/cron*", "files /etc/update-motd.d/*"),
     "quiet.clock": ("units *",),
     "quiet.modules": ("files /etc/modprobe.d/*", "modules *"),
@@ -152,6 +159,11 @@ class Declared:
             lambda: autostart.judge_stopped(
                 autostart.parse_listing(self._read("units")), Tries(), self.data, time
             ),
+        )
+        yield self._one(
+            "units",
+            "installed.daily-audit",
+            lambda: daily.judge_daily(self._read("daily audit"), self.inventory.host.audit),
         )
 
     def _time(self) -> Iterator[Judged]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.node.qualification import installed
+from appliance.node.qualification import daily, installed
 from appliance.node.qualification.plugin import promise
 
 if TYPE_CHECKING:
@@ -35,3 +35,8 @@ def test_comes_back(read: Read, judge: Judge) -> None:
 @promise("installed.confirmed", "No unconfirmed network change waits to be undone")
 def test_confirmed(read: Read, judge: Judge) -> None:
     judge(installed.judge_confirmed(read(installed.PENDING)))
+
+
+@promise("installed.daily-audit", "The node audits itself every day, if the site wants that, and else not")
+def test_daily_audit(subject: Subject, read: Read, judge: Judge) -> None:
+    judge(daily.judge_daily(read(daily.UNITS), subject.inventory.host.audit))

@@ -93,6 +93,8 @@ SAID = {
     f"persourcepenaltyexemptlist {','.join(map(str, MANAGEMENT.operator))}\n",
     "chrony": "",
     "pending": "ready\n",
+    "daily audit": "Id=appliance-audit.timer\nLoadState=not-found\n\n"
+    "Id=appliance-audit.service\nLoadState=not-found\n",
 }
 FACTS = Facts(
     said={name: (0, text) for name, text in SAID.items()},
@@ -158,6 +160,7 @@ ROUTER_SEEN = replaced("autoconfiguration", "ra=0", "ra=1")
 FORWARDING = replaced("forwarding", "ip_forward = 0", "ip_forward = 1")
 PASSWORDS = replaced("sshd", "passwordauthentication no", "passwordauthentication yes")
 PRIVILEGES = replaced("service", "NoNewPrivs:\t1", "NoNewPrivs:\t0")
+TIMER_ON = replaced("daily audit", "not-found", "loaded")
 OTHER_MODEL = replaced("service", "--model\n", "--model\n/tmp/x\n--more\n")
 ROUTE = '[{"dst":"default","gateway":"10.77.1.1","dev":"host0"}]\n'
 
@@ -178,6 +181,7 @@ ROUTE = '[{"dst":"default","gateway":"10.77.1.1","dev":"host0"}]\n'
         ({"said": replaced("audit", "active", "inactive")}, ("host", "quiet.audit")),
         ({"said": PASSWORDS}, ("host", "quiet.ssh-settings")),
         ({"said": {"pending": "ready\npending\n"}}, ("installed", "installed.confirmed")),
+        ({"said": TIMER_ON}, ("units", "installed.daily-audit")),
         ({"said": PRIVILEGES}, ("service", "inference.confined")),
         ({"said": OTHER_MODEL}, ("service", "command line")),
         ({"reading": Reading(1e9, 400, 1)}, ("time", "the clock")),

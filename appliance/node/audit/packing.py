@@ -1,0 +1,78 @@
+"""Makes the one file that a node audits itself with, and what it is told of its inventory.
+
+The file is a zip application (``python3 FILE``, zipapp of the standard library): the very modules that the
+station's audit concludes by, and none that need more than the standard library.  So there is one comparison,
+and the code that compares is of the version that took the baseline (docs/decisions/0052).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import appliance
+from appliance.definition.inventory_record import inventory_record
+from appliance.node.audit.daily import DATA, FORMAT
+from appliance.node.host_data import role_values
+from appliance.stored_zip import stored_zip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.definition.inventory import Inventory, NodeEntry
+
+_MAIN: Final = b"""\
+from appliance.node.audit.daily import main
+
+raise SystemExit(main())
+"""
+
+#: Every module that runs, as its path below the package; tests compare it with what is imported.
+MODULES: Final = (
+    "__init__.py",
+    "bundle/__init__.py",
+    "bundle/durable.py",
+    "content.py",
+    *(f"definition/{name}.py" for name in ("__init__", "host", "inventory", "inventory_record")),
+    *(f"errors/{name}.py" for name in ("__init__", "base", "outcomes", "unready", "untrusted", "written")),
+    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "probe", "script")),
+    *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
+    *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),
+    *(f"node/audit/{name}.py" for name in ("present", "results", "staged", "state")),
+    *(f"node/qualification/{name}.py" for name in ("__init__", "autostart", "clock", "daily", "escapes")),
+    *(f"node/qualification/{name}.py" for name in ("finding", "flows", "installed", "kernel", "links")),
+    *(f"node/qualification/{name}.py" for name in ("routes", "rules", "server", "service", "sockets")),
+    *(f"node/qualification/{name}.py" for name in ("subject", "tries")),
+    *(f"node/remote/{name}.py" for name in ("__init__", "audit", "copy_state", "file_state")),
+    *(f"node/remote/{name}.py" for name in ("host_state", "staged_copy")),
+)
+
+
+def pack_auditor() -> bytes:
+    """The program; the same toolkit makes the same bytes."""
+    package = Path(appliance.__file__).parent
+    files = {f"appliance/{path}": (package / path).read_bytes() for path in MODULES}
+    files["__main__.py"] = _MAIN
+    files[f"appliance/node/audit/{DATA}"] = json.dumps(role_values(), sort_keys=True).encode()
+    return stored_zip(files)
+
+
+def node_settings(inventory: Inventory, node: NodeEntry) -> str:
+    """What the program on this node is told, as the text of its file."""
+    declared = inventory_record(inventory, node)
+    declared["node"]["connection"] = "local"  # whoever asks is there
+    declared["path"] = ""  # a folder of the station's
+    return json.dumps({"format": FORMAT, "declared": declared}, indent=1, sort_keys=True) + "\n"
+
+
+def auditor_variables(inventory: Inventory, nodes: Sequence[NodeEntry]) -> dict[str, dict[str, Any]]:
+    """``appliance_auditor`` for each node, as playbooks/site.yml takes it; none where no audit is asked for."""
+    if not inventory.host.audit.daily:
+        return {}
+    program = base64.b64encode(pack_auditor()).decode()
+    return {
+        node.name: {"appliance_auditor": {"program": program, "settings": node_settings(inventory, node)}}
+        for node in nodes
+    }
