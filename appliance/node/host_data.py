@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from appliance.content import content_root
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -73,17 +71,9 @@ def patterns(entries: Sequence[Entry]) -> tuple[str, ...]:
 @cache
 def load_host_data() -> HostData:
     """The role's data, from the playbooks and roles that this program carries."""
+    from appliance.node.role_values import role_values
+
     return host_data(role_values())
-
-
-def role_values() -> dict[str, Any]:
-    """The role's variables as they are written; JSON can say all of them."""
-    import yaml
-
-    values: dict[str, Any] = {}
-    for file in sorted((content_root() / "roles/quiet_host/vars/main").glob("*.yml")):
-        values |= yaml.safe_load(file.read_text(encoding="utf-8"))
-    return values
 
 
 def host_data(values: dict[str, Any]) -> HostData:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import appliance
 from appliance.definition.inventory_record import inventory_record
 from appliance.node.audit.daily import DATA, FORMAT
-from appliance.node.host_data import role_values
+from appliance.node.role_values import role_values
 from appliance.stored_zip import stored_zip
 
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ MODULES: Final = (
     "__init__.py",
     "bundle/__init__.py",
     "bundle/durable.py",
-    "content.py",
     *(f"definition/{name}.py" for name in ("__init__", "host", "inventory", "inventory_record")),
     *(f"errors/{name}.py" for name in ("__init__", "base", "outcomes", "unready", "untrusted", "written")),
-    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "probe", "script")),
+    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
     *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),
     *(f"node/audit/{name}.py" for name in ("present", "results", "staged", "state")),

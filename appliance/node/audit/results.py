@@ -62,13 +62,13 @@ class Results:
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
     def _too_many(self) -> list[Path]:
-        """All but the newest, as far as number and size allow; the newest stays in any case."""
+        """What goes, the oldest first: beyond the number or the size allowed.  The newest stays in any case."""
         size, found = 0, []
         for count, path in enumerate(reversed(self._all()), 1):
             size += path.stat().st_size
             if count > 1 and (count > MOST or size > MOST_BYTES):
                 found.append(path)
-        return found
+        return found[::-1]
 
 
 def _number(path: Path) -> int:

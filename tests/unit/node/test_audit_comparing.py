@@ -231,6 +231,8 @@ def test_rules_of_iptables_alone_are_compared_without_their_counters() -> None:
         ("netplan-ovs.service", "no file, inactive", False),
         ("new.service", "static, inactive", False),  # told as a file
         ("systemd-hostnamed.service", "static, failed", True),
+        ("appliance-audit.service", "static, failed", False),  # says that something differs, which is told
+        ("appliance-audit.timer", "enabled, failed", True),
     ],
 )
 def test_of_a_unit_counts_what_cannot_come_and_go_by_itself(name: str, state: str, counts: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from appliance.content import content_root
 from appliance.node import script
+from appliance.node.audit import packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +36,10 @@ def programs() -> list[Path]:
     roles = content_root() / "roles"
     remote = Path(script.__file__).parent / "remote"
     sent = [*remote.glob("*.py"), remote.parent / "probe_attempts.py"]
-    modules = [*roles.glob("*/library/*.py"), *roles.glob("*/module_utils/*.py")]
+    auditor = [remote.parents[1] / path for path in packing.MODULES]
+    modules = [*auditor, *roles.glob("*/library/*.py"), *roles.glob("*/module_utils/*.py")]
     files = [path for path in roles.glob("*/files/**/*") if path.is_file() and is_python(path)]
-    return sorted([*sent, *modules, *files])
+    return sorted({*sent, *modules, *files})
 
 
 def is_python(path: Path) -> bool:
@@ -68,6 +70,7 @@ def names(tree: ast.AST) -> Iterator[str]:
 def test_all_of_them_are_found() -> None:
     found = {path.name for path in programs()}
     assert {"receive.py", "staged_copy.py", "probe_attempts.py", "appliance-revert"} <= found
+    assert {"concluding.py", "inventory_record.py"} <= found
     assert {"static_network.py", "wheel_environment.py", "serve_xllamacpp.py"} <= found
 
 

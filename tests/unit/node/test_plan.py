@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from appliance.bundle.manifest import parse_manifest
+from appliance.definition.host import Audit, Host
 from appliance.definition.inventory import (
     Flow,
     Interface,
@@ -100,3 +101,13 @@ def test_the_plan_names_every_flow(pristine_bundle: Path) -> None:
     (given,) = plan.nodes["gpu-01"]["appliance_node"]["flows"]
     assert given["peers"] == ["10.20.0.12"]
     assert "flows" not in plan.nodes["gpu-02"]["appliance_node"]
+
+
+def test_a_daily_audit_is_told_with_its_hour_where_it_is_asked_for(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    asked = replace(INVENTORY, host=Host(audit=Audit(daily=True, at="04:15")))
+    words = {
+        name: [each for each in make_plan(manifest, DIGEST, site, site.nodes).words if "audit" in each]
+        for name, site in (("plain", INVENTORY), ("asked", asked))
+    }
+    assert words == {"plain": [], "asked": ["daily_audit: the node audits itself every day at 04:15"]}
