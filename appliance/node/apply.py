@@ -52,7 +52,8 @@ def apply(
     total = PlaybookResult({name: HostResult() for name in names}, complete=True)
     for batch in filter(None, (names[:1], names[1:])):
         hosts = {
-            name: {**connections[name].ansible(), **plan.nodes[name], **more.get(name, {})} for name in batch
+            name: {**connections[name].ansible(), **plan.nodes[name], **more.get(name, {})}
+            for name in batch
         }
         result = run_playbook(
             Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check),

@@ -51,9 +51,7 @@ def audit_by(
         send=here is None,
     )
     reference = choose(node.name, here, recorded, typed, facts.text)
-    return conclude(
-        facts, reference, inventory, node, data, seconds=round(time.monotonic() - started, 3)
-    )
+    return conclude(facts, reference, inventory, node, data, seconds=round(time.monotonic() - started, 3))
 
 
 def _bundle(here: bytes | None) -> str | None:

@@ -47,7 +47,9 @@ def judge_daily(text: str, site: Audit) -> Finding:
 
 
 def _wrong(timer: dict[str, str], service: dict[str, str], at: str) -> list[str]:
-    found = [f"{name}: not there" for name, unit in ((TIMER, timer), (SERVICE, service)) if not _there(unit)]
+    found = [
+        f"{name}: not there" for name, unit in ((TIMER, timer), (SERVICE, service)) if not _there(unit)
+    ]
     if found:
         return found
     for name, wanted in (("UnitFileState", "enabled"), ("ActiveState", "active")):

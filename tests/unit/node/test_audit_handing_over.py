@@ -26,7 +26,14 @@ HEAD = {"site": "clinic", "host": "gpu-01", "number": 7, "exit_code": 8, "result
 
 def drift(number: int, *, text: str = "x", breaks: int = 0) -> dict[str, Any]:
     told = [text] * breaks
-    return {"subject": "files", "what": f"/{number}", "found": text, "wanted": text, "breaks": told, "do": "x"}
+    return {
+        "subject": "files",
+        "what": f"/{number}",
+        "found": text,
+        "wanted": text,
+        "breaks": told,
+        "do": "x",
+    }
 
 
 def record(*drifts: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def test_what_waits_comes_the_oldest_first_and_stays_when_it_was_taken(results: 
         results.keep(number, {"number": number})
     assert [json.loads(path.read_bytes())["number"] for path in results.waiting()] == [1, 2, 10]
     results.taken(results.waiting()[0])
-    assert [path.name for path in results.waiting()] == ["0000000002.waiting.json", "0000000010.waiting.json"]
+    assert [path.name for path in results.waiting()] == [
+        "0000000002.waiting.json",
+        "0000000010.waiting.json",
+    ]
     assert json.loads((results.folder / "0000000001.json").read_bytes()) == {"number": 1}
 
 
