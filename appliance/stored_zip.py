@@ -1,4 +1,4 @@
-"""A zip file whose bytes follow from its files alone: sorted, stored uncompressed, with one time and mode."""
+"""A zip file whose bytes follow from its files alone: sorted, uncompressed, of one time and mode."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def load_script(name: str, *modules: str) -> bytes:
 
 
 def _text(module: str) -> bytes:
-    """A module of remote/ as it is written; from a folder, or from the one file that the node's audit is."""
+    """A module of remote/ as it is written: from a folder, or from the zip of a node's own audit."""
     text = pkgutil.get_data(PACKAGE, f"{module}.py")
     if text is None:
         raise FileNotFoundError(f"{PACKAGE}.{module}")

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.node, pytest.mark.archive]
 
 TIMER, SERVICE = "appliance-audit.timer", "appliance-audit.service"
 KEPT = "/var/lib/appliance/spool/audit"
-ALL = f"/etc/systemd/system/{TIMER} /etc/systemd/system/{SERVICE} /etc/appliance /usr/local/lib/appliance/audit.pyz"
+UNITS = "/etc/systemd/system"
+ALL = f"{UNITS}/{TIMER} {UNITS}/{SERVICE} /etc/appliance /usr/local/lib/appliance/audit.pyz"
 TASK = "Have the node audit itself every day, or not"
 SETTING = '\naudit: {daily: true, at: "02:15"}\n'
 

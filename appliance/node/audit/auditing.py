@@ -1,4 +1,4 @@
-"""One node's audit, from the question to the conclusion: the station's way and the node's own are the same."""
+"""One node's audit, from the question to the conclusion: by its station, or by itself in the same way."""
 
 from __future__ import annotations
 

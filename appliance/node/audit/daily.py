@@ -1,4 +1,4 @@
-"""The node's own audit, every day: asks itself, concludes as the station does, keeps the result, hands it over.
+"""The node's own audit, every day: asks, concludes as the station does, keeps the result, hands it over.
 
 Runs on the node's Python (3.10 or later, standard library only) from one file that holds it and what it
 needs (``packing``), started by the timer of the role ``daily_audit``.  It compares with the baseline that

@@ -1,4 +1,4 @@
-"""A result of an audit as records of the export, and their way to the exporter: its socket, as any program's.
+"""A result of an audit as records of the export, and their way to the exporter, by its socket.
 
 A record has at most ``MAX_RECORD`` bytes (docs/export.md).  A longer result becomes several, each with the
 head and some of the differences: ``part`` of ``parts``.  A difference that alone is too long is told by its
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: As ``appliance.export.payload`` has it, which a node does not have.
 MAX_RECORD: Final = 64 * 1024
-#: Of each text of a difference that is too long, and of how many promises: so that any fits beside its head,
-#: though JSON writes a character in up to twelve bytes.
+#: Of each text of a difference that is too long, and of how many promises: so that any fits beside its
+#: head, though JSON writes a character in up to twelve bytes.
 _BEGINNING: Final = 400
 _PROMISES: Final = 4
 #: A queue that stays full so long has no reader.  The exporter reads all the time.

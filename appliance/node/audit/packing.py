@@ -1,8 +1,8 @@
 """Makes the one file that a node audits itself with, and what it is told of its inventory.
 
 The file is a zip application (``python3 FILE``, zipapp of the standard library): the very modules that the
-station's audit concludes by, and none that need more than the standard library.  So there is one comparison,
-and the code that compares is of the version that took the baseline (docs/decisions/0052).
+station's audit concludes by, and none that need more than the standard library.  So there is one
+comparison, and the code that compares is of the version that took the baseline (docs/decisions/0052).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def node_settings(inventory: Inventory, node: NodeEntry) -> str:
 
 
 def auditor_variables(inventory: Inventory, nodes: Sequence[NodeEntry]) -> dict[str, dict[str, Any]]:
-    """``appliance_auditor`` for each node, as playbooks/site.yml takes it; none where no audit is asked for."""
+    """``appliance_auditor`` for each node, as playbooks/site.yml takes it, where an audit is asked for."""
     if not inventory.host.audit.daily:
         return {}
     program = base64.b64encode(pack_auditor()).decode()

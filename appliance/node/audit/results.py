@@ -1,7 +1,7 @@
-"""The results of a node's own audits: kept in a folder of root's, the last of them, until they are handed over.
+"""The results of a node's own audits: the last of them kept in a folder of root's, handed over or waiting.
 
-A result is one file, in the form in which it leaves: ``<number>.waiting.json``, and ``<number>.json`` once it
-was handed over.  Numbers ascend by one, and stand in the results too: one that was given up is a hole.
+A result is one file, in the form in which it leaves: ``<number>.waiting.json``, and ``<number>.json`` once
+it was handed over.  Numbers ascend by one, and stand in the results too: one that was given up is a hole.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Results:
         return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
     def _too_many(self) -> list[Path]:
-        """What goes, the oldest first: beyond the number or the size allowed.  The newest stays in any case."""
+        """What goes, the oldest first: beyond the number or the size allowed.  The newest stays."""
         size, found = 0, []
         for count, path in enumerate(reversed(self._all()), 1):
             size += path.stat().st_size

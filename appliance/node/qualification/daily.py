@@ -1,7 +1,8 @@
 """Judges whether the node audits itself every day, where the site wants that, and no audit runs where not.
 
-A node that does so has a timer and the service that it starts (role ``daily_audit``).  The service fails with
-exit status 8 when something differs: that is an audit that worked.  Any other failure is one that did not.
+A node that does so has a timer and the service that it starts (role ``daily_audit``).  The service fails
+with exit status 8 when something differs: that is an audit that worked.  Any other failure is one that did
+not.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ nodes:
 LARGE = """\
 format: 1
 site: example
-management: {networks: ["10.20.0.0/28", "fd20::/124"], operator: ["10.20.0.1", "fd20::1"], foreign: ["10.20.0.99"]}
+management:
+  networks: ["10.20.0.0/28", "fd20::/124"]
+  operator: ["10.20.0.1", "fd20::1"]
+  foreign: ["10.20.0.99"]
 ssh: {user: appliance, known_hosts: known_hosts}
 revert_after: 77
 inference: {port: 8123}

@@ -1,4 +1,4 @@
-"""A node's daily audit from its settings to its exit status: each result kept, told, and handed over once."""
+"""A node's daily audit, from settings to exit status: each result kept, told, and handed over once."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_neither_kept_nor_handed_over_is_said(
     assert daily.main() == 5
     told = capsys.readouterr().err
     assert "is full" in told
-    assert "result 1 is not kept, and not handed over: there is no exporter" in told
+    assert f"result 1 is not kept, and not handed over: there is no exporter ({node.exporter})" in told
 
 
 @pytest.mark.parametrize(

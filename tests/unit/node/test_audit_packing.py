@@ -1,4 +1,4 @@
-"""The one file by which a node audits itself: it runs on a bare Python, and has what it runs and no more."""
+"""The one file by which a node audits itself: it runs on a bare Python, and has no more than it runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ nodes:
 SITE = parse_inventory(INVENTORY, Path("/site/inventory.yml"))[0]
 DAILY = replace(SITE, host=Host(audit=Audit(daily=True)))
 
-#: Runs the program of the file on this machine, of which only a folder is looked at, and tells what it loaded.
+#: Runs the program on this machine, of which only a folder is looked at, and tells what it loaded.
 RUN = """
 import json, sys
 from pathlib import Path

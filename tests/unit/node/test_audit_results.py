@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +12,9 @@ from appliance.bundle import durable
 from appliance.errors import SpaceExhausted
 from appliance.node.audit import results as module
 from appliance.node.audit.results import Results
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The daily audit, judged by what systemd says: there, at the declared hour, and working; or not there at all."""
+"""The daily audit, judged by what systemd says: there, at its hour, and working; or not there at all."""
 
 from __future__ import annotations
 

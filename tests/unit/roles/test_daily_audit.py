@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,14 +206,12 @@ def test_role_program_and_promise_speak_of_the_same_units_and_files(module: Any)
     assert f"/var/lib/{re.findall(r'^StateDirectory=(.*)$', service, re.MULTILINE)[0]}" == str(daily.FOLDER)
 
 
-def test_the_real_systemd_accepts_the_units(module: Any, tmp_path: Path) -> None:
-    if not os.access("/usr/bin/systemd-analyze", os.X_OK):
-        pytest.fail("systemd-analyze is missing")
+def test_the_real_systemd_accepts_the_units(module: Any) -> None:
     texts = {}
     for name in (SERVICE, TIMER):
         text = (ROLE / f"templates/etc/systemd/system/{name}.j2").read_text()
         text = text.replace("{{ daily_audit_path }}", "/usr/local/lib/appliance/audit.pyz")
         texts[name] = text.replace("{{ daily_audit_at }}", "03:30").encode()
     module.check_units(texts)
-    with pytest.raises(module.Refused, match="OnCalendar|calendar"):
+    with pytest.raises(module.Refused, match="calendar specification"):
         module.check_units({**texts, TIMER: texts[TIMER].replace(b"03:30", b"33:30")})
