@@ -1,7 +1,7 @@
 """The daily audit on a booted node: installed with the site, run by its service, found missing, taken away.
 
-Tests of this module build on each other: one node is installed with it, looked at, harmed, and installed
-without it.
+Tests of this module build on each other: one node is installed with it, looked at, harmed and mended, and
+loses it in the end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from appliance.definition.inventory import node_values, site_values
+from appliance.node.audit.packing import auditor_variables
+from tests.node.roles.conftest import Site, read_inventory
 
 if TYPE_CHECKING:
     from conftest import Installer, NewInstaller, PracticeLab, PracticeNode
@@ -95,12 +99,6 @@ def names(drifts: list[dict[str, Any]]) -> list[str]:
 def test_installed_with_the_site_the_timer_waits_for_its_hour(
     installer: Installer, node: PracticeNode
 ) -> None:
-    code, told, _ = installer("--check")
-    assert code == 0, told
-    assert [each["task"] for each in told["changes"] if each["role"] == "daily_audit"] == [TASK], told[
-        "changes"
-    ]
-    assert node.inside(f"ls -d {ALL}", check=False).stdout == "", "a check changes nothing"
     code, told, _ = installer()
     assert code == 0, told
     shown = properties(node, TIMER, "UnitFileState,ActiveState,TimersCalendar,Persistent")
@@ -207,17 +205,42 @@ def test_it_can_reach_nobody_and_write_nothing_but_its_results(node: PracticeNod
     ]
 
 
-def test_a_second_installation_changes_nothing_and_one_without_it_takes_all_away(
-    installer: Installer, node: PracticeNode
+# --- the role alone ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(fresh_lab: PracticeLab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    inventory = read_inventory(fresh_lab)
+    folder = tmp_path_factory.mktemp("s")  # short: a socket's path has at most 107 bytes
+    return Site(fresh_lab, folder, {}, site_values(inventory), node_values(inventory.nodes[0]))
+
+
+def play(site: Site, *, on: bool, check: bool = False) -> list[str]:
+    """Run the role; the tasks that changed something."""
+    switch(site.lab, on=on)
+    inventory = read_inventory(site.lab)
+    site.site = site_values(inventory)
+    more = auditor_variables(inventory, inventory.nodes)
+    done = site.play(check=check, tags=("daily_audit",), **more.get(site.lab.node.name, {}))
+    assert done.failed == {}, done.log
+    return done.changed
+
+
+def test_a_second_run_changes_nothing_and_one_without_the_setting_takes_all_away(
+    site: Site, node: PracticeNode
 ) -> None:
-    code, outcome, told = installer()
-    assert code == 0, told
-    assert outcome["nodes"][node.name]["apply"]["changed"] == 0, outcome["changes"]
-    switch(installer.lab, on=False)
-    code, _, told = installer()
-    assert code == 0, told
+    assert (play(site, on=True, check=True), play(site, on=True)) == ([], [])
+    assert play(site, on=False) == [TASK]
     assert node.inside(f"ls -d {ALL}", check=False).stdout == ""
-    assert properties(node, TIMER, "LoadState")["LoadState"] == "not-found"
-    assert properties(node, SERVICE, "ActiveState")["ActiveState"] == "inactive"
+    assert properties(node, TIMER, "LoadState,ActiveState") == {
+        "LoadState": "not-found",
+        "ActiveState": "inactive",
+    }
+    assert properties(node, SERVICE, "ActiveState")["ActiveState"] == "inactive", "nor failed"
     assert node.inside(f"ls {KEPT}").stdout, "what was found stays"
-    assert station_audit(installer)["drift"] == []
+    assert play(site, on=False, check=True) == []
+
+
+def test_a_check_where_it_is_not_yet_tells_and_changes_nothing(site: Site, node: PracticeNode) -> None:
+    assert play(site, on=True, check=True) == [TASK]
+    assert node.inside(f"ls -d {ALL}", check=False).stdout == ""
