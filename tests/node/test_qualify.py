@@ -140,6 +140,7 @@ def test_a_node_as_it_was_racked_keeps_almost_no_promise(qualifier: Qualifier) -
     assert names(report, "passed") - OF_THE_HOST == {
         "control.listeners",
         "inbound.listening",
+        "installed.daily-audit",
         "inbound.services",
         "inbound.ssh-login",
         "inbound.ssh-management",
@@ -367,7 +368,9 @@ DRIFTS = {
         "/usr/local/sbin/appliance-revert arm --after 300",
         "/usr/local/sbin/appliance-revert confirm",
         "installed.confirmed",
-        "installed.daily-audit",
+    ),
+    "a daily audit that the site does not want": drift(
+        *unit("appliance-audit.service", "[Service]", "ExecStart=sleep infinity"), "installed.daily-audit"
     ),
 }
 
