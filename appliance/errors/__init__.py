@@ -41,6 +41,8 @@ from appliance.errors.outcomes import (
 )
 from appliance.errors.unready import (
     CaptureUnreadable,
+    DriveUnreadable,
+    DriveUnsuitable,
     HostKeyChanged,
     InProgress,
     MediaMissing,
@@ -127,6 +129,8 @@ __all__ = [
     "DigestMismatch",
     "DocumentInvalid",
     "DrillFailed",
+    "DriveUnreadable",
+    "DriveUnsuitable",
     "ExportIdentityInvalid",
     "ExportLogDamaged",
     "ExportUntrusted",

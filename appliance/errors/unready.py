@@ -65,3 +65,11 @@ class InProgress(PreflightFailed):
 
 class CaptureUnreadable(PreflightFailed):
     """A file is no capture of frames, or is not whole; nothing can be judged by it."""
+
+
+class DriveUnreadable(PreflightFailed):
+    """A drive, or what a node says of its drives, cannot be made sense of."""
+
+
+class DriveUnsuitable(PreflightFailed):
+    """A drive may not be encrypted as it is: in use, somebody's, or unable to."""
