@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.cli.console import print_error, print_result
+from appliance.cli.disk_escrow import escrow_app
 from appliance.cli.options import AsJson, OnlyNodes  # noqa: TC001 - Typer reads them at run time
 
 disk_app = typer.Typer(
@@ -15,6 +16,7 @@ disk_app = typer.Typer(
     help="Self-encrypting drives: what they are, and whether they may be encrypted.",
     no_args_is_help=True,
 )
+disk_app.add_typer(escrow_app)
 
 
 @disk_app.callback()

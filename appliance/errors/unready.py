@@ -73,3 +73,11 @@ class DriveUnreadable(PreflightFailed):
 
 class DriveUnsuitable(PreflightFailed):
     """A drive may not be encrypted as it is: in use, somebody's, or unable to."""
+
+
+class EscrowClosed(PreflightFailed):
+    """The keys at hand do not open an escrow record: other people's, or too few of them."""
+
+
+class EscrowUnproven(PreflightFailed):
+    """Keys were written to an escrow and could not be had back from it; nothing may depend on them."""
