@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.errors import DriveUnsuitable, Usage
+from appliance.errors import DriveUnsuitable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,24 +33,6 @@ def select_drives(drives: Sequence[Drive], wanted: Sequence[str], *, node: str =
                 hint="appliance disk status lists them",
             )
     return tuple(drive for drive in drives if not wanted or _names(drive) & set(wanted))
-
-
-def select_one(drives: Sequence[Drive], path: str, serial: str) -> Drive:
-    """The drive at a device node, if its serial number is the one that was typed.
-
-    Raises:
-        DriveUnsuitable: there is no such drive.
-        Usage: it is another one.
-    """
-    (drive,) = select_drives(drives, (path,))[:1]
-    if drive.serial != serial:
-        raise Usage(
-            f"{drive.path} is not the drive that was named",
-            found=ascii(serial),
-            wanted="the serial number of the drive at that place, as its label and disk status say",
-            hint="names such as nvme0n1 move when drives are added; look again",
-        )
-    return drive
 
 
 def _names(drive: Drive) -> set[str]:

@@ -112,19 +112,35 @@ def escrow_keys(
     return Escrowed(written, found["admin-pin"], found["passphrase"], _PROVEN)
 
 
-def escrow_header(folder: Path, keys: Escrowed, header: bytes, *, created: str) -> Record:
-    """Escrow the LUKS header that a drive got with these keys, and have it back.
+def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:
+    """Escrow the LUKS header that a drive got with the keys of a record, and have it back.
 
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
         SpaceExhausted, PreflightFailed: it could not be written.
     """
-    record = replace(keys.record, purpose="header", created=created, sealed={})
+    record = replace(keys, purpose="header", created=created, sealed={})
     test = pyrage.x25519.Identity.generate()
     stem = _write(folder, record, {}, header, test)
     if _proven(folder, stem, test) != ({}, header):
         raise _unproven(stem, "another header than was written")
     return read_kept(folder, f"{stem}.json").record
+
+
+def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
+    """A drive's records that are whole, oldest first.
+
+    Raises:
+        EscrowInvalid: one of its records is not: which keys the drive has cannot be told then.
+        PreflightFailed: the folder cannot be read.
+    """
+    beginning = f"{quote(serial, safe='')}."
+    kept = [
+        read_kept(folder, path.name) for path in _record_files(folder) if path.name.startswith(beginning)
+    ]
+    for one in kept:
+        check_files(one.record, one.files)
+    return tuple(sorted((one.record for one in kept), key=lambda record: record.generation))
 
 
 def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:

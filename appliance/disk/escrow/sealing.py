@@ -3,13 +3,13 @@
 What is sealed is one line of canonical JSON, ``{"record": …, "secrets": {…}}``, then the bytes of a header.
 
 * One is enough (threshold 1): ``STEM.age``, encrypted to every recipient.
-* m of n are needed: a random key of 128 bits is the passphrase of ``STEM.age``; it is divided into n
-  shares, of which each is encrypted to its holder, ``STEM.share-NAME.age``.  Inside of a share stands one
-  line as ssss(1) takes it, ``2-5af0…``; the key is written in hexadecimal, and so is the passphrase.
+* m of n are needed: ``STEM.age`` is encrypted to a key of age that is made for it alone.  What follows
+  AGE-SECRET-KEY-1 in that key is cut into blocks of 15 letters; each block is divided into n shares, and
+  each holder gets one of every block, ``STEM.share-NAME.age``: a line for each block, as ssss(1) takes it.
 
 So without this program: ``age -d -i KEY STEM.age``; or each holder ``age -d -i KEY STEM.share-NAME.age``,
-then ``ssss-combine -x -D -t m``, then ``age -d STEM.age`` and what that printed.  Why:
-docs/decisions/0053.
+then ``ssss-combine -D -t m`` for the first lines, the second ones and so on; what it prints, in a row after
+AGE-SECRET-KEY-1, is the key of ``STEM.age``.  Why: docs/decisions/0053.
 
 age (age-encryption.org/v1) authenticates what it encrypts, to whoever can decrypt it: a share, a key or a
 byte that is not the right one is an error, and never other secrets.  No library is told more than it needs,
@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets as system_random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +35,11 @@ if TYPE_CHECKING:
 
     from appliance.disk.escrow.record import Record
 
-_KEY_BYTES: Final = 16
+_BEGINNING: Final = "AGE-SECRET-KEY-1"
+#: Letters of a block, and bytes of the number that is divided: ssss prints no zeros that stand before.
+_BLOCK: Final = 15
+_NUMBER: Final = 16
+_BLOCKS: Final = 4  # of 58 letters
 _SHARE: Final = re.compile(rb"(\d{1,2})-([0-9a-f]{32})")
 
 
@@ -78,9 +81,9 @@ def seal(
     if record.threshold == 1:
         files[f"{record.stem}.age"] = pyrage.encrypt(plain, [*keys.values(), test.to_public()])
     else:
-        key = system_random.token_bytes(_KEY_BYTES)
-        files[f"{record.stem}.age"] = pyrage.passphrase.encrypt(plain, key.hex())
-        for (name, holder), share in zip(keys.items(), _split(key, record), strict=True):
+        own = pyrage.x25519.Identity.generate()
+        files[f"{record.stem}.age"] = pyrage.encrypt(plain, [own.to_public()])
+        for (name, holder), share in zip(keys.items(), _split(own, record), strict=True):
             files[f"{record.stem}.share-{name}.age"] = pyrage.encrypt(share, [holder, test.to_public()])
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     return record.with_sealed(digests), files
@@ -117,10 +120,10 @@ def open_sealed(record: Record, files: Mapping[str, bytes], openers: Openers) ->
     sealed = files[f"{record.stem}.age"]
     if record.threshold == 1:
         plain = _decrypted(sealed, openers.identities)
-        if plain is None:
-            raise _closed(record, "no key of a recipient")
     else:
-        plain = _put_together(record, files, openers)
+        plain = _decrypted(sealed, [_put_together(record, files, openers)])
+    if plain is None:
+        raise _closed(record, "no key of a recipient")
     return _opened(record, plain)
 
 
@@ -138,11 +141,18 @@ def share_of(record: Record, files: Mapping[str, bytes], identity: pyrage.x25519
     return Secret(shares[0])
 
 
-def _split(key: bytes, record: Record) -> list[bytes]:
+def _split(key: pyrage.x25519.Identity, record: Record) -> list[bytes]:
+    """A share of each holder, in the order of the recipients."""
     from Crypto.Protocol.SecretSharing import Shamir
 
-    shares = Shamir.split(record.threshold, len(record.recipients), key, ssss=True)
-    return [f"{number}-{share.hex()}".encode() for number, share in shares]
+    letters = str(key).removeprefix(_BEGINNING).encode("ascii")
+    lines: list[list[str]] = [[] for _ in record.recipients]
+    for at in range(0, len(letters), _BLOCK):
+        number = letters[at : at + _BLOCK].rjust(_NUMBER, b"\0")
+        divided = Shamir.split(record.threshold, len(record.recipients), number, ssss=True)
+        for holder, (place, share) in zip(lines, divided, strict=True):
+            holder.append(f"{place}-{share.hex()}\n")
+    return ["".join(holder).encode("ascii") for holder in lines]
 
 
 def _shares(
@@ -153,23 +163,39 @@ def _shares(
     return [share for share in opened if share is not None]
 
 
-def _put_together(record: Record, files: Mapping[str, bytes], openers: Openers) -> bytes:
-    """The plain text of a record that takes several people."""
+def _put_together(record: Record, files: Mapping[str, bytes], openers: Openers) -> pyrage.x25519.Identity:
+    """The key of a record that takes several people.
+
+    Raises:
+        EscrowClosed: too few shares, or such as do not belong together.
+    """
     from Crypto.Protocol.SecretSharing import Shamir
 
     given = [*_shares(record, files, openers.identities), *(one.reveal() for one in openers.shares)]
-    matches = [_SHARE.fullmatch(share.strip()) for share in given]
-    if None in matches:
-        raise _closed(record, "a share that is none", "a number, a hyphen, and 32 hexadecimal digits")
-    shares = {int(match[1]): bytes.fromhex(match[2].decode()) for match in matches if match}
+    shares = dict(_parsed_share(record, share) for share in given)
     if len(shares) < record.threshold:
         raise _closed(record, f"{len(shares)} of {record.threshold} shares")
     chosen = sorted(shares.items())[: record.threshold]
     try:
-        key: bytes = Shamir.combine(chosen, ssss=True)
-        return pyrage.passphrase.decrypt(files[f"{record.stem}.age"], key.hex())
-    except (pyrage.DecryptError, ValueError):
+        blocks = [
+            Shamir.combine([(place, lines[at]) for place, lines in chosen], ssss=True)
+            for at in range(_BLOCKS)
+        ]
+        letters = b"".join(block.lstrip(b"\0") for block in blocks).decode("ascii")
+        return pyrage.x25519.Identity.from_str(_BEGINNING + letters)
+    except (pyrage.IdentityError, ValueError):  # the check digits of Bech32 are wrong, or it is no text
         raise _closed(record, "shares that do not belong together") from None
+
+
+def _parsed_share(record: Record, share: bytes) -> tuple[int, list[bytes]]:
+    """A holder's number, and a share of every block."""
+    matches = [_SHARE.fullmatch(line.strip()) for line in share.strip().splitlines()]
+    parts = [(int(match[1]), bytes.fromhex(match[2].decode("ascii"))) for match in matches if match]
+    places = {place for place, _ in parts}
+    if len(parts) != len(matches) or len(parts) != _BLOCKS or len(places) != 1:
+        wanted = f"{_BLOCKS} lines of one number, a hyphen, and 32 hexadecimal digits"
+        raise _closed(record, "a share that is none", wanted)
+    return parts[0][0], [part for _, part in parts]
 
 
 def _decrypted(sealed: bytes, identities: Sequence[pyrage.x25519.Identity]) -> bytes | None:

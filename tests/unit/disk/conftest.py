@@ -18,7 +18,7 @@ __all__ = ["role_module"]
 
 @pytest.fixture(scope="session")
 def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Escrowed]:
-    """An escrow that takes two of three; made once, since each passphrase of age takes a second."""
+    """An escrow that takes two of three."""
     folder = tmp_path_factory.mktemp("split")
     site = escrow("ana", "bo", "cy", threshold=2)
     return folder, escrow_keys(folder, "gpu-01", DRIVE, PSID, escrow=site, created=CREATED)

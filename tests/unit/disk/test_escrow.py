@@ -16,7 +16,7 @@ import pytest
 from appliance.disk.escrow import keeping, sealing
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, kept_in, read_kept
 from appliance.disk.escrow.record import Record, parse_record
-from appliance.disk.escrow.sealing import Openers, open_sealed
+from appliance.disk.escrow.sealing import Openers, open_sealed, share_of
 from appliance.disk.secret import ALPHABET, Secret, new_passphrase, new_pin
 from appliance.errors import (
     EscrowClosed,
@@ -126,11 +126,11 @@ def test_what_an_interrupted_attempt_left_is_never_written_over(tmp_path: Path) 
 def test_the_header_is_escrowed_with_the_generation_of_its_keys(tmp_path: Path) -> None:
     keys = made(tmp_path)
     header = os.urandom(1 << 20) + b"\n\0{"
-    record = escrow_header(tmp_path, keys, header, created=CREATED)
+    record = escrow_header(tmp_path, keys.record, header, created=CREATED)
     assert (record.purpose, record.generation) == ("header", 1)
     assert reopened(tmp_path, "office", stem=record.stem).header.reveal() == header
     with pytest.raises(EscrowUnproven, match=r"header") as raised:
-        escrow_header(tmp_path, keys, header, created=CREATED)
+        escrow_header(tmp_path, keys.record, header, created=CREATED)
     assert "is there already" in str(raised.value.found)
 
 
@@ -366,13 +366,21 @@ def test_two_of_three_open_and_no_one_alone(split: tuple[Path, Escrowed]) -> Non
         assert raised.value.wanted == "2 shares of: ana, bo, cy"
 
 
+GOOD_SHARE = b"1-%s\n" % (b"0" * 32) * 4
+
+
 @pytest.mark.parametrize(
     ("shares", "found"),
     [
-        ([b"1-" + b"0" * 32], "1 of 2"),
-        ([b"1-" + b"0" * 32] * 2, "1 of 2"),
-        ([b"nonsense", b"2-" + b"0" * 32], "a share that is none"),
-        ([b"1-" + b"0" * 31, b"2-" + b"0" * 32], "a share that is none"),
+        ([GOOD_SHARE], "1 of 2"),
+        ([GOOD_SHARE, GOOD_SHARE], "1 of 2"),
+        ([GOOD_SHARE, b"nonsense"], "a share that is none"),
+        ([GOOD_SHARE, b""], "a share that is none"),
+        ([GOOD_SHARE, GOOD_SHARE.replace(b"00\n", b"0\n")], "a share that is none"),
+        ([GOOD_SHARE, GOOD_SHARE[:-35]], "a share that is none"),
+        ([GOOD_SHARE, GOOD_SHARE.replace(b"1-", b"2-", 1)], "a share that is none"),
+        ([GOOD_SHARE, GOOD_SHARE.replace(b"1-", b"2-")], "shares that do not belong together"),
+        ([GOOD_SHARE, b"2-%s\n" % (b"e" * 32) * 4], "shares that do not belong together"),
     ],
 )
 def test_shares_that_are_none(split: tuple[Path, Escrowed], shares: list[bytes], found: str) -> None:
@@ -382,12 +390,15 @@ def test_shares_that_are_none(split: tuple[Path, Escrowed], shares: list[bytes],
     assert found in str(raised.value.found)
 
 
-def test_shares_of_another_record_open_nothing(split: tuple[Path, Escrowed]) -> None:
+def test_shares_of_another_record_open_nothing(split: tuple[Path, Escrowed], tmp_path: Path) -> None:
+    site = escrow("ana", "bo", "cy", threshold=2)
+    escrow_keys(tmp_path, "gpu-01", DRIVE, PSID, escrow=site, created=CREATED)
+    others = read_kept(tmp_path, f"{STEM}.json")
+    shares = [share_of(others.record, others.files, key(name)) for name in ("ana", "cy")]
     kept = read_kept(split[0], f"{STEM}.json")
-    foreign = [Secret(b"1-" + b"a" * 32), Secret(b"2-" + b"b" * 32)]
-    with pytest.raises(EscrowClosed) as raised:
-        open_sealed(kept.record, kept.files, Openers(shares=foreign))
-    assert raised.value.found == "shares that do not belong together"
+    for foreign in (shares, [shares[0], share_of(kept.record, kept.files, key("cy"))]):
+        with pytest.raises(EscrowClosed):
+            open_sealed(kept.record, kept.files, Openers(shares=foreign))
 
 
 def test_stock_age_opens_what_one_recipient_can(tmp_path: Path) -> None:
@@ -399,37 +410,41 @@ def test_stock_age_opens_what_one_recipient_can(tmp_path: Path) -> None:
     )
     told = json.loads(done.stdout.splitlines()[0])["secrets"]
     assert told["passphrase"].encode() == keys.passphrase.reveal()
+    record = escrow_header(tmp_path, keys.record, b"LUKS\n\0 header\n", created=CREATED)
+    line = f"age -d -i {tmp_path}/safe.key {tmp_path}/{record.stem}.age | tail -n +2"
+    assert (
+        subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout == b"LUKS\n\0 header\n"
+    )
 
 
 def test_stock_age_and_ssss_open_what_takes_two(split: tuple[Path, Escrowed], tmp_path: Path) -> None:
     folder, keys = split
-    shares = b""
+    shares = []
     for name in ("bo", "cy"):
         command = ["age", "-d", "-i", str(key_file(tmp_path, name)), f"{folder}/{STEM}.share-{name}.age"]
-        shares += subprocess.run(command, capture_output=True, check=True).stdout + b"\n"
-    combine = ["ssss-combine", "-t", "2", "-x", "-D", "-q"]
-    done = subprocess.run(combine, input=shares, capture_output=True, check=True)
-    told = json.loads(at_a_terminal(["age", "-d", f"{folder}/{STEM}.age"], done.stderr.strip()))["secrets"]
+        shares.append(subprocess.run(command, capture_output=True, check=True).stdout.splitlines())
+    combine = ["ssss-combine", "-t", "2", "-D", "-q"]
+    letters = [
+        subprocess.run(combine, input=b"\n".join(lines) + b"\n", capture_output=True, check=True).stderr
+        for lines in zip(*shares, strict=True)
+    ]
+    own = tmp_path / "own.key"
+    own.write_bytes(b"AGE-SECRET-KEY-1" + b"".join(part.strip() for part in letters))
+    done = subprocess.run(
+        ["age", "-d", "-i", str(own), f"{folder}/{STEM}.age"], capture_output=True, check=True
+    )
+    told = json.loads(done.stdout.splitlines()[0])["secrets"]
     assert told["admin-pin"].encode() == keys.admin_pin.reveal()
 
 
-def at_a_terminal(command: list[str], passphrase: bytes) -> str:
-    """What a program prints that asks for a passphrase at its terminal."""
-    process, terminal = os.forkpty()
-    if process == 0:
-        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
-    said = b""
-    while b":" not in said:
-        said += os.read(terminal, 1024)
-    os.write(terminal, passphrase + b"\n")
-    said = b""
-    while True:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        said += piece
-    assert os.waitpid(process, 0)[1] == 0
-    return said[said.index(b"{") :].decode().splitlines()[0]
+@pytest.mark.parametrize(("threshold", "count"), [(2, 2), (3, 5), (16, 16)])
+def test_every_choice_of_holders_is_enough_and_one_less_is_not(
+    tmp_path: Path, threshold: int, count: int
+) -> None:
+    names = [f"holder-{number}" for number in range(count)]
+    keys = made(tmp_path, *names, threshold=threshold)
+    for first in (0, count - threshold):
+        chosen = names[first : first + threshold]
+        assert reopened(tmp_path, *chosen).secrets["passphrase"] == keys.passphrase
+        with pytest.raises(EscrowClosed):
+            reopened(tmp_path, *chosen[1:])

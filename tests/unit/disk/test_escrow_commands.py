@@ -29,7 +29,7 @@ def kept(tmp_path: Path) -> Escrowed:
     folder = tmp_path / "escrow"
     folder.mkdir()
     keys = escrow_keys(folder, "gpu-01", DRIVE, PSID, escrow=escrow("safe", "office"), created=CREATED)
-    escrow_header(folder, keys, b"LUKS\xba\xbe header", created=CREATED)
+    escrow_header(folder, keys.record, b"LUKS\xba\xbe header", created=CREATED)
     return keys
 
 
