@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from appliance.cli.console import print_error, print_result
+from appliance.cli.disk_enroll import enroll
 from appliance.cli.disk_escrow import escrow_app
 from appliance.cli.options import AsJson, OnlyNodes  # noqa: TC001 - Typer reads them at run time
 
@@ -16,6 +17,7 @@ disk_app = typer.Typer(
     help="Self-encrypting drives: what they are, and whether they may be encrypted.",
     no_args_is_help=True,
 )
+disk_app.command("enroll")(enroll)
 disk_app.add_typer(escrow_app)
 
 

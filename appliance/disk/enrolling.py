@@ -31,8 +31,8 @@ class Doer(Protocol):
     def read(self) -> dict[str, Any]:
         """The readings of the machine, as they are now."""
 
-    def format(self, path: str, keys: Escrowed, *, opal_only: bool) -> None:
-        """Take ownership, set up a range and write a LUKS2 header."""
+    def format(self, path: str, keys: Escrowed) -> None:
+        """Take ownership, set up a range and write a LUKS2 header, in the layers of the keys' record."""
 
     def header(self, path: str) -> bytes:
         """The LUKS2 header of a drive."""
@@ -96,11 +96,12 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                     *(request.folder, request.host, identity(drive), request.psid),
                     escrow=request.escrow,
                     created=now(),
+                    layers="opal" if request.opal_only else "opal and dm-crypt",
                 )
             case Format(proven):
                 told(f"taking ownership of {drive.serial} and formatting it")
                 formatted = True
-                doer.format(drive.path, proven, opal_only=request.opal_only)
+                doer.format(drive.path, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
                 escrow_header(request.folder, record, doer.header(drive.path), created=now())

@@ -37,7 +37,7 @@ def ask_drives(
 
         def one(connection: Connection) -> dict[str, Any] | ApplianceError:
             try:
-                return _ask(connection, program)
+                return ask_node_drives(connection, program)
             except ApplianceError as trouble:
                 return trouble
             finally:
@@ -47,7 +47,13 @@ def ask_drives(
             return dict(zip(connections, pool.map(one, connections.values()), strict=True))
 
 
-def _ask(connection: Connection, program: bytes) -> dict[str, Any]:
+def ask_node_drives(connection: Connection, program: bytes) -> dict[str, Any]:
+    """What one node says of its drives.
+
+    Raises:
+        NodeUnreachable: it does not answer.
+        PreflightFailed: it cannot say.
+    """
     name = connection.node.name
     try:
         done = connection.run(start_command(program, "drives"), stdin=program, timeout=_SECONDS)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.definition.escrow import Escrow
-    from appliance.disk.escrow.record import DriveIdentity
+    from appliance.disk.escrow.record import DriveIdentity, Layers
 
 #: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
 MOST_SEALED: Final = 160 * 1024 * 1024
@@ -75,7 +75,14 @@ class Kept:
 
 
 def escrow_keys(
-    folder: Path, host: str, drive: DriveIdentity, psid: Secret, *, escrow: Escrow, created: str
+    folder: Path,
+    host: str,
+    drive: DriveIdentity,
+    psid: Secret,
+    *,
+    escrow: Escrow,
+    created: str,
+    layers: Layers = "opal and dm-crypt",
 ) -> Escrowed:
     """Make new keys for a drive, escrow them, and have them back.
 
@@ -86,6 +93,7 @@ def escrow_keys(
         psid: what its label says.
         escrow: to whom.
         created: the time, RFC 3339 UTC.
+        layers: what shall encrypt.
 
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
@@ -95,6 +103,7 @@ def escrow_keys(
         host=host,
         drive=drive,
         purpose="keys",
+        layers=layers,
         generation=_next_generation(folder, drive.serial),
         created=created,
         recipients=dict(escrow.recipients),

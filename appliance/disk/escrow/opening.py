@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 import pyrage
 
 from appliance.disk.escrow.sealing import Openers
+from appliance.disk.private_file import read_private
 from appliance.disk.secret import Secret
 from appliance.errors import Usage
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_MOST: Final = 64 * 1024
 _BEGINNING: Final = "AGE-SECRET-KEY-1"
 
 
@@ -30,11 +29,11 @@ def read_openers(identities: Sequence[Path], shares: Sequence[Path]) -> Openers:
         Usage: a file cannot be read, others may read it, or no key is in it.
     """
     found = [key for path in identities for key in _identities(path)]
-    return Openers(tuple(found), tuple(Secret(_private(path).strip()) for path in shares))
+    return Openers(tuple(found), tuple(Secret(read_private(path).strip()) for path in shares))
 
 
 def _identities(path: Path) -> list[pyrage.x25519.Identity]:
-    lines = [line.strip() for line in _private(path).decode("utf-8", "replace").splitlines()]
+    lines = [line.strip() for line in read_private(path).decode("utf-8", "replace").splitlines()]
     try:
         found = [pyrage.x25519.Identity.from_str(line) for line in lines if line.startswith(_BEGINNING)]
     except pyrage.IdentityError:
@@ -46,15 +45,3 @@ def _identities(path: Path) -> list[pyrage.x25519.Identity]:
             hint="a key on a token or under a passphrase opens the .age file with age itself",
         )
     return found
-
-
-def _private(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            others = os.fstat(file.fileno()).st_mode & 0o077
-            data = file.read(_MOST)
-    except OSError as fault:
-        raise Usage(f"{path} cannot be read", found=fault.strerror) from fault
-    if others:
-        raise Usage(f"others may read {path}", hint=f"chmod 600 {path}, and think about a new key")
-    return data

@@ -2,8 +2,8 @@
 
     {"created": "2026-05-04T03:02:01Z", "drive": {"firmware", "model", "namespace", "serial", "size"},
      "format": 1, "generation": 1, "holds": ["admin-pin", "passphrase", "psid"], "host": "gpu-01",
-     "kind": "appliance-disk-escrow", "purpose": "keys", "recipients": {"safe": "age1…"}, "threshold": 1,
-     "sealed": {"SERIAL.0001.keys.age": "sha256…"}}
+     "kind": "appliance-disk-escrow", "layers": "opal and dm-crypt", "purpose": "keys",
+     "recipients": {"safe": "age1…"}, "threshold": 1, "sealed": {"SERIAL.0001.keys.age": "sha256…"}}
 
 All of it but ``sealed`` lies inside of what is sealed too, and whoever opens compares: to those who can
 open a record, nothing in the open can have been changed.  To others ``sealed`` says whether the files are
@@ -29,6 +29,7 @@ KIND: Final = "appliance-disk-escrow"
 FORMAT: Final = 1
 LONGEST: Final = 64 * 1024
 Purpose = Literal["keys", "header"]
+Layers = Literal["opal and dm-crypt", "opal"]
 
 #: What a record of each purpose holds.
 HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -59,6 +60,7 @@ class Record:
         host: the node that the drive is in.
         drive: which drive.
         purpose: what is kept: its keys, or its LUKS header after the drive was formatted.
+        layers: what was chosen to encrypt; with "opal" the drive's firmware alone is trusted.
         generation: counts each time that new keys are made for a drive, from 1; a header has its keys' one.
         created: RFC 3339 UTC, whole seconds.
         recipients: who can open it: age recipients by name.
@@ -69,6 +71,7 @@ class Record:
     host: str
     drive: DriveIdentity
     purpose: Purpose
+    layers: Layers
     generation: int
     created: str
     recipients: Mapping[str, str]
@@ -93,6 +96,7 @@ class Record:
             "host": self.host,
             "drive": {name: getattr(self.drive, name) for name in DriveIdentity.__slots__},
             "purpose": self.purpose,
+            "layers": self.layers,
             "generation": self.generation,
             "created": self.created,
             "holds": list(self.holds),
@@ -150,14 +154,17 @@ def _record(values: Any) -> Record:
             size=_whole(drive["size"], 1, 2**53 - 1),
         ),
         purpose=values["purpose"],
+        layers=values["layers"],
         generation=_whole(values["generation"], 1, _MOST_GENERATIONS),
         created=_matching(_TIME, values["created"]),
         recipients={_text(name): _text(key) for name, key in values["recipients"].items()},
         threshold=_whole(values["threshold"], 1, max(1, len(values["recipients"]))),
         sealed={_text(name): _matching(_SHA256, digest) for name, digest in values["sealed"].items()},
     )
-    if record.purpose not in get_args(Purpose) or not record.drive.serial or not record.recipients:
-        raise ValueError("no known purpose, no serial number or no recipients")
+    if record.purpose not in get_args(Purpose) or record.layers not in get_args(Layers):
+        raise ValueError("no known purpose or layers")
+    if not record.drive.serial or not record.recipients:
+        raise ValueError("no serial number or no recipients")
     shares = {f"{record.stem}.share-{name}.age" for name in record.recipients if record.threshold > 1}
     if set(record.sealed) != {f"{record.stem}.age", *shares}:
         raise ValueError("other sealed files than its recipients and threshold ask for")

@@ -29,7 +29,6 @@ class BenchDoer:
     def __init__(self, **fields: Any) -> None:
         self.bench = Bench(Profile(**{"size": 16 * MIB, "serial": "SIM1", **fields}))
         self.attempts: list[bytes] = []
-        self.opal_only: bool | None = None
         self.after_format = lambda: None
 
     def read(self) -> dict[str, Any]:
@@ -46,9 +45,8 @@ class BenchDoer:
             tree=[top(fstype="crypto_LUKS" if written else None)],
         )
 
-    def format(self, path: str, keys: Escrowed, *, opal_only: bool) -> None:
+    def format(self, path: str, keys: Escrowed) -> None:
         assert path == "/dev/nvme0n1"
-        self.opal_only = opal_only
         host, pin = self.bench.host, keys.admin_pin.reveal().decode()
         self.attempts.append(keys.admin_pin.reveal())
         self._must(host.take_ownership(pin))

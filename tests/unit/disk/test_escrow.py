@@ -226,6 +226,7 @@ def rewrite(folder: Path, **changed: Any) -> None:
     ("changed", "found"),
     [
         ({"host": "gpu-02"}, "another host"),
+        ({"layers": "opal"}, "another layers"),
         ({"created": "2027-01-01T00:00:00Z"}, "another created"),
         (
             {
@@ -300,7 +301,7 @@ def test_a_record_that_lacks_a_secret_is_noticed(tmp_path: Path) -> None:
         open_sealed(record, {f"{STEM}.age": sealed}, Openers([key("safe")]))
 
 
-GOOD = Record("gpu-01", DRIVE, "keys", 1, CREATED, {"safe": "age1x"}, 1, {f"{STEM}.age": "0" * 64})
+GOOD = Record("gpu-01", DRIVE, "keys", "opal", 1, CREATED, {"safe": "age1x"}, 1, {f"{STEM}.age": "0" * 64})
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
@@ -313,6 +314,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
         {"format": 2},
         {"kind": "other"},
         {"purpose": "other"},
+        {"layers": "none"},
         {"generation": 0},
         {"generation": True},
         {"generation": 10000},
