@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +13,8 @@ import pytest
 
 from appliance.disk.escrow import keeping, sealing
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, kept_in, read_kept
-from appliance.disk.escrow.record import Record, parse_record
-from appliance.disk.escrow.sealing import Openers, open_sealed, share_of
-from appliance.disk.secret import ALPHABET, Secret, new_passphrase, new_pin
+from appliance.disk.escrow.sealing import Openers, open_sealed
+from appliance.disk.secret import Secret
 from appliance.errors import (
     EscrowClosed,
     EscrowInvalid,
@@ -26,10 +23,9 @@ from appliance.errors import (
     SpaceExhausted,
 )
 from appliance.trust.canonical import canonical_bytes
-from tests.unit.disk.escrows import CREATED, DRIVE, PSID, escrow, key, key_file
+from tests.unit.disk.escrows import CREATED, DRIVE, PSID, escrow, key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 STEM = "S6C%2F1%20%25.0001.keys"
@@ -50,33 +46,6 @@ def made(folder: Path, *names: str, threshold: int = 1) -> Escrowed:
 def reopened(folder: Path, *names: str, stem: str = STEM) -> sealing.Opened:
     kept = read_kept(folder, f"{stem}.json")
     return open_sealed(kept.record, kept.files, Openers([key(name) for name in names]))
-
-
-# --- secrets --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r}".format, lambda one: f"{one:>30}"])
-def test_a_secret_does_not_show(show: Callable[[object], str]) -> None:
-    assert show(Secret(b"tiger")).strip() == "<secret>"
-
-
-def test_a_secret_is_in_no_json_pickle_or_set() -> None:
-    secret = Secret(b"tiger")
-    for refuse in (json.dumps, pickle.dumps, hash):
-        with pytest.raises(TypeError) as raised:
-            refuse(secret)
-        assert "tiger" not in str(raised.value)
-    assert secret == Secret(b"tiger")
-    assert secret != Secret(b"tigers")
-    assert secret != b"tiger"
-
-
-def test_pins_and_passphrases_are_random_and_can_be_typed() -> None:
-    pins, phrases = {new_pin().reveal() for _ in range(50)}, {new_passphrase().reveal() for _ in range(50)}
-    assert len(pins) == len(phrases) == 50
-    assert {len(pin) for pin in pins} == {32}
-    assert {tuple(map(len, phrase.split(b"-"))) for phrase in phrases} == {(5,) * 8}
-    assert {chr(one) for pin in pins for one in pin} == set(ALPHABET)
 
 
 # --- keys are escrowed ----------------------------------------------------------------------------------
@@ -299,154 +268,3 @@ def test_a_record_that_lacks_a_secret_is_noticed(tmp_path: Path) -> None:
     record = keys.record.with_sealed({f"{STEM}.age": hashlib.sha256(sealed).hexdigest()})
     with pytest.raises(EscrowInvalid, match="does not hold what it says"):
         open_sealed(record, {f"{STEM}.age": sealed}, Openers([key("safe")]))
-
-
-GOOD = Record("gpu-01", DRIVE, "keys", "opal", 1, CREATED, {"safe": "age1x"}, 1, {f"{STEM}.age": "0" * 64})
-
-
-def test_a_record_is_read_as_it_was_written() -> None:
-    assert parse_record(GOOD.to_bytes(), f"{STEM}.json") == GOOD
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"format": 2},
-        {"kind": "other"},
-        {"purpose": "other"},
-        {"layers": "none"},
-        {"generation": 0},
-        {"generation": True},
-        {"generation": 10000},
-        {"created": "2026-05-04"},
-        {"created": 7},
-        {"threshold": 2},
-        {"threshold": 0},
-        {"recipients": {}},
-        {"recipients": []},
-        {"recipients": {"safe": 1}},
-        {"holds": ["admin-pin"]},
-        {"host": None},
-        {"drive": {}},
-        {"drive": {**dict.fromkeys(("serial", "model", "firmware", "namespace"), ""), "size": 1}},
-        {"sealed": {}},
-        {"sealed": {f"{STEM}.age": "0"}},
-        {"sealed": {"../else.age": "0" * 64}},
-        {"more": 1},
-    ],
-)
-def test_a_record_that_is_none(changed: dict[str, Any]) -> None:
-    values = {**json.loads(GOOD.to_bytes()), **changed}
-    with pytest.raises(EscrowInvalid, match="is no escrow record"):
-        parse_record(canonical_bytes(values), f"{STEM}.json")
-
-
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", GOOD.to_bytes() + b"\n", b" " + GOOD.to_bytes()])
-def test_bytes_that_are_no_record(data: bytes) -> None:
-    with pytest.raises(EscrowInvalid, match="is no escrow record"):
-        parse_record(data, f"{STEM}.json")
-
-
-def test_a_record_under_another_name_is_another_drives() -> None:
-    with pytest.raises(EscrowInvalid, match="another drive's"):
-        parse_record(GOOD.to_bytes(), "S6C.0001.keys.json")
-
-
-# --- m of n, and stock tools ----------------------------------------------------------------------------
-
-
-def test_two_of_three_open_and_no_one_alone(split: tuple[Path, Escrowed]) -> None:
-    folder, keys = split
-    assert keys.record.threshold == 2
-    assert len(list(folder.glob("*.age"))) == 4
-    opened = reopened(folder, "cy", "ana")
-    assert opened.secrets["passphrase"] == keys.passphrase
-    for names, found in ((("bo",), "1 of 2 shares"), (("bo", "stranger"), "1 of 2 shares"), ((), "0 of 2")):
-        with pytest.raises(EscrowClosed) as raised:
-            reopened(folder, *names)
-        assert found in str(raised.value.found)
-        assert raised.value.wanted == "2 shares of: ana, bo, cy"
-
-
-GOOD_SHARE = b"1-%s\n" % (b"0" * 32) * 4
-
-
-@pytest.mark.parametrize(
-    ("shares", "found"),
-    [
-        ([GOOD_SHARE], "1 of 2"),
-        ([GOOD_SHARE, GOOD_SHARE], "1 of 2"),
-        ([GOOD_SHARE, b"nonsense"], "a share that is none"),
-        ([GOOD_SHARE, b""], "a share that is none"),
-        ([GOOD_SHARE, GOOD_SHARE.replace(b"00\n", b"0\n")], "a share that is none"),
-        ([GOOD_SHARE, GOOD_SHARE[:-35]], "a share that is none"),
-        ([GOOD_SHARE, GOOD_SHARE.replace(b"1-", b"2-", 1)], "a share that is none"),
-        ([GOOD_SHARE, GOOD_SHARE.replace(b"1-", b"2-")], "shares that do not belong together"),
-        ([GOOD_SHARE, b"2-%s\n" % (b"e" * 32) * 4], "shares that do not belong together"),
-    ],
-)
-def test_shares_that_are_none(split: tuple[Path, Escrowed], shares: list[bytes], found: str) -> None:
-    kept = read_kept(split[0], f"{STEM}.json")
-    with pytest.raises(EscrowClosed) as raised:
-        open_sealed(kept.record, kept.files, Openers(shares=[Secret(one) for one in shares]))
-    assert found in str(raised.value.found)
-
-
-def test_shares_of_another_record_open_nothing(split: tuple[Path, Escrowed], tmp_path: Path) -> None:
-    site = escrow("ana", "bo", "cy", threshold=2)
-    escrow_keys(tmp_path, "gpu-01", DRIVE, PSID, escrow=site, created=CREATED)
-    others = read_kept(tmp_path, f"{STEM}.json")
-    shares = [share_of(others.record, others.files, key(name)) for name in ("ana", "cy")]
-    kept = read_kept(split[0], f"{STEM}.json")
-    for foreign in (shares, [shares[0], share_of(kept.record, kept.files, key("cy"))]):
-        with pytest.raises(EscrowClosed):
-            open_sealed(kept.record, kept.files, Openers(shares=foreign))
-
-
-def test_stock_age_opens_what_one_recipient_can(tmp_path: Path) -> None:
-    keys = made(tmp_path)
-    done = subprocess.run(
-        ["age", "-d", "-i", str(key_file(tmp_path, "safe")), str(tmp_path / f"{STEM}.age")],
-        capture_output=True,
-        check=True,
-    )
-    told = json.loads(done.stdout.splitlines()[0])["secrets"]
-    assert told["passphrase"].encode() == keys.passphrase.reveal()
-    record = escrow_header(tmp_path, keys.record, b"LUKS\n\0 header\n", created=CREATED)
-    line = f"age -d -i {tmp_path}/safe.key {tmp_path}/{record.stem}.age | tail -n +2"
-    assert (
-        subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout == b"LUKS\n\0 header\n"
-    )
-
-
-def test_stock_age_and_ssss_open_what_takes_two(split: tuple[Path, Escrowed], tmp_path: Path) -> None:
-    folder, keys = split
-    shares = []
-    for name in ("bo", "cy"):
-        command = ["age", "-d", "-i", str(key_file(tmp_path, name)), f"{folder}/{STEM}.share-{name}.age"]
-        shares.append(subprocess.run(command, capture_output=True, check=True).stdout.splitlines())
-    combine = ["ssss-combine", "-t", "2", "-D", "-q"]
-    letters = [
-        subprocess.run(combine, input=b"\n".join(lines) + b"\n", capture_output=True, check=True).stderr
-        for lines in zip(*shares, strict=True)
-    ]
-    own = tmp_path / "own.key"
-    own.write_bytes(b"AGE-SECRET-KEY-1" + b"".join(part.strip() for part in letters))
-    done = subprocess.run(
-        ["age", "-d", "-i", str(own), f"{folder}/{STEM}.age"], capture_output=True, check=True
-    )
-    told = json.loads(done.stdout.splitlines()[0])["secrets"]
-    assert told["admin-pin"].encode() == keys.admin_pin.reveal()
-
-
-@pytest.mark.parametrize(("threshold", "count"), [(2, 2), (3, 5), (16, 16)])
-def test_every_choice_of_holders_is_enough_and_one_less_is_not(
-    tmp_path: Path, threshold: int, count: int
-) -> None:
-    names = [f"holder-{number}" for number in range(count)]
-    keys = made(tmp_path, *names, threshold=threshold)
-    for first in (0, count - threshold):
-        chosen = names[first : first + threshold]
-        assert reopened(tmp_path, *chosen).secrets["passphrase"] == keys.passphrase
-        with pytest.raises(EscrowClosed):
-            reopened(tmp_path, *chosen[1:])
