@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     #: Runs a shell command line with bytes on its standard input.
     Runner = Callable[[str, bytes], subprocess.CompletedProcess[bytes]]
 
-_CIPHER: Final = ("--cipher", "aes-xts-plain64", "--key-size", "512", "--pbkdf", "argon2id")
+_LAYERS: Final[dict[str, tuple[str, ...]]] = {
+    "opal and dm-crypt": ("--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"),
+    "opal": ("--hw-opal-only",),
+}
 #: A header goes through memory; cryptsetup writes it to a new file and to nothing else.
 _HEADER: Final = (
     "umask 077; d=$(mktemp -d /dev/shm/appliance-header.XXXXXX) || exit; "
@@ -56,8 +59,8 @@ class Cryptsetup:
         Raises:
             ApplyFailed: cryptsetup could not.
         """
-        layers = "--hw-opal-only" if keys.record.layers == "opal" else "--hw-opal"
-        command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", layers, *_CIPHER, path]
+        command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
+        command += [*_LAYERS[keys.record.layers], path]
         given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
         self._must(command, f"{path} could not be formatted", given)
 

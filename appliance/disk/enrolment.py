@@ -11,13 +11,14 @@ say and never by what somebody remembers.
 2     enrolled, and the escrow has neither keys nor header       refused: ``foreign``
 3     enrolled, keys in the escrow, no header                    ``EscrowHeader``
 4     enrolled, keys and header in the escrow                    ``Done``
-5     owned, not enrolled, header in the escrow                  refused: ``header-lost``; restore it
-6     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
-7     owned, not enrolled, keys in the escrow                    refused: ``interrupted``; they open it
-8     anything stands against it (``fitness``)                   refused, with all of it
-9     ready, but this run has formatted it already               refused: ``one-attempt``
-10    ready, and this run has no keys for it                     ``EscrowKeys``
-11    ready, keys read back from the escrow                      ``Format`` with these keys
+5     owned, not enrolled, keys and header in the escrow         refused: ``header-lost``; restore it
+6     owned, not enrolled, keys in the escrow, more against it   refused, with all of it
+7     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
+8     owned, not enrolled, keys in the escrow                    refused: ``interrupted``; they open it
+9     anything stands against it (``fitness``)                   refused, with all of it
+10    ready, but this run has formatted it already               refused: ``one-attempt``
+11    ready, and this run has no keys for it                     ``EscrowKeys``
+12    ready, keys read back from the escrow                      ``Format`` with these keys
 ====  =========================================================  =====================================
 
 Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
@@ -25,8 +26,9 @@ without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very 
 only for a drive that says nobody owns it, so the keys of an owned drive are those of the newest generation:
 one PIN to try, once.
 
-A drive that is owned, has no header and never had one in the escrow holds nothing yet, so a reset by its
-PSID loses nothing; still it is done only where somebody says so.
+A drive that is owned, has no header, or one without a keyslot (cryptsetup writes that first), and never had
+one in the escrow holds nothing yet, so a reset by its PSID loses nothing.  Still it is done only where
+somebody says so, and not where anything else is on the drive or uses it.
 """
 
 from __future__ import annotations
@@ -187,6 +189,9 @@ def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
             f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
             "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
         )
+    expected = {"owned", *(("not-empty",) if _only_our_beginning(seen.drive) else ())}
+    if any(reason.name not in expected for reason in seen.fitness.against):
+        raise refusal(seen.drive, seen.fitness.against)
     if seen.reset:
         return Reset()
     raise _refused(
@@ -195,6 +200,11 @@ def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
         f"its enrolment was cut off after ownership was taken; {keys.stem} of the escrow has its PIN",
         "nothing is on it yet: reset it by its PSID and begin again, with --reset",
     )
+
+
+def _only_our_beginning(drive: Drive) -> bool:
+    """Whether all that is on it is a header that cryptsetup had begun."""
+    return drive.unfinished and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
 
 
 def _newest(records: Sequence[Record], purpose: str) -> Record | None:

@@ -8,7 +8,7 @@ The rules:
   and finding out would cost a try.
 * ``tcg``: "no" where the drive ends the command as unknown to it, names no SSC, or (other than NVMe) is
   none that sed-opal takes; "unknown" where it could not be asked.
-* ``encrypted``: by its LUKS2 header, the layers that header names.
+* ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, and somebody owns it.
 * Nothing is refused here: what of it stands against enrolment is ``appliance.disk.fitness``.
 
 NVM Express Base 1.4, Figures 126 and 127: status codes.
@@ -88,8 +88,17 @@ class Drive:
     @property
     def enrolled(self) -> bool:
         """Whether cryptsetup has encrypted it with its own encryption, and it has an owner."""
-        by_opal = self.luks is not None and self.luks.layer in {"opal", "opal and dm-crypt"}
-        return by_opal and self.owner == "somebody"
+        return self.has_opal_header and self.owner == "somebody" and not self.unfinished
+
+    @property
+    def has_opal_header(self) -> bool:
+        """Whether its LUKS2 header says that the drive encrypts."""
+        return self.luks is not None and self.luks.layer in {"opal", "opal and dm-crypt"}
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether that header has no keyslot: cryptsetup writes the header first, and was cut off then."""
+        return self.has_opal_header and self.luks is not None and self.luks.keyslots == 0
 
 
 @dataclass(frozen=True, slots=True)

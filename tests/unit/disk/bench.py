@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.secret import Secret
 
-#: Where the test's LUKS header lies, and how it begins.
+#: How the test's LUKS header begins; then "0", or "1" when it has a keyslot.
 MAGIC = b"LUKS\xba\xbe"
 FIRST, COUNT = 80, 80
+BEGUN = BOTH.replace('"0":{},"1":{}', "", 1)
 
 
 class StepFailed(Exception):
@@ -24,15 +25,16 @@ class StepFailed(Exception):
 
 
 class BenchDoer:
-    """Does what cryptsetup does: methods first, the header last."""
+    """Does what cryptsetup does: methods first, then the header, then a keyslot in it."""
 
     def __init__(self, **fields: Any) -> None:
         self.bench = Bench(Profile(**{"size": 16 * MIB, "serial": "SIM1", **fields}))
         self.attempts: list[bytes] = []
-        self.after_format = lambda: None
+        self.before_header = self.before_keyslot = lambda: None
 
     def read(self) -> dict[str, Any]:
-        written = self.bench.blocks.read(0, len(MAGIC)) == MAGIC
+        header = self.bench.media.read(0, 1)
+        text = (BOTH if header[len(MAGIC) :][:1] == b"1" else BEGUN) if header.startswith(MAGIC) else ""
         profile = self.bench.profile
         return machine(
             entry(
@@ -40,9 +42,9 @@ class BenchDoer:
                 serial=profile.serial,
                 size=profile.size,
                 block_size=profile.block_size,
-                luks={"status": 0, "json": BOTH} if written else {"status": 1, "json": ""},
+                luks={"status": 0 if text else 1, "json": text},
             ),
-            tree=[top(fstype="crypto_LUKS" if written else None)],
+            tree=[top(fstype="crypto_LUKS" if text else None)],
         )
 
     def format(self, path: str, keys: Escrowed) -> None:
@@ -56,12 +58,18 @@ class BenchDoer:
         host.give_range_to(pin, 1, user(1))
         self._must(host.set_up_range(pin, 1, FIRST, COUNT))
         self._must(host.lock(pin, 1, read=1, write=1))
-        self.after_format()
-        self.bench.blocks.write(0, MAGIC + keys.record.stem.encode())
+        self.before_header()
+        self.write(MAGIC + b"0")
+        self.before_keyslot()
+        self.write(MAGIC + b"1" + keys.record.stem.encode())
+
+    def write(self, text: bytes) -> None:
+        """Write to the beginning of the drive, which is in no range; a reset makes noise of it."""
+        self.bench.media.write(0, text.ljust(self.bench.profile.block_size, b"\0"))
 
     def header(self, path: str) -> bytes:
         assert path == "/dev/nvme0n1"
-        return self.bench.blocks.read(0, 512)
+        return self.bench.media.read(0, 1)
 
     def reset(self, path: str, psid: Secret) -> None:
         assert path == "/dev/nvme0n1"

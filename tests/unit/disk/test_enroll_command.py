@@ -147,9 +147,9 @@ def test_an_enrolment_that_was_cut_off_is_reset_where_somebody_says_so(
     def stop() -> None:
         raise KeyboardInterrupt
 
-    machine.doer.after_format = stop
+    machine.doer.before_header = stop
     assert run().exit_code != 0
-    machine.doer.after_format = lambda: None
+    machine.doer.before_header = lambda: None
     error = refused()
     assert isinstance(error, DriveUnsuitable)
     assert "--reset" in str(error.hint)
@@ -258,22 +258,26 @@ def cryptsetup(tmp_path: Path) -> Callable[..., Cryptsetup]:
     return make
 
 
-@pytest.mark.parametrize("case", [("opal and dm-crypt", "--hw-opal"), ("opal", "--hw-opal-only")])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("opal and dm-crypt", ["--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"]),
+        ("opal", ["--hw-opal-only"]),
+    ],
+)
 def test_formatting_gives_both_secrets_by_standard_input_alone(
     tmp_path: Path,
     keys: Callable[[str], Escrowed],
     cryptsetup: Callable[..., Cryptsetup],
-    case: tuple[str, str],
+    case: tuple[str, list[str]],
 ) -> None:
-    layers, option = case
+    layers, options = case
     proven = keys(layers)
     cryptsetup().format("/dev/nvme1n1", proven)
     argv = (tmp_path / "argv").read_text().splitlines()
     assert argv[:4] == ["luksFormat", "--batch-mode", "--type", "luks2"]
-    assert (option in argv, argv[-1]) == (True, "/dev/nvme1n1")
-    assert argv[argv.index("--cipher") + 1 : argv.index("--cipher") + 4] == (
-        ["aes-xts-plain64", "--key-size", "512"]
-    )
+    assert (argv[4:6], argv[-1]) == (["--pbkdf", "argon2id"], "/dev/nvme1n1")
+    assert argv[6:-1] == options
     phrase, pin = proven.passphrase.reveal(), proven.admin_pin.reveal()
     assert (tmp_path / "stdin").read_bytes() == phrase + b"\n" + pin + b"\n"
     elsewhere = (tmp_path / "argv").read_bytes() + (tmp_path / "env").read_bytes()

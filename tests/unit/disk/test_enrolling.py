@@ -17,7 +17,7 @@ from appliance.disk.secret import Secret
 from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
 from appliance.lab.drive.orders import PowerLost
 from tests.unit.disk.bench import MAGIC, BenchDoer, StepFailed
-from tests.unit.disk.drives import only
+from tests.unit.disk.drives import only, top
 from tests.unit.disk.escrows import CREATED, escrow, key
 
 if TYPE_CHECKING:
@@ -152,20 +152,45 @@ def test_the_operators_machine_stops_before_any_step(tmp_path: Path, before: int
     assert doer.owner_is(pin_in(tmp_path))
 
 
-def test_it_stops_after_ownership_and_before_the_header_is_written(tmp_path: Path) -> None:
+def stop() -> None:
+    raise CutOff
+
+
+@pytest.mark.parametrize("where", ["before_header", "before_keyslot"])
+def test_it_stops_after_ownership_and_before_anything_opens_it(tmp_path: Path, where: str) -> None:
+    """A header without a keyslot is none: its volume key is lost with the program that made it."""
     doer = BenchDoer()
-
-    def stop() -> None:
-        raise CutOff
-
-    doer.after_format = stop
+    setattr(doer, where, stop)
     with pytest.raises(CutOff):
         run(doer, tmp_path)
     assert doer.owner_is(pin_in(tmp_path))
-    doer.after_format = lambda: None
+    setattr(doer, where, lambda: None)
     with pytest.raises(DriveUnsuitable, match="interrupted"):
         run(doer, tmp_path)
     assert run(doer, tmp_path, reset=True).generation == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ({"fstype": "ext4", "mountpoints": ["/srv"]}, "mounted, not-empty"),
+        ({"fstype": "crypto_LUKS", "children": [top("nvme0n1p1", type="part")]}, "partitioned"),
+        ({"fstype": "ext4"}, "not-empty"),
+        ({"pttype": "gpt"}, "not-empty"),
+    ],
+)
+def test_a_drive_that_somebody_uses_otherwise_is_not_reset(
+    tmp_path: Path, device: dict[str, Any], name: str
+) -> None:
+    doer = BenchDoer()
+    doer.before_header = stop
+    with pytest.raises(CutOff):
+        run(doer, tmp_path)
+    reads = doer.read
+    doer.read = lambda: {**reads(), "tree": [top(**device)]}  # type: ignore[method-assign]
+    with pytest.raises(DriveUnsuitable, match=name):
+        run(doer, tmp_path, reset=True)
+    assert doer.owner_is(pin_in(tmp_path))
 
 
 def test_an_escrow_that_does_not_give_back_leaves_the_drive_alone(
@@ -196,7 +221,7 @@ def test_keys_are_tried_once_in_a_run(tmp_path: Path) -> None:
 
 def test_a_reset_that_does_not_help_is_tried_once(tmp_path: Path) -> None:
     doer = BenchDoer()
-    doer.after_format = lambda: (_ for _ in ()).throw(CutOff)
+    doer.before_header = stop
     with pytest.raises(CutOff):
         run(doer, tmp_path)
     tries: list[Secret] = []
@@ -208,7 +233,7 @@ def test_a_reset_that_does_not_help_is_tried_once(tmp_path: Path) -> None:
 
 def test_a_wrong_psid_costs_one_try_and_changes_nothing(tmp_path: Path) -> None:
     doer = BenchDoer()
-    doer.after_format = lambda: (_ for _ in ()).throw(CutOff)
+    doer.before_header = stop
     with pytest.raises(CutOff):
         run(doer, tmp_path)
     with pytest.raises(StepFailed):
@@ -274,7 +299,7 @@ def test_a_drive_whose_header_is_gone_is_not_reset(tmp_path: Path) -> None:
     """Its data can be had back with the header of the escrow; a reset would end that."""
     doer = BenchDoer()
     run(doer, tmp_path)
-    doer.bench.blocks.write(0, bytes(512))
+    doer.write(b"")
     with pytest.raises(DriveUnsuitable, match="header-lost") as raised:
         run(doer, tmp_path, reset=True)
     assert "luksHeaderRestore" in str(raised.value.hint)
@@ -285,7 +310,6 @@ def test_a_drive_that_was_reset_gets_new_keys(tmp_path: Path) -> None:
     doer = BenchDoer()
     run(doer, tmp_path)
     doer.reset("/dev/nvme0n1", Secret(doer.bench.profile.psid.encode()))
-    doer.bench.blocks.write(0, bytes(512))
     assert run(doer, tmp_path).generation == 2
     assert len(set(doer.attempts)) == 2
 
