@@ -34,10 +34,10 @@ def blocked() -> bytes:
     return level_0(drive)
 
 
-def without_block_sid() -> bytes:
-    at = NEW.index(bytes.fromhex("0402100c"))
-    length = int.from_bytes(NEW[:4], "big") - 16
-    return length.to_bytes(4, "big") + NEW[4:at] + NEW[at + 16 :]
+def without_block_sid(answer: bytes) -> bytes:
+    at = answer.index(bytes.fromhex("0402100c"))
+    length = int.from_bytes(answer[:4], "big") - 16
+    return length.to_bytes(4, "big") + answer[4:at] + answer[at + 16 :]
 
 
 def test_a_new_drive_may_be_enrolled() -> None:
@@ -60,7 +60,8 @@ def test_a_new_drive_may_be_enrolled() -> None:
         ({"answer": recorded("crucial-mx500")}, {"owned"}),
         ({"answer": recorded("kioxia-cm6")}, {"geometry"}),
         ({"answer": blocked()}, {"sid-blocked"}),
-        ({"answer": without_block_sid()}, {"owner-unknown"}),
+        ({"answer": without_block_sid(NEW)}, {"owner-unknown"}),
+        ({"answer": without_block_sid(owned())}, {"owned"}),
         ({"answer": level_0(simulated(opal_block_size=4096))}, {"geometry"}),
         ({"answer": NEW, "block_size": 4096}, {"geometry"}),
         ({"answer": NEW, "kernel": False}, {"not-taken"}),
