@@ -11,7 +11,7 @@ import typer
 
 from appliance.cli.console import print_error, print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.errors import Usage
+from appliance.errors import PreflightFailed, Usage
 
 escrow_app = typer.Typer(
     name="escrow", help="Keys of drives, where the drives are not.", no_args_is_help=True
@@ -60,13 +60,16 @@ def check(
     Exit codes:
       0  whole, or opened                    2  a key file is no such thing
       4  a record is damaged or changed
-      5  the keys at hand do not open a record, or the folder cannot be read
+      5  the keys at hand do not open a record, there is none, or the folder
+         cannot be read
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.disk.escrow.checking import check_escrow, without_header
     from appliance.disk.escrow.opening import read_openers
 
     given = bool(identity or share)
     checked = check_escrow(folder, read_openers(identity or [], share or []) if given else None)
+    if not checked:
+        raise PreflightFailed(f"the escrow {folder} holds no record", wanted="one of each drive, at least")
     lines = []
     for one in checked:
         if one.fault is not None:

@@ -23,12 +23,11 @@ import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 import pyrage
 
 from appliance.bundle.durable import sync_folder, writing_under
-from appliance.disk.escrow.record import LONGEST, Record, parse_record
+from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
 from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
 from appliance.disk.secret import Secret, new_passphrase, new_pin
 from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven, PreflightFailed
@@ -143,7 +142,7 @@ def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
         EscrowInvalid: one of its records is not: which keys the drive has cannot be told then.
         PreflightFailed: the folder cannot be read.
     """
-    beginning = f"{quote(serial, safe='')}."
+    beginning = f"{spelled(serial)}."
     kept = [
         read_kept(folder, path.name) for path in _record_files(folder) if path.name.startswith(beginning)
     ]
@@ -192,7 +191,7 @@ def read_kept(folder: Path, name: str) -> Kept:
 
 def _next_generation(folder: Path, serial: str) -> int:
     """One that no file of this drive has, not even one that was left half-way."""
-    pattern = re.compile(re.escape(quote(serial, safe="")) + r"\.(\d{4})\.")
+    pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\.")
     matches = [pattern.match(name) for name in _names(folder)]
     return 1 + max((int(match[1]) for match in matches if match), default=0)
 

@@ -80,8 +80,8 @@ class Record:
 
     @property
     def stem(self) -> str:
-        """What its files' names begin with; the serial number's odd characters as %XX."""
-        return f"{quote(self.drive.serial, safe='')}.{self.generation:04}.{self.purpose}"
+        """What its files' names begin with."""
+        return f"{spelled(self.drive.serial)}.{self.generation:04}.{self.purpose}"
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -111,6 +111,11 @@ class Record:
     def with_sealed(self, sealed: Mapping[str, str]) -> Record:
         """The same record of files that have been made."""
         return replace(self, sealed=dict(sealed))
+
+
+def spelled(serial: str) -> str:
+    """A serial number as a part of a file's name: all but letters, digits, ``-``, ``_`` and ``~`` as %XX."""
+    return quote(serial, safe="").replace(".", "%2E")
 
 
 def parse_record(data: bytes, name: str) -> Record:

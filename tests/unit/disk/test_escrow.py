@@ -12,7 +12,14 @@ import pyrage
 import pytest
 
 from appliance.disk.escrow import keeping, sealing
-from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, kept_in, read_kept
+from appliance.disk.escrow.keeping import (
+    Escrowed,
+    escrow_header,
+    escrow_keys,
+    kept_in,
+    read_kept,
+    records_of,
+)
 from appliance.disk.escrow.sealing import Openers, open_sealed
 from appliance.disk.secret import Secret
 from appliance.errors import (
@@ -84,6 +91,16 @@ def test_a_second_attempt_is_another_generation_with_other_keys(tmp_path: Path) 
     assert (one.record.generation, two.record.generation) == (1, 2)
     assert one.admin_pin != two.admin_pin
     assert reopened(tmp_path, "safe").secrets["admin-pin"] == one.admin_pin
+
+
+def test_a_serial_number_that_looks_like_another_drives_record_is_not_taken_for_it(tmp_path: Path) -> None:
+    for serial in ("S1", "S1.0007", "../S1", "S1 "):
+        drive = replace(DRIVE, serial=serial)
+        escrow_keys(tmp_path, "gpu-01", drive, PSID, escrow=escrow("safe"), created=CREATED)
+    for serial in ("S1", "S1.0007", "../S1", "S1 "):
+        (record,) = records_of(tmp_path, serial)
+        assert (record.drive.serial, record.generation) == (serial, 1)
+    assert len(list(tmp_path.iterdir())) == 8
 
 
 def test_what_an_interrupted_attempt_left_is_never_written_over(tmp_path: Path) -> None:

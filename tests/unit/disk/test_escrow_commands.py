@@ -176,8 +176,9 @@ def test_a_damaged_record_is_told_before_that_there_is_none(tmp_path: Path, kept
     assert kept.record.stem in error.message
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_a_folder_that_is_none_or_empty(tmp_path: Path) -> None:
     assert isinstance(refused("check", tmp_path / "none"), PreflightFailed)
+    assert "holds no record" in refused("check", tmp_path).message
 
 
 def test_holders_decrypt_their_shares_and_somebody_puts_them_together(
