@@ -114,7 +114,7 @@ class Record:
 
 
 def spelled(serial: str) -> str:
-    """A serial number as a part of a file's name: all but letters, digits, ``-``, ``_`` and ``~`` as %XX."""
+    """A serial number as a part of a file's name: all but letters, digits, ``-``, ``_``, ``~`` as %XX."""
     return quote(serial, safe="").replace(".", "%2E")
 
 
