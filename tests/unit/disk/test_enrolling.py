@@ -19,8 +19,10 @@ from appliance.lab.drive.orders import PowerLost
 from tests.unit.disk.bench import MAGIC, BenchDoer, StepFailed
 from tests.unit.disk.drives import only, top
 from tests.unit.disk.escrows import CREATED, escrow, key
+from tests.unit.lab.drive.host import ADMIN_SP, LOCKED_OUT, OK, SID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from appliance.disk.escrow.record import Record
@@ -269,6 +271,33 @@ def test_a_blocked_sid_is_seen_without_a_try(tmp_path: Path) -> None:
     assert "Block SID turned off" in str(raised.value.hint)
     doer.bench.lose_power()
     assert run(doer, tmp_path).generation == 1
+
+
+def lock_out(doer: BenchDoer) -> None:
+    for _ in range(doer.bench.profile.try_limit):
+        assert doer.bench.host.start(ADMIN_SP, SID, "wrong") != OK
+    assert doer.bench.host.start(ADMIN_SP, SID, doer.bench.profile.msid) == LOCKED_OUT
+
+
+def leave_a_session(doer: BenchDoer) -> None:
+    assert doer.bench.host.start(ADMIN_SP) == OK
+
+
+@pytest.mark.parametrize("spoil", [lock_out, leave_a_session])
+def test_what_cannot_be_seen_without_a_session_costs_one_attempt_and_nothing_else(
+    tmp_path: Path, spoil: Callable[[BenchDoer], None]
+) -> None:
+    """SID that somebody locked out, or a dead host's session: power off and on, and begin again."""
+    doer = BenchDoer()
+    data = doer.bench.pattern(FIRST_FREE, 80)
+    spoil(doer)
+    with pytest.raises((StepFailed, AssertionError)):  # the test's host asserts that it can ask for MSID
+        run(doer, tmp_path)
+    assert (len(doer.attempts), owner_of(doer)) == (1, "nobody")
+    assert doer.bench.media.read(FIRST_FREE, 80) == data
+    doer.bench.lose_power()
+    assert run(doer, tmp_path).generation == 2
+    assert doer.owner_is(pin_in(tmp_path))
 
 
 @pytest.mark.parametrize(("typed", "found"), [("", None), ("SIM2", "'SIM2'"), ("sim1", "'sim1'")])
