@@ -4,7 +4,7 @@ Secrets go in by its standard input, a line each, and never by command line, env
 volume's passphrase first, then the administrator's PIN (cryptsetup-luksFormat(8), --hw-opal).  What it
 prints has none.  Its exit status and the drive's own state are what counts, never its words.
 
-AES-256 in both layers: 512 bits of key are AES-256-XTS in dm-crypt, above the drive's own.
+512 bits of key are AES-256-XTS in dm-crypt; what the drive itself encrypts with is its own affair.
 """
 
 from __future__ import annotations
