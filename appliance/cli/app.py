@@ -19,6 +19,7 @@ from appliance import __version__
 from appliance.cli.audit import audit
 from appliance.cli.build import build
 from appliance.cli.console import print_error
+from appliance.cli.disk import disk_app
 from appliance.cli.export import export_app
 from appliance.cli.frames import frames
 from appliance.cli.inspect import inspect
@@ -83,6 +84,7 @@ app.command("inspect")(inspect)
 app.command("install")(install)
 app.command("frames")(frames)
 app.command("audit")(audit)
+app.add_typer(disk_app)
 app.add_typer(media_app)
 app.add_typer(plan_app)
 app.add_typer(store_app)

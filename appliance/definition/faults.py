@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from appliance.errors import Location
 
 _SHOWN: Final = 80  # characters of a wrong value in a message
+_SECRET: Final = re.compile("AGE-SECRET-KEY-|PRIVATE KEY", re.IGNORECASE)
 _KEY: Final = "[key]"  # pydantic's last part of a location when a mapping's key itself is wrong
 
 
@@ -95,5 +97,8 @@ def _known_keys(model: type[BaseModel], loc: Loc) -> str | None:
 
 
 def _short(value: object) -> str:
+    """A wrong value as it was written; a secret key, put where its public half belongs, is not repeated."""
     text = json.dumps(value, ensure_ascii=False, default=str)
+    if _SECRET.search(text):
+        return "a secret key"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.definition.document import Document, Loc
+    from appliance.definition.escrow import Escrow
     from appliance.errors import Location
 
 Address = IPv4Address | IPv6Address
@@ -246,6 +247,7 @@ class Inventory:
     revert_after: int = 120
     inference_port: int = 8000
     host: Host = field(default_factory=Host)
+    escrow: Escrow | None = None
     document: Document | None = field(default=None, compare=False, repr=False)
 
     def where(self, loc: Loc) -> Location | None:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from appliance.definition.document import Document, Loc, read_document, validate_document
+from appliance.definition.escrow_schema import EscrowKey  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.host_schema import HostKeys
 from appliance.definition.inventory import (
     Address,
@@ -247,6 +248,7 @@ class _Inventory(HostKeys):
     revert_after: Annotated[int, Field(ge=30, le=3600)] = 120
     nodes: Annotated[dict[_Name, _Node], AfterValidator(_some)]
     inference: _Inference = _Inference()
+    escrow: EscrowKey | None = None
 
 
 def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory:
@@ -265,6 +267,7 @@ def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory
         revert_after=written.revert_after,
         inference_port=written.inference.port,
         host=written.host(),
+        escrow=written.escrow.escrow() if written.escrow else None,
         document=document,
     )
 

@@ -65,3 +65,19 @@ class InProgress(PreflightFailed):
 
 class CaptureUnreadable(PreflightFailed):
     """A file is no capture of frames, or is not whole; nothing can be judged by it."""
+
+
+class DriveUnreadable(PreflightFailed):
+    """A drive, or what a node says of its drives, cannot be made sense of."""
+
+
+class DriveUnsuitable(PreflightFailed):
+    """A drive may not be encrypted as it is: in use, somebody's, or unable to."""
+
+
+class EscrowClosed(PreflightFailed):
+    """The keys at hand do not open an escrow record: other people's, or too few of them."""
+
+
+class EscrowUnproven(PreflightFailed):
+    """Keys were written to an escrow and could not be had back from it; nothing may depend on them."""

@@ -147,3 +147,7 @@ class ExportLogDamaged(ExportUntrusted):
 
 class SpoolLost(ExportUntrusted):
     """A node's spool is gone, or is another node's: the chain cannot go on where it stopped."""
+
+
+class EscrowInvalid(BundleUntrusted):
+    """An escrow record is malformed, damaged, or not what it says in the open."""

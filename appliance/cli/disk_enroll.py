@@ -1,0 +1,185 @@
+"""``appliance disk enroll``: a drive gets keys that the escrow gave back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.cli.console import print_result
+from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
+from appliance.errors import SettingsInvalid, Usage
+
+if TYPE_CHECKING:
+    from appliance.definition.escrow import Escrow
+    from appliance.definition.inventory import Inventory, NodeEntry
+    from appliance.disk.secret import Secret
+    from appliance.disk.state import Drive
+
+
+def enroll(
+    drive: Annotated[str, typer.Argument(metavar="DRIVE", help="The device node, as /dev/nvme1n1.")],
+    *,
+    inventory: InventoryFolder,
+    escrow: Annotated[Path, typer.Option("--escrow", metavar="DIR", help="Where its keys are kept.")],
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NAME", help="Whose drive; the only one if left out.")
+    ] = None,
+    psid_file: Annotated[
+        Path | None,
+        typer.Option("--psid-file", metavar="FILE", help="What its label says; else asked for."),
+    ] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="SERIAL", help="Its serial number; else asked for.")
+    ] = None,
+    hw_opal_only: Annotated[
+        bool,
+        typer.Option("--hw-opal-only", help="No dm-crypt above: the drive's firmware alone is trusted."),
+    ] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Reset it by its PSID, if an enrolment was cut off.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encrypt an empty drive by itself and by dm-crypt above, with keys that are in the escrow first.
+
+    New keys are made, sealed to the inventory's recipients, read back from
+    the escrow and opened; then the drive gets them, and its header follows
+    into the escrow. Whatever may not be encrypted is refused before anything
+    is touched. Run it again after any interruption.
+
+    \b
+    Examples:
+      appliance disk enroll /dev/nvme1n1 -i my-site --node gpu-01 --escrow /media/escrow
+      appliance disk enroll /dev/nvme1n1 -i my-site --escrow /media/escrow --confirm S6CVNG0T1
+
+    \b
+    Exit codes:
+      2  nobody confirmed, or another drive was meant
+      3  the inventory is wrong, or names no recipients
+      4  a record of the drive in the escrow is damaged
+      5  the drive may not be encrypted, or the escrow does not give back
+      6  the node cannot be reached          7  cryptsetup failed
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    import datetime as dt
+
+    from appliance.disk.cryptsetup import Cryptsetup
+    from appliance.disk.enrolling import Request, enrol, identity
+    from appliance.disk.enrolment import Seen, next_step
+    from appliance.disk.escrow.keeping import records_of
+    from appliance.disk.fitness import judge
+    from appliance.disk.reading import reading_program
+    from appliance.disk.selection import select_drives
+    from appliance.disk.state import read_state
+    from appliance.node.connection import open_connections
+    from appliance.node.drives import ask_node_drives
+    from appliance.node.private import private_folder
+    from appliance.node.site import load_inventory
+
+    site = load_inventory(inventory)
+    chosen = _node(site, node)
+    to = _recipients(site)
+    _refuse_folder(escrow, chosen)
+    with private_folder() as private:
+        connection = open_connections(site, (chosen,), private)[chosen.name]
+        try:
+            doer = Cryptsetup(
+                lambda command, given: connection.run(command, stdin=given, timeout=None),
+                lambda: ask_node_drives(connection, reading_program()),
+            )
+            host, drives = read_state(doer.read())
+            found = select_drives(drives, (drive,), node=chosen.name)[0]
+            records = records_of(escrow, found.serial) if found.serial else ()
+            next_step(Seen(found, judge(found, host), records, found.serial, reset=reset))  # before asking
+            request = Request(
+                path=found.path,
+                typed=_typed(found, chosen.name) if confirm is None else confirm,
+                psid=_psid(psid_file),
+                host=chosen.name,
+                folder=escrow,
+                escrow=to,
+                opal_only=hw_opal_only,
+                reset=reset,
+            )
+            header = enrol(
+                doer,
+                request,
+                now=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                told=lambda line: typer.echo(line, err=True),
+            )
+        finally:
+            connection.close()
+    values = {"node": chosen.name, "drive": header.inner()["drive"], "header": header.stem}
+    text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
+    print_result(text, values, as_json=as_json)
+
+
+def _node(site: Inventory, name: str | None) -> NodeEntry:
+    from appliance.node.site import select_nodes
+
+    if name is None and len(site.nodes) > 1:
+        raise Usage(
+            "whose drive?",
+            found=f"{len(site.nodes)} nodes in the inventory",
+            wanted="--node NAME",
+        )
+    return select_nodes(site, () if name is None else (name,))[0]
+
+
+def _recipients(site: Inventory) -> Escrow:
+    if site.escrow is None:
+        raise SettingsInvalid(
+            "the inventory says nobody who could open the keys of a drive",
+            wanted="escrow: {recipients: {NAME: age1…}}",
+            hint="each holder makes a key with age-keygen and gives its public half; docs/disk.md",
+        )
+    return site.escrow
+
+
+def _refuse_folder(folder: Path, node: NodeEntry) -> None:
+    """Refuse an escrow that lies where the drive is."""
+    try:
+        here = folder.stat().st_dev
+    except OSError as fault:
+        raise Usage(
+            f"the escrow {folder} cannot be used", found=fault.strerror, wanted="a folder"
+        ) from fault
+    if node.connection == "local" and here == Path("/").stat().st_dev:
+        raise Usage(
+            f"the escrow {folder} lies on the node itself",
+            found="the file system that the node starts from",
+            wanted="a medium that is taken out of it",
+        )
+
+
+def _typed(drive: Drive, node: str) -> str:
+    """Have a person show that a drive is the one that is meant."""
+    from appliance.bundle.media.sizes import size_text
+
+    if not _has_terminal():
+        return ""
+    lines = [
+        "",
+        f"{drive.path} of {node} will be encrypted: {drive.model or 'no model'}, {size_text(drive.size)}.",
+        "Whatever is on it is lost. Read its serial number from its label, and type it here:",
+    ]
+    typer.echo("\n".join(lines), err=True)
+    return sys.stdin.readline().strip()
+
+
+def _psid(path: Path | None) -> Secret:
+    from getpass import getpass
+
+    from appliance.disk.psid import parse_psid, read_psid
+
+    if path is not None:
+        return read_psid(path)
+    if not _has_terminal():
+        raise Usage("no terminal to ask for the PSID on", wanted="--psid-file FILE, or a terminal")
+    return parse_psid(getpass("PSID on its label: ").encode())
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,0 +1,123 @@
+"""Enrolling a drive: steps by ``appliance.disk.enrolment``, each taken by somebody who can.
+
+Who can is a ``Doer``: cryptsetup on a machine, or a test.  Here is only the order: look, decide, do one
+thing, look again.  Nothing is believed of what a step said it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, next_step
+from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
+from appliance.disk.escrow.record import DriveIdentity, Record
+from appliance.disk.fitness import judge
+from appliance.disk.selection import select_drives
+from appliance.disk.state import Drive, Host, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from appliance.definition.escrow import Escrow
+    from appliance.disk.secret import Secret
+
+
+class Doer(Protocol):
+    """Whoever does things to drives of one machine."""
+
+    def read(self) -> dict[str, Any]:
+        """The readings of the machine, as they are now."""
+
+    def format(self, path: str, keys: Escrowed) -> None:
+        """Take ownership, set up a range and write a LUKS2 header, in the layers of the keys' record."""
+
+    def header(self, path: str) -> bytes:
+        """The LUKS2 header of a drive."""
+
+    def reset(self, path: str, psid: Secret) -> None:
+        """Take a drive back to as it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for.
+
+    Attributes:
+        path: the drive's device node.
+        typed: its serial number, as it was typed.
+        psid: what its label says.
+        host: the node's name.
+        folder: the escrow.
+        escrow: to whom.
+        opal_only: whether the drive alone shall encrypt; a choice that is recorded.
+        reset: whether a drive that was left half-way may be reset.
+    """
+
+    path: str
+    typed: str
+    psid: Secret
+    host: str
+    folder: Path
+    escrow: Escrow
+    opal_only: bool = False
+    reset: bool = False
+
+
+def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callable[[str], None]) -> Record:
+    """Bring a drive to where it is enrolled, and its keys and header are in the escrow.
+
+    Args:
+        doer: who does it.
+        request: what is wanted.
+        now: the time, RFC 3339 UTC.
+        told: called with a line before each step; there is no secret in it.
+
+    Returns:
+        The record of the header, which is the last thing that is made.
+
+    Raises:
+        Usage, DriveUnsuitable: refused before anything was changed, or stopped.
+        EscrowUnproven, EscrowInvalid, PreflightFailed, ApplyFailed: a step failed.
+    """
+    keys: Escrowed | None = None
+    formatted = False
+    reset = request.reset
+    while True:
+        host, drive = _look(doer, request.path)
+        records = records_of(request.folder, drive.serial) if drive.serial else ()
+        seen = Seen(drive, judge(drive, host), records, request.typed, keys, formatted, reset)
+        match next_step(seen):
+            case EscrowKeys():
+                told(f"escrowing new keys of {drive.serial} in {request.folder}")
+                keys = escrow_keys(
+                    *(request.folder, request.host, identity(drive), request.psid),
+                    escrow=request.escrow,
+                    created=now(),
+                    layers="opal" if request.opal_only else "opal and dm-crypt",
+                )
+            case Format(proven):
+                told(f"taking ownership of {drive.serial} and formatting it")
+                formatted = True
+                doer.format(drive.path, proven)
+            case EscrowHeader(record):
+                told(f"escrowing the header of {drive.serial}")
+                escrow_header(request.folder, record, doer.header(drive.path), created=now())
+            case Reset():
+                told(f"resetting {drive.serial} by its PSID")
+                reset = False  # once; what it was not good for, it will not be good for again
+                doer.reset(drive.path, request.psid)
+            case Done(record):
+                return record
+
+
+def identity(drive: Drive) -> DriveIdentity:
+    """What of a drive goes into its records."""
+    return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
+
+
+def _look(doer: Doer, path: str) -> tuple[Host, Drive]:
+    host, drives = read_state(doer.read())
+    return host, select_drives(drives, (path,))[0]

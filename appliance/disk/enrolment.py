@@ -1,0 +1,216 @@
+"""The way from a new drive to an enrolled one: what is seen now in, the next step or a refusal out.
+
+A run goes by this table from the top; the first line that fits counts.  What is seen is read without a PIN
+each time, so a run that was cut off anywhere is gone on with, or refused, by what the drive and the escrow
+say and never by what somebody remembers.
+
+====  =========================================================  =====================================
+      seen                                                       next
+====  =========================================================  =====================================
+1     the serial number that was typed is not the drive's        refused
+2     enrolled, and the escrow has neither keys nor header       refused: ``foreign``
+3     enrolled, keys in the escrow, no header                    ``EscrowHeader``
+4     enrolled, keys and header in the escrow                    ``Done``
+5     owned, not enrolled, keys and header in the escrow         refused: ``header-lost``; restore it
+6     owned, not enrolled, keys in the escrow, more against it   refused, with all of it
+7     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
+8     owned, not enrolled, keys in the escrow                    refused: ``interrupted``; they open it
+9     anything stands against it (``fitness``)                   refused, with all of it
+10    ready, but this run has formatted it already               refused: ``one-attempt``
+11    ready, and this run has no keys for it                     ``EscrowKeys``
+12    ready, keys read back from the escrow                      ``Format`` with these keys
+====  =========================================================  =====================================
+
+Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
+without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  New keys are made
+only for a drive that says nobody owns it, so the keys of an owned drive are those of the newest generation:
+one PIN to try, once.
+
+A drive that is owned, has no header, or one without a keyslot (cryptsetup writes that first), and never had
+one in the escrow holds nothing yet, so a reset by its PSID loses nothing.  Still it is done only where
+somebody says so, and not where anything else is on the drive or uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.errors import DriveUnsuitable, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.escrow.record import Record
+    from appliance.disk.fitness import Fitness, Reason
+    from appliance.disk.state import Drive
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known before a step.
+
+    Attributes:
+        drive: as it was read just now.
+        fitness: what stands against it.
+        records: of this drive in the escrow, oldest first.
+        typed: the serial number that a person typed; empty: nobody confirmed.
+        keys: of this run, if it has escrowed some.
+        formatted: whether this run has given the drive keys already.
+        reset: whether a drive that was left half-way may be reset.
+    """
+
+    drive: Drive
+    fitness: Fitness
+    records: Sequence[Record]
+    typed: str
+    keys: Escrowed | None = None
+    formatted: bool = False
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowKeys:
+    """Make keys, escrow them, have them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Take ownership, set up the range, write the header; the only step that needs keys, and has them."""
+
+    keys: Escrowed
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowHeader:
+    """Escrow the header that belongs to the keys of a record."""
+
+    keys: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Take the drive back to as it was made, by its PSID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Enrolled; keys and header are in the escrow."""
+
+    header: Record
+
+
+Step = EscrowKeys | Format | EscrowHeader | Reset | Done
+
+
+def next_step(seen: Seen) -> Step:
+    """The next step by the table above.
+
+    Raises:
+        Usage: nobody confirmed, or another drive was meant.
+        DriveUnsuitable: the drive may not be enrolled, or not gone on with.
+    """
+    _confirm(seen)
+    keys = _newest(seen.records, "keys")
+    header = _newest(seen.records, "header")
+    if header is not None and keys is not None and header.generation != keys.generation:
+        header = None
+    if seen.drive.enrolled:
+        return _enrolled(seen.drive, keys, header)
+    if seen.drive.owner == "somebody" and keys is not None:
+        return _left_half_way(seen, keys, header)
+    if seen.fitness.verdict != "ready":
+        raise refusal(seen.drive, seen.fitness.against)
+    if seen.formatted:
+        raise _refused(
+            seen.drive,
+            "one-attempt",
+            "it was given keys and does not have them",
+            "find out why before another attempt; the node's journal has what cryptsetup said",
+        )
+    if seen.keys is None:
+        return EscrowKeys()
+    if keys is None or seen.keys.record != keys:
+        raise _refused(
+            seen.drive,
+            "other-keys",
+            "the keys of this run are not the newest ones of this drive in the escrow",
+            "somebody else enrols it too, or the escrow was exchanged; begin again",
+        )
+    return Format(seen.keys)
+
+
+def refusal(drive: Drive, against: Sequence[Reason]) -> DriveUnsuitable:
+    """The error that says all that stands against a drive."""
+    first = next((reason.hint for reason in against if reason.hint), "")
+    return DriveUnsuitable(
+        f"{drive.path} may not be encrypted: {', '.join(reason.name for reason in against)}",
+        found="; ".join(reason.says for reason in against),
+        wanted="an empty drive of its own encryption that nobody owns",
+        hint=first or "appliance disk status says what each means",
+    )
+
+
+def _confirm(seen: Seen) -> None:
+    drive = seen.drive
+    if not drive.serial:
+        raise refusal(drive, seen.fitness.against)
+    if not seen.typed:
+        raise Usage(
+            f"{drive.path} was not touched: nobody confirmed",
+            wanted=f"its serial number, typed; that of {drive.path} is on its label and in disk status",
+        )
+    if seen.typed != drive.serial:
+        raise Usage(
+            f"{drive.path} was not touched: this is not what it is",
+            found=ascii(seen.typed),
+            wanted="the serial number of the drive at that place",
+            hint="names such as nvme0n1 move when drives are added; look again with disk status",
+        )
+
+
+def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
+    if keys is None:
+        raise _refused(
+            drive,
+            "foreign",
+            "it is enrolled, and the escrow has no keys of it",
+            "name the escrow that has; nothing was changed",
+        )
+    return EscrowHeader(keys) if header is None else Done(header)
+
+
+def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
+    if header is not None:
+        raise _refused(
+            seen.drive,
+            "header-lost",
+            f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
+            "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
+        )
+    expected = {"owned", *(("not-empty",) if _only_our_beginning(seen.drive) else ())}
+    if any(reason.name not in expected for reason in seen.fitness.against):
+        raise refusal(seen.drive, seen.fitness.against)
+    if seen.reset:
+        return Reset()
+    raise _refused(
+        seen.drive,
+        "interrupted",
+        f"its enrolment was cut off after ownership was taken; {keys.stem} of the escrow has its PIN",
+        "nothing is on it yet: reset it by its PSID and begin again, with --reset",
+    )
+
+
+def _only_our_beginning(drive: Drive) -> bool:
+    """Whether all that is on it is a header that cryptsetup had begun."""
+    return drive.unfinished and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
+
+
+def _newest(records: Sequence[Record], purpose: str) -> Record | None:
+    fitting = [one for one in records if one.purpose == purpose]
+    return max(fitting, key=lambda one: one.generation, default=None)
+
+
+def _refused(drive: Drive, name: str, says: str, hint: str) -> DriveUnsuitable:
+    return DriveUnsuitable(f"{drive.path} may not be encrypted: {name}", found=says, hint=hint)

@@ -1,0 +1,96 @@
+"""Whether an escrow is whole, and whether keys at hand open it; no secret comes out of here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from appliance.disk.escrow.keeping import Kept, kept_in
+from appliance.disk.escrow.sealing import open_sealed
+from appliance.errors import ApplianceError, EscrowClosed, EscrowInvalid, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from appliance.disk.escrow.record import Purpose, Record
+    from appliance.disk.escrow.sealing import Openers
+
+Outcome = Literal["whole", "opened", "closed", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How one record came out; ``record`` is None where it is none, ``fault`` what is wrong."""
+
+    outcome: Outcome
+    record: Record | None = None
+    fault: ApplianceError | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON values; the record as it stands in the open."""
+        return {
+            "outcome": self.outcome,
+            "record": None if self.record is None else self.record.inner(),
+            "fault": None if self.fault is None else self.fault.as_dict(),
+        }
+
+
+def check_escrow(folder: Path, openers: Openers | None = None) -> tuple[Checked, ...]:
+    """Check every record of a folder; with keys, open each too.
+
+    Raises:
+        PreflightFailed: the folder cannot be read.
+    """
+    return tuple(_checked(one, openers) for one in kept_in(folder))
+
+
+def _checked(one: Kept | EscrowInvalid, openers: Openers | None) -> Checked:
+    if isinstance(one, EscrowInvalid):
+        return Checked("invalid", fault=one)
+    if openers is None:
+        return Checked("whole", one.record)
+    try:
+        open_sealed(one.record, one.files, openers)
+    except EscrowClosed as fault:
+        return Checked("closed", one.record, fault)
+    except EscrowInvalid as fault:
+        return Checked("invalid", one.record, fault)
+    return Checked("opened", one.record)
+
+
+def without_header(checked: Sequence[Checked]) -> tuple[Record, ...]:
+    """The newest keys of each drive that have no header beside them: never used, or left half-way."""
+    records = [one.record for one in checked if one.record is not None]
+    headers = {(one.drive.serial, one.generation) for one in records if one.purpose == "header"}
+    newest = {one.drive.serial: one for one in sorted(records, key=lambda one: one.generation)}
+    return tuple(one for one in newest.values() if (one.drive.serial, one.generation) not in headers)
+
+
+def choose(folder: Path, serial: str, purpose: Purpose, generation: int | None = None) -> Kept:
+    """One drive's record: the newest, or that of a generation.
+
+    Raises:
+        Usage: there is none.
+        EscrowInvalid: a record of the folder is damaged, and it may be the one.
+        PreflightFailed: the folder cannot be read.
+    """
+    every = kept_in(folder)
+    fitting = [
+        one
+        for one in every
+        if isinstance(one, Kept)
+        and (one.record.drive.serial, one.record.purpose) == (serial, purpose)
+        and generation in {None, one.record.generation}
+    ]
+    if fitting:
+        return max(fitting, key=lambda one: one.record.generation)
+    if damaged := [one for one in every if isinstance(one, EscrowInvalid)]:
+        raise damaged[0]
+    known = sorted({one.record.drive.serial for one in every if isinstance(one, Kept)})
+    raise Usage(
+        f"the escrow has no {purpose} of {ascii(serial)[1:-1]}",
+        found=f"records of {', '.join(known)}" if known else "no record",
+        wanted="a serial number, and a generation of it where one is named",
+        hint="appliance disk escrow check lists them",
+    )

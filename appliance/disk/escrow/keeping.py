@@ -1,0 +1,260 @@
+"""Records as files in a folder, and the proof that what was written there can be had back.
+
+A folder holds the records of many drives, flat, so that it is copied with any tool:
+
+    S6CVNG0T100123.0001.keys.json     what it is, in the open
+    S6CVNG0T100123.0001.keys.age      sealed
+    S6CVNG0T100123.0001.keys.share-NAME.age     where m of n are needed
+    S6CVNG0T100123.0001.header.json, .age       the LUKS header, after the drive was formatted
+
+The rules:
+
+* Nothing is overwritten, ever: a new attempt is a new generation.  Sealed files come first and the record
+  last, each brought to the disk; sealed files without a record are an attempt that was interrupted.
+* ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
+  with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
+  drive gets are the ones that were read back, not the ones that were written: a drive cannot be given keys
+  that the escrow does not hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import pyrage
+
+from appliance.bundle.durable import sync_folder, writing_under
+from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
+from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
+from appliance.disk.secret import Secret, new_passphrase, new_pin
+from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven, PreflightFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from appliance.definition.escrow import Escrow
+    from appliance.disk.escrow.record import DriveIdentity, Layers
+
+#: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
+MOST_SEALED: Final = 160 * 1024 * 1024
+_PROVEN: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Escrowed:
+    """Keys of a drive that were read back from an escrow and opened.  Only ``escrow_keys`` makes one.
+
+    Attributes:
+        record: where they are kept.
+        admin_pin: of the drive's owner, SID and Admin1.
+        passphrase: of the LUKS volume: the recovery key.
+    """
+
+    record: Record
+    admin_pin: Secret
+    passphrase: Secret
+    _proof: object
+
+    def __post_init__(self) -> None:
+        if self._proof is not _PROVEN:
+            raise RuntimeError("keys count as escrowed when they have been read back, and not before")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A record in a folder, and its sealed files as far as they are there."""
+
+    folder: Path
+    record: Record
+    files: Mapping[str, bytes]
+
+
+def escrow_keys(
+    folder: Path,
+    host: str,
+    drive: DriveIdentity,
+    psid: Secret,
+    *,
+    escrow: Escrow,
+    created: str,
+    layers: Layers = "opal and dm-crypt",
+) -> Escrowed:
+    """Make new keys for a drive, escrow them, and have them back.
+
+    Args:
+        folder: where records are kept; not on the drive's node.
+        host: the node's name.
+        drive: which drive.
+        psid: what its label says.
+        escrow: to whom.
+        created: the time, RFC 3339 UTC.
+        layers: what shall encrypt.
+
+    Raises:
+        EscrowUnproven: what was written could not be read back and opened.
+        SpaceExhausted, PreflightFailed: it could not be written.
+    """
+    record = Record(
+        host=host,
+        drive=drive,
+        purpose="keys",
+        layers=layers,
+        generation=_next_generation(folder, drive.serial),
+        created=created,
+        recipients=dict(escrow.recipients),
+        threshold=escrow.threshold,
+        sealed={},
+    )
+    keys = {"admin-pin": new_pin(), "passphrase": new_passphrase(), "psid": psid}
+    test = pyrage.x25519.Identity.generate()
+    stem = _write(folder, record, keys, b"", test)
+    opened = _proven(folder, stem, test)
+    if opened != (keys, b""):
+        raise _unproven(stem, "other keys than were written")
+    found = opened[0]
+    written = read_kept(folder, f"{stem}.json").record
+    return Escrowed(written, found["admin-pin"], found["passphrase"], _PROVEN)
+
+
+def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:
+    """Escrow the LUKS header that a drive got with the keys of a record, and have it back.
+
+    Raises:
+        EscrowUnproven: what was written could not be read back and opened.
+        SpaceExhausted, PreflightFailed: it could not be written.
+    """
+    record = replace(keys, purpose="header", created=created, sealed={})
+    test = pyrage.x25519.Identity.generate()
+    stem = _write(folder, record, {}, header, test)
+    if _proven(folder, stem, test) != ({}, header):
+        raise _unproven(stem, "another header than was written")
+    return read_kept(folder, f"{stem}.json").record
+
+
+def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
+    """A drive's records that are whole, oldest first.
+
+    Raises:
+        EscrowInvalid: one of its records is not: which keys the drive has cannot be told then.
+        PreflightFailed: the folder cannot be read.
+    """
+    beginning = f"{spelled(serial)}."
+    kept = [
+        read_kept(folder, path.name) for path in _record_files(folder) if path.name.startswith(beginning)
+    ]
+    for one in kept:
+        check_files(one.record, one.files)
+    return tuple(sorted((one.record for one in kept), key=lambda record: record.generation))
+
+
+def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
+    """Every record of a folder, or what is wrong with it; sealed files without a record too."""
+    found: list[Kept | EscrowInvalid] = []
+    known: set[str] = set()
+    for path in _record_files(folder):
+        try:
+            kept = read_kept(folder, path.name)
+            check_files(kept.record, kept.files)
+            found.append(kept)
+            known |= set(kept.record.sealed)
+        except EscrowInvalid as fault:
+            found.append(fault)
+            known |= {name for name in _names(folder) if name.startswith(f"{path.stem}.")}
+    found += [
+        EscrowInvalid(
+            f"{path.name} has no record",
+            found="a sealed file alone",
+            hint="an escrow was interrupted before its keys were used; it may be removed",
+        )
+        for path in sorted(folder.glob("*.age"))
+        if path.name not in known
+    ]
+    return tuple(found)
+
+
+def read_kept(folder: Path, name: str) -> Kept:
+    """One record and its files.
+
+    Raises:
+        EscrowInvalid: it is malformed.
+        PreflightFailed: it cannot be read.
+    """
+    record = parse_record(_read(folder / name, LONGEST), name)
+    paths = {each: folder / each for each in record.sealed}
+    there = {each: _read(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
+    return Kept(folder, record, there)
+
+
+def _next_generation(folder: Path, serial: str) -> int:
+    """One that no file of this drive has, not even one that was left half-way."""
+    pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\.")
+    matches = [pattern.match(name) for name in _names(folder)]
+    return 1 + max((int(match[1]) for match in matches if match), default=0)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as fault:
+        raise PreflightFailed(
+            f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
+        ) from fault
+
+
+def _record_files(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if name.endswith(".json")]
+
+
+def _write(
+    folder: Path, record: Record, keys: Mapping[str, Secret], header: bytes, test: pyrage.x25519.Identity
+) -> str:
+    """Write the sealed files, then the record; its stem."""
+    sealed, files = seal(record, keys, header, test=test)
+    with writing_under(folder):
+        for name, data in [*files.items(), (f"{sealed.stem}.json", sealed.to_bytes())]:
+            try:
+                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                raise _unproven(sealed.stem, f"{name} is there already") from None
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+    return sealed.stem
+
+
+def _proven(folder: Path, stem: str, test: pyrage.x25519.Identity) -> tuple[Mapping[str, Secret], bytes]:
+    """What the disk gives back, opened."""
+    try:
+        kept = read_kept(folder, f"{stem}.json")
+        opened = open_sealed(kept.record, kept.files, Openers([test]))
+    except ApplianceError as fault:
+        raise _unproven(stem, f"{fault.message}: {fault.found}") from None
+    return opened.secrets, opened.header.reveal()
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file from the medium rather than from memory, where the system can."""
+    try:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            data = file.read(most + 1)
+    except OSError as fault:
+        raise PreflightFailed(f"{path} cannot be read", found=fault.strerror) from fault
+    if len(data) > most:
+        raise EscrowInvalid(f"{path.name} is too long", found=f"more than {most:,} bytes")
+    return data
+
+
+def _unproven(stem: str, found: str) -> EscrowUnproven:
+    return EscrowUnproven(
+        f"the escrow does not give back {stem}",
+        found=found,
+        wanted="what was written, opened with a test key",
+        hint="nothing was done to the drive; use another medium for the escrow",
+    )

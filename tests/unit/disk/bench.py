@@ -1,0 +1,92 @@
+"""A simulated drive in a machine, and who does to it what cryptsetup has a kernel do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from appliance.lab.drive.profile import MIB, Profile
+from tests.unit.disk.drives import entry, level_0, machine, top
+from tests.unit.disk.test_state import BOTH
+from tests.unit.lab.drive.conftest import Bench
+from tests.unit.lab.drive.host import OK, PSID, admin, user
+
+if TYPE_CHECKING:
+    from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.secret import Secret
+
+#: How the test's LUKS header begins; then "0", or "1" when it has a keyslot.
+MAGIC = b"LUKS\xba\xbe"
+FIRST, COUNT = 80, 80
+BEGUN = BOTH.replace('"0":{},"1":{}', "", 1)
+
+
+class StepFailed(Exception):
+    """A method of the drive was not carried out."""
+
+
+class BenchDoer:
+    """Does what cryptsetup does: methods first, then the header, then a keyslot in it."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.bench = Bench(Profile(**{"size": 16 * MIB, "serial": "SIM1", **fields}))
+        self.attempts: list[bytes] = []
+        self.before_header = self.before_keyslot = lambda: None
+
+    def read(self) -> dict[str, Any]:
+        header = self.bench.media.read(0, 1)
+        text = (BOTH if header[len(MAGIC) :][:1] == b"1" else BEGUN) if header.startswith(MAGIC) else ""
+        profile = self.bench.profile
+        return machine(
+            entry(
+                answer=level_0(self.bench.security),
+                serial=profile.serial,
+                size=profile.size,
+                block_size=profile.block_size,
+                luks={"status": 0 if text else 1, "json": text},
+            ),
+            tree=[top(fstype="crypto_LUKS" if text else None)],
+        )
+
+    def format(self, path: str, keys: Escrowed) -> None:
+        assert path == "/dev/nvme0n1"
+        host, pin = self.bench.host, keys.admin_pin.reveal().decode()
+        self.attempts.append(keys.admin_pin.reveal())
+        self._must(host.take_ownership(pin))
+        self._must(host.activate(pin))
+        self._must(host.as_admin(pin).set(user(1), c5=1))
+        host.end()
+        host.give_range_to(pin, 1, user(1))
+        self._must(host.set_up_range(pin, 1, FIRST, COUNT))
+        self._must(host.lock(pin, 1, read=1, write=1))
+        self.before_header()
+        self.write(MAGIC + b"0")
+        self.before_keyslot()
+        self.write(MAGIC + b"1" + keys.record.stem.encode())
+
+    def write(self, text: bytes) -> None:
+        """Write to the beginning of the drive, which is in no range; a reset makes noise of it."""
+        self.bench.media.write(0, text.ljust(self.bench.profile.block_size, b"\0"))
+
+    def header(self, path: str) -> bytes:
+        assert path == "/dev/nvme0n1"
+        return self.bench.media.read(0, 1)
+
+    def reset(self, path: str, psid: Secret) -> None:
+        assert path == "/dev/nvme0n1"
+        self._must(self.bench.host.revert(PSID, psid.reveal().decode()))
+
+    def owner_is(self, pin: bytes) -> bool:
+        """Whether a PIN opens both what an owner and an administrator may; each is tried once."""
+        host, found = self.bench.host, []
+        for sp, who in ((b"\0\0\2\5\0\0\0\1", b"\0\0\0\x09\0\0\0\6"), (b"\0\0\2\5\0\0\0\2", admin(1))):
+            if sp[-1] == 2 and not self.bench.tper.active:
+                continue
+            found.append(host.start(sp, who, pin.decode()) == OK)
+            if found[-1]:
+                host.end()
+        return all(found)
+
+    @staticmethod
+    def _must(status: int) -> None:
+        if status != OK:
+            raise StepFailed(status)

@@ -1,0 +1,358 @@
+"""`appliance disk enroll`, with cryptsetup played by a simulated drive; where secrets go, and where not."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from appliance.cli.app import app
+from appliance.disk.cryptsetup import Cryptsetup
+from appliance.disk.escrow.keeping import Escrowed, escrow_keys
+from appliance.disk.psid import parse_psid, read_psid
+from appliance.disk.secret import Secret
+from appliance.errors import (
+    ApplianceError,
+    ApplyFailed,
+    DriveUnsuitable,
+    InventoryInvalid,
+    SettingsInvalid,
+    Usage,
+)
+from tests.unit.definition.test_host_keys import VALID
+from tests.unit.disk.bench import BenchDoer
+from tests.unit.disk.escrows import CREATED, DRIVE, PSID, escrow, key
+from tests.unit.disk.test_enrolling import pin_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+RUNNER = CliRunner()
+
+
+class Machine:
+    """A connection to a machine with a simulated drive, whose cryptsetup is ours; all commands are kept."""
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self.doer = BenchDoer()
+        self.commands: list[str] = []
+        self.fail = False
+
+    def run(self, command: str, *, stdin: bytes, timeout: float | None) -> Any:
+        assert timeout is None, "a slow format is not cut off"
+        self.commands.append(command)
+        words = shlex.split(command)
+        if self.fail:
+            return subprocess.CompletedProcess([], 1, b"", b"Cannot setup OPAL segment.\n")
+        out = b""
+        if "luksFormat" in words:
+            phrase, pin, rest = stdin.split(b"\n")
+            assert (len(phrase), len(pin), rest) == (47, 32, b"")
+            self.doer.format("/dev/nvme0n1", _Given(pin))  # type: ignore[arg-type]
+        elif "luksErase" in words:
+            self.doer.reset("/dev/nvme0n1", Secret(stdin))
+        else:
+            assert "luksHeaderBackup" in command
+            out = self.doer.header("/dev/nvme0n1")
+        return subprocess.CompletedProcess([], 0, out, b"")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Given:
+    """Keys as cryptsetup has them: without any proof."""
+
+    def __init__(self, pin: bytes) -> None:
+        self.admin_pin = Secret(pin)
+        self.record = type("Record", (), {"stem": "as given"})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made: list[Machine] = []
+
+    def open_connections(_site: Any, nodes: Any, _folder: Any) -> dict[str, Machine]:
+        made[0].node = nodes[0]
+        return {nodes[0].name: made[0]}
+
+    made.append(Machine(None))
+    monkeypatch.setattr("appliance.node.connection.open_connections", open_connections)
+    monkeypatch.setattr("appliance.node.drives.ask_node_drives", lambda *_: made[0].doer.read())
+    (tmp_path / "escrow").mkdir()
+    (tmp_path / "psid").touch(0o600)
+    (tmp_path / "psid").write_bytes(made[0].doer.bench.profile.psid.encode())
+    (tmp_path / "known_hosts").write_text(
+        "".join(f"10.20.0.{n} ssh-ed25519 {HOST_KEY}\n" for n in (11, 12))
+    )
+    write_inventory(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return made[0]
+
+
+HOST_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJ7Bk4/AoEs0Q3T9ZQCCpwuB5Z3Ns6ZZ3mkXPnCHbVJ7"
+
+
+def write_inventory(folder: Path, *, escrow_key: bool = True) -> None:
+    more = f"escrow: {{recipients: {{office: {key('office').to_public()}}}}}\n" if escrow_key else ""
+    (folder / "inventory.yml").write_text(VALID + more)
+
+
+def run(*more: str, node: str = "gpu-01", psid: str = "psid", confirm: str = "SIM1") -> Result:
+    command = ["disk", "enroll", "/dev/nvme0n1", "-i", "inventory.yml", "--escrow", "escrow"]
+    options = {"--node": node, "--psid-file": psid, "--confirm": confirm}
+    return RUNNER.invoke(app, [*command, *(w for pair in options.items() if pair[1] for w in pair), *more])
+
+
+def refused(*more: str, **changed: str) -> ApplianceError:
+    done = run(*more, **changed)
+    assert isinstance(done.exception, ApplianceError), f"{done.output} {done.exception!r}"
+    return done.exception
+
+
+def test_a_drive_is_enrolled_and_the_second_run_changes_nothing(machine: Machine, tmp_path: Path) -> None:
+    done = run("--json")
+    assert done.exit_code == 0, done.output
+    values = json.loads(done.stdout)
+    assert (values["node"], values["header"]) == ("gpu-01", "SIM1.0001.header")
+    assert values["drive"]["serial"] == "SIM1"
+    assert machine.doer.owner_is(pin_in(tmp_path / "escrow"))
+    assert len(machine.commands) == 2
+    again = run()
+    assert again.exit_code == 0
+    assert "SIM1 of gpu-01 is enrolled; its keys and header: SIM1.0001.header" in again.stdout
+    assert len(machine.commands) == 2
+
+
+def test_no_secret_is_in_a_command_the_output_or_a_file(machine: Machine, tmp_path: Path) -> None:
+    done = run()
+    secrets = [*machine.doer.attempts, machine.doer.bench.profile.psid.encode()]
+    said = "\n".join([*machine.commands, done.output]).encode()
+    said += b"".join(path.read_bytes() for path in (tmp_path / "escrow").iterdir())
+    assert len(secrets) == 2
+    assert not [secret for secret in secrets if secret in said]
+
+
+def test_an_enrolment_that_was_cut_off_is_reset_where_somebody_says_so(
+    machine: Machine, tmp_path: Path
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    machine.doer.before_header = stop
+    assert run().exit_code != 0
+    machine.doer.before_header = lambda: None
+    error = refused()
+    assert isinstance(error, DriveUnsuitable)
+    assert "--reset" in str(error.hint)
+    assert run("--reset").exit_code == 0
+    assert machine.doer.owner_is(pin_in(tmp_path / "escrow"))
+    assert len([command for command in machine.commands if "luksErase" in command]) == 1
+
+
+def test_cryptsetup_that_fails_is_told_and_not_asked_again(machine: Machine) -> None:
+    machine.fail = True
+    error = refused()
+    assert isinstance(error, ApplyFailed)
+    assert error.found == "Cannot setup OPAL segment."
+    assert len(machine.commands) == 1
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"confirm": "SIM2"}, Usage, "this is not what it is"),
+        ({"confirm": ""}, Usage, "nobody confirmed"),
+        ({"psid": ""}, Usage, "no terminal to ask for the PSID"),
+        ({"psid": "none"}, Usage, "none cannot be read"),
+        ({"node": ""}, Usage, "whose drive"),
+        ({"node": "gpu-09"}, InventoryInvalid, "no node gpu-09"),
+    ],
+)
+def test_what_it_refuses_before_anything_is_touched(
+    machine: Machine, tmp_path: Path, case: tuple[dict[str, str], type[ApplianceError], str]
+) -> None:
+    changed, kind, message = case
+    error = refused(**changed)
+    assert isinstance(error, kind)
+    assert message in error.message
+    assert (machine.commands, list((tmp_path / "escrow").iterdir())) == ([], [])
+
+
+def test_a_drive_that_may_not_be_enrolled_is_refused_before_anybody_is_asked(machine: Machine) -> None:
+    machine.doer = BenchDoer(owner_pin="somebody's")
+    error = refused(confirm="", psid="")
+    assert isinstance(error, DriveUnsuitable)
+    assert "owned" in error.message
+
+
+def test_without_recipients_nothing_is_enrolled(machine: Machine, tmp_path: Path) -> None:
+    write_inventory(tmp_path, escrow_key=False)
+    assert isinstance(refused(), SettingsInvalid)
+    assert machine.commands == []
+
+
+def test_an_escrow_that_is_not_there(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "escrow").rmdir()
+    assert "the escrow escrow cannot be used" in refused().message
+    assert machine.commands == []
+
+
+def test_an_escrow_that_lies_on_the_node_itself(machine: Machine, tmp_path: Path) -> None:
+    text = (tmp_path / "inventory.yml").read_text()
+    (tmp_path / "inventory.yml").write_text(text.replace("gpu-01:\n", "gpu-01:\n    connection: local\n"))
+    error = refused("--escrow", "/")
+    assert "lies on the node itself" in error.message
+    assert machine.commands == []
+
+
+# --- what cryptsetup is asked ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[[str], Escrowed]:
+    def make(layers: Any) -> Escrowed:
+        return escrow_keys(
+            tmp_path, "gpu-01", DRIVE, PSID, escrow=escrow("safe"), created=CREATED, layers=layers
+        )
+
+    return make
+
+
+FAKE = """#!/bin/sh
+umask 077
+printf '%s\\n' "$@" >"$NOTES/argv"
+env >"$NOTES/env"
+case "$1" in
+luksHeaderBackup) printf 'LUKS\\0header' >"$3" ;;
+*) cat >"$NOTES/stdin" ;;
+esac
+exit "$FAIL"
+"""
+
+
+@pytest.fixture
+def cryptsetup(tmp_path: Path) -> Callable[..., Cryptsetup]:
+    """Our client of cryptsetup, which is a program that notes how it was called."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cryptsetup").write_text(FAKE)
+    (tmp_path / "bin/cryptsetup").chmod(0o755)
+
+    def make(fail: int = 0) -> Cryptsetup:
+        environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NOTES": str(tmp_path), "FAIL": str(fail)}
+
+        def shell(command: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+            argv = ["sh", "-c", command]
+            return subprocess.run(argv, input=given, capture_output=True, check=False, env=environment)
+
+        return Cryptsetup(shell, dict)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("opal and dm-crypt", ["--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"]),
+        ("opal", ["--hw-opal-only"]),
+    ],
+)
+def test_formatting_gives_both_secrets_by_standard_input_alone(
+    tmp_path: Path,
+    keys: Callable[[str], Escrowed],
+    cryptsetup: Callable[..., Cryptsetup],
+    case: tuple[str, list[str]],
+) -> None:
+    layers, options = case
+    proven = keys(layers)
+    cryptsetup().format("/dev/nvme1n1", proven)
+    argv = (tmp_path / "argv").read_text().splitlines()
+    assert argv[:4] == ["luksFormat", "--batch-mode", "--type", "luks2"]
+    assert (argv[4:6], argv[-1]) == (["--pbkdf", "argon2id"], "/dev/nvme1n1")
+    assert argv[6:-1] == options
+    phrase, pin = proven.passphrase.reveal(), proven.admin_pin.reveal()
+    assert (tmp_path / "stdin").read_bytes() == phrase + b"\n" + pin + b"\n"
+    elsewhere = (tmp_path / "argv").read_bytes() + (tmp_path / "env").read_bytes()
+    assert phrase not in elsewhere
+    assert pin not in elsewhere
+
+
+def test_a_reset_gives_the_psid_by_standard_input_alone(
+    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
+) -> None:
+    cryptsetup().reset("/dev/nvme1n1", PSID)
+    argv = (tmp_path / "argv").read_text().splitlines()
+    assert argv == [
+        "luksErase",
+        "--batch-mode",
+        "--hw-opal-factory-reset",
+        "--key-file",
+        "-",
+        "/dev/nvme1n1",
+    ]
+    assert (tmp_path / "stdin").read_bytes() == PSID.reveal()
+    assert PSID.reveal() not in (tmp_path / "env").read_bytes()
+
+
+def test_a_header_is_had_whole_and_leaves_nothing_behind(
+    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
+) -> None:
+    assert cryptsetup().header("/dev/nvme1n1") == b"LUKS\0header"
+    place = (tmp_path / "argv").read_text().splitlines()[2]
+    assert place.startswith("/dev/shm/appliance-header.")
+    assert subprocess.run(["test", "-e", place.rpartition("/")[0]], check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda program, proven: program.format("/dev/nvme1n1", proven),
+        lambda program, _proven: program.header("/dev/nvme1n1"),
+        lambda program, _proven: program.reset("/dev/nvme1n1", PSID),
+    ],
+)
+def test_each_failure_is_told_without_a_secret(
+    keys: Callable[[str], Escrowed],
+    cryptsetup: Callable[..., Cryptsetup],
+    ask: Callable[[Cryptsetup, Escrowed], object],
+) -> None:
+    proven = keys("opal")
+    failing = cryptsetup(fail=5)
+    with pytest.raises(ApplyFailed) as raised:
+        ask(failing, proven)
+    everything = repr(raised.value.as_dict()).encode()
+    for secret in (proven.admin_pin, proven.passphrase, PSID):
+        assert secret.reveal() not in everything
+    assert raised.value.found == "exit code 5"
+
+
+# --- PSIDs ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "typed", [b"ABCD1234EFGH5678", b"ABCD-1234-EFGH-5678\n", b" ABCD 1234 EFGH\t5678 \r\n"]
+)
+def test_a_psid_is_read_as_labels_have_it(typed: bytes) -> None:
+    assert parse_psid(typed) == Secret(b"ABCD1234EFGH5678")
+
+
+@pytest.mark.parametrize("typed", [b"", b"SHORT12", b"X" * 33, b"ABCD1234!", "ÄBCD1234".encode()])
+def test_what_is_no_psid_is_not_repeated(typed: bytes) -> None:
+    with pytest.raises(Usage) as raised:
+        parse_psid(typed)
+    assert not typed or typed.decode() not in repr(raised.value.as_dict())
+
+
+def test_a_psid_file_that_others_may_read(tmp_path: Path) -> None:
+    (tmp_path / "psid").write_text("ABCD1234EFGH5678")
+    (tmp_path / "psid").chmod(0o640)
+    with pytest.raises(Usage, match="others may read"):
+        read_psid(tmp_path / "psid")
