@@ -20,7 +20,7 @@ from appliance.planning.figures import MIB, Figure, bytes_text
 
 if TYPE_CHECKING:
     from appliance.planning.engine import Engine
-    from appliance.planning.gpu_table import Gpu, Slice
+    from appliance.hardware.gpu_table import Gpu, Slice
     from appliance.planning.shapes import ModelShape
     from appliance.planning.weights import Weights
 

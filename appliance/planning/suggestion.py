@@ -11,7 +11,7 @@ from appliance.planning.sizing import Demand, Sizing, size, slices, whole_gpus
 
 if TYPE_CHECKING:
     from appliance.planning.engine import Engine
-    from appliance.planning.gpu_table import Gpu
+    from appliance.hardware.gpu_table import Gpu
     from appliance.planning.shapes import ModelShape
     from appliance.planning.weights import Weights
 

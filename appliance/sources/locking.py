@@ -117,6 +117,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         target=definition.target,
         inference=definition.inference,
         components=components,
+        hardware=definition.hardware,
         parity=definition.parity,
         valid_days=definition.valid_days,
     )
