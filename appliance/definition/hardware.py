@@ -12,7 +12,7 @@
       patch_gb: 150          # left out: the size of the bundle's largest component
       firmware: [memory-ecc, tpm2, uefi]
 
-What contradicts itself is found here, before anything is fetched; whether a node has it, preflight finds out.
+What contradicts itself is found here, before anything is fetched; whether a node has it, preflight says.
 """
 
 from __future__ import annotations

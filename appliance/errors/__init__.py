@@ -42,8 +42,8 @@ from appliance.errors.outcomes import (
 from appliance.errors.unfit import (
     DriverForOtherKernel,
     FabricManagerDiffers,
-    GpuUnsupported,
     GpusMissing,
+    GpuUnsupported,
     HardwareUnfit,
     HeadersMissing,
     ModuleUnsigned,

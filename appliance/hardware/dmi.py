@@ -19,7 +19,7 @@ _FIRMWARE, _SYSTEM, _ARRAY, _DEVICE, _IPMI = 0, 1, 16, 17, 38
 
 @dataclass(frozen=True)
 class Module:
-    """A memory module.  ``size`` in bytes; widths in bits; rates in MT/s; None where the firmware is mute."""
+    """A memory module.  ``size`` in bytes, widths in bits, rates in MT/s; None where nothing is said."""
 
     place: str
     size: int
@@ -92,9 +92,7 @@ def _module(fields: dict[str, str]) -> Module:
         data_width=_number(fields.get("Data Width", "")),
         rated=_number(fields.get("Speed", "")),
         # "Configured Clock Speed" before dmidecode 3.2
-        configured=_number(
-            fields.get("Configured Memory Speed", fields.get("Configured Clock Speed", ""))
-        ),
+        configured=_number(fields.get("Configured Memory Speed", fields.get("Configured Clock Speed", ""))),
         part=fields.get("Part Number", ""),
     )
 

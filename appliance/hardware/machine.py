@@ -46,7 +46,7 @@ class Card:
 
 @dataclass(frozen=True)
 class DriverModule:
-    """The kernel module ``nvidia`` as modinfo describes the one on the disk; empty texts where there is none.
+    """The kernel module ``nvidia`` on the disk, as modinfo describes it; empty texts where there is none.
 
     ``release`` is the kernel it was built for.
     """
@@ -185,7 +185,7 @@ def _kib(text: str) -> int:
 
 
 def _errors(edac: Mapping[str, Mapping[str, str]]) -> tuple[int, int] | None:
-    """Errors that were mended and that were not, over all memory controllers; None where none is watched."""
+    """Errors that were mended and that were not, of all memory controllers; None where none is watched."""
     if not edac:
         return None
     mended, lost = (

@@ -20,7 +20,7 @@ class HardwareNeeds:
         mig: what each GPU is cut into, as ``appliance plan`` spells it; empty for whole GPUs.
         nvswitches: how many NVSwitches join them; 0: what is found is not judged.
         memory_gib: of the host, as the kernel counts it; 0: not judged.
-        patch_gb: room on the disk beside the bundle, for the next version; 0: that of its largest component.
+        patch_gb: room on the disk beside the bundle, for the next one; 0: that of its largest component.
         firmware: words of ``FIRMWARE``, sorted.
     """
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ModelTooLarge, ParallelismImpossible, PlanInvalid
-from appliance.planning.engine import LLAMA_CPP, VLLM, Engine, adjusted
 from appliance.hardware.gpus import find_gpu, find_slice, parse_layout
+from appliance.planning.engine import LLAMA_CPP, VLLM, Engine, adjusted
 from appliance.planning.model_files import Model, open_model
 from appliance.planning.precision import PRECISIONS, PrecisionPolicy, cache_bits, check_policy
 from appliance.planning.sizing import Demand, Place, Sizing, size, slices, whole_gpus

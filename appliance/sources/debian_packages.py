@@ -7,8 +7,9 @@ digests determine its bytes, and building needs no resolution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
+from appliance.definition.components import ArchiveArea
 from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
 from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
@@ -38,7 +39,7 @@ class DebianPackages(Source):
             PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
             ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
         """
-        with self._root() as root:
+        with self._root(spec.areas) as root:
             root.update()
             try:
                 packages = root.closure(spec.packages)
@@ -58,7 +59,7 @@ class DebianPackages(Source):
         debs = [artefact for artefact in artefacts if artefact.path != INDEX]
         if absent := self.missing(debs):
             closure = [_package(deb) for deb in debs]
-            with self._root() as root:
+            with self._root(_areas(debs)) as root:
                 root.update()
                 check_offered(root, closure)
                 self._download(root, closure, [_package(deb) for deb in absent])
@@ -72,12 +73,12 @@ class DebianPackages(Source):
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])
 
-    def _root(self) -> AbstractContextManager[AptRoot]:
+    def _root(self, areas: Sequence[str] | None) -> AbstractContextManager[AptRoot]:
         settings = self.station.settings.debian
         return private_root(
             self.station.store.folder / "apt",
             self.target.architecture,
-            repositories(self.target.suite, settings),
+            repositories(self.target.suite, settings, areas),
             archive_keyring(settings),
             self.station.stop,
         )
@@ -118,6 +119,12 @@ class DebianPackages(Source):
             progress.item(package.file)
         for package in closure:
             (root.archives / package.cached).unlink(missing_ok=True)
+
+
+def _areas(debs: Sequence[Artefact]) -> tuple[str, ...] | None:
+    """The archive areas that locked packages came from; None where the station's own will do."""
+    found = {deb.origin["component"] for deb in debs} & set(get_args(ArchiveArea))
+    return tuple(sorted(found | {"main"})) if found - {"main"} else None
 
 
 def _artefact(package: Package, suite: str) -> Artefact:

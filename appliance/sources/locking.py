@@ -16,6 +16,7 @@ from appliance.sources.kinds import source
 from appliance.sources.makers import check_signatures, with_facts
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
+from appliance.sources.version_rules import check_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +101,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
 
     Raises:
         DefinitionInvalid, PackageMissing: a component cannot be had as it is written.
+        VersionsDiffer: parts of a driver that must be of one version are not.
         UpstreamSignatureInvalid, KeyRefused: a model's signature by its makers does not hold.
         SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
         ToolMissing: see the sources.
@@ -140,6 +142,11 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
     station.progress.begin("resolve", len(sources))
     together([partial(resolve, name) for name in sources], len(sources), station.stop)
     station.progress.end()
+    check_versions(
+        {name: component.kind for name, component in definition.components.items()},
+        resolved,
+        read.document.where_key(("components",)),
+    )
     _check_served(read, resolved[read.definition.inference.model])
     facts = check_signatures(
         {name: (definition.components[name], sources[name], resolved[name]) for name in sources},

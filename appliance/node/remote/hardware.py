@@ -60,9 +60,7 @@ def output(*command: str) -> str:
     """What a program prints; empty when it cannot be run, fails or takes too long."""
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            command, capture_output=True, check=False, timeout=SECONDS, env=environment
-        )
+        done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode("utf-8", "replace")[:LONGEST] if done.returncode == 0 else ""
