@@ -20,6 +20,7 @@ from appliance.cli.build import build
 from appliance.cli.console import print_error
 from appliance.cli.export import export_app
 from appliance.cli.frames import frames
+from appliance.cli.hardware import hardware
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
 from appliance.cli.interrupts import keeping_interrupts
@@ -80,6 +81,7 @@ app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
+app.command("hardware")(hardware)
 app.command("frames")(frames)
 app.command("audit")(audit)
 app.add_typer(media_app)

@@ -60,7 +60,7 @@ def _gpus(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
     number = found[needs.gpu] if needs else len(machine.gpus)
     yield Check(
         "gpus",
-        needs is None or number >= max(needs.gpus, needs.tensor_parallel),
+        number >= max(needs.gpus, needs.tensor_parallel) if needs else None,
         ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
         f"{needs.gpus} {needs.gpu}, one model over {needs.tensor_parallel}" if needs else _NOT_ASKED,
         "look for a GPU that the firmware does not see (seating, power), or use another node or definition",
@@ -189,7 +189,7 @@ def _switches(machine: Machine, needs: HardwareNeeds | None) -> Check:
     wanted = needs.nvswitches if needs else 0
     return Check(
         "nvswitches",
-        len(machine.nvswitches) >= wanted,
+        len(machine.nvswitches) >= wanted if wanted else None,
         str(len(machine.nvswitches)) if machine.nvswitches else "none",
         str(wanted) if wanted else _NOT_ASKED,
         "look for the board's NVSwitches in the firmware's list of PCI devices",
@@ -201,7 +201,7 @@ def _memory(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
     wanted = needs.memory_gib if needs else 0
     yield Check(
         "memory",
-        machine.memory >= (wanted << 30) * (1 - _KEPT),
+        machine.memory >= (wanted << 30) * (1 - _KEPT) if wanted else None,
         f"{machine.memory / (1 << 30):,.0f} GiB",
         f"{wanted:,} GiB" if wanted else _NOT_ASKED,
         "add memory, or use another node; a module the firmware disabled is missing from its list",
@@ -251,7 +251,7 @@ def _firmware(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
     yield Check(
         "uefi",
         machine.uefi,
-        "started by UEFI" if machine.uefi else "started by a BIOS",
+        "started by UEFI" if machine.uefi else "not started by UEFI",
         "UEFI",
         "set the firmware to UEFI and install the system anew",
         level=_level(asked="uefi" in asked),
