@@ -69,7 +69,7 @@ def h100_node(**changed: Any) -> dict[str, Any]:
         "disk_free": 10**13,
         "kernel": KERNEL,
         "headers": True,
-        "modinfo": f"filename:       /lib/modules/{KERNEL}/updates/dkms/nvidia.ko.xz\nversion:        580.105.08\n"
+        "modinfo": "filename:       /lib/modules/x/updates/dkms/nvidia.ko.xz\nversion:        580.105.08\n"
         f"vermagic:       {KERNEL} SMP preempt mod_unload modversions \n",
         "modules": "nvidia 9719808 0 - Live 0x0 (OE)\n",
         "packages": {"nvidia-open-kernel-dkms": "580.105.08-1", "nvidia-fabricmanager": "580.105.08-1"},
