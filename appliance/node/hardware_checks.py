@@ -123,7 +123,7 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
     yield _all_gpus(
         "gpu-ecc",
         gpus,
-        lambda gpu: gpu.ecc is True and gpu.ecc_pending is not False,
+        lambda gpu: (gpu.ecc, gpu.ecc_pending) == (True, True),
         lambda gpu: f"ECC {_word(on=gpu.ecc)}, after the next start {_word(on=gpu.ecc_pending)}",
         "ECC on, now and after the next start",
         "nvidia-smi -e 1, then restart the node",
@@ -139,8 +139,14 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
     yield _all_gpus(
         "gpu-rows",
         gpus,
-        lambda gpu: not gpu.remap_pending and not gpu.remap_failed,
-        lambda gpu: "remapping failed" if gpu.remap_failed else "a row waits for the next start",
+        lambda gpu: (gpu.remap_pending, gpu.remap_failed) == (False, False),
+        lambda gpu: (
+            "remapping failed"
+            if gpu.remap_failed
+            else "a row waits for the next start"
+            if gpu.remap_pending
+            else "not said"
+        ),
         "no row of memory waiting to be remapped, and none that could not be",
         "waiting: restart the node. Failed: have the GPU replaced",
     )

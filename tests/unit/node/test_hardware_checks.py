@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,14 @@ CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a row lost": (
         {"nvidia_smi": SMI.replace("<remapped_row_failure>No", "<remapped_row_failure>Yes", 1)},
         ["gpu-rows"],
+    ),
+    "rows not said": (
+        {"nvidia_smi": SMI.replace("<remapped_row_failure>No", "<remapped_row_failure>N/A", 1)},
+        ["gpu-rows"],
+    ),
+    "errors not said": (
+        {"nvidia_smi": re.sub(r"(<[ds]ram_unc\w+>)0", r"\1N/A", SMI, count=3)},
+        ["gpu-memory"],
     ),
     "a switch missing": ({"pci": pci(*(gpu(bus) for bus in GPUS), switches=3)}, ["nvswitches"]),
     "too little memory": ({"meminfo": "MemTotal:       1056707340 kB\n"}, ["memory"]),
