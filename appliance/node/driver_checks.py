@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.hardware.machine import Machine
 
-_HEADERS: Final = re.compile(r"linux-headers-([0-9].*)")
+#: Not the part that all kernels of a version share, ``-common``.
+_HEADERS: Final = re.compile(r"linux-headers-([0-9].*)(?<!-common)(?<!-common-rt)")
 _IMAGE: Final = re.compile(r"linux-image-([0-9].*)")
 _CONSOLE: Final = "needs the console"
 
@@ -85,7 +86,8 @@ def _kernel(machine: Machine, brought: Mapping[str, str]) -> Iterator[Check]:
             + ("on the node" if machine.headers else "not on the node")
             + f", in the bundle for {', '.join(sorted(carried)) or 'no kernel'}",
             f"headers of kernel {running}",
-            f"install and start linux-image-{max(images)}, which the bundle brings with its headers"
+            f"install linux-image-{max(images)} from the medium (below payload/) with dpkg and start it: "
+            "the bundle has the headers for that kernel"
             if images
             else f"name linux-headers-{running} among the packages of the bundle's definition",
         )

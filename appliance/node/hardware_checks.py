@@ -215,16 +215,18 @@ def _memory(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
     )
     modules = machine.firmware.modules
     plain = [module.place for module in modules if module.has_ecc is False]
+    ecc_asked = needs is not None and "memory-ecc" in needs.firmware
+    unsaid = False if ecc_asked else None  # what is asked for and not shown is not there
     yield Check(
         "memory-ecc",
-        None if not modules else not plain,
+        not plain if modules else unsaid,
         f"{len(modules)} modules, {', '.join(sorted(set(machine.firmware.correction))) or 'ECC not said'}"
         + (f"; without ECC: {', '.join(plain)}" if plain else "")
         if modules
         else "not said: no dmidecode, or no firmware to ask",
         "modules with ECC",
         "use modules with ECC; dmidecode must be on the node for this to be seen",
-        level=_level(asked=needs is not None and "memory-ecc" in needs.firmware),
+        level=_level(asked=ecc_asked),
     )
     sizes = Counter((module.size, module.configured) for module in modules)
     yield Check(

@@ -160,6 +160,13 @@ def test_what_stops_nothing_is_noted(changed: dict[str, Any], noted: str) -> Non
     assert judged(vulnerabilities={})[noted].passed is True
 
 
+def test_memory_whose_ecc_is_asked_for_and_not_shown_is_refused_with_the_reason() -> None:
+    check = judged(dmidecode="")["memory-ecc"]
+    assert (check.passed, check.level) == (False, "must")
+    assert "no dmidecode" in check.found
+    assert judged(None, dmidecode="")["memory-ecc"].passed is None
+
+
 def test_secure_boot_stops_only_where_it_is_asked_for() -> None:
     assert stops(replace(NEEDS, firmware=("secure-boot",))) == ["secure-boot"]
     on = {**EFI, "secure_boot": SECURE_BOOT[True]}
