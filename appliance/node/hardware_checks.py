@@ -71,7 +71,7 @@ def _gpus(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
         "gpu-lanes",
         None if not machine.gpus else not narrow,
         "; ".join(f"{each.address} {each.link}" for each in narrow)
-        or f"{LANES} lanes each ({len(machine.gpus)} GPUs)",
+        or (f"{LANES} lanes each ({len(machine.gpus)} GPUs)" if machine.gpus else "no GPU"),
         f"{LANES} lanes for each GPU",
         "reseat the GPU or its riser; a link that trained with fewer lanes stays so until the next start",
         level=_level(asked=needs is not None and bool(machine.gpus)),
@@ -84,7 +84,8 @@ def _gpus(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
     yield Check(
         "gpu-rate",
         None if not machine.gpus else not slow,
-        "; ".join(f"{each.address} {each.link} of {each.best}" for each in slow) or "as the GPUs can",
+        "; ".join(f"{each.address} {each.link} of {each.best}" for each in slow)
+        or ("as the GPUs can" if machine.gpus else "no GPU"),
         "the generation that each GPU can",
         "an idle GPU lowers its rate to save power: look again under load before anything is reseated",
         level="information",

@@ -187,6 +187,13 @@ def test_a_model_over_more_gpus_than_found_stops_although_their_number_is_enough
     assert stops(replace(NEEDS, gpus=1, tensor_parallel=9, mig="")) == ["gpus"]
 
 
+def test_of_a_machine_without_gpus_little_is_said() -> None:
+    checks = {check.name: check for check in hardware_checks(read_machine(this_machine()), None)}
+    assert {checks[name].found for name in ("gpu-lanes", "gpu-rate", "gpu-numa")} == {"no GPU"}
+    assert checks["gpu-ecc"].found == "no driver to ask"
+    assert checks["nvidia-smi"].found == "no nvidia-smi, or no answer from it"
+
+
 def test_512_gib_of_modules_are_enough_for_512_although_the_kernel_sees_less() -> None:
     needs = replace(NEEDS, memory_gib=512)
     assert stops(needs, meminfo=f"MemTotal: {(503 * 2**20)} kB\n") == []
@@ -205,6 +212,12 @@ def test_without_needs_only_what_ails_stops() -> None:
 def test_what_a_machine_is_made_of_is_told() -> None:
     checks = judged()
     assert checks["gpus"].found == "8 h100-sxm"
+    assert checks["gpu-known"].found == "none that is unknown"
+    assert checks["gpu-lanes"].found == "16 lanes each (8 GPUs)"
+    assert checks["gpu-rate"].found == "as the GPUs can"
+    assert checks["gpu-ecc"].found == "8 GPUs in order"
+    assert checks["mig"].found == "h100-sxm can be cut like this"
+    assert checks["nvswitches"].found == "4"
     assert checks["gpu-numa"].found == "4 at node 0, 4 at node 1"
     assert checks["nvidia-smi"].found == "8 GPUs, driver 580.105.08"
     assert checks["memory-modules"].found == "2 of 32 GiB at 4800 MT/s"
