@@ -21,6 +21,7 @@ from appliance.errors import (
     ParallelismImpossible,
 )
 from appliance.hardware.needs import HardwareNeeds
+from appliance.planning.settings import read_settings
 
 if TYPE_CHECKING:
     from tests.conftest import BundleMaker, Holders
@@ -109,3 +110,18 @@ def definitions() -> list[Any]:
 @pytest.mark.parametrize("path", definitions())
 def test_every_definition_that_ships_is_valid(path: Path) -> None:
     read_definition(path.read_bytes(), path)
+
+
+@pytest.mark.parametrize(
+    ("definition", "plan"), [("h100-vllm", "8b"), ("h100-70b", "70b"), ("h100-whisper", "speech")]
+)
+def test_a_definition_asks_for_the_machine_that_its_plan_is_for(definition: str, plan: str) -> None:
+    path = BUNDLES / f"{definition}.yaml"
+    hardware = read_definition(path.read_bytes(), path).definition.hardware
+    settings = read_settings((BUNDLES / f"plans/{plan}.yaml").read_bytes(), plan)
+    assert hardware is not None
+    assert (hardware.gpu, hardware.gpus) == (settings.gpu, settings.gpus)
+    assert hardware.tensor_parallel == (settings.tensor_parallel or 1)
+    assert hardware.mig in {None, settings.mig or f"all-{settings.slice}"}, "a whole GPU holds more"
+    assert settings.precision is not None
+    assert settings.precision.resolved().weight_bits == 16
