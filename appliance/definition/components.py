@@ -109,12 +109,20 @@ class Debian(Frozen):
     """Debian packages: ``packages`` and all they depend on, from nothing.
 
     ``areas`` are the archive areas they may come from (Debian Policy, section 2.2), which apt calls
-    components; left out, those that the station itself uses.
+    components; left out, those that the station itself uses.  ``backports`` are those of ``packages`` that
+    come from the suite's backports, and with them what only these need in newer versions.
     """
 
     kind: Literal["debian"]
     packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
     areas: Annotated[tuple[ArchiveArea, ...], Field(min_length=1)] | None = None
+    backports: tuple[DebianPackage, ...] = ()
+
+    @model_validator(mode="after")
+    def _backports_are_asked_for(self) -> Self:
+        if others := sorted(set(self.backports) - set(self.packages)):
+            raise ValueError(f"backports names what packages does not: {', '.join(others)}")
+        return self
 
 
 class MakersSignature(Frozen):

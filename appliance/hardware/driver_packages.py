@@ -20,6 +20,8 @@ FABRIC_MANAGER: Final = re.compile(r"nvidia-fabricmanager(?:-[0-9]+)?")
 _DKMS: Final = re.compile(
     r"nvidia-(?:open-)?kernel-dkms|nvidia-dkms-[0-9]+(?:-server)?(?:-open)?|nvidia-kernel-open-dkms"
 )
+#: Not the part that all kernels of a version share, ``-common``.
+_HEADERS: Final = re.compile(r"linux-headers-([0-9].*)(?<!-common)(?<!-common-rt)")
 #: Canonical's, built and signed for one kernel: linux-modules-nvidia-580-server-open-6.8.0-60-generic.
 _PREBUILT: Final = re.compile(r"linux-modules-nvidia-[0-9]+(?:-server)?(?:-open)?-([0-9]+\.[0-9]+\..+)")
 
@@ -78,6 +80,33 @@ RULES: Final = (
     ),
 )
 
+
+@dataclass(frozen=True)
+class Unbuildable:
+    """A module in source that does not compile with the headers of kernels from ``since`` on.
+
+    Args:
+        package: its name.
+        version: exactly; the next one may have been mended.
+        since: the first kernel.
+        why: with who found it.
+    """
+
+    package: str
+    version: str
+    since: tuple[int, int, int]
+    why: str
+
+
+UNBUILDABLE: Final = (
+    Unbuildable(
+        "nvidia-open-kernel-dkms",
+        "550.163.01-2",
+        (6, 12, 97),
+        "pci_resize_resource() has another argument since (NVIDIA/open-gpu-kernel-modules, issue 1272)",
+    ),
+)
+
 #: NVIDIA, CUDA Compatibility, table 1: the oldest driver branch that runs programs of a CUDA release.
 CUDA_DRIVERS: Final[dict[int, int]] = {11: 450, 12: 525, 13: 580}
 #: The wheel that says for which CUDA an engine's wheels are: nvidia-cuda-runtime-cu12, since 13 without it.
@@ -94,6 +123,29 @@ def upstream(version: str) -> str:
 def is_dkms(name: str) -> bool:
     """Whether a package brings the module in source, to be built on the node."""
     return _DKMS.fullmatch(name) is not None
+
+
+def unbuildable(packages: Mapping[str, str], kernel: str) -> Unbuildable | None:
+    """What among these packages is known not to compile for a kernel; None where nothing is known.
+
+    Args:
+        packages: versions by name.
+        kernel: its release, as ``uname -r`` says.
+    """
+    found = re.match(r"([0-9]+)\.([0-9]+)\.([0-9]+)", kernel)
+    if found is None:
+        return None
+    release = tuple(int(part) for part in found.groups())
+    for each in UNBUILDABLE:
+        if packages.get(each.package) == each.version and release >= each.since:
+            return each
+    return None
+
+
+def headers_for(name: str) -> str | None:
+    """The kernel whose own headers a package has; None for the part that kernels share, and all others."""
+    found = _HEADERS.fullmatch(name)
+    return found[1] if found else None
 
 
 def prebuilt_for(name: str) -> str | None:

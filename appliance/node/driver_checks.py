@@ -14,9 +14,11 @@ from appliance.hardware.driver_packages import (
     branch,
     cuda_needed,
     driver_version,
+    headers_for,
     is_dkms,
     oldest_driver,
     prebuilt_for,
+    unbuildable,
     upstream,
 )
 from appliance.node.verdict import Check
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
     from appliance.hardware.machine import Machine
 
-#: Not the part that all kernels of a version share, ``-common``.
-_HEADERS: Final = re.compile(r"linux-headers-([0-9].*)(?<!-common)(?<!-common-rt)")
 _IMAGE: Final = re.compile(r"linux-image-([0-9].*)")
 _CONSOLE: Final = "needs the console"
 
@@ -56,10 +56,15 @@ def _kernel(machine: Machine, brought: Mapping[str, str]) -> Iterator[Check]:
     others = sorted({kernel for name in brought if (kernel := prebuilt_for(name))} - {running})
     has_own = any(prebuilt_for(name) == running for name in brought)
     builds = any(is_dkms(name) for name in brought)
+    broken = unbuildable(brought, running)
     yield Check(
         "driver-kernel",
-        has_own or builds or not others,
-        f"the bundle's module is for {', '.join(others)}" if others else f"kernel {running}",
+        broken is None and (has_own or builds or not others),
+        f"{broken.package} {broken.version} does not compile for {running}: {broken.why}"
+        if broken
+        else f"the bundle's module is for {', '.join(others)}"
+        if others
+        else f"kernel {running}",
         f"a module for kernel {running}, which runs, or one that is built on the node",
         "start the kernel that the module is for, or build the bundle for this one",
     )
@@ -76,7 +81,7 @@ def _kernel(machine: Machine, brought: Mapping[str, str]) -> Iterator[Check]:
         "the node was started with another kernel since: dkms autoinstall, or start the old kernel",
         level="information",
     )
-    carried = {found[1] for name in brought if (found := _HEADERS.fullmatch(name))}
+    carried = {kernel for name in brought if (kernel := headers_for(name))}
     images = {found[1] for name in brought if (found := _IMAGE.fullmatch(name))}
     if builds:
         yield Check(

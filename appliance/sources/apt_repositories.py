@@ -63,14 +63,21 @@ def archive_keyring(settings: DebianSettings) -> Path:
 
 
 def repositories(
-    suite: str, settings: DebianSettings, areas: Sequence[str] | None = None
+    suite: str,
+    settings: DebianSettings,
+    areas: Sequence[str] | None = None,
+    *,
+    backports: bool = False,
 ) -> tuple[Repository, ...]:
     """The repositories for ``suite``: the release, its updates and its security updates.
 
     ``areas`` of the archive go before those that the station uses: a definition that names them is the same
-    on every station, and all are signed by the same keys.
+    on every station, and all are signed by the same keys.  So is the suite of ``backports``, which lies
+    beside the release; apt takes from it only what is asked for by name.
     """
     found = _repositories(suite, settings)
+    if backports:
+        found += tuple(replace(each, suite=f"{suite}-backports") for each in found if each.suite == suite)
     return tuple(replace(each, components=tuple(areas)) for each in found) if areas else found
 
 

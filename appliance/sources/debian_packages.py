@@ -39,12 +39,14 @@ class DebianPackages(Source):
             PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
             ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
         """
-        with self._root(spec.areas) as root:
+        newer = f"/{self.target.suite}-backports"
+        asked = [name + newer * (name in spec.backports) for name in spec.packages]
+        with self._root(spec.areas, backports=bool(spec.backports)) as root:
             root.update()
             try:
-                packages = root.closure(spec.packages)
+                packages = root.closure(asked)
             except AptFailed as fault:
-                raise unresolvable(root, spec.packages, where, fault) from fault
+                raise unresolvable(root, asked, where, fault) from fault
         return [_artefact(package, self.target.suite) for package in packages]
 
     def fetch(self, artefacts: Sequence[Artefact]) -> None:
@@ -59,7 +61,7 @@ class DebianPackages(Source):
         debs = [artefact for artefact in artefacts if artefact.path != INDEX]
         if absent := self.missing(debs):
             closure = [_package(deb) for deb in debs]
-            with self._root(_areas(debs)) as root:
+            with self._root(_areas(debs), backports=any(map(_is_backport, debs))) as root:
                 root.update()
                 check_offered(root, closure)
                 self._download(root, closure, [_package(deb) for deb in absent])
@@ -73,12 +75,14 @@ class DebianPackages(Source):
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])
 
-    def _root(self, areas: Sequence[str] | None) -> AbstractContextManager[AptRoot]:
+    def _root(
+        self, areas: Sequence[str] | None, *, backports: bool = False
+    ) -> AbstractContextManager[AptRoot]:
         settings = self.station.settings.debian
         return private_root(
             self.station.store.folder / "apt",
             self.target.architecture,
-            repositories(self.target.suite, settings, areas),
+            repositories(self.target.suite, settings, areas, backports=backports),
             archive_keyring(settings),
             self.station.stop,
         )
@@ -125,6 +129,11 @@ def _areas(debs: Sequence[Artefact]) -> tuple[str, ...] | None:
     """The archive areas that locked packages came from; None where the station's own will do."""
     found = {deb.origin["component"] for deb in debs} & set(get_args(ArchiveArea))
     return tuple(sorted(found | {"main"})) if found - {"main"} else None
+
+
+def _is_backport(deb: Artefact) -> bool:
+    """Whether a version is one of the backports: they end in ~bpo and the release's number."""
+    return "~bpo" in deb.version
 
 
 def _artefact(package: Package, suite: str) -> Artefact:

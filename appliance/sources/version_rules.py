@@ -14,7 +14,9 @@ from appliance.hardware.driver_packages import (
     branch,
     cuda_needed,
     driver_version,
+    headers_for,
     oldest_driver,
+    unbuildable,
     upstream,
 )
 
@@ -50,6 +52,7 @@ def check_versions(
     }
     for rule in RULES:
         _check_rule(rule, packages, where)
+    _check_builds(packages, where)
     _check_exporter(packages, where)
     wheels = {
         artefact.origin.get("project", artefact.name): artefact.version
@@ -75,6 +78,21 @@ def _check_rule(rule: OneVersion, packages: Mapping[str, str], where: Location) 
             hint="take all of the driver from one repository, and pin it there to one version",
             where=where,
         )
+
+
+def _check_builds(packages: Mapping[str, str], where: Location) -> None:
+    """The driver compiles with the headers that come with it, as far as it is known not to."""
+    for name in sorted(packages):
+        kernel = headers_for(name)
+        broken = unbuildable(packages, kernel) if kernel else None
+        if broken:
+            raise VersionsDiffer(
+                f"the driver does not compile for the kernel that comes with it: {broken.why}",
+                found=f"{broken.package} {broken.version}, {name}",
+                wanted=f"a later driver, or a kernel before {'.'.join(map(str, broken.since))}",
+                hint="take the driver from the suite's backports (docs/sources.md)",
+                where=where,
+            )
 
 
 def _check_exporter(packages: Mapping[str, str], where: Location) -> None:

@@ -57,6 +57,38 @@ def test_a_package_outside_main_is_there_only_if_its_area_is_named(
     assert source.missing(artefacts) == []
 
 
+def test_backports_are_asked_for_by_name(
+    archive: Archive, target: Target, new_station: Callable[..., Station], debian_settings: Settings
+) -> None:
+    needs = {"base": {}, "driver": {"Depends": "base"}, "tool": {}}
+    for name, fields in needs.items():
+        archive.add(name, "1.0-1")
+        archive.add(name, "2.0-1~bpo13+1", backport=True, **fields)
+    archive.publish()
+    source = DebianPackages(target, new_station(settings=debian_settings))
+    spec = Debian(kind="debian", packages=("driver", "tool"), backports=("driver",))
+    artefacts = source.resolve(spec, where)
+    assert {each.name: each.version for each in artefacts} == {
+        "base": "1.0-1",
+        "driver": "2.0-1~bpo13+1",
+        "tool": "1.0-1",
+    }
+    source.fetch(artefacts)
+    assert source.missing(artefacts) == []
+    plain = source.resolve(Debian(kind="debian", packages=("driver",)), where)
+    assert [each.version for each in plain] == ["1.0-1"]
+    absent = Debian(kind="debian", packages=("tool", "gone"), backports=("gone",))
+    with pytest.raises(PackageMissing, match="gone/trixie-backports"):
+        source.resolve(absent, where)
+
+
+def test_what_is_not_asked_for_cannot_be_a_backport() -> None:
+    values = yaml.safe_load(DEMO.read_text())
+    values["components"]["system"]["backports"] = ["driver"]
+    with pytest.raises(DefinitionInvalid, match="driver"):
+        read_definition(yaml.safe_dump(values).encode(), "x")
+
+
 @pytest.mark.parametrize("areas", [[], ["universe"], "main", ["http://archive.example"], [1]])
 def test_only_areas_of_debian_can_be_named(areas: object) -> None:
     values = yaml.safe_load(DEMO.read_text())

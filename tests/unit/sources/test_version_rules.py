@@ -113,6 +113,18 @@ def test_libraries_without_a_module_must_agree_among_themselves() -> None:
         check({"nvidia-utils-580-server": "580.105.08-1", "libnvidia-compute-580-server": "580.95.05-1"})
 
 
+HEADERS = {"linux-headers-6.12.118+deb13-amd64": "6.12.118-1"}
+
+
+def test_a_driver_that_does_not_compile_for_its_kernel_is_refused() -> None:
+    with pytest.raises(VersionsDiffer, match="does not compile") as caught:
+        check({**DEBIAN, **HEADERS})
+    assert caught.value.found == "nvidia-open-kernel-dkms 550.163.01-2, linux-headers-6.12.118+deb13-amd64"
+    check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
+    check({**DEBIAN, "linux-headers-6.12.96+deb13-amd64": "6.12.96-1"})
+    check({**DEBIAN, "linux-headers-6.12.118+deb13-common": "6.12.118-1"})
+
+
 def test_an_exporter_of_another_major_version_is_refused() -> None:
     with pytest.raises(VersionsDiffer, match="exporter"):
         check({**DCGM, "datacenter-gpu-manager-exporter": "3.3.9-1"})
