@@ -132,14 +132,15 @@ def _areas(debs: Sequence[Artefact]) -> tuple[str, ...] | None:
 
 
 def _is_backport(deb: Artefact) -> bool:
-    """Whether a version is one of the backports: they end in ~bpo and the release's number."""
-    return "~bpo" in deb.version
+    """Whether a package came from the backports."""
+    return deb.origin["suite"].endswith("-backports")
 
 
 def _artefact(package: Package, suite: str) -> Artefact:
+    # A version of the backports ends in ~bpo and the release's number; apt does not say where it took it.
     origin: dict[OriginKey, str] = {
         "kind": "debian",
-        "suite": suite,
+        "suite": f"{suite}-backports" if "~bpo" in package.version else suite,
         "component": package.component,
         "package": package.name,
         "architecture": package.architecture,

@@ -73,6 +73,7 @@ def test_backports_are_asked_for_by_name(
         "driver": "2.0-1~bpo13+1",
         "tool": "1.0-1",
     }
+    assert {each.name: each.origin["suite"] for each in artefacts}["driver"] == "trixie-backports"
     source.fetch(artefacts)
     assert source.missing(artefacts) == []
     plain = source.resolve(Debian(kind="debian", packages=("driver",)), where)
