@@ -52,7 +52,7 @@ RULES: Final = (
             r"nvidia-(?:driver|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
             r"|nvidia-(?:open-)?kernel-(?:support|source)|firmware-nvidia-gsp"
             r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
-            r"|nvidia-(?:opencl-icd|persistenced)|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
+            r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
             # Ubuntu and NVIDIA
             r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source|firmware)-[0-9]+(?:-server)?(?:-open)?"
             r"|libnvidia-(?:compute|cfg1|common|gl|decode|encode)-[0-9]+(?:-server)?"
@@ -98,13 +98,12 @@ class Unbuildable:
     why: str
 
 
-UNBUILDABLE: Final = (
-    Unbuildable(
-        "nvidia-open-kernel-dkms",
-        "550.163.01-2",
-        (6, 12, 97),
-        "pci_resize_resource() has another argument since (NVIDIA/open-gpu-kernel-modules, issue 1272)",
-    ),
+_RESIZE: Final = (
+    "pci_resize_resource() has another argument since (NVIDIA/open-gpu-kernel-modules, issue 1272)"
+)
+UNBUILDABLE: Final = tuple(
+    Unbuildable("nvidia-open-kernel-dkms", version, (6, 12, 97), _RESIZE)
+    for version in ("550.163.01-2", "550.163.01-4~bpo13+1")  # both tried with 6.12.118
 )
 
 #: NVIDIA, CUDA Compatibility, table 1: the oldest driver branch that runs programs of a CUDA release.

@@ -90,7 +90,7 @@ def _check_builds(packages: Mapping[str, str], where: Location) -> None:
                 f"the driver does not compile for the kernel that comes with it: {broken.why}",
                 found=f"{broken.package} {broken.version}, {name}",
                 wanted=f"a later driver, or a kernel before {'.'.join(map(str, broken.since))}",
-                hint="take the driver from the suite's backports (docs/sources.md)",
+                hint="look for a later driver: in the suite's backports, another suite or repository",
                 where=where,
             )
 

@@ -34,6 +34,8 @@ DKMS_KEY = "/var/lib/dkms/mok.pub"
 ATTRIBUTES = 4  # bytes before the value of a variable in efivarfs
 #: Packages whose versions say which driver there is.
 PACKAGES = ("*nvidia*", "libcuda*", "cuda-drivers*", "datacenter-gpu-manager*", "nvlsm", "linux-headers-*")
+#: The module's file: NVIDIA's name for it, and Debian's, which /etc/modprobe.d leads to.
+MODULES = ("nvidia", "nvidia-current", "nvidia-current-open")
 LONGEST = 8 * 1024 * 1024
 SECONDS = 60  # the first nvidia-smi without persistence starts all GPUs
 
@@ -177,7 +179,7 @@ def gather() -> dict[str, Any]:
         "cards": cards(),
         "kernel": release,
         "headers": os.path.exists(f"/lib/modules/{release}/build/Makefile"),
-        "modinfo": output("modinfo", "nvidia"),
+        "modinfo": next(filter(None, (output("modinfo", name) for name in MODULES)), ""),
         "modules": text_of("/proc/modules"),
         "packages": packages(),
     }

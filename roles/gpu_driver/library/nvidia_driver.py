@@ -87,6 +87,8 @@ COUNT = (
     "fault=fault or cuda.cuDeviceGetCount(ctypes.byref(number))\n"
     "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
 )
+#: The module's file: NVIDIA's name for it, and Debian's, which /etc/modprobe.d leads to.
+MODULES = ("nvidia", "nvidia-current", "nvidia-current-open")
 SECONDS = 300
 
 
@@ -150,10 +152,12 @@ def look(persistence: str, manager: str) -> Node:
 
 def module_release() -> str:
     """The kernel that the module on the disk is for; empty where there is none."""
-    done = subprocess.run(
-        ["modinfo", "--field", "vermagic", "nvidia"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.partition(" ")[0].strip() if done.returncode == 0 else ""
+    for name in MODULES:
+        command = ["modinfo", "--field", "vermagic", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.partition(" ")[0].strip()
+    return ""
 
 
 def secure_boot() -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.hardware.machine import Card, Disk, DriverModule, read_machine
 from appliance.node.remote.hardware import gather
 from tests.unit.hardware.nodes import KERNEL, base64_of, h100_node, signature_list, text, this_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_node_with_eight_gpus() -> None:
@@ -79,6 +82,17 @@ def test_a_missing_part_is_an_error() -> None:
     for key in gathered:
         with pytest.raises(KeyError):
             read_machine({other: value for other, value in gathered.items() if other != key})
+
+
+@pytest.mark.parametrize("present", ["nvidia", "nvidia-current", "nvidia-current-open"])
+def test_the_module_is_asked_for_by_debians_names_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
+) -> None:
+    program = tmp_path / "modinfo"
+    program.write_text(f'#!/bin/sh\n[ "$1" = {present} ] && echo "version:        550.163.01"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert read_machine(gather()).module.version == "550.163.01"
 
 
 def test_nothing_recorded_names_a_person_or_a_serial_number() -> None:

@@ -102,7 +102,7 @@ def test_a_module_that_does_not_compile_for_the_running_kernel_is_refused() -> N
     assert stops(bundle(old, wheels={})) == ["driver-kernel"]
     assert "issue 1272" in judged(bundle(old, wheels={}))["driver-kernel"].found
     assert stops(bundle(old, wheels={}), kernel="6.12.96+deb13-amd64") == []
-    mended = {**old, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"}
+    mended = {**old, "nvidia-open-kernel-dkms": "550.163.01-5"}
     assert stops(bundle(mended, wheels={})) == []
 
 
@@ -171,8 +171,8 @@ def test_what_the_bundle_brings_replaces_the_nodes_fabric_manager() -> None:
     ("driver", "wheels", "stopping"),
     [
         ("580.105.08-1", {"nvidia-cuda-runtime": "13.0.96"}, []),
-        ("550.163.01-4~bpo13+1", {"nvidia-cuda-runtime": "13.0.96"}, ["cuda-driver"]),
-        ("550.163.01-4~bpo13+1", {"nvidia-cuda-runtime-cu12": "12.8.90"}, []),
+        ("550.163.01-5", {"nvidia-cuda-runtime": "13.0.96"}, ["cuda-driver"]),
+        ("550.163.01-5", {"nvidia-cuda-runtime-cu12": "12.8.90"}, []),
         ("515.1-1", {"nvidia-cuda-runtime-cu12": "12.8.90"}, ["cuda-driver"]),
         ("515.1-1", {"xllamacpp": "1"}, []),
     ],

@@ -309,6 +309,19 @@ def test_the_call_of_cuda_runs_on_a_bare_python_and_fails_without_a_driver(modul
     assert "libcuda.so.1" in done.stderr
 
 
+@pytest.mark.parametrize("present", ["nvidia", "nvidia-current", "nvidia-current-open", "none"])
+def test_debians_names_of_the_module_count_too(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
+) -> None:
+    program = tmp_path / "modinfo"
+    program.write_text(
+        f'#!/bin/sh\n[ "$3" = {present} ] && echo "{KERNEL} SMP preempt mod_unload modversions "\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module.module_release() == ("" if present == "none" else KERNEL)
+
+
 def test_this_machine_is_looked_at(module: Any, tmp_path: Path) -> None:
     found = module.devices()
     assert all(set(each) == {"vendor", "device", "class"} for each in found)

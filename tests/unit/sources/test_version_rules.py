@@ -71,7 +71,7 @@ def names(packages: dict[str, str], *free: str) -> list[tuple[dict[str, str], st
 @pytest.mark.parametrize(
     ("packages", "name"),
     [
-        *names(DEBIAN, "nvidia-modprobe", "nvidia-kernel-common"),
+        *names(DEBIAN, "nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"),
         *names(UBUNTU),
         *names(DCGM, "datacenter-gpu-manager-exporter"),
     ],
@@ -90,7 +90,7 @@ def test_one_digit_in_one_package_refuses_the_lock(packages: dict[str, str], nam
     assert error.where == WHERE
 
 
-@pytest.mark.parametrize("name", ["nvidia-modprobe", "nvidia-kernel-common"])
+@pytest.mark.parametrize("name", ["nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"])
 def test_what_need_not_match_may_differ(name: str) -> None:
     check({**DEBIAN, name: "999.1-1"})
 
@@ -120,7 +120,9 @@ def test_a_driver_that_does_not_compile_for_its_kernel_is_refused() -> None:
     with pytest.raises(VersionsDiffer, match="does not compile") as caught:
         check({**DEBIAN, **HEADERS})
     assert caught.value.found == "nvidia-open-kernel-dkms 550.163.01-2, linux-headers-6.12.118+deb13-amd64"
-    check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
+    with pytest.raises(VersionsDiffer, match="issue 1272"):
+        check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
+    check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-5"})  # may be mended
     check({**DEBIAN, "linux-headers-6.12.96+deb13-amd64": "6.12.96-1"})
     check({**DEBIAN, "linux-headers-6.12.118+deb13-common": "6.12.118-1"})
 
