@@ -8,7 +8,7 @@ PEERS  := $(VENV)/peers/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-unit test-node test-vm test-dmcrypt lint format bench corpus clean distclean
+.PHONY: help demo test test-unit test-node test-vm test-dmcrypt lint format bench corpus clean distclean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,10 +16,7 @@ help: ## List what can be made
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
 
-test: lint ## Lint, then every test: unit, corpus, archive, node; not test-vm
-	$(PYTEST) -m "not bench and not dmcrypt and not vm"
-
-test-all: lint ## The same and virtual machines; practice nodes beside all others
+test: lint ## Lint, then every test: unit, corpus, archive, virtual machines; practice nodes beside these
 	$(BIN)/python scripts/run_tests.py
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +65,29 @@ def sync_file_system(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+@contextmanager
+def syncing_beside(folder: int) -> Iterator[None]:
+    """Let the kernel bring to the disk what was written, while this block does something else.
+
+    Only so that there is less to wait for in the end; nothing is promised.  A failure is told here to
+    nobody, and to ``sync_file_system`` all the same: the kernel tells it once to each opened file, and
+    this one is opened anew.
+    """
+    own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+
+    def sync() -> None:
+        with suppress(OSError):
+            sync_file_system(own)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        os.close(own)
+
+
 @cache
 def _libc() -> ctypes.CDLL:
     """The C library that this Python runs on."""
@@ -81,6 +105,13 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         finish_file(file.fileno())
+
+
+def write_one_of_many(path: Path, data: bytes) -> None:
+    """Write a new file; its bytes are on the disk after ``sync_file_system``."""
+    with os.fdopen(create_file(path), "wb") as file:
+        file.write(data)
+        settle_file(file.fileno())
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from appliance.bundle.manifest import ListedFile, PayloadFile, file_values
 from appliance.bundle.manifest_reader import MAX_SLICES
 from appliance.bundle.paths import PAYLOAD_FOLDER, slice_path
-from appliance.definition.lock_records import StoredArtefacts, brief
+from appliance.definition.lock_records import StoredArtefacts, brief, sizes
 from appliance.trust.canonical import canonical_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from appliance.definition.lock import Artefact
 
@@ -93,9 +93,13 @@ class LockedFiles(Sequence[PayloadFile]):
         """Path in the bundle, size in bytes and SHA-256 (hex) of each, without making a file."""
         return ((self._folder + path, size, sha256) for path, size, sha256 in brief(self._artefacts))
 
+    def sizes(self) -> Iterable[int]:
+        """The size in bytes of each."""
+        return sizes(self._artefacts)
+
     def are_cut(self) -> bool:
         """Whether any file is."""
-        return any(size > self._slice_size for _, size, _ in self.brief())
+        return any(size > self._slice_size for size in self.sizes())
 
     def parts(self) -> Iterator[tuple[str, str]]:
         """Path and SHA-256 (hex) of everything that lies in the bundle: files, or their slices."""
@@ -109,9 +113,9 @@ class LockedFiles(Sequence[PayloadFile]):
     def records(self) -> Iterator[bytes]:
         """Each file as the manifest's canonical JSON has it."""
         if isinstance(self._artefacts, StoredArtefacts):
-            stored = zip(self._artefacts.brief(), self._artefacts.records(), strict=True)
+            stored = zip(self.sizes(), self._artefacts.records(), strict=True)
             prefix = f',"path":"{self._folder}'.encode()
-            for number, ((_, size, _), record) in enumerate(stored):
+            for number, (size, record) in enumerate(stored):
                 if size > self._slice_size or b"\\" in record:
                     yield canonical_bytes(file_values(self[number]))
                 else:  # no text has a quote in it, so nothing but keys is followed by one and a colon

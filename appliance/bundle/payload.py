@@ -90,9 +90,7 @@ def copy_payload(
 def payload_room(draft: Manifest, per_file: int) -> int:
     """Bytes of all payload files, and so many more for each."""
     return sum(
-        size + per_file
-        for component in draft.components.values()
-        for _, size, _ in _locked(component).brief()
+        size + per_file for component in draft.components.values() for size in _locked(component).sizes()
     )
 
 

@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from appliance.bundle.durable import write_file
+from appliance.bundle.durable import write_one_of_many
 from appliance.bundle.hashing import Hasher, worker_count
 from appliance.bundle.list_kind import INDEX
 from appliance.bundle.listing import listing_bytes, parse_listing
@@ -48,7 +48,7 @@ def write_stricter_lists(folder: Path, kinds: Sequence[ListKind], progress: Prog
         lines = {path: digests[place][number] for place, path in enumerate(listed)}
         for weaker in kinds[: number + 1]:
             lines[weaker.path] = kind.digest((folder / weaker.path).read_bytes())
-        write_file(folder / kind.path, listing_bytes(lines))
+        write_one_of_many(folder / kind.path, listing_bytes(lines))
 
 
 def _hash_all(

@@ -23,11 +23,12 @@ from appliance.bundle.durable import (
     FILE_MODE,
     FOLDER_MODE,
     create_file,
-    finish_file,
     free_bytes,
+    settle_file,
     sync_file_system,
     sync_folder,
-    write_file,
+    syncing_beside,
+    write_one_of_many,
     writing_under,
 )
 from appliance.bundle.large_manifest import MARK, read_large
@@ -123,12 +124,13 @@ def write_bundle(
     _check_space(out.parent, draft, companion_bytes)
     with writing_under(out.parent), _partial(out) as (folder, fd):
         manifest, blocks = copy_payload(folder, draft, store, slice_size, progress)
-        manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
-        for companion in companions:
-            manifest = _accompany(folder, manifest, companion, progress)
-        _write_list(folder, manifest)
-        kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
-        write_stricter_lists(folder, kinds, progress)
+        with syncing_beside(fd):
+            manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
+            for companion in companions:
+                manifest = _accompany(folder, manifest, companion, progress)
+            _write_list(folder, manifest)
+            kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
+            write_stricter_lists(folder, kinds, progress)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         sync_file_system(fd)
@@ -154,7 +156,7 @@ def _write_root_files(folder: Path, manifest: Manifest, contents: Mapping[str, b
     """Write these files, by path; the manifest that names them."""
     (folder / TRUST_FOLDER).mkdir()
     for path, data in contents.items():
-        write_file(folder / path, data)
+        write_one_of_many(folder / path, data)
     return replace(manifest, files={path: _listed(contents[path]) for path in sorted(contents)})
 
 
@@ -173,13 +175,12 @@ def _write_list(folder: Path, manifest: Manifest) -> None:
     path = folder / MANIFEST_PATH
     with os.fdopen(create_file(path), "wb") as file:
         file.writelines(manifest_pieces(manifest))
-        file.flush()
-        finish_file(file.fileno())
+        settle_file(file.fileno())
     pieces = read_pieces(lambda: _open(path), MANIFEST_PATH, mark=MARK, limit=MAX_BYTES)
     listing = listing_of(listed_parts(manifest, (MANIFEST_PATH, pieces.sha256)))
     if read_large(pieces, parse_listing(listing)) is None:  # what we write, we accept
         parse_manifest(pieces.join())
-    write_file(folder / LIST_PATH, listing)
+    write_one_of_many(folder / LIST_PATH, listing)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def build(
     from appliance.bundle.carried import carried_documents
     from appliance.bundle.media.sizes import size_text
     from appliance.sources.building import build_bundle, read_lock, read_root
-    from appliance.sources.locking import default_lock_path, open_definition
+    from appliance.sources.definition_files import default_lock_path, open_definition
     from appliance.sources.station import open_station
 
     read = open_definition(definition)

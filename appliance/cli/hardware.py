@@ -72,7 +72,7 @@ def hardware(
 
 def _needs(definition: Path | None) -> HardwareNeeds | None:
     from appliance.errors import DefinitionInvalid
-    from appliance.sources.locking import open_definition
+    from appliance.sources.definition_files import open_definition
 
     if definition is None:
         return None

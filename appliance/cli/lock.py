@@ -45,13 +45,8 @@ def lock(
 
     from appliance.bundle.media.sizes import size_text
     from appliance.bundle.wording import counted
-    from appliance.sources.locking import (
-        default_lock_path,
-        lock_definition,
-        open_definition,
-        time_of_lock,
-        write_lock,
-    )
+    from appliance.sources.definition_files import default_lock_path, open_definition
+    from appliance.sources.locking import lock_definition, time_of_lock, write_lock
     from appliance.sources.station import open_station
 
     read = open_definition(definition)

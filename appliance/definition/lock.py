@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from appliance.definition.hardware import Hardware  # noqa: TC001 - pydantic reads it at run time
-from appliance.definition.lock_records import NotStoredError, StoredArtefacts, brief, read_records
+from appliance.definition.lock_records import NotStoredError, StoredArtefacts, read_records, sizes
 from appliance.definition.names import (
     ComponentName,
     FilePath,
@@ -155,9 +155,7 @@ class Lock(Frozen):
     @property
     def size(self) -> int:
         """Bytes of all artefacts together."""
-        return sum(
-            size for component in self.components.values() for _, size, _ in brief(component.artefacts)
-        )
+        return sum(sum(sizes(component.artefacts)) for component in self.components.values())
 
 
 def lock_text(lock: Lock) -> str:

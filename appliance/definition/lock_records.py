@@ -16,13 +16,14 @@ import re
 import zlib
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, overload
 
 from appliance.definition.names import LONGEST_FILE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from appliance.definition.lock import Artefact
 
@@ -102,6 +103,11 @@ class StoredArtefacts(Sequence["Artefact"]):
             last = number == len(self._portions)  # behind it, two bytes are of what closes the list
             yield text[: -len(_NEXT)] if last else text
 
+    @cached_property
+    def sizes(self) -> array[int]:
+        """The size in bytes of each: 8 bytes for what is asked for again and again."""
+        return array("q", (size for _, size, _ in self.brief()))
+
     def brief(self) -> Iterator[tuple[str, int, str]]:
         """Path, size in bytes and SHA-256 (hex) of each, without making an artefact."""
         for portion in range(len(self._portions)):
@@ -125,6 +131,13 @@ def brief(artefacts: Sequence[Artefact]) -> Iterator[tuple[str, int, str]]:
     if isinstance(artefacts, StoredArtefacts):
         return artefacts.brief()
     return ((artefact.path, artefact.size, artefact.sha256) for artefact in artefacts)
+
+
+def sizes(artefacts: Sequence[Artefact]) -> Iterable[int]:
+    """The size in bytes of each."""
+    if isinstance(artefacts, StoredArtefacts):
+        return artefacts.sizes
+    return [artefact.size for artefact in artefacts]
 
 
 def read_records(

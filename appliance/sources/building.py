@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.definition.lock import Lock, read_lock_bytes
-from appliance.definition.lock_records import brief
+from appliance.definition.lock_records import sizes
 from appliance.errors import DigestMismatch, LockInvalid, RootInvalid, SpaceExhausted, Usage
+from appliance.sources.definition_files import default_lock_path, open_definition
 from appliance.sources.fetching import fetch_locked
-from appliance.sources.locking import default_lock_path, open_definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,7 @@ def build_bundle(
 
 def _sizes(lock: Lock) -> list[int]:
     """The sizes in bytes of all files that will lie in the bundle."""
-    return [size for component in lock.components.values() for _, size, _ in brief(component.artefacts)]
+    return [size for component in lock.components.values() for size in sizes(component.artefacts)]
 
 
 def _check_room(lock: Lock, out: Path, beside: int) -> None:

@@ -12,7 +12,7 @@ from appliance.sources.kinds import source
 from appliance.sources.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from appliance.definition.lock import Artefact, Lock
     from appliance.sources.kinds import Source
@@ -29,37 +29,44 @@ def fetch_locked(lock: Lock, station: Station) -> None:
         SpaceExhausted: the store's disk is, or would become, full.
         LockInvalid: this program cannot make a generated file as it was locked.
     """
-    bring(
-        {
-            name: (source(component.kind, lock.target, station), component.artefacts)
-            for name, component in lock.components.items()
-        },
-        station,
-    )
+    absent = _absent([component.artefacts for component in lock.components.values()], station)
+    if absent:  # sources are imported only for what they have to bring
+        components = lock.components.values()
+        sources = [(source(each.kind, lock.target, station), each.artefacts) for each in components]
+        _fetch(sources, absent, station)
 
 
-def bring(components: Mapping[str, tuple[Source, Sequence[Artefact]]], station: Station) -> None:
+def bring(components: Iterable[tuple[Source, Sequence[Artefact]]], station: Station) -> None:
     """Fetch what the store lacks of each component, all components at the same time.
 
     The caller holds ``Store.in_use``: what is in the store stays there.
     """
-    absent = {
-        artefact.sha256: artefact
-        for component_source, artefacts in components.values()
-        for artefact in component_source.missing(artefacts)
-    }
-    total = sum(len(artefacts) for _, artefacts in components.values())
+    components = list(components)
+    absent = _absent([artefacts for _, artefacts in components], station)
+    if absent:
+        _fetch(components, absent, station)
+
+
+def _absent(components: Sequence[Sequence[Artefact]], station: Station) -> list[Artefact]:
+    """What the store lacks, each digest once; the rest is remembered as needed now."""
+    absent = {}
+    needed = station.store.needed
+    for artefacts in components:
+        lacking = [n for n, (_, size, sha256) in enumerate(brief(artefacts)) if not needed(sha256, size)]
+        absent.update({artefacts[number].sha256: artefacts[number] for number in lacking})
+    total = sum(map(len, components))
     station.progress.note(f"{total - len(absent)} of {total} artefacts are in the store")
-    for _, artefacts in components.values():
-        for _, _, sha256 in brief(artefacts):
-            if sha256 not in absent:
-                station.store.used(sha256)
-    if not absent:
-        return
-    _check_room(list(absent.values()), station)
-    station.progress.begin("fetch", len(absent), sum(artefact.size for artefact in absent.values()))
+    return list(absent.values())
+
+
+def _fetch(
+    components: Sequence[tuple[Source, Sequence[Artefact]]], absent: Sequence[Artefact], station: Station
+) -> None:
+    """Bring ``absent``, all components at the same time."""
+    _check_room(absent, station)
+    station.progress.begin("fetch", len(absent), sum(artefact.size for artefact in absent))
     try:
-        tasks = [partial(entry.fetch, artefacts) for entry, artefacts in components.values()]
+        tasks = [partial(entry.fetch, artefacts) for entry, artefacts in components]
         together(tasks, len(tasks), station.stop)
     finally:
         station.progress.end()

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from appliance.definition.bundle_definition import read_definition
 from appliance.definition.components import Debian
 from appliance.definition.lock import TIME_FORMAT, Lock, LockedComponent, lock_text
 from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
@@ -31,26 +30,6 @@ if TYPE_CHECKING:
 
 
 _NAMED: Final = 8  # files named in a message before "and others"
-
-
-def open_definition(path: Path) -> ReadDefinition:
-    """Read and check the definition in a file.
-
-    Raises:
-        DefinitionInvalid: it is not there, or something in it is wrong.
-    """
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as fault:
-        raise DefinitionInvalid(
-            f"no definition {path}", found=fault.strerror, wanted="a YAML file"
-        ) from fault
-    return read_definition(data, path)
-
-
-def default_lock_path(definition: Path) -> Path:
-    """Where a definition's lock is kept: beside it, ``demo.yaml`` and ``demo.lock.json``."""
-    return definition.with_name(f"{definition.stem}.lock.json")
 
 
 def time_of_lock(environment: Mapping[str, str]) -> str:
@@ -154,7 +133,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         lambda name: _where(read, name),
     )
 
-    bring({name: (sources[name], resolved[name]) for name in sources}, station)
+    bring([(sources[name], resolved[name]) for name in sources], station)
 
     return {
         name: _locked(

@@ -78,7 +78,7 @@ def check_signatures(
         ]
         for name, one in named.items()
     }
-    bring({name: (components[name][1], files) for name, files in own.items()}, station)
+    bring([(components[name][1], files) for name, files in own.items()], station)
     checked = {}
     for name, one in named.items():
         _, source, artefacts = components[name]

@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from appliance.progress import Beside
 
+_HOUR: Final = 3600  # seconds
 LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
 _NOT_SHOWN: Final = Silent().beside
 #: What a file's name ends with that holds the digests of another one's slices and blocks.
@@ -73,10 +75,17 @@ class Store:
                 ) from fault
             yield
 
-    def used(self, sha256: str) -> None:
-        """Remember that a file of the store was needed just now; its age counts from here."""
-        with suppress(PermissionError):  # another user's file: its age counts from when it came
-            os.utime(self._place(sha256))
+    def needed(self, sha256: str, size: int) -> bool:
+        """Whether the file is here, as ``holds``; if so its age, known to the hour, counts from now."""
+        place = self._place(sha256)
+        try:
+            status = os.stat(place)  # noqa: PTH116 - see _place
+        except FileNotFoundError:
+            return False
+        if status.st_mtime < time.time() - _HOUR:
+            with suppress(PermissionError):  # another user's file: its age counts from when it came
+                os.utime(place)
+        return status.st_size == size
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest is, or would be."""

@@ -6,13 +6,15 @@ pairs during which anything else was busy, or the machine itself was slow, do no
 do, at least ``ENOUGH``, the best run of each side is compared with the best of the other.  The median ratio
 is shown beside it: a side that finds memory which the one before it has just freed is at its best there.
 
-How slow the machine is, is told by a fixed piece of work right before and after each run: hashing, which
+Before each run the memory it fills is used once, where the caller says how much that is.  How slow the
+machine is, is told by a fixed piece of work right before and after each run: hashing, which
 every program measured here does too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -109,27 +111,31 @@ class Pairs:
         return ours, theirs
 
 
-def run_pairs(ours: Callable[[int], Cost], theirs: Callable[[int], Cost], *, others: float) -> Pairs:
+def run_pairs(
+    ours: Callable[[int], Cost], theirs: Callable[[int], Cost], *, others: float, memory: int = 0
+) -> Pairs:
     """Run both in turn until enough pairs count, or ``MOST`` were tried.
 
     Args:
         ours: runs one of the two, given the number of the pair, and says what it cost.
         theirs: likewise the other.
         others: of a core, that everything else may use during a run that counts.
+        memory: bytes that a run fills, its files among them: the machine is given them before each.
     """
     pairs = Pairs(others)
     for number in range(MOST):
         if pairs.is_enough:
             break
         if number % 2:
-            second = _paced(theirs, number)
-            pairs.every.append((_paced(ours, number), second))
+            second = _paced(theirs, number, memory)
+            pairs.every.append((_paced(ours, number, memory), second))
         else:
-            pairs.every.append((_paced(ours, number), _paced(theirs, number)))
+            pairs.every.append((_paced(ours, number, memory), _paced(theirs, number, memory)))
     return pairs
 
 
-def _paced(run: Callable[[int], Cost], number: int) -> Run:
+def _paced(run: Callable[[int], Cost], number: int, memory: int) -> Run:
+    _warm(memory)
     before = _pace()
     cost = run(number)
     return Run(cost, max(before, _pace()))
@@ -141,6 +147,16 @@ def _pace() -> float:
     for _ in range(_PIECES):
         digest.update(_PIECE)
     return time.perf_counter() - started
+
+
+def _warm(size: int) -> None:
+    """Use so much memory, and give it back: the next who wants some finds what this machine really has.
+
+    A virtual machine returns free memory to its host, and the first use of each page afterwards costs more
+    than writing a file to it: seconds for each GiB, to whoever comes first.
+    """
+    if size:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def _shown(run: Run) -> str:

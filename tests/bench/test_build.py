@@ -72,7 +72,8 @@ def pairs(
         return alone(["sh", "-c", COPY, "sh", str(station.objects), str(copy)], copy)
 
     stock(-1)  # fills the page cache
-    return run_pairs(build, stock, others=QUIET)
+    written = sum(artefact.size for artefact in station.lock.components["data"].artefacts)
+    return run_pairs(build, stock, others=QUIET, memory=2 * written)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a promise for two cores")

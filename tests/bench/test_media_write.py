@@ -87,6 +87,7 @@ def pairs(bundle: Path, program: str, measure: Callable[[Sequence[str]], Cost]) 
         ),
         lambda number: alone(["sh", "-c", PEER, "peer", str(bundle)], place / f"theirs-{number}"),
         others=QUIET,
+        memory=3 << 30,  # what is read, written and read back of a GiB
     )
 
 

@@ -6,6 +6,7 @@ Not a benchmark itself: the machine is made up here, from chance that is the sam
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,32 @@ def test_the_order_changes_from_pair_to_pair(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(pairing, "_pace", lambda: 1.0)
     run_pairs(noting("ours"), noting("theirs"), others=0.5)
     assert order[:4] == ["ours0", "theirs0", "theirs1", "ours1"]
+
+
+def test_each_run_finds_memory_that_was_used_a_moment_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to use what a host has taken back pays for it, and that would be either side by chance."""
+    seen: list[object] = []
+
+    def run(number: int) -> Cost:
+        seen.append(number)
+        return Cost(cpu=1, wall=1, memory=1, others=0)
+
+    monkeypatch.setattr(pairing, "_pace", lambda: 1.0)
+    monkeypatch.setattr(pairing, "_warm", lambda size: seen.append(f"{size} bytes"))
+    run_pairs(run, run, others=0.5, memory=4096)
+    assert seen[:4] == ["4096 bytes", 0, "4096 bytes", 0]
+    monkeypatch.undo()
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): forget the most that was ever resident
+    before = resident("VmHWM")
+    pairing._warm(128 << 20)
+    assert resident("VmHWM") - before >= 100 << 10
+    assert resident("VmRSS") - before <= 28 << 10
+
+
+def resident(what: str) -> int:
+    """KiB of this process's memory: ``VmRSS`` now, or ``VmHWM``, the most since it was forgotten."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def test_a_pair_on_a_slow_machine_does_not_count() -> None:

@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.node.at_station import APPLIANCE, at_station
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     NewBundle = Callable[..., Path]
     NewInstaller = Callable[..., "Installer"]
 
-# The program under test: the one installed beside this Python.
-APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 DEMO = Path(__file__).resolve().parents[2] / "bundles/demo.yaml"
 
 #: What preflight looks for in a bundle, by name: nothing of a small bundle that holds it gets installed.
@@ -228,22 +227,9 @@ def new_bundle(trusted: Path, holders: Holders) -> NewBundle:
 
     def make(definition: Path, folder: Path, *store: str) -> Path:
         lock, out = folder / "lock.json", folder / "bundle"
-        for command in (
-            ["lock", str(definition), "--out", str(lock), *store],
-            [
-                "build",
-                str(definition),
-                "--lock",
-                str(lock),
-                "--root",
-                str(trusted),
-                "--out",
-                str(out),
-                *store,
-            ],
-            ["sign", str(out), "--key", str(holders.key("alice"))],
-        ):
-            run([APPLIANCE, *command], check=True, timeout=600)
+        at_station("lock", definition, "--out", lock, *store)
+        at_station("build", definition, "--lock", lock, "--root", trusted, "--out", out, *store)
+        at_station("sign", out, "--key", holders.key("alice"))
         return out
 
     return make

@@ -7,7 +7,6 @@ Tests of this module build on each other: one node is looked at, installed, and 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from conftest import Holders, Operator, PracticeLab, PracticeNode
+    from conftest import NewBundle, Operator, PracticeLab, PracticeNode
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 
 #: Qualifies without an installation, as an audit would; runs at the operator's side.
 QUALIFY = """
@@ -107,24 +105,16 @@ class Qualifier:
 
 @pytest.fixture(scope="module")
 def qualifier(
-    operator: Operator, fresh_lab: PracticeLab, holders: Holders, tmp_path_factory: pytest.TempPathFactory
+    operator: Operator,
+    fresh_lab: PracticeLab,
+    new_bundle: NewBundle,
+    trusted: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Qualifier:
     """The demonstration's bundle, built and signed, and a lab that nothing is installed on yet."""
     folder = tmp_path_factory.mktemp("qualify")
-    definition, lock, bundle = (
-        str(REPOSITORY / "bundles/demo.yaml"),
-        str(folder / "lock"),
-        str(folder / "demo"),
-    )
-    root = folder / "root.1.json"
-    for command in (
-        ["trust", "init", "--holder", f"alice={holders.key('alice')}.pub", "--solo", "--out", str(folder)],
-        ["lock", definition, "--out", lock],
-        ["build", definition, "--lock", lock, "--root", str(root), "--out", bundle],
-        ["sign", bundle, "--key", str(holders.key("alice"))],
-    ):
-        subprocess.run([APPLIANCE, *command], check=True)
-    return Qualifier(operator, fresh_lab, Path(bundle), root, folder)
+    bundle = new_bundle(REPOSITORY / "bundles/demo.yaml", folder)
+    return Qualifier(operator, fresh_lab, bundle, trusted, folder)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.node.at_station import at_station
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
 
 ROLES = Path(__file__).parents[2] / "roles"
-APPLIANCE = str(Path(sys.executable).with_name("appliance"))
 SENTENCE = "The node answers the node, and nobody else."
 UNIT = "appliance-inference.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
@@ -201,9 +201,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     definition = folder / "role-test.yaml"
     definition.write_text(DEFINITION)
-    for command in (["lock", definition], ["build", definition, "--out", folder / "out"]):
-        done = subprocess.run([APPLIANCE, *command], check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    at_station("lock", definition)
+    at_station("build", definition, "--out", folder / "out")
     return folder / "out"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from appliance.lab.cgroup import cgroup_path
 from appliance.lab.places import read_state
-from tests.node.conftest import APPLIANCE
+from tests.node.at_station import APPLIANCE
 from tests.node.test_lab_leftovers import new_room
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ import pytest
 
 from appliance.lab.machine_recipe import machine_recipe, qemu_recipe
 from appliance.lab.places import Places
-from tests.node.conftest import APPLIANCE, lab_named
+from tests.node.at_station import APPLIANCE
+from tests.node.conftest import lab_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.bundle.durable import write_file
+from appliance.bundle.durable import write_one_of_many
 from appliance.bundle.manifest import ListedFile
 from appliance.bundle.packages import packages
 from appliance.bundle.paths import SBOM_PATH
@@ -48,7 +48,7 @@ def add_sbom(folder: Path, manifest: Manifest, progress: Progress) -> Mapping[st
     data = sbom_bytes(manifest)
     path = folder / SBOM_PATH
     path.parent.mkdir()
-    write_file(path, data)
+    write_one_of_many(path, data)
     progress.item(SBOM_PATH)
     progress.end()
     return {SBOM_PATH: ListedFile(hashlib.sha256(data).hexdigest(), len(data))}

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,6 @@ from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from appliance.trust.root import Root
     from tests.conftest import BundleMaker
@@ -279,6 +279,29 @@ def test_waiting_for_a_file_system_is_real() -> None:
     """What the kernel answers is not lost: here, that the descriptor is none."""
     with pytest.raises(OSError, match="Bad file descriptor"):
         durable.sync_file_system(-1)
+
+
+def test_what_is_written_is_brought_to_the_disk_while_the_rest_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a descriptor of its own: the kernel tells each opened file of a failure once, and not again."""
+    asked = threading.Event()
+    folder = os.open(tmp_path, os.O_RDONLY)
+
+    def fail(fd: int) -> None:
+        assert os.path.samestat(os.fstat(fd), tmp_path.stat())
+        assert fd != folder
+        asked.set()
+        raise OSError(errno.EIO, "told to the one who asked too early")
+
+    monkeypatch.setattr(durable, "sync_file_system", fail)
+    with durable.syncing_beside(folder):
+        assert asked.wait(10)
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    with durable.syncing_beside(folder):
+        pass
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
+    os.close(folder)
 
 
 def test_what_a_killed_build_left_is_replaced(maker: BundleMaker, two_of_three: Root) -> None:

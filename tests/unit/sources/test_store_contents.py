@@ -122,6 +122,32 @@ def test_a_file_that_a_build_needs_again_is_young_again(
     assert gc(store, days=7) == sorted([digest(OTHER), digest(SMALL)])
 
 
+def test_within_the_hour_nothing_is_written_to_the_store(
+    store: Store, new_station: Callable[..., Station]
+) -> None:
+    """Of 10,000 files, telling each that it is needed takes longer than looking at them."""
+    path = store.path(digest(BIG))
+    recently = time.time() - 1800
+    os.utime(path, (recently, recently))
+    fetch_locked(lock_of(BIG), new_station("store"))
+    assert path.stat().st_mtime == pytest.approx(recently, abs=1)
+
+
+def test_where_nothing_is_missing_no_source_is_even_imported(
+    store: Store, new_station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They bring libraries that take longer to start than many a build."""
+
+    def never(*_: object) -> None:
+        pytest.fail("a source was made")
+
+    monkeypatch.setattr("appliance.sources.fetching.source", never)
+    fetch_locked(lock_of(BIG), new_station("store"))
+    store.path(digest(BIG)).unlink()
+    with pytest.raises(pytest.fail.Exception, match="a source was made"):
+        fetch_locked(lock_of(BIG), new_station("store"))
+
+
 def test_foreign_files_are_neither_listed_nor_removed(store: Store) -> None:
     (store.folder / "objects" / "notes.txt").write_text("mine")
     age(store.folder / "objects" / "notes.txt", 100)
