@@ -61,6 +61,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
         },
         files={path: ListedFile(UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
         build=Build(lock.definition, lock_digest(lock)),
+        hardware=lock.hardware.needs() if lock.hardware else None,
     )
     try:
         judge(draft)

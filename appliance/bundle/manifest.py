@@ -16,6 +16,8 @@ from appliance.trust.canonical import canonical_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from appliance.hardware.needs import HardwareNeeds
+
 FORMAT: Final = 1
 #: Files over this many bytes are cut: under FAT's limit and under the 2 GB where scanners stop looking.
 SLICE_SIZE: Final = 1 << 30
@@ -105,7 +107,8 @@ class Manifest:
 
     ``components`` is sorted by name.  ``files`` are the files outside the payload, except the
     manifest itself, the list, the signatures and provenance.  ``created`` is RFC 3339, UTC, to the
-    second, and so is ``expires``, None for never.  ``build`` is None where the builder did not say.
+    second, and so is ``expires``, None for never.  ``build`` is None where the builder did not say, and
+    ``hardware`` where the definition asks for no particular machine.
     """
 
     product: str
@@ -119,6 +122,7 @@ class Manifest:
     requires: tuple[str, ...] = field(default=())
     build: Build | None = None
     expires: str | None = None
+    hardware: HardwareNeeds | None = None
 
     def payload(self) -> Iterator[PayloadFile]:
         """Every payload file, in manifest order: components by name, files by path."""
@@ -141,7 +145,8 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
     build = (
         {"definition": manifest.build.definition, "lock": manifest.build.lock} if manifest.build else None
     )
-    optional = {"build": build, "expires": manifest.expires}
+    hardware = _hardware_values(manifest.hardware) if manifest.hardware else None
+    optional = {"build": build, "expires": manifest.expires, "hardware": hardware}
     return {key: value for key, value in optional.items() if value is not None} | {
         "format": FORMAT,
         "product": manifest.product,
@@ -180,6 +185,19 @@ def parse_manifest(data: bytes) -> Manifest:
     from appliance.bundle.manifest_reader import read_manifest
 
     return read_manifest(data)
+
+
+def _hardware_values(needs: HardwareNeeds) -> dict[str, object]:
+    values: dict[str, object] = {
+        "firmware": list(needs.firmware),
+        "gpu": needs.gpu,
+        "gpus": needs.gpus,
+        "memory_gib": needs.memory_gib,
+        "nvswitches": needs.nvswitches,
+        "patch_gb": needs.patch_gb,
+        "tensor_parallel": needs.tensor_parallel,
+    }
+    return values | ({"mig": needs.mig} if needs.mig else {})
 
 
 def _component_values(component: Component) -> dict[str, object]:

@@ -40,6 +40,7 @@ from appliance.bundle.paths import (
     misplaced,
 )
 from appliance.errors import BundleMalformed
+from appliance.hardware.needs import FIRMWARE, HardwareNeeds
 from appliance.trust.canonical import NotCanonicalError, parse_canonical
 from appliance.trust.record import Record
 
@@ -58,6 +59,7 @@ _PYTHON = re.compile(r"3\.[1-9][0-9]")
 _SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODE = re.compile(FILE_MODE)
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}")  # Debian Policy, section 5.6.1
+_MIG = re.compile(r"[a-z0-9][a-z0-9.,*-]{0,199}")
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MANIFEST_KEYS: Final = frozenset(
     {
@@ -76,6 +78,10 @@ _MANIFEST_KEYS: Final = frozenset(
 _BUILD_KEYS: Final = frozenset({"definition", "lock"})
 _TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
 _INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
+_HARDWARE_KEYS: Final = frozenset(
+    {"firmware", "gpu", "gpus", "memory_gib", "nvswitches", "patch_gb", "tensor_parallel"}
+)
+_MOST_GPUS: Final = 16
 _FILE_KEYS: Final = frozenset({"path", "size", "sha256", "mode", "name", "version", "licence", "origin"})
 _LISTED_KEYS: Final = frozenset({"path", "size", "sha256"})
 
@@ -110,7 +116,7 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         top: the whole file.
         files_of: reads the files of a component, of which the folder's path is given.
     """
-    top.exactly(_MANIFEST_KEYS, frozenset({"build", "expires"}))
+    top.exactly(_MANIFEST_KEYS, frozenset({"build", "expires", "hardware"}))
     if top.number("format") != FORMAT:
         top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
     if top.items("requires"):
@@ -126,6 +132,7 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         files=_root_files(top),
         build=_build(top.record("build")) if top.has("build") else None,
         expires=_time(top, "expires") if top.has("expires") else None,
+        hardware=_hardware(top.record("hardware")) if top.has("hardware") else None,
     )
 
 
@@ -152,6 +159,23 @@ def _target(record: Record) -> Target:
         suite=record.text("suite", _NAME),
         architecture=record.text("architecture", _NAME),
         python=record.text("python", _PYTHON),
+    )
+
+
+def _hardware(record: Record) -> HardwareNeeds:
+    record.exactly(_HARDWARE_KEYS, frozenset({"mig"}))
+    firmware = tuple(word for word in FIRMWARE if word in record.items("firmware"))
+    if list(firmware) != record.items("firmware"):
+        record.refuse("firmware is not a sorted list of known words", wanted=", ".join(FIRMWARE))
+    return HardwareNeeds(
+        gpu=record.text("gpu", _NAME),
+        gpus=record.number("gpus", least=1, most=_MOST_GPUS),
+        tensor_parallel=record.number("tensor_parallel", least=1, most=_MOST_GPUS),
+        mig=record.text("mig", _MIG) if record.has("mig") else "",
+        nvswitches=record.number("nvswitches", most=_MOST_GPUS),
+        memory_gib=record.number("memory_gib"),
+        patch_gb=record.number("patch_gb"),
+        firmware=firmware,
     )
 
 

@@ -22,6 +22,7 @@ from appliance.cli.console import print_error
 from appliance.cli.disk import disk_app
 from appliance.cli.export import export_app
 from appliance.cli.frames import frames
+from appliance.cli.hardware import hardware
 from appliance.cli.inspect import inspect
 from appliance.cli.install import install
 from appliance.cli.interrupts import keeping_interrupts
@@ -82,6 +83,7 @@ app.command("sign")(sign)
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("install")(install)
+app.command("hardware")(hardware)
 app.command("frames")(frames)
 app.command("audit")(audit)
 app.add_typer(disk_app)

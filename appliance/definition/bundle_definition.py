@@ -24,6 +24,7 @@ from appliance.definition.components import (
     Toolkit,
 )
 from appliance.definition.document import Document, read_document, validate_document
+from appliance.definition.hardware import Hardware, check_hardware
 from appliance.definition.names import (
     ComponentName,
     Format,
@@ -51,6 +52,7 @@ class BundleDefinition(Frozen):
     target: Target
     components: Annotated[dict[ComponentName, Component], Field(min_length=1)]
     inference: Inference
+    hardware: Hardware | None = None
     parity: Parity = 5
     valid_days: ValidDays = 0
 
@@ -69,6 +71,7 @@ def read_definition(data: bytes, path: Path | str) -> ReadDefinition:
 
     Raises:
         DefinitionInvalid: with file, line and column of the first thing that is wrong.
+        GpuUnknown, GpusTooFew, MigLayoutInvalid, ParallelismImpossible: no machine could have the hardware.
     """
     try:
         text = data.decode()
@@ -79,6 +82,8 @@ def read_definition(data: bytes, path: Path | str) -> ReadDefinition:
     _check_served(document, definition)
     _check_once(document, definition.components)
     _check_signatures(document, definition.components)
+    if definition.hardware is not None:
+        check_hardware(definition.hardware, lambda loc: document.where(("hardware", *loc)))
     return ReadDefinition(definition, document, hashlib.sha256(data).hexdigest())
 
 

@@ -74,6 +74,7 @@ Licence = Annotated[str, StringConstraints(pattern=r"^[ -~]+$", max_length=200)]
 RequirementText = Annotated[str, StringConstraints(max_length=500), AfterValidator(_is_plain_requirement)]
 # Debian Policy, section 5.6.7.
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
+ArchiveArea = Literal["main", "contrib", "non-free", "non-free-firmware"]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ModelRepository = Annotated[str, StringConstraints(max_length=96), AfterValidator(_is_model_repository)]
 Revision = Annotated[str, StringConstraints(max_length=200), AfterValidator(_is_revision)]
@@ -105,10 +106,23 @@ class Python(Frozen):
 
 
 class Debian(Frozen):
-    """Debian packages: ``packages`` and all they depend on, from nothing."""
+    """Debian packages: ``packages`` and all they depend on, from nothing.
+
+    ``areas`` are the archive areas they may come from (Debian Policy, section 2.2), which apt calls
+    components; left out, those that the station itself uses.  ``backports`` are those of ``packages`` that
+    come from the suite's backports, and with them what only these need in newer versions.
+    """
 
     kind: Literal["debian"]
     packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
+    areas: Annotated[tuple[ArchiveArea, ...], Field(min_length=1)] | None = None
+    backports: tuple[DebianPackage, ...] = ()
+
+    @model_validator(mode="after")
+    def _backports_are_asked_for(self) -> Self:
+        if others := sorted(set(self.backports) - set(self.packages)):
+            raise ValueError(f"backports names what packages does not: {', '.join(others)}")
+        return self
 
 
 class MakersSignature(Frozen):

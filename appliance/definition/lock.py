@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
+from appliance.definition.hardware import Hardware  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.lock_records import NotStoredError, StoredArtefacts, read_records, sizes
 from appliance.definition.names import (
     ComponentName,
@@ -139,6 +140,7 @@ class Lock(Frozen):
     target: Target
     inference: Inference
     components: Mapping[ComponentName, LockedComponent]
+    hardware: Hardware | None = None
     parity: Parity = 0
     valid_days: ValidDays = 0
 

@@ -15,6 +15,10 @@ class PackageMissing(DefinitionInvalid):
     """A named package, wheel or version does not exist where the station looks."""
 
 
+class VersionsDiffer(DefinitionInvalid):
+    """Packages that work only in one and the same version, or with a newer one, are not locked so."""
+
+
 class FormatRefused(DefinitionInvalid):
     """A repository holds files that may carry code, or of no known kind, and nobody allowed them."""
 

@@ -82,6 +82,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     return (
         f"nodes: {order}",
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
+        *_driver_words(manifest),
         f"inference_server: {served}, from {wheels} staged wheels",
         *([f"daily_audit: the node audits itself every day at {audit.at}"] if audit.daily else []),
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
@@ -90,6 +91,22 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         *(f"firewall: {text}" for node in nodes for text in _flows(node)),
         f"an unconfirmed network change undoes itself after {inventory.revert_after} s",
     )
+
+
+def _driver_words(manifest: Manifest) -> list[str]:
+    from appliance.hardware.driver_packages import driver_version
+
+    driver = driver_version(
+        {
+            file.name: file.version
+            for part in manifest.components.values()
+            if part.kind == "debian"
+            for file in part.files
+        }
+    )
+    if driver is None:
+        return []
+    return [f"gpu_driver: NVIDIA's driver {driver}, persistence, Fabric Manager where there are NVSwitches"]
 
 
 def _host_words(inventory: Inventory) -> str:

@@ -1,8 +1,8 @@
 """Preflight: every node is looked at, and every complaint collected, before anything is changed.
 
-One round trip per node in the good case: OpenSSH itself decides about the connection, and one script
-returns all facts.  Only when that fails is the node asked more closely, to say which it was: no answer,
-another host key, or a login refused.
+One round trip per node in the good case, and one more where the bundle asks for hardware: OpenSSH itself
+decides about the connection, and one script returns all facts.  Only when that fails is the node asked more
+closely, to say which it was: no answer, another host key, or a login refused.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.errors import HostKeyChanged, NodeUnreachable, PreflightFailed
 from appliance.node.checks import PYTHON, Wanted, node_checks
 from appliance.node.connection import CONNECT_SECONDS, SSH_FAILED
+from appliance.node.hardware import named, preflight_checks
 from appliance.node.script import NO_PYTHON, load_script, start_command
 from appliance.node.site import host_key_name, pinned_keys
 from appliance.node.verdict import Check
@@ -78,6 +79,7 @@ def refuse(reports: Sequence[NodeReport]) -> None:
     Raises:
         NodeUnreachable: nodes did not answer, and nothing else is wrong.
         HostKeyChanged: nodes show another host key, and nothing else is wrong.
+        HardwareUnfit: a machine lacks what the bundle needs, by its own name where it lacks one thing.
         PreflightFailed: any other mixture.
     """
     failed = [(report.node, check) for report in reports for check in report.checks if check.stops]
@@ -89,8 +91,9 @@ def refuse(reports: Sequence[NodeReport]) -> None:
     ]
     tried = {check.name for _, check in failed if check.passed is False}
     error = {frozenset({"reachable"}): NodeUnreachable, frozenset({"host-key"}): HostKeyChanged}.get(
-        frozenset(tried), PreflightFailed
+        frozenset(tried)
     )
+    error = error or named({check.name for _, check in failed}) or PreflightFailed
     nodes = len({node.name for node, _ in failed})
     raise error(
         f"{nodes} of {len(reports)} nodes not ready; nothing was changed",
@@ -132,7 +135,8 @@ def _look(connection: Connection, ssh: Ssh | None, wanted: Wanted) -> NodeReport
             "facts", False, text or f"exit status {done.returncode}", "one line of JSON", _HINT_PYTHON
         )
         return NodeReport(node, (*connected, broken))
-    return NodeReport(node, (*connected, *node_checks(node, facts, wanted)), facts)
+    checks = (*node_checks(node, facts, wanted), *preflight_checks(connection, wanted.manifest))
+    return NodeReport(node, (*connected, *checks), facts)
 
 
 def _connected(node: NodeEntry) -> tuple[Check, ...]:

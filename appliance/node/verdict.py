@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+Level = Literal["must", "information"]
+
 
 @dataclass(frozen=True)
 class Check:
@@ -19,7 +21,7 @@ class Check:
     found: str
     wanted: str
     hint: str = ""
-    level: Literal["must", "information"] = "must"
+    level: Level = "must"
     where: str = ""
 
     @property

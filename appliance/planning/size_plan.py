@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ModelTooLarge, ParallelismImpossible, PlanInvalid
+from appliance.hardware.gpus import find_gpu, find_slice, parse_layout
 from appliance.planning.engine import LLAMA_CPP, VLLM, Engine, adjusted
-from appliance.planning.gpus import find_gpu, find_slice, parse_layout
 from appliance.planning.model_files import Model, open_model
 from appliance.planning.precision import PRECISIONS, PrecisionPolicy, cache_bits, check_policy
 from appliance.planning.sizing import Demand, Place, Sizing, size, slices, whole_gpus
@@ -17,7 +17,7 @@ from appliance.planning.weights import Weights, computed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from appliance.planning.gpu_table import Gpu
+    from appliance.hardware.gpu_table import Gpu
 
 _CHOSEN: Final = (1, 2, 4, 8)  # numbers of GPUs for one instance, where nobody says one
 

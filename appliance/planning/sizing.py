@@ -19,8 +19,8 @@ from appliance.planning.cache import Cache
 from appliance.planning.figures import MIB, Figure, bytes_text
 
 if TYPE_CHECKING:
+    from appliance.hardware.gpu_table import Gpu, Slice
     from appliance.planning.engine import Engine
-    from appliance.planning.gpu_table import Gpu, Slice
     from appliance.planning.shapes import ModelShape
     from appliance.planning.weights import Weights
 

@@ -10,8 +10,8 @@ from appliance.errors import ModelTooLarge, ParallelismImpossible
 from appliance.planning.sizing import Demand, Sizing, size, slices, whole_gpus
 
 if TYPE_CHECKING:
+    from appliance.hardware.gpu_table import Gpu
     from appliance.planning.engine import Engine
-    from appliance.planning.gpu_table import Gpu
     from appliance.planning.shapes import ModelShape
     from appliance.planning.weights import Weights
 

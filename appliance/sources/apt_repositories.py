@@ -11,14 +11,14 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import SettingsInvalid, ToolMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from appliance.sources.station import DebianSettings
 
@@ -62,8 +62,26 @@ def archive_keyring(settings: DebianSettings) -> Path:
     )
 
 
-def repositories(suite: str, settings: DebianSettings) -> tuple[Repository, ...]:
-    """The repositories for ``suite``: the release, its updates and its security updates."""
+def repositories(
+    suite: str,
+    settings: DebianSettings,
+    areas: Sequence[str] | None = None,
+    *,
+    backports: bool = False,
+) -> tuple[Repository, ...]:
+    """The repositories for ``suite``: the release, its updates and its security updates.
+
+    ``areas`` of the archive go before those that the station uses: a definition that names them is the same
+    on every station, and all are signed by the same keys.  So is the suite of ``backports``, which lies
+    beside the release; apt takes from it only what is asked for by name.
+    """
+    found = _repositories(suite, settings)
+    if backports:
+        found += tuple(replace(each, suite=f"{suite}-backports") for each in found if each.suite == suite)
+    return tuple(replace(each, components=tuple(areas)) for each in found) if areas else found
+
+
+def _repositories(suite: str, settings: DebianSettings) -> tuple[Repository, ...]:
     if settings.mirror:
         main = tuple(Repository(settings.mirror, name, ("main",)) for name in (suite, f"{suite}-updates"))
         if not settings.security:

@@ -7,8 +7,9 @@ digests determine its bytes, and building needs no resolution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
+from appliance.definition.components import ArchiveArea
 from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
 from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
@@ -38,12 +39,14 @@ class DebianPackages(Source):
             PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
             ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
         """
-        with self._root() as root:
+        newer = f"/{self.target.suite}-backports"
+        asked = [name + newer * (name in spec.backports) for name in spec.packages]
+        with self._root(spec.areas, backports=bool(spec.backports)) as root:
             root.update()
             try:
-                packages = root.closure(spec.packages)
+                packages = root.closure(asked)
             except AptFailed as fault:
-                raise unresolvable(root, spec.packages, where, fault) from fault
+                raise unresolvable(root, asked, where, fault) from fault
         return [_artefact(package, self.target.suite) for package in packages]
 
     def fetch(self, artefacts: Sequence[Artefact]) -> None:
@@ -58,7 +61,7 @@ class DebianPackages(Source):
         debs = [artefact for artefact in artefacts if artefact.path != INDEX]
         if absent := self.missing(debs):
             closure = [_package(deb) for deb in debs]
-            with self._root() as root:
+            with self._root(_areas(debs), backports=any(map(_is_backport, debs))) as root:
                 root.update()
                 check_offered(root, closure)
                 self._download(root, closure, [_package(deb) for deb in absent])
@@ -72,12 +75,14 @@ class DebianPackages(Source):
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])
 
-    def _root(self) -> AbstractContextManager[AptRoot]:
+    def _root(
+        self, areas: Sequence[str] | None, *, backports: bool = False
+    ) -> AbstractContextManager[AptRoot]:
         settings = self.station.settings.debian
         return private_root(
             self.station.store.folder / "apt",
             self.target.architecture,
-            repositories(self.target.suite, settings),
+            repositories(self.target.suite, settings, areas, backports=backports),
             archive_keyring(settings),
             self.station.stop,
         )
@@ -120,10 +125,22 @@ class DebianPackages(Source):
             (root.archives / package.cached).unlink(missing_ok=True)
 
 
+def _areas(debs: Sequence[Artefact]) -> tuple[str, ...] | None:
+    """The archive areas that locked packages came from; None where the station's own will do."""
+    found = {deb.origin["component"] for deb in debs} & set(get_args(ArchiveArea))
+    return tuple(sorted(found | {"main"})) if found - {"main"} else None
+
+
+def _is_backport(deb: Artefact) -> bool:
+    """Whether a package came from the backports."""
+    return deb.origin["suite"].endswith("-backports")
+
+
 def _artefact(package: Package, suite: str) -> Artefact:
+    # A version of the backports ends in ~bpo and the release's number; apt does not say where it took it.
     origin: dict[OriginKey, str] = {
         "kind": "debian",
-        "suite": suite,
+        "suite": f"{suite}-backports" if "~bpo" in package.version else suite,
         "component": package.component,
         "package": package.name,
         "architecture": package.architecture,

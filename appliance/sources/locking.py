@@ -15,6 +15,7 @@ from appliance.sources.kinds import source
 from appliance.sources.makers import check_signatures, with_facts
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
+from appliance.sources.version_rules import check_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
 
     Raises:
         DefinitionInvalid, PackageMissing: a component cannot be had as it is written.
+        VersionsDiffer: parts of a driver that must be of one version are not.
         UpstreamSignatureInvalid, KeyRefused: a model's signature by its makers does not hold.
         SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
         ToolMissing: see the sources.
@@ -96,6 +98,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
         target=definition.target,
         inference=definition.inference,
         components=components,
+        hardware=definition.hardware,
         parity=definition.parity,
         valid_days=definition.valid_days,
     )
@@ -118,6 +121,11 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
     station.progress.begin("resolve", len(sources))
     together([partial(resolve, name) for name in sources], len(sources), station.stop)
     station.progress.end()
+    check_versions(
+        {name: component.kind for name, component in definition.components.items()},
+        resolved,
+        read.document.where_key(("components",)),
+    )
     _check_served(read, resolved[read.definition.inference.model])
     facts = check_signatures(
         {name: (definition.components[name], sources[name], resolved[name]) for name in sources},

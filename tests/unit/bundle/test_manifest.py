@@ -94,6 +94,25 @@ def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], None]:
     return spoil
 
 
+#: What a manifest may ask of a machine, at the edges of what it may.
+HARDWARE: dict[str, Any] = {
+    "firmware": ["tpm2", "uefi"],
+    "gpu": "h100-sxm",
+    "gpus": 16,
+    "memory_gib": 0,
+    "mig": "3g.40gb,2*1g.20gb",
+    "nvswitches": 0,
+    "patch_gb": 2**53 - 1,
+    "tensor_parallel": 1,
+}
+
+
+def _hardware(**changes: object) -> Callable[[dict[str, Any]], None]:
+    """Needs with some changed, or left out (...)."""
+    changed = {key: value for key, value in {**HARDWARE, **changes}.items() if value is not ...}
+    return _set("hardware", to=changed)
+
+
 def _drop(*path: str | int) -> Callable[[dict[str, Any]], None]:
     def spoil(values: dict[str, Any]) -> None:
         place: Any = values
@@ -241,6 +260,21 @@ WRONG: dict[str, Callable[[dict[str, Any]], None]] = {
     "provenance": _root_files("VERIFY.txt", "blocks.bin", "trust/provenance.a.dsse.json"),
     "expires tomorrow": _set("expires", to="tomorrow"),
     "expires null": _set("expires", to=None),
+    "hardware null": _set("hardware", to=None),
+    "hardware without GPUs": _hardware(gpus=...),
+    "hardware of no GPU": _hardware(gpus=0),
+    "hardware of seventeen": _hardware(gpus=17),
+    "hardware over none": _hardware(tensor_parallel=0),
+    "hardware with text for a number": _hardware(memory_gib="1"),
+    "hardware with a strange name": _hardware(gpu="H100 SXM"),
+    "hardware with empty slices": _hardware(mig=""),
+    "hardware with a strange slice": _hardware(mig="7g.80gb; reboot"),
+    "hardware with unsorted words": _hardware(firmware=["uefi", "tpm2"]),
+    "hardware with a word twice": _hardware(firmware=["uefi", "uefi"]),
+    "hardware with another word": _hardware(firmware=["coreboot"]),
+    "hardware with a number for a word": _hardware(firmware=[1]),
+    "hardware with a list for a word": _hardware(firmware=[["uefi"]]),
+    "hardware with more": _hardware(cpus=1),
     "build null": _set("build", to=None),
     "build without the lock": _set("build", to={"definition": D}),
     "build with more": _set("build", to={"definition": D, "lock": D, "host": D}),
@@ -261,6 +295,15 @@ def test_one_thing_wrong_refuses_the_manifest(
         parse_manifest(canonical_bytes(values))
     shown = f"{caught.value.message}{caught.value.found}"
     assert shown.isprintable(), "what a hostile manifest says must not reach a terminal raw"
+
+
+@pytest.mark.parametrize("changes", [{}, {"mig": ...}, {"firmware": []}, {"nvswitches": 16}])
+def test_what_a_bundle_needs_of_a_machine_is_read_back(
+    changes: dict[str, Any], values: dict[str, Any]
+) -> None:
+    _hardware(**changes)(values)
+    data = canonical_bytes(values)
+    assert manifest_bytes(parse_manifest(data)) == data
 
 
 def test_other_spellings_are_refused(good: bytes) -> None:

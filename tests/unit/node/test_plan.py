@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
-from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.manifest import Component, parse_manifest
 from appliance.definition.host import Audit, Host
 from appliance.definition.inventory import (
     Flow,
@@ -111,3 +111,23 @@ def test_a_daily_audit_is_told_with_its_hour_where_it_is_asked_for(pristine_bund
         for name, site in (("plain", INVENTORY), ("asked", asked))
     }
     assert words == {"plain": [], "asked": ["daily_audit: the node audits itself every day at 04:15"]}
+
+
+def test_people_read_of_a_driver_what_it_is(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    assert not any(
+        line.startswith("gpu_driver")
+        for line in make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes).words
+    )
+    model = manifest.components["model"].files[0]
+    deb = replace(
+        model, path="payload/system/x.deb", name="nvidia-open-kernel-dkms", version="550.163.01-2"
+    )
+    system = Component("debian", (deb,))
+    bringing = replace(manifest, components={**manifest.components, "system": system})
+    (line,) = [
+        line
+        for line in make_plan(bringing, DIGEST, INVENTORY, INVENTORY.nodes).words
+        if line.startswith("gpu_driver")
+    ]
+    assert "driver 550.163.01," in line

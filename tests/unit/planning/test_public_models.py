@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import ModelTooLarge
+from appliance.hardware.gpus import find_gpu, find_slice
 from appliance.planning.architectures import read_config, shape_of
 from appliance.planning.cache import Cache
 from appliance.planning.engine import VLLM
-from appliance.planning.gpus import find_gpu, find_slice
 from appliance.planning.precision import find_precision
 from appliance.planning.sizing import Demand, Sizing, size, slices, whole_gpus
 from appliance.planning.weights import computed

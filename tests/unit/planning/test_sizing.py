@@ -18,10 +18,10 @@ from appliance.errors import (
     PlanInvalid,
     PrecisionRefused,
 )
+from appliance.hardware.gpus import find_gpu, find_slice
 from appliance.planning.architectures import read_config, shape_of
 from appliance.planning.cache import Cache
 from appliance.planning.engine import LLAMA_CPP, VLLM, adjusted
-from appliance.planning.gpus import find_gpu, find_slice
 from appliance.planning.precision import cache_bits, check_policy, find_policy, find_precision
 from appliance.planning.sizing import Demand, size, slices, whole_gpus
 from appliance.planning.suggestion import suggest

@@ -61,6 +61,7 @@ class Archive:
     signer: Signer
     suites: Sequence[str] = ("trixie", "trixie-updates")
     _packages: dict[str, tuple[str, Path]] = field(default_factory=dict)
+    _backports: dict[str, tuple[str, Path]] = field(default_factory=dict)
 
     def add(
         self,
@@ -71,11 +72,14 @@ class Archive:
         links: Mapping[str, str] | None = None,
         section: str = "misc",
         filler: int = 0,
+        area: str = "main",
+        backport: bool = False,
         **fields: str,
     ) -> Path:
         """Build a package, in place of an older one of that name; ``fields`` as of its control file.
 
-        ``links``: symbolic links below /usr/share/doc, and where they lead.
+        ``links``: symbolic links below /usr/share/doc, and where they lead.  ``area``: of the archive;
+        ``backport``: for the first suite's backports.
         """
         tree = self.root / ".trees" / f"{name}_{version}_{filler}"
         doc = tree / "usr" / "share" / "doc" / name
@@ -106,25 +110,27 @@ class Archive:
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
         command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(file)]
         subprocess.run(command, check=True, capture_output=True, env=environment)
-        self._packages[name] = ("main", file)
+        (self._backports if backport else self._packages)[name] = (area, file)
         return file
 
     def publish(self) -> None:
-        """Write and sign the indexes; the first suite has all packages, the others none."""
-        for number, suite in enumerate(self.suites):
-            index = (
-                "\n".join(_entry(file, self.root) for _, file in self._packages.values())
-                if number == 0
-                else ""
-            )
+        """Write and sign the indexes; the first suite has the packages, its backports theirs."""
+        areas = sorted({"main", *(area for area, _ in self._packages.values())})
+        for number, suite in enumerate((*self.suites, f"{self.suites[0]}-backports")):
+            held = self._backports if suite.endswith("-backports") else {} if number else self._packages
+            manual = "NotAutomatic: yes\nButAutomaticUpgrades: yes\n" if held is self._backports else ""
             folder = self.root / "dists" / suite
-            (folder / "main" / "binary-amd64").mkdir(parents=True, exist_ok=True)
-            (folder / "main" / "binary-amd64" / "Packages").write_text(index)
-            digest = hashlib.sha256(index.encode()).hexdigest()
+            listed = ""
+            for area in areas:
+                files = [file for kept, file in held.values() if kept == area]
+                index = "\n".join(_entry(file, self.root) for file in files)
+                (folder / area / "binary-amd64").mkdir(parents=True, exist_ok=True)
+                (folder / area / "binary-amd64" / "Packages").write_text(index)
+                digest = hashlib.sha256(index.encode()).hexdigest()
+                listed += f" {digest} {len(index)} {area}/binary-amd64/Packages\n"
             release = (
                 f"Origin: Debian\nSuite: {suite}\nCodename: {suite}\nDate: Thu, 01 Jan 2026 00:00:00 UTC\n"
-                "Architectures: amd64\nComponents: main\n"
-                f"SHA256:\n {digest} {len(index)} main/binary-amd64/Packages\n"
+                f"{manual}Architectures: amd64\nComponents: {' '.join(areas)}\nSHA256:\n{listed}"
             )
             (folder / "InRelease").write_bytes(self.signer.clearsign(release))
 

@@ -63,6 +63,15 @@ def test_a_mirror_of_the_settings_comes_first() -> None:
     assert len(repositories("trixie", DebianSettings(mirror=MIRROR))) == 2
 
 
+def test_areas_that_a_definition_names_go_before_the_stations(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = DebianSettings(mirror=MIRROR, security=SECURITY)
+    wanted = ("main", "non-free")
+    assert [each.components for each in repositories("trixie", settings, wanted)] == [wanted] * 3
+    monkeypatch.setattr(apt_repositories, "_station_codename", lambda: None)
+    found = repositories("trixie", DebianSettings(), wanted)
+    assert {each.components for each in found} == {wanted}
+
+
 def test_each_line_trusts_exactly_the_keyring() -> None:
     line = Repository(MIRROR, "trixie", ("main", "contrib")).line(Path("/k.gpg"))
     assert line == f"deb [signed-by=/k.gpg] {MIRROR} trixie main contrib\n"

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import GpuUnknown, MigLayoutInvalid
-from appliance.planning.gpu_table import GPUS, Gpu, Slice
+from appliance.hardware.gpu_table import GPUS, Gpu, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,11 @@ def find_gpu(name: str) -> Gpu:
         wanted=f"one of: {', '.join(gpu.name for gpu in GPUS)}",
         hint="another one can be planned by its memory: --gpu with the nearest of these and --memory",
     )
+
+
+def gpu_of_device(device: int) -> Gpu | None:
+    """The GPU with this PCI device number of NVIDIA; None for one that is not in the table."""
+    return next((gpu for gpu in GPUS if device in gpu.pci), None)
 
 
 def find_slice(gpu: Gpu, name: str) -> Slice:

@@ -1,4 +1,4 @@
-"""The GPUs that can be planned for: memory and slices, each with who states it.
+"""The GPUs that are known here: memory, slices and PCI numbers, each with who states it.
 
 ``memory_mib`` is ``memory.total`` of nvidia-smi with ECC on; ``reserved_mib`` what the driver keeps of it,
 so that a process sees the difference.  Where no listing of a machine gives what is reserved, 640 MiB are
@@ -43,7 +43,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One product.  Memory in MiB; ``slices`` is empty where the GPU knows no MIG."""
+    """One product.  Memory in MiB; ``slices`` is empty where the GPU knows no MIG.
+
+    ``pci``: its PCI device numbers, as the PCI ID database names them; ``generation``: of its PCI Express
+    link, which is 16 lanes wide for all of them (NVIDIA's product briefs).
+    """
 
     name: str
     product: str
@@ -51,6 +55,8 @@ class Gpu:
     reserved_mib: int
     slices: tuple[Slice, ...]
     source: str
+    pci: tuple[int, ...] = ()
+    generation: int = 5
 
     @property
     def visible_mib(self) -> int:
@@ -132,11 +138,20 @@ _TOTAL: Final = (
 )
 
 GPUS: Final = (
-    Gpu("h100-sxm", "NVIDIA H100 SXM5 80GB", 81559, 480, _H100, _QUERY),
-    Gpu("h100-pcie", "NVIDIA H100 PCIe 80GB", 81559, _ASSUMED_RESERVE, _H100, _TOTAL),
-    Gpu("h100-nvl", "NVIDIA H100 NVL 94GB", 95830, _ASSUMED_RESERVE, _H100_94, _TOTAL),
-    Gpu("h200", "NVIDIA H200 141GB", 143771, _ASSUMED_RESERVE, _H200, _TOTAL),
-    Gpu("a100-80gb", "NVIDIA A100 80GB", 81920, 1024, _A100_80, _TOTAL.replace("640", "1024")),
-    Gpu("a100-40gb", "NVIDIA A100-SXM4-40GB", 40960, 518, _A100_40, _QUERY),
-    Gpu("l40s", "NVIDIA L40S 48GB", 46068, 609, (), _QUERY),
+    Gpu("h100-sxm", "NVIDIA H100 SXM5 80GB", 81559, 480, _H100, _QUERY, (0x2330,)),
+    Gpu("h100-pcie", "NVIDIA H100 PCIe 80GB", 81559, _ASSUMED_RESERVE, _H100, _TOTAL, (0x2331,)),
+    Gpu("h100-nvl", "NVIDIA H100 NVL 94GB", 95830, _ASSUMED_RESERVE, _H100_94, _TOTAL, (0x2321,)),
+    Gpu("h200", "NVIDIA H200 141GB", 143771, _ASSUMED_RESERVE, _H200, _TOTAL, (0x2335, 0x233B)),
+    Gpu(
+        "a100-80gb",
+        "NVIDIA A100 80GB",
+        81920,
+        1024,
+        _A100_80,
+        _TOTAL.replace("640", "1024"),
+        (0x20B2, 0x20B5),
+        4,
+    ),
+    Gpu("a100-40gb", "NVIDIA A100-SXM4-40GB", 40960, 518, _A100_40, _QUERY, (0x20B0, 0x20B1, 0x20F1), 4),
+    Gpu("l40s", "NVIDIA L40S 48GB", 46068, 609, (), _QUERY, (0x26B9,), 4),
 )

@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from appliance.errors import GpuUnknown, MigLayoutInvalid
-from appliance.planning.gpu_table import GPUS, Gpu
-from appliance.planning.gpus import find_gpu, find_slice, parse_layout, placements
+from appliance.hardware.gpu_table import GPUS, Gpu
+from appliance.hardware.gpus import find_gpu, find_slice, parse_layout, placements
 
 H100 = find_gpu("h100-sxm")
 

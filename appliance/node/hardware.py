@@ -1,0 +1,207 @@
+"""A node's hardware: asked of the node in one round trip, judged here, told in one table.
+
+The script on the node only gathers; a recording of what it gave can be judged again without the node, which
+is how the first real machine becomes a test.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.errors import (
+    DriverForOtherKernel,
+    FabricManagerDiffers,
+    GpusMissing,
+    GpuUnsupported,
+    HardwareUnfit,
+    HeadersMissing,
+    ModuleUnsigned,
+    PatchRoomMissing,
+    PreflightFailed,
+    SlicesImpossible,
+)
+from appliance.hardware.machine import Machine, read_machine
+from appliance.node.connection import SSH_FAILED
+from appliance.node.driver_checks import driver_checks
+from appliance.node.hardware_checks import hardware_checks
+from appliance.node.script import load_script, start_command
+from appliance.node.verdict import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from appliance.bundle.manifest import Manifest
+    from appliance.hardware.needs import HardwareNeeds
+    from appliance.node.connection import Connection
+
+#: Eight GPUs that nobody keeps awake start one after the other.
+SECONDS: Final = 180
+#: What each failed check is called when it fails alone; together they are HardwareUnfit.
+UNFIT: Final[dict[str, type[PreflightFailed]]] = {
+    "cuda-driver": HardwareUnfit,
+    "disk-patch": PatchRoomMissing,
+    "driver-kernel": DriverForOtherKernel,
+    "fabric-manager": FabricManagerDiffers,
+    "gpu-ecc": HardwareUnfit,
+    "gpu-known": GpuUnsupported,
+    "gpu-lanes": HardwareUnfit,
+    "gpu-memory": HardwareUnfit,
+    "gpu-rows": HardwareUnfit,
+    "gpus": GpusMissing,
+    "hardware": HardwareUnfit,
+    "headers": HeadersMissing,
+    "iommu": HardwareUnfit,
+    "memory": HardwareUnfit,
+    "memory-ecc": HardwareUnfit,
+    "memory-errors": HardwareUnfit,
+    "mig": SlicesImpossible,
+    "module-signature": ModuleUnsigned,
+    "nvidia-smi": HardwareUnfit,
+    "nvswitches": HardwareUnfit,
+    "secure-boot": HardwareUnfit,
+    "tpm": HardwareUnfit,
+    "uefi": HardwareUnfit,
+}
+
+
+@dataclass(frozen=True)
+class HardwareReport:
+    """What a node is made of; ``gathered`` is None where it did not say."""
+
+    name: str
+    checks: tuple[Check, ...]
+    gathered: Mapping[str, Any] | None
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if check.stops)
+
+
+def look_at_hardware(
+    connections: Mapping[str, Connection], needs: HardwareNeeds | None
+) -> tuple[HardwareReport, ...]:
+    """Ask every node at the same time; changes nothing and raises nothing about a node."""
+
+    def look(name: str) -> HardwareReport:
+        gathered, trouble = gather(connections[name])
+        return report(name, gathered, trouble, needs)
+
+    with ThreadPoolExecutor(max_workers=min(16, len(connections))) as pool:
+        return tuple(pool.map(look, connections))
+
+
+def gather(connection: Connection) -> tuple[Mapping[str, Any] | None, str]:
+    """What the node gathered; None and why, where it could not."""
+    script = load_script("hardware")
+    try:
+        done = connection.run(start_command(script, "hardware"), stdin=script, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return None, f"no answer within {SECONDS} s"
+    try:
+        gathered = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        text = (done.stderr or done.stdout).decode(errors="replace").strip()[-300:]
+        return None, ("not reachable: " if done.returncode == SSH_FAILED else "") + (
+            text or f"exit status {done.returncode}"
+        )
+    return (gathered, "") if isinstance(gathered, dict) else (None, "no JSON object")
+
+
+def report(
+    name: str, gathered: Mapping[str, Any] | None, trouble: str, needs: HardwareNeeds | None
+) -> HardwareReport:
+    """Judge what was gathered, or recorded."""
+    machine = _machine(gathered) if gathered is not None else trouble
+    if isinstance(machine, str):
+        return HardwareReport(name, (_unread(machine),), None)
+    return HardwareReport(name, tuple(hardware_checks(machine, needs)), gathered)
+
+
+def preflight_checks(connection: Connection, manifest: Manifest) -> list[Check]:
+    """Every check of a node's hardware and driver, for a bundle that asks for some; else none."""
+    if manifest.hardware is None:
+        return []
+    gathered, trouble = gather(connection)
+    machine = _machine(gathered) if gathered is not None else trouble
+    if isinstance(machine, str):
+        return [_unread(machine)]
+    return [*hardware_checks(machine, manifest.hardware), *driver_checks(machine, manifest)]
+
+
+def named(failed: AbstractSet[str]) -> type[PreflightFailed] | None:
+    """What to call it when these checks failed; None where not all of them are of hardware."""
+    if not failed or not failed <= UNFIT.keys():
+        return None
+    return UNFIT[next(iter(failed))] if len(failed) == 1 else HardwareUnfit
+
+
+def refuse(reports: Sequence[HardwareReport]) -> None:
+    """Raise what the failed checks are called; returns when there are none."""
+    failed = [(each.name, check) for each in reports for check in each.failed]
+    if not failed:
+        return
+    error = named({check.name for _, check in failed}) or HardwareUnfit
+    raise error(
+        f"{len({name for name, _ in failed})} of {len(reports)} nodes are not what is needed",
+        found="\n         ".join(f"{name}: {check.name}: {check.found}" for name, check in failed),
+        wanted="\n          ".join(f"{name}: {check.name}: {check.wanted}" for name, check in failed),
+        hint="\n      ".join(dict.fromkeys(check.hint for _, check in failed if check.hint)),
+    )
+
+
+def hardware_text(reports: Sequence[HardwareReport]) -> str:
+    """One table: node, check, verdict, found, wanted."""
+    words = {True: "yes", False: "note", None: "-"}
+    rows = [("node", "check", "as wanted", "found", "wanted")]
+    rows += [
+        (
+            each.name,
+            check.name,
+            "NO" if check.stops else words[check.passed],
+            check.found,
+            check.wanted,
+        )
+        for each in reports
+        for check in each.checks
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def hardware_values(reports: Sequence[HardwareReport]) -> dict[str, object]:
+    """For programs; everything that was gathered is for ``--keep``."""
+    return {
+        "nodes": {
+            each.name: {
+                "fit": not each.failed,
+                "checks": [check.as_dict() for check in each.checks],
+            }
+            for each in reports
+        }
+    }
+
+
+def _machine(gathered: Mapping[str, Any]) -> Machine | str:
+    """The machine, or why what came is none."""
+    try:
+        return read_machine(gathered)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:
+        return f"not what was asked for: {type(fault).__name__} {fault}"
+
+
+def _unread(trouble: str) -> Check:
+    return Check(
+        "hardware",
+        False,
+        trouble,
+        "what the machine is made of",
+        "check that the node's python3 works and that the login may become root without a password",
+    )

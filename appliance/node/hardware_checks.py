@@ -1,0 +1,320 @@
+"""The preflight checks of a machine: board and GPUs against what the bundle needs.
+
+Values in, verdicts out.  What a bundle asks for stops an installation; the rest is information, so that one
+table says what a machine is.  Drivers and kernels are in ``driver_checks``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import GpuUnknown, MigLayoutInvalid
+from appliance.hardware.gpus import find_gpu, gpu_of_device, parse_layout
+from appliance.node.verdict import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from appliance.hardware.machine import Machine
+    from appliance.hardware.needs import HardwareNeeds
+    from appliance.hardware.nvidia_smi import SmiGpu
+    from appliance.hardware.pci import PciDevice
+    from appliance.node.verdict import Level
+
+#: Lanes of every GPU in the table.
+LANES: Final = 16
+#: What the firmware keeps of the memory that is plugged in, at most: 512 GiB of modules are 503 for Linux.
+_KEPT: Final = 0.03
+_NOT_ASKED: Final = "not asked for"
+
+
+def hardware_checks(machine: Machine, needs: HardwareNeeds | None) -> list[Check]:
+    """Every check of board and GPUs; without ``needs``, what is ailing and what was found."""
+    return [
+        *_gpus(machine, needs),
+        *_gpu_health(machine),
+        *_slices(machine, needs),
+        _switches(machine, needs),
+        *_memory(machine, needs),
+        *_firmware(machine, needs),
+        *_board(machine),
+    ]
+
+
+def _level(*, asked: bool) -> Level:
+    return "must" if asked else "information"
+
+
+def _gpus(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
+    unknown = [each for each in machine.gpus if gpu_of_device(each.device) is None]
+    yield Check(
+        "gpu-known",
+        not unknown,
+        _listed(unknown) or "none that is unknown",
+        "GPUs whose memory and slices are known here (appliance plan size --help)",
+        "use another GPU, or a version of this program that knows this one",
+        level=_level(asked=needs is not None),
+    )
+    found = Counter(known.name for each in machine.gpus if (known := gpu_of_device(each.device)))
+    number = found[needs.gpu] if needs else len(machine.gpus)
+    yield Check(
+        "gpus",
+        number >= max(needs.gpus, needs.tensor_parallel) if needs else None,
+        ", ".join(f"{count} {name}" for name, count in sorted(found.items())) or "none",
+        f"{needs.gpus} {needs.gpu}, one model over {needs.tensor_parallel}" if needs else _NOT_ASKED,
+        "look for a GPU that the firmware does not see (seating, power), or use another node or definition",
+        level=_level(asked=needs is not None),
+    )
+    narrow = [each for each in machine.gpus if each.link.width != LANES]
+    yield Check(
+        "gpu-lanes",
+        None if not machine.gpus else not narrow,
+        "; ".join(f"{each.address} {each.link}" for each in narrow)
+        or (f"{LANES} lanes each ({len(machine.gpus)} GPUs)" if machine.gpus else "no GPU"),
+        f"{LANES} lanes for each GPU",
+        "reseat the GPU or its riser; a link that trained with fewer lanes stays so until the next start",
+        level=_level(asked=needs is not None and bool(machine.gpus)),
+    )
+    slow = [
+        each
+        for each in machine.gpus
+        if (known := gpu_of_device(each.device)) and (each.link.generation or 0) < known.generation
+    ]
+    yield Check(
+        "gpu-rate",
+        None if not machine.gpus else not slow,
+        "; ".join(f"{each.address} {each.link} of {each.best}" for each in slow)
+        or ("as the GPUs can" if machine.gpus else "no GPU"),
+        "the generation that each GPU can",
+        "an idle GPU lowers its rate to save power: look again under load before anything is reseated",
+        level="information",
+    )
+    yield _nodes(machine)
+
+
+def _nodes(machine: Machine) -> Check:
+    spread = Counter("unknown" if each.numa is None else f"node {each.numa}" for each in machine.gpus)
+    return Check(
+        "gpu-numa",
+        None if not machine.gpus else "unknown" not in spread or machine.numa_nodes < 2,  # noqa: PLR2004
+        ", ".join(f"{count} at {node}" for node, count in sorted(spread.items())) or "no GPU",
+        f"each GPU at one of the {machine.numa_nodes} NUMA nodes",
+        "enable NUMA (ACPI SRAT, no node interleaving) in the firmware",
+        level="information",
+    )
+
+
+def _listed(devices: Sequence[PciDevice]) -> str:
+    return ", ".join(f"{each.address} {each.numbers}" for each in devices)
+
+
+def _gpu_health(machine: Machine) -> Iterator[Check]:
+    """What only the driver knows; before the first installation there is none."""
+    gpus = machine.smi.gpus if machine.smi else ()
+    seen = machine.smi.attached if machine.smi else None
+    yield Check(
+        "nvidia-smi",
+        None if machine.smi is None else seen == len(machine.gpus) == len(gpus),
+        f"{seen} GPUs, driver {machine.smi.driver}" if machine.smi else machine.smi_trouble,
+        f"{len(machine.gpus)} GPUs, as on the PCI bus",
+        "before the driver is installed: nothing. Afterwards: journalctl -k, a GPU has fallen off the bus",
+        level=_level(asked=machine.smi is not None),
+    )
+    yield _all_gpus(
+        "gpu-ecc",
+        gpus,
+        lambda gpu: (gpu.ecc, gpu.ecc_pending) == (True, True),
+        lambda gpu: f"ECC {_word(on=gpu.ecc)}, after the next start {_word(on=gpu.ecc_pending)}",
+        "ECC on, now and after the next start",
+        "nvidia-smi -e 1, then restart the node",
+    )
+    yield _all_gpus(
+        "gpu-memory",
+        gpus,
+        lambda gpu: gpu.uncorrected == 0,
+        lambda gpu: f"{'?' if gpu.uncorrected is None else gpu.uncorrected} errors that ECC could not mend",
+        "no memory error that ECC could not mend since the last start",
+        "drain the GPU and restart the node; if they come back, run dcgmi diag -r 3 and have it replaced",
+    )
+    yield _all_gpus(
+        "gpu-rows",
+        gpus,
+        lambda gpu: (gpu.remap_pending, gpu.remap_failed) == (False, False),
+        lambda gpu: (
+            "remapping failed"
+            if gpu.remap_failed
+            else "a row waits for the next start"
+            if gpu.remap_pending
+            else "not said"
+        ),
+        "no row of memory waiting to be remapped, and none that could not be",
+        "waiting: restart the node. Failed: have the GPU replaced",
+    )
+
+
+def _all_gpus(  # noqa: PLR0917 - a check's parts, in their order
+    name: str,
+    gpus: Sequence[SmiGpu],
+    fine: Callable[[SmiGpu], bool],
+    told: Callable[[SmiGpu], str],
+    wanted: str,
+    hint: str,
+) -> Check:
+    """A check that each GPU must pass; not tried where the driver says of none."""
+    ailing = [gpu for gpu in gpus if not fine(gpu)]
+    found = "; ".join(f"{gpu.address} {told(gpu)}" for gpu in ailing)
+    if not gpus:
+        return Check(name, None, "no driver to ask", wanted, level="information")
+    return Check(name, not ailing, found or f"{len(gpus)} GPUs in order", wanted, hint)
+
+
+def _word(*, on: bool | None) -> str:
+    return {True: "on", False: "off", None: "not said"}[on]
+
+
+def _slices(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
+    if needs is None or not needs.mig:
+        return
+    kinds = {known.name for each in machine.gpus if (known := gpu_of_device(each.device))}
+    trouble = ""
+    for name in sorted(kinds):
+        try:
+            parse_layout(find_gpu(name), needs.mig)
+        except (GpuUnknown, MigLayoutInvalid) as fault:
+            trouble = f"{name}: {fault.message}: {fault.found}"
+    yield Check(
+        "mig",
+        None if not kinds else not trouble,
+        trouble or (f"{', '.join(sorted(kinds))} can be cut like this" if kinds else "no GPU to cut"),
+        needs.mig,
+        "names of slices differ with a GPU's memory: build a bundle for this GPU",
+    )
+
+
+def _switches(machine: Machine, needs: HardwareNeeds | None) -> Check:
+    wanted = needs.nvswitches if needs else 0
+    return Check(
+        "nvswitches",
+        len(machine.nvswitches) >= wanted if wanted else None,
+        str(len(machine.nvswitches)) if machine.nvswitches else "none",
+        str(wanted) if wanted else _NOT_ASKED,
+        "look for the board's NVSwitches in the firmware's list of PCI devices",
+        level=_level(asked=bool(wanted)),
+    )
+
+
+def _memory(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
+    wanted = needs.memory_gib if needs else 0
+    yield Check(
+        "memory",
+        machine.memory >= (wanted << 30) * (1 - _KEPT) if wanted else None,
+        f"{machine.memory / (1 << 30):,.0f} GiB",
+        f"{wanted:,} GiB" if wanted else _NOT_ASKED,
+        "add memory, or use another node; a module the firmware disabled is missing from its list",
+        level=_level(asked=bool(wanted)),
+    )
+    modules = machine.firmware.modules
+    plain = [module.place for module in modules if module.has_ecc is False]
+    ecc_asked = needs is not None and "memory-ecc" in needs.firmware
+    unsaid = False if ecc_asked else None  # what is asked for and not shown is not there
+    yield Check(
+        "memory-ecc",
+        not plain if modules else unsaid,
+        f"{len(modules)} modules, {', '.join(sorted(set(machine.firmware.correction))) or 'ECC not said'}"
+        + (f"; without ECC: {', '.join(plain)}" if plain else "")
+        if modules
+        else "not said: no dmidecode, or no firmware to ask",
+        "modules with ECC",
+        "use modules with ECC; dmidecode must be on the node for this to be seen",
+        level=_level(asked=ecc_asked),
+    )
+    sizes = Counter((module.size, module.configured) for module in modules)
+    yield Check(
+        "memory-modules",
+        None if not modules else len(sizes) == 1,
+        ", ".join(
+            f"{count} of {size / (1 << 30):,.0f} GiB at {rate or '?'} MT/s"
+            for (size, rate), count in sorted(sizes.items(), key=str)
+        )
+        or "not said",
+        "modules alike, at one rate",
+        "modules that differ slow each other down, and a channel without one halves nothing but the rate",
+        level="information",
+    )
+    counts = machine.memory_errors
+    yield Check(
+        "memory-errors",
+        None if counts is None else counts[1] == 0,
+        "no memory controller is watched"
+        if counts is None
+        else f"{counts[0]} mended, {counts[1]} not, since the start",
+        "none that could not be mended",
+        "have the module replaced that journalctl -k names",
+        level=_level(asked=counts is not None),
+    )
+
+
+def _firmware(machine: Machine, needs: HardwareNeeds | None) -> Iterator[Check]:
+    asked = frozenset(needs.firmware if needs else ())
+    yield Check(
+        "uefi",
+        machine.uefi,
+        "started by UEFI" if machine.uefi else "not started by UEFI",
+        "UEFI",
+        "set the firmware to UEFI and install the system anew",
+        level=_level(asked="uefi" in asked),
+    )
+    yield Check(
+        "secure-boot",
+        machine.secure_boot is True,
+        _word(on=machine.secure_boot),
+        "on",
+        "turn it on in the firmware, at the console",
+        level=_level(asked="secure-boot" in asked),
+    )
+    yield Check(
+        "tpm",
+        "2" in machine.tpm,
+        ", ".join(f"version {version or '?'}" for version in machine.tpm) or "none",
+        "a TPM 2.0",
+        "enable it in the firmware",
+        level=_level(asked="tpm2" in asked),
+    )
+    yield Check(
+        "iommu",
+        bool(machine.iommu),
+        f"{len(machine.iommu)} ({', '.join(machine.iommu[:4])})" if machine.iommu else "off",
+        "an IOMMU, so that a card reaches only its own memory",
+        "enable VT-d or AMD-Vi in the firmware, and intel_iommu=on on the kernel's command line",
+        level=_level(asked="iommu" in asked),
+    )
+
+
+def _board(machine: Machine) -> Iterator[Check]:
+    """What is only told."""
+    firmware = machine.firmware
+    yield _told("machine", f"{firmware.maker} {firmware.product}".strip() or "not said")
+    yield _told("firmware", f"{firmware.version} {firmware.date}".strip() or "not said")
+    yield _told("bmc-interface", firmware.bmc or "none in the firmware's tables")
+    yield _told("processor", f"{machine.processors} x {machine.processor or 'not said'}")
+    yield Check(
+        "microcode",
+        not machine.vulnerable,
+        f"{machine.microcode or 'not said'}"
+        + (f"; open to {', '.join(machine.vulnerable)}" if machine.vulnerable else ""),
+        "no flaw of the processor that the kernel calls open",
+        "bring amd64-microcode or intel-microcode with the bundle, or update the firmware",
+        level="information",
+    )
+    disks = [f"{disk.name} {disk.size / 1e9:,.0f} GB {disk.model}".strip() for disk in machine.disks]
+    yield _told("disks", ", ".join(disks) or "none")
+    cards = [
+        f"{card.name} {f'{card.rate / 1000:g} Gbit/s' if card.rate else 'no link'} {card.driver}".strip()
+        for card in machine.cards
+    ]
+    yield _told("network-cards", ", ".join(cards) or "none")
+
+
+def _told(name: str, found: str) -> Check:
+    return Check(name, None, found, _NOT_ASKED, level="information")

@@ -1,0 +1,123 @@
+"""Versions that must match exactly, looked at when a definition is locked: before gigabytes are fetched.
+
+The rules are data (``appliance.hardware.driver_packages``).  apt keeps what packages declare; what is here,
+NVIDIA's packages do not declare, or only across repositories that a station may mix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.errors import VersionsDiffer
+from appliance.hardware.driver_packages import (
+    RULES,
+    branch,
+    cuda_needed,
+    driver_version,
+    headers_for,
+    oldest_driver,
+    unbuildable,
+    upstream,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from appliance.definition.lock import Artefact
+    from appliance.errors import Location
+    from appliance.hardware.driver_packages import OneVersion
+
+_EXPORTER = "datacenter-gpu-manager-exporter"
+_MANAGER = "datacenter-gpu-manager-4-core"
+
+
+def check_versions(
+    kinds: Mapping[str, str], resolved: Mapping[str, Sequence[Artefact]], where: Location
+) -> None:
+    """Refuse a resolution whose driver cannot work.
+
+    Args:
+        kinds: of components, by name.
+        resolved: their artefacts.
+        where: of the components in the definition, for the message.
+
+    Raises:
+        VersionsDiffer: with each part that differs, and the version that the others have.
+    """
+    packages = {
+        artefact.name: artefact.version
+        for name, artefacts in resolved.items()
+        if kinds[name] == "debian"
+        for artefact in artefacts
+    }
+    for rule in RULES:
+        _check_rule(rule, packages, where)
+    _check_builds(packages, where)
+    _check_exporter(packages, where)
+    wheels = {
+        artefact.origin.get("project", artefact.name): artefact.version
+        for name, artefacts in resolved.items()
+        if kinds[name] == "python"
+        for artefact in artefacts
+    }
+    _check_cuda(packages, wheels, where)
+
+
+def _check_rule(rule: OneVersion, packages: Mapping[str, str], where: Location) -> None:
+    leads = {name: upstream(version) for name, version in packages.items() if rule.lead.fullmatch(name)}
+    follow = {name: upstream(version) for name, version in packages.items() if rule.follow.fullmatch(name)}
+    if not leads and len(set(follow.values())) < 2:  # noqa: PLR2004 - they agree among themselves
+        return
+    lead, wanted = next(iter(sorted((leads or follow).items())))
+    differing = {name: version for name, version in {**leads, **follow}.items() if version != wanted}
+    if differing:
+        raise VersionsDiffer(
+            f"versions that must be one: {rule.why}",
+            found=", ".join(f"{name} {version}" for name, version in sorted(differing.items())),
+            wanted=f"{wanted} for each, as of {lead}",
+            hint="take all of the driver from one repository, and pin it there to one version",
+            where=where,
+        )
+
+
+def _check_builds(packages: Mapping[str, str], where: Location) -> None:
+    """The driver compiles with the headers that come with it, as far as it is known not to."""
+    for name in sorted(packages):
+        kernel = headers_for(name)
+        broken = unbuildable(packages, kernel) if kernel else None
+        if broken:
+            raise VersionsDiffer(
+                f"the driver does not compile for the kernel that comes with it: {broken.why}",
+                found=f"{broken.package} {broken.version}, {name}",
+                wanted=f"a later driver, or a kernel before {'.'.join(map(str, broken.since))}",
+                hint="look for a later driver: in the suite's backports, another suite or repository",
+                where=where,
+            )
+
+
+def _check_exporter(packages: Mapping[str, str], where: Location) -> None:
+    """NVIDIA tests an exporter with one DCGM; a package shows of that no more than the major version."""
+    if _EXPORTER not in packages or _MANAGER not in packages:
+        return
+    exporter, manager = (upstream(packages[name]) for name in (_EXPORTER, _MANAGER))
+    if branch(exporter) != branch(manager):
+        raise VersionsDiffer(
+            "an exporter that was not made for this DCGM",
+            found=f"{_EXPORTER} {exporter}",
+            wanted=f"one of major version {branch(manager)}, as of {_MANAGER} {manager}",
+            hint="`dcgm-exporter --version` says which DCGM it was tested with",
+            where=where,
+        )
+
+
+def _check_cuda(packages: Mapping[str, str], wheels: Mapping[str, str], where: Location) -> None:
+    cuda, driver = cuda_needed(wheels), driver_version(packages)
+    if cuda is None or driver is None or branch(driver) >= oldest_driver(cuda):
+        return
+    raise VersionsDiffer(
+        f"the engine's wheels are for CUDA {cuda}, and the driver is too old to run them",
+        found=f"driver {driver}",
+        wanted=f"branch {oldest_driver(cuda)} or newer",
+        hint="pin an engine whose wheels are for an older CUDA, or take the driver from another repository",
+        where=where,
+    )

@@ -1,0 +1,226 @@
+"""Hardware in preflight: from a node in order, change one thing, and exactly one check stops it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from appliance.hardware.machine import read_machine
+from appliance.hardware.needs import HardwareNeeds
+from appliance.node.hardware_checks import hardware_checks
+from tests.unit.hardware.nodes import (
+    GPUS,
+    SECURE_BOOT,
+    SWITCHES,
+    gpu,
+    h100_node,
+    switch,
+    text,
+    this_machine,
+)
+
+if TYPE_CHECKING:
+    from appliance.node.verdict import Check
+
+NEEDS = HardwareNeeds(
+    "h100-sxm",
+    8,
+    tensor_parallel=8,
+    mig="all-3g.40gb",
+    nvswitches=4,
+    memory_gib=2048,
+    firmware=("iommu", "memory-ecc", "tpm2", "uefi"),
+)
+SMI = text("smi-h100.xml")
+
+
+def judged(needs: HardwareNeeds | None = NEEDS, **changed: Any) -> dict[str, Check]:
+    checks = hardware_checks(read_machine(h100_node(**changed)), needs)
+    assert len({check.name for check in checks}) == len(checks)
+    return {check.name: check for check in checks}
+
+
+def stops(needs: HardwareNeeds | None = NEEDS, **changed: Any) -> list[str]:
+    return [name for name, check in judged(needs, **changed).items() if check.stops]
+
+
+def test_a_node_in_order_passes() -> None:
+    assert stops() == []
+
+
+def pci(*gpus: dict[str, str], switches: int = 4) -> list[dict[str, str]]:
+    return [*gpus, *(switch(bus) for bus in SWITCHES[:switches])]
+
+
+def eight(first: dict[str, str]) -> list[dict[str, str]]:
+    return pci(first, *(gpu(bus) for bus in GPUS[1:]))
+
+
+EFI = h100_node()["efi"]
+CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a GPU nobody knows": ({"pci": eight(gpu("53", "0x2339"))}, ["gpu-known", "gpus"]),
+    "an unknown GPU besides": (
+        {"pci": [*h100_node()["pci"], gpu("db", "0x1eb8")]},
+        ["gpu-known", "nvidia-smi"],
+    ),
+    "a GPU of another kind": ({"pci": eight(gpu("53", "0x2331"))}, ["gpus"]),
+    "a GPU missing": ({"pci": pci(*(gpu(bus) for bus in GPUS[1:]))}, ["gpus", "nvidia-smi"]),
+    "a narrow link": ({"pci": eight(gpu("53", current_link_width="8"))}, ["gpu-lanes"]),
+    "no link": ({"pci": eight(gpu("53", current_link_width="0"))}, ["gpu-lanes"]),
+    "an idle GPU": ({"pci": eight(gpu("53", current_link_speed="2.5 GT/s PCIe"))}, []),
+    "no NUMA node": ({"pci": eight(gpu("53", numa_node="-1"))}, []),
+    "a GPU fell off the bus": (
+        {"nvidia_smi": SMI.replace("<attached_gpus>8", "<attached_gpus>7")},
+        ["nvidia-smi"],
+    ),
+    "no driver yet": ({"nvidia_smi": ""}, []),
+    "ECC off": (
+        {"nvidia_smi": SMI.replace("<current_ecc>Enabled", "<current_ecc>Disabled", 1)},
+        ["gpu-ecc"],
+    ),
+    "ECC going off": (
+        {"nvidia_smi": SMI.replace("<pending_ecc>Enabled", "<pending_ecc>Disabled", 1)},
+        ["gpu-ecc"],
+    ),
+    "ECC not said": (
+        {"nvidia_smi": SMI.replace("<current_ecc>Enabled", "<current_ecc>N/A", 1)},
+        ["gpu-ecc"],
+    ),
+    "a memory error": (
+        {"nvidia_smi": SMI.replace("<dram_uncorrectable>0", "<dram_uncorrectable>1", 1)},
+        ["gpu-memory"],
+    ),
+    "a row waits": (
+        {"nvidia_smi": SMI.replace("<remapped_row_pending>No", "<remapped_row_pending>Yes", 1)},
+        ["gpu-rows"],
+    ),
+    "a row lost": (
+        {"nvidia_smi": SMI.replace("<remapped_row_failure>No", "<remapped_row_failure>Yes", 1)},
+        ["gpu-rows"],
+    ),
+    "rows not said": (
+        {"nvidia_smi": SMI.replace("<remapped_row_failure>No", "<remapped_row_failure>N/A", 1)},
+        ["gpu-rows"],
+    ),
+    "errors not said": (
+        {"nvidia_smi": re.sub(r"(<[ds]ram_unc\w+>)0", r"\1N/A", SMI, count=3)},
+        ["gpu-memory"],
+    ),
+    "a switch missing": ({"pci": pci(*(gpu(bus) for bus in GPUS), switches=3)}, ["nvswitches"]),
+    "too little memory": ({"meminfo": "MemTotal:       1056707340 kB\n"}, ["memory"]),
+    "memory without ECC": (
+        {"dmidecode": text("dmidecode-epyc.txt").replace("Total Width: 80", "Total Width: 64", 1)},
+        ["memory-ecc"],
+    ),
+    "no dmidecode": ({"dmidecode": ""}, ["memory-ecc"]),
+    "modules that differ": (
+        {"dmidecode": text("dmidecode-epyc.txt").replace("Size: 32 GB", "Size: 16 GB", 1)},
+        [],
+    ),
+    "memory errors": ({"edac": {"mc0": {"ce_count": "0", "ue_count": "1"}}}, ["memory-errors"]),
+    "mended memory errors": ({"edac": {"mc0": {"ce_count": "999", "ue_count": "0"}}}, []),
+    "no UEFI": ({"efi": {**EFI, "present": False}}, ["uefi"]),
+    "an old TPM": ({"tpm": {"tpm0": "1"}}, ["tpm"]),
+    "no TPM": ({"tpm": {}}, ["tpm"]),
+    "no IOMMU": ({"iommu": []}, ["iommu"]),
+}
+
+
+@pytest.mark.parametrize(("changed", "stopping"), CATALOGUE.values(), ids=CATALOGUE)
+def test_one_thing_wrong_is_found_and_says_what_to_do(changed: dict[str, Any], stopping: list[str]) -> None:
+    checks = judged(**changed)
+    assert [name for name, check in checks.items() if check.stops] == stopping
+    for name in stopping:
+        assert checks[name].hint
+        assert checks[name].found
+        assert checks[name].wanted
+
+
+@pytest.mark.parametrize(
+    ("changed", "noted"),
+    [
+        ({"pci": eight(gpu("53", current_link_speed="2.5 GT/s PCIe"))}, "gpu-rate"),
+        ({"pci": eight(gpu("53", numa_node="-1"))}, "gpu-numa"),
+        (
+            {"dmidecode": text("dmidecode-epyc.txt").replace("Size: 32 GB", "Size: 16 GB", 1)},
+            "memory-modules",
+        ),
+        (
+            {"vulnerabilities": {"mds": "Vulnerable: Clear CPU buffers attempted, no microcode"}},
+            "microcode",
+        ),
+    ],
+)
+def test_what_stops_nothing_is_noted(changed: dict[str, Any], noted: str) -> None:
+    check = judged(**{"vulnerabilities": {}, **changed})[noted]
+    assert (check.passed, check.level) == (False, "information")
+    assert judged(vulnerabilities={})[noted].passed is True
+
+
+def test_memory_whose_ecc_is_asked_for_and_not_shown_is_refused_with_the_reason() -> None:
+    check = judged(dmidecode="")["memory-ecc"]
+    assert (check.passed, check.level) == (False, "must")
+    assert "no dmidecode" in check.found
+    assert judged(None, dmidecode="")["memory-ecc"].passed is None
+
+
+def test_secure_boot_stops_only_where_it_is_asked_for() -> None:
+    assert stops(replace(NEEDS, firmware=("secure-boot",))) == ["secure-boot"]
+    on = {**EFI, "secure_boot": SECURE_BOOT[True]}
+    assert stops(replace(NEEDS, firmware=("secure-boot",)), efi=on) == []
+
+
+def test_slices_must_have_a_place_on_the_gpu_that_is_there() -> None:
+    assert stops(replace(NEEDS, mig="4g.40gb,4g.40gb")) == ["mig"]
+    nvl = [gpu(bus, "0x2321") for bus in GPUS]
+    found = judged(replace(NEEDS, gpu="h100-nvl"), pci=pci(*nvl))["mig"]
+    assert found.stops
+    assert "h100-nvl" in found.found
+    assert "mig" not in judged(replace(NEEDS, mig=""))
+
+
+def test_a_model_over_more_gpus_than_found_stops_although_their_number_is_enough() -> None:
+    assert stops(replace(NEEDS, gpus=1, tensor_parallel=8, mig="")) == []
+    assert stops(replace(NEEDS, gpus=1, tensor_parallel=9, mig="")) == ["gpus"]
+
+
+def test_of_a_machine_without_gpus_little_is_said() -> None:
+    checks = {check.name: check for check in hardware_checks(read_machine(this_machine()), None)}
+    assert {checks[name].found for name in ("gpu-lanes", "gpu-rate", "gpu-numa")} == {"no GPU"}
+    assert checks["gpu-ecc"].found == "no driver to ask"
+    assert checks["nvidia-smi"].found == "no nvidia-smi, or no answer from it"
+
+
+def test_512_gib_of_modules_are_enough_for_512_although_the_kernel_sees_less() -> None:
+    needs = replace(NEEDS, memory_gib=512)
+    assert stops(needs, meminfo=f"MemTotal: {(503 * 2**20)} kB\n") == []
+    assert stops(needs, meminfo=f"MemTotal: {(495 * 2**20)} kB\n") == ["memory"]
+
+
+def test_without_needs_only_what_ails_stops() -> None:
+    assert [
+        check.name for check in hardware_checks(read_machine(this_machine()), None) if check.stops
+    ] == []
+    assert stops(None, pci=pci(switches=0), nvidia_smi="", meminfo="", efi={**EFI, "present": False}) == []
+    assert stops(None, **CATALOGUE["a memory error"][0]) == ["gpu-memory"]
+    assert stops(None, **CATALOGUE["memory errors"][0]) == ["memory-errors"]
+
+
+def test_what_a_machine_is_made_of_is_told() -> None:
+    checks = judged()
+    assert checks["gpus"].found == "8 h100-sxm"
+    assert checks["gpu-known"].found == "none that is unknown"
+    assert checks["gpu-lanes"].found == "16 lanes each (8 GPUs)"
+    assert checks["gpu-rate"].found == "as the GPUs can"
+    assert checks["gpu-ecc"].found == "8 GPUs in order"
+    assert checks["mig"].found == "h100-sxm can be cut like this"
+    assert checks["nvswitches"].found == "4"
+    assert checks["gpu-numa"].found == "4 at node 0, 4 at node 1"
+    assert checks["nvidia-smi"].found == "8 GPUs, driver 580.105.08"
+    assert checks["memory-modules"].found == "2 of 32 GiB at 4800 MT/s"
+    assert checks["memory-ecc"].found == "2 modules, Multi-bit ECC"
+    assert checks["disks"].found == "vda 275 GB"
+    assert checks["network-cards"].found == "eth0 no link virtio_net"

@@ -1,0 +1,157 @@
+"""Versions that must be one: from a set that fits, change one version, and the lock is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.definition.lock import Artefact
+from appliance.errors import Location, VersionsDiffer
+from appliance.sources.version_rules import check_versions
+
+WHERE = Location("h100.yaml", 22, 1)
+#: What Debian trixie has, as resolved on 2026-11-29.
+DEBIAN = {
+    "firmware-nvidia-gsp": "550.163.01-2",
+    "libcuda1": "550.163.01-2",
+    "libnvidia-cfg1": "550.163.01-2",
+    "libnvidia-ml1": "550.163.01-2",
+    "libnvidia-ptxjitcompiler1": "550.163.01-2",
+    "nvidia-alternative": "550.163.01-2",
+    "nvidia-kernel-common": "20240109+1",
+    "nvidia-modprobe": "570.133.07-1",
+    "nvidia-open-kernel-dkms": "550.163.01-2",
+    "nvidia-open-kernel-support": "550.163.01-2",
+    "nvidia-persistenced": "550.163.01-1",
+    "nvidia-smi": "550.163.01-2",
+}
+UBUNTU = {
+    "libnvidia-compute-580-server": "580.105.08-0ubuntu1",
+    "nvidia-dkms-580-server-open": "580.105.08-0ubuntu1",
+    "nvidia-fabricmanager-580": "580.105.08-0ubuntu0.24.04.2",
+    "nvidia-utils-580-server": "580.105.08-0ubuntu1",
+    "libnvidia-nscq-580": "1:580.105.08-1",
+}
+DCGM = {
+    "datacenter-gpu-manager-4-core": "1:4.6.0-1",
+    "datacenter-gpu-manager-4-cuda13": "1:4.6.0-1",
+    "datacenter-gpu-manager-4-proprietary": "1:4.6.0-1",
+    "datacenter-gpu-manager-exporter": "4.8.3-1",
+}
+CUDA_12 = {"nvidia-cuda-runtime-cu12": "12.8.90"}
+CUDA_13 = {"nvidia-cuda-runtime": "13.0.96"}
+
+
+def locked(kind: str, name: str, version: str) -> Artefact:
+    origin = {"kind": kind, "project": name} if kind == "python" else {"kind": kind}
+    return Artefact(
+        path=name, name=name, version=version, size=1, sha256="0" * 64, licence="MIT", origin=origin
+    )
+
+
+def check(packages: dict[str, str], wheels: dict[str, str] | None = None) -> None:
+    items = sorted(packages.items())
+    half = len(items) // 2  # the driver and the rest may be components of their own
+    resolved = {
+        "driver": [locked("debian", *each) for each in items[:half]],
+        "system": [locked("debian", *each) for each in items[half:]],
+        "engine": [locked("python", *each) for each in (wheels or {}).items()],
+    }
+    check_versions({"driver": "debian", "system": "debian", "engine": "python"}, resolved, WHERE)
+
+
+@pytest.mark.parametrize("packages", [{}, DEBIAN, UBUNTU, DCGM, {**UBUNTU, **DCGM}])
+def test_what_belongs_together_is_accepted(packages: dict[str, str]) -> None:
+    check(packages)
+
+
+def names(packages: dict[str, str], *free: str) -> list[tuple[dict[str, str], str]]:
+    return [(packages, name) for name in packages if name not in free]
+
+
+@pytest.mark.parametrize(
+    ("packages", "name"),
+    [
+        *names(DEBIAN, "nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"),
+        *names(UBUNTU),
+        *names(DCGM, "datacenter-gpu-manager-exporter"),
+    ],
+)
+def test_one_digit_in_one_package_refuses_the_lock(packages: dict[str, str], name: str) -> None:
+    version = packages[name]
+    dot = version.rindex(".", 0, version.rindex("-"))
+    other = f"{version[:dot]}.99{version[version.rindex('-') :]}"
+    with pytest.raises(VersionsDiffer) as caught:
+        check({**packages, name: other})
+    error = caught.value
+    assert error.exit_code == 3
+    told = f"{error.found} {error.wanted}"
+    assert name in told
+    assert ".99" in told
+    assert error.where == WHERE
+
+
+@pytest.mark.parametrize("name", ["nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"])
+def test_what_need_not_match_may_differ(name: str) -> None:
+    check({**DEBIAN, name: "999.1-1"})
+
+
+def test_a_packages_own_revision_may_differ() -> None:
+    check({**DEBIAN, "libcuda1": "550.163.01-3", "nvidia-smi": "1:550.163.01-2~deb13u1"})
+
+
+def test_fabric_manager_of_a_newer_branch_is_refused_with_both_versions() -> None:
+    """gpu-driver-container, issue 735: a pattern took Fabric Manager 590 beside driver 580."""
+    with pytest.raises(VersionsDiffer, match="error 802") as caught:
+        check({**UBUNTU, "nvidia-fabricmanager-590": "590.48.01-1"})
+    assert caught.value.found == "nvidia-fabricmanager-590 590.48.01"
+    assert caught.value.wanted == "580.105.08 for each, as of nvidia-dkms-580-server-open"
+
+
+def test_libraries_without_a_module_must_agree_among_themselves() -> None:
+    check({"nvidia-utils-580-server": "580.105.08-1", "libnvidia-compute-580-server": "580.105.08-1"})
+    with pytest.raises(VersionsDiffer):
+        check({"nvidia-utils-580-server": "580.105.08-1", "libnvidia-compute-580-server": "580.95.05-1"})
+
+
+HEADERS = {"linux-headers-6.12.118+deb13-amd64": "6.12.118-1"}
+
+
+def test_a_driver_that_does_not_compile_for_its_kernel_is_refused() -> None:
+    with pytest.raises(VersionsDiffer, match="does not compile") as caught:
+        check({**DEBIAN, **HEADERS})
+    assert caught.value.found == "nvidia-open-kernel-dkms 550.163.01-2, linux-headers-6.12.118+deb13-amd64"
+    with pytest.raises(VersionsDiffer, match="issue 1272"):
+        check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
+    check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-5"})  # may be mended
+    check({**DEBIAN, "linux-headers-6.12.96+deb13-amd64": "6.12.96-1"})
+    check({**DEBIAN, "linux-headers-6.12.118+deb13-common": "6.12.118-1"})
+
+
+def test_an_exporter_of_another_major_version_is_refused() -> None:
+    with pytest.raises(VersionsDiffer, match="exporter"):
+        check({**DCGM, "datacenter-gpu-manager-exporter": "3.3.9-1"})
+    check({"datacenter-gpu-manager-exporter": "3.3.9-1"})
+
+
+@pytest.mark.parametrize(
+    ("driver", "wheels", "accepted"),
+    [
+        (DEBIAN, CUDA_12, True),
+        (DEBIAN, CUDA_13, False),
+        (UBUNTU, CUDA_12, True),
+        (UBUNTU, CUDA_13, True),
+        (UBUNTU, {"nvidia-cuda-runtime": "14.0.1"}, True),
+        (DEBIAN, {"nvidia-cuda-runtime": "14.0.1"}, False),
+        ({}, CUDA_13, True),
+        (DEBIAN, {"xllamacpp": "1"}, True),
+        ({"libcuda1": "520.1-1"}, CUDA_12, False),
+    ],
+)
+def test_wheels_for_a_newer_cuda_than_the_driver_runs_are_refused(
+    driver: dict[str, str], wheels: dict[str, str], *, accepted: bool
+) -> None:
+    if accepted:
+        check(driver, wheels)
+        return
+    with pytest.raises(VersionsDiffer, match="CUDA"):
+        check(driver, wheels)
