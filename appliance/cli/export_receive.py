@@ -71,7 +71,8 @@ def receive(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.cli.export_stopping import stopping
     from appliance.errors import Usage
-    from appliance.export.loops import ReceiveLoop, tolerant
+    from appliance.export.loops import ReceiveLoop
+    from appliance.export.moments import tolerant
     from appliance.export.places import read_senders, write_status
     from appliance.export.receiver import Receiver
     from appliance.export.sockets import parse_address, receiving_socket
@@ -103,7 +104,7 @@ def _say(event: Mapping[str, Any]) -> None:
 
 def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
     from appliance.errors import Usage
-    from appliance.export.loops import moment
+    from appliance.export.moments import moment
     from appliance.export.segments import Segments
 
     if not medium.is_dir():

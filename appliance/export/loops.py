@@ -5,23 +5,22 @@ from __future__ import annotations
 import contextlib
 import selectors
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import ApplianceError
-from appliance.export.exporter import Moment
+from appliance.export.intake import Intake
+from appliance.export.moments import moment
 from appliance.export.sockets import dropped_by, received
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from appliance.export.exporter import Exporter
+    from appliance.export.exporter import Exporter, Moment
     from appliance.export.receiver import Receiver
     from appliance.export.sending import Sending
     from appliance.export.sockets import Address
-    from appliance.export.sources import Source
+    from appliance.export.sources.source import Source
 
 CHECKPOINT_EVERY: Final = 10.0
 STATUS_EVERY: Final = 2.0
@@ -29,11 +28,6 @@ _TELL_EVERY: Final = 1.0
 _FEED_EVERY: Final = 0.1
 _AT_ONCE: Final = 512
 _LATER: Final = 0.2  # seconds after a datagram that the system did not take
-
-
-def moment() -> Moment:
-    """Now."""
-    return Moment(time.monotonic(), time.time_ns() // 1_000_000)
 
 
 @dataclass
@@ -62,20 +56,27 @@ class SendLoop:
     drain: bool = False
     select: Callable[[bytes], bytes] | None = None
     faults: int = 0
-    records: int = 0
-    dropped: int = 0
+    intake: Intake = field(init=False)
     _held: bytes | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records came from the sources."""
+        return self.intake.records
+
+    @property
+    def dropped(self) -> int:
+        """How many of them were dropped since the start."""
+        return self.intake.dropped
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; what was taken is on the disk then."""
-        with selectors.PollSelector() as waiting:  # which takes files, too
-            for each in self.sources:
-                waiting.register(each.fileno(), selectors.EVENT_READ, each)
-            now = moment()
-            checkpoint, status = now.steady, now.steady
+        now = moment()
+        checkpoint, status = now.steady, now.steady
+        with Intake(self.sources, self.exporter, self.select) as self.intake:
             try:
                 while not stop.is_set():
-                    if self.drain and not waiting.get_map() and self._all_left(now):
+                    if self.drain and self.intake.ended and self._all_left(now):
                         return
                     if now.steady >= checkpoint:
                         checkpoint = now.steady + CHECKPOINT_EVERY
@@ -83,25 +84,13 @@ class SendLoop:
                     if now.steady >= status:
                         status = now.steady + STATUS_EVERY
                         self.tell(self.status(now))
-                    self._read(waiting, self._send(now, min(checkpoint, status)))
+                    self.intake.read(self._send(now, min(checkpoint, status)))
                     now = moment()
                     self.exporter.tick(now)
+                    self.intake.settle()
             finally:
                 self._settle(moment())
-
-    def _read(self, waiting: selectors.BaseSelector, timeout: float) -> None:
-        if not waiting.get_map():
-            time.sleep(timeout)
-            return
-        for key, _ in waiting.select(timeout):
-            source: Source = key.data
-            now = moment()
-            for record in source.read():
-                self.records += 1
-                kept = record if self.select is None else self.select(record)
-                self.dropped += not self.exporter.offer(kept, now)
-            if source.ended:
-                waiting.unregister(key.fd)
+                self.intake.settle()
 
     def _send(self, now: Moment, until: float) -> float:
         """Send what may leave; says how long to wait then."""
@@ -151,10 +140,12 @@ class SendLoop:
             "waiting_blocks": passes.end - passes.next[0],
             "passes": list(passes.next),
             "records": self.records,
+            "sources": self.intake.status(),
             "dropped": state.dropped,
             "dropping": self.exporter.dropping,
             "packets": self.sending.packets,
             "bytes": self.sending.bytes,
+            "filling": self.sending.filling,
             "send_faults": self.faults,
             "spool": {"bytes": spool.size, "limit": spool.limit, "oldest": spool.oldest},
         }
@@ -232,15 +223,3 @@ class ReceiveLoop:
             }
             | self.receiver.status()
         )
-
-
-def tolerant(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
-    """A status that cannot be written, on a full disk, stops nothing."""
-
-    def attempt(values: Mapping[str, Any]) -> None:
-        try:
-            write(values)
-        except (OSError, ApplianceError):
-            return
-
-    return attempt

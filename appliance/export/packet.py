@@ -7,7 +7,7 @@ offset  bytes  field
 ======  =====  ==============================================================
 0       2      ``AX``
 2       1      version: 1
-3       1      kind: 1 block, 2 checkpoint
+3       1      kind: 1 block, 2 checkpoint, 3 filling
 4       8      node
 12      4      epoch
 16      8      number of the block, or of the checkpoint within its epoch
@@ -19,6 +19,7 @@ offset  bytes  field
 39      1      zero
 40      16     tag: BLAKE2b-128 of header and symbol, keyed
 56      T      the symbol
+56 + T         nothing; or zeros, as many as make 1,456 bytes of the whole
 ======  =====  ==============================================================
 
 The tag only screens garbage, so that a receiver need not decode it: who can check it can make it.  What is
@@ -53,6 +54,8 @@ MAX_SYMBOLS: Final = 256  # an index is one byte
 #: RFC 6330 codes symbols whose length is a multiple of this.
 ALIGNMENT: Final = 8
 MAX_CODED: Final = MAX_SOURCE_SYMBOLS * MAX_SYMBOL
+#: Of every datagram where the line is always used alike.
+EVEN_DATAGRAM: Final = 56 + MAX_SYMBOL
 
 _HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
 HEADER_BYTES: Final = _HEADER.size
@@ -64,6 +67,7 @@ class PacketKind(IntEnum):
 
     BLOCK = 1
     CHECKPOINT = 2
+    FILLING = 3  #: of nothing: a line that is always used alike says nothing by its volume
 
 
 _KINDS: Final = {int(each): each for each in PacketKind}
@@ -140,6 +144,17 @@ def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key
     return found
 
 
+def filling(node: bytes, epoch: int, number: int, tag_key: bytes) -> bytes:
+    """A datagram that carries nothing, as long as the longest."""
+    coded = CodedId(PacketKind.FILLING, node, epoch, number, bytes(MARK_BYTES), MAX_SYMBOL)
+    return packet_bytes(Packet(coded, 0, 0, bytes(MAX_SYMBOL)), tag_key)
+
+
+def evened(datagram: bytes) -> bytes:
+    """The datagram as long as the longest, with zeros behind its symbol."""
+    return datagram.ljust(EVEN_DATAGRAM, b"\0")
+
+
 def node_of(datagram: bytes) -> bytes:
     """The node that a datagram names, before anything of it is believed.
 
@@ -162,6 +177,8 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     node_of(datagram)
     header, tag = datagram[:HEADER_BYTES], datagram[HEADER_BYTES : HEADER_BYTES + TAG_BYTES]
     symbol = datagram[HEADER_BYTES + TAG_BYTES :]
+    if len(datagram) == EVEN_DATAGRAM:
+        symbol = _without_zeros(header, symbol)
     if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
         raise RefusedError(Why.TAG_FORGED)
     _, _, kind, node, epoch, number, mark, length, source, repair, index, zero = _HEADER.unpack(header)
@@ -174,6 +191,16 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     if source + repair > MAX_SYMBOLS or index >= source + repair:
         raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {source} and {repair}")
     return Packet(coded, repair, index, symbol)
+
+
+def _without_zeros(header: bytes, symbol: bytes) -> bytes:
+    """The symbol without the zeros behind it, if its length says that there are some."""
+    length = int.from_bytes(header[32:36], "big")
+    if not 0 < length <= MAX_CODED:
+        return symbol
+    source = -(-length // MAX_SYMBOL)
+    size = -(-length // (source * ALIGNMENT)) * ALIGNMENT
+    return symbol if any(symbol[size:]) else symbol[:size]
 
 
 def _tag(header: bytes, symbol: bytes, tag_key: bytes) -> bytes:

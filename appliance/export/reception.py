@@ -44,6 +44,7 @@ class NodeCounts:
     """What came of one node: packets, and what became of them; blocks that were repaired."""
 
     packets: int = 0
+    filling: int = 0
     duplicates: int = 0
     blocks: int = 0
     repaired: int = 0
@@ -103,6 +104,9 @@ class Reception:
 
     def _taken(self, packet: Packet, sender: Sender, counts: NodeCounts) -> Arrival | None:
         coded = packet.coded
+        if coded.kind is PacketKind.FILLING:
+            counts.filling += 1
+            return None
         assembled = self._assembler.add(packet)
         if assembled.fate is Fate.DUPLICATE:
             counts.duplicates += 1

@@ -8,83 +8,27 @@ without one is a lost spool, since going on from nothing would use numbers twice
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ExportLogDamaged, SpoolLost
 from appliance.export.block import BlockKind, parse_block, verify_block
-from appliance.export.building import Head
 from appliance.export.packet import MAX_CODED
 from appliance.export.refusal import RefusedError
 from appliance.export.segment_log import DEFAULT_SEGMENT, SegmentLog
 from appliance.export.segments import Frame, FrameKind, Place
-from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
-from appliance.trust.record import Record
+from appliance.export.spool_state import SpoolState, parse_positions, parse_state, positions_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.export.block import Block, BlockHeader
     from appliance.export.identity import Sender
 
-PASSES: Final = 3
 MIN_LIMIT: Final = 8 << 20
 #: Room that only statements may use: what was dropped must be said although the spool is full.
 RESERVE: Final = 1 << 20
-_MAX_STATE: Final = 4096
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
-_KEYS: Final = frozenset(
-    {"format", "type", "block", "sequence", "hash", "epoch", "dropped", "passes", "time"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolState:
-    """Where the chain stands, how many records were dropped, and the next block of each pass."""
-
-    head: Head = field(default_factory=Head)
-    epoch: int = 0
-    dropped: int = 0
-    passes: tuple[int, ...] = (0,) * PASSES
-    time: int = 0
-
-    @property
-    def data(self) -> bytes:
-        return canonical_bytes(
-            {
-                "format": 1,
-                "type": "appliance-export-spool",
-                "block": self.head.block,
-                "sequence": self.head.sequence,
-                "hash": self.head.hash.hex(),
-                "epoch": self.epoch,
-                "dropped": self.dropped,
-                "passes": list(self.passes),
-                "time": self.time,
-            }
-        )
-
-
-def parse_state(data: bytes) -> SpoolState:
-    """Read a state.
-
-    Raises:
-        ExportLogDamaged: it is none.
-    """
-    try:
-        value = parse_canonical(data, limit=_MAX_STATE)
-    except NotCanonicalError as fault:
-        raise ExportLogDamaged("a state of a spool is not canonical JSON", found=str(fault)) from fault
-    top = Record(value, "state", ExportLogDamaged).exactly(_KEYS)
-    if top.text("type") != "appliance-export-spool" or top.number("format") != 1:
-        top.refuse("not a spool's state of format 1")
-    passes = [each for each in top.items("passes") if isinstance(each, int)]
-    if len(passes) != PASSES:
-        top.refuse("not so many passes")
-    head = Head(
-        top.number("block"), top.number("sequence", least=1), bytes.fromhex(top.text("hash", _HASH))
-    )
-    return SpoolState(head, top.number("epoch"), top.number("dropped"), tuple(passes), top.number("time"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +69,7 @@ class Spool:
         try:
             self._recall(folder, new=new)
             if new:
-                self._append(FrameKind.STATE, self.state.data)
+                self._append((FrameKind.STATE, self.state.data))
                 self.sync()
         except BaseException:
             self._log.close()
@@ -140,11 +84,16 @@ class Spool:
                 wanted="an empty folder" if new else "the spool that was made with the identity",
                 hint="appliance export init makes identity and spool; a chain cannot begin a second time",
             )
+        coming: tuple[int, Mapping[str, str]] = (-1, {})
         for frame in self._log.frames(Place(max(self._log.sizes, default=0), 0)):
             if frame.kind == FrameKind.STATE:
                 self.state = parse_state(frame.data)
+            if frame.kind == FrameKind.POSITIONS:
+                coming = parse_positions(frame.data)
             if frame.kind == FrameKind.BLOCK:
-                self._advance(self._own(frame))
+                block = self._own(frame)
+                # Torn between the two, the block was cut off, and its records are still at their source.
+                self._advance(block, coming[1] if coming[0] == block.header.block else {})
 
     def _own(self, frame: Frame) -> Block:
         try:
@@ -156,11 +105,15 @@ class Spool:
             ) from refused
         return block
 
-    def _advance(self, block: Block) -> None:
+    def _advance(self, block: Block, positions: Mapping[str, str]) -> None:
         header = block.header
         dropped = self.state.dropped + (header.records if header.kind is BlockKind.DROPS else 0)
         self.state = replace(
-            self.state, head=self.state.head.after(header), epoch=header.epoch, dropped=dropped
+            self.state,
+            head=self.state.head.after(header),
+            epoch=header.epoch,
+            dropped=dropped,
+            positions={**self.state.positions, **positions} if positions else self.state.positions,
         )
 
     def _index(self, number: int) -> None:
@@ -186,23 +139,29 @@ class Spool:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def keep(self, block: Block) -> None:
+    def keep(self, block: Block, positions: Mapping[str, str] | None = None) -> None:
         """Put a block at the end; it may leave after ``sync``.
+
+        Args:
+            block: the next one.
+            positions: of the sources that it took the rest from, once it is kept.
 
         Raises:
             SpaceExhausted: the disk is full; try again with the same block.
         """
-        self._append(FrameKind.BLOCK, block.data)
-        self._advance(block)
+        frames = [(FrameKind.BLOCK, block.data)]
+        if positions:
+            frames.insert(0, (FrameKind.POSITIONS, positions_bytes(block.header.block, positions)))
+        self._append(*frames)
+        self._advance(block, positions or {})
 
     def note(self, checkpoint: bytes, passes: tuple[int, ...], time: int) -> None:
         """Keep a signed checkpoint and how far the passes are; they are on the disk after ``sync``."""
         self.state = replace(self.state, passes=passes, time=time)
-        self._append(FrameKind.STATE, self.state.data)
-        self._append(FrameKind.CHECKPOINT, checkpoint)
+        self._append((FrameKind.STATE, self.state.data), (FrameKind.CHECKPOINT, checkpoint))
 
-    def _append(self, kind: FrameKind, data: bytes) -> None:
-        place = self._log.append([(kind, data)])[0]
+    def _append(self, *frames: tuple[FrameKind, bytes]) -> None:
+        place = self._log.append(frames)[0]
         if place.segment not in self._firsts:
             self._index(place.segment)
 
