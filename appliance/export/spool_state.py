@@ -68,7 +68,7 @@ def parse_state(data: bytes) -> SpoolState:
     Raises:
         ExportLogDamaged: it is none.
     """
-    top = _record(data, _TYPE).exactly(_KEYS)
+    top = _record(data, _TYPE, _KEYS)
     passes = [each for each in top.items("passes") if isinstance(each, int)]
     if len(passes) != PASSES:
         top.refuse("not so many passes")
@@ -96,16 +96,16 @@ def parse_positions(data: bytes) -> tuple[int, dict[str, str]]:
     Raises:
         ExportLogDamaged: they are none.
     """
-    top = _record(data, _POSITIONS).exactly(frozenset({"format", "type", "block", "positions"}))
+    top = _record(data, _POSITIONS, frozenset({"format", "type", "block", "positions"}))
     return top.number("block"), _texts(top.record("positions"))
 
 
-def _record(data: bytes, kind: str) -> Record:
+def _record(data: bytes, kind: str, keys: frozenset[str]) -> Record:
     try:
         value = parse_canonical(data, limit=_MAX_STATE)
     except NotCanonicalError as fault:
         raise ExportLogDamaged("a state of a spool is not canonical JSON", found=str(fault)) from fault
-    top = Record(value, "state", ExportLogDamaged)
+    top = Record(value, "state", ExportLogDamaged).exactly(keys)
     if top.text("type") != kind or top.number("format") != 1:
         top.refuse("not a spool's state of format 1")
     return top

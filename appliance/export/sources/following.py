@@ -153,7 +153,7 @@ class FileSource:
         return f"{self._inode}:{self._offset}:{self._print}"
 
     def _next(self) -> list[Taken]:
-        """At the end: go on with the next younger file, if there is one, and this one was read to its end."""
+        """At the end of a file that was rotated away, after a last look: the next younger one."""
         files = self._files()
         inodes = [path.stat().st_ino for path in files]
         if self._path not in files or inodes[-1] == self._inode:

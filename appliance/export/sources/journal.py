@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ToolMissing
 from appliance.export.selection import JOURNAL
-from appliance.export.sources.journal_cursor import cursor_in, entry_of, passed_over
+from appliance.export.sources.journal_cursor import cursor_in, entry_of, furthest, passed_over
 from appliance.export.sources.lines import Lines
 from appliance.export.sources.source import LOST, MAX_TAKEN, TOO_LONG, Taken, tombstone
 
@@ -65,8 +65,9 @@ class JournalSource:
         self._command = [program, "--output=json", "--all", "--follow", "--no-tail", "--no-pager"]
         self._command += ["--directory", str(directory)] if directory is not None else []
         self._now = now
-        self._cursor = position
+        self._cursor = self._reach = position
         self._lines = Lines(MAX_TAKEN)
+        self._nameless = 0
         self._process: subprocess.Popen[bytes] | None = None
         # A pipe of our own, so that what is waited for stays the same when the program is started again.
         self._read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
@@ -76,6 +77,7 @@ class JournalSource:
 
     def _start(self) -> None:
         self._lines.end()
+        self._nameless = 0
         #: Whether the next entry must be that of the cursor.
         self._expected = bool(self._cursor)
         self._again = time.monotonic() + _AGAIN
@@ -106,22 +108,29 @@ class JournalSource:
             self._start()
 
     def _entry(self, line: Line) -> list[Taken]:
-        cursor = cursor_in(line.data) or self._cursor
         found = []
+        cursor = cursor_in(line.data)
+        if not cursor:  # it stands behind what was kept of the line
+            self._nameless += 1
+            return [self._whole(line, "")]
         if self._expected:
             self._expected = False
             if entry_of(cursor) == entry_of(self._cursor):
                 return []  # the one that the spool has
             found.append(self._lost(passed_over(self._cursor, cursor), cursor))
-        elif self._cursor and (missing := passed_over(self._cursor, cursor)):
+        elif (missing := (passed_over(self._reach, cursor) or 0) - self._nameless) > 0:
             found.append(self._lost(missing, cursor))
-        self._cursor = cursor
-        if line.size > len(line.data):
-            words = tombstone(self.name, TOO_LONG, self._now(), bytes=line.size)
-            found.append(Taken(words, cursor, stated=True))
-        else:
-            found.append(Taken(line.data, cursor))
-        return found
+        self._cursor, self._nameless = cursor, 0
+        # Entries of several files may come in another order than they are counted in.
+        self._reach = furthest(self._reach, cursor)
+        return [*found, self._whole(line, cursor)]
+
+    def _whole(self, line: Line, cursor: str) -> Taken:
+        """The record of a line; of one that is too long to be taken, a word."""
+        if line.size == len(line.data):
+            return Taken(line.data, cursor)
+        words = tombstone(self.name, TOO_LONG, self._now(), bytes=line.size)
+        return Taken(words, cursor, stated=True)
 
     def _lost(self, count: int | None, cursor: str) -> Taken:
         """The word on entries between the last one and this; its position is the last one's still."""

@@ -38,6 +38,14 @@ def entry_of(cursor: str) -> Entry | None:
     return Entry(parts["s"], int(parts["i"], 16))
 
 
+def furthest(one: str, other: str) -> str:
+    """Of two cursors that which counts further; the other one if they are counted in two sequences."""
+    first, second = entry_of(one), entry_of(other)
+    if first is None or second is None or first.sequence != second.sequence:
+        return other
+    return one if first.number > second.number else other
+
+
 def passed_over(before: str, now: str) -> int | None:
     """How many entries are missing between two that were read one after the other; None if nobody knows."""
     first, second = entry_of(before), entry_of(now)
