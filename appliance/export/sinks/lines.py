@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +21,13 @@ from appliance.trust.canonical import parse_foreign
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from appliance.export.block import BlockHeader
-
 #: RFC 5612: the enterprise number for examples and documents; the project has none of its own.
 _STRUCTURED: Final = "appliance@32473"
 _FACILITY: Final = 16  # local0
 _NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
+#: Neither a terminal nor a parser acts on any of it.
+_PLAIN: Final = re.compile(rb"[ -~]*")
 _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
@@ -34,7 +35,8 @@ _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
 class Entry:
     """One thing to write: a record, or what a statement says of records or a start.
 
-    ``value`` is the record as JSON, or its text where it is no JSON object.
+    ``value`` is the record as JSON, or its text where it is no JSON object; ``spelled`` are the bytes of it
+    if they are JSON of printable ASCII, which need not be spelled again.
     """
 
     node: str
@@ -45,6 +47,7 @@ class Entry:
     kind: str
     value: dict[str, Any] | str
     fork: bool
+    spelled: bytes = b""
 
 
 def entries(frame: Frame, node: str) -> Iterator[Entry]:
@@ -56,40 +59,41 @@ def entries(frame: Frame, node: str) -> Iterator[Entry]:
     if header.kind is BlockKind.RECORDS:
         for place, record in enumerate(records_of(block)):
             sequence = header.first + place
-            yield _entry(header, node, sequence, sequence, "record", _value(record), fork=fork)
+            value, spelled = _value(record)
+            yield Entry(
+                node, header.epoch, header.block, sequence, sequence, "record", value, fork, spelled
+            )
     else:
         kind = "dropped" if header.kind is BlockKind.DROPS else "opened"
-        yield _entry(header, node, header.first, header.last, kind, statement_of(block), fork=fork)
+        stated = statement_of(block)
+        yield Entry(node, header.epoch, header.block, header.first, header.last, kind, stated, fork)
 
 
-def _entry(  # noqa: PLR0917 - the parts of one line
-    header: BlockHeader,
-    node: str,
-    first: int,
-    last: int,
-    kind: str,
-    value: dict[str, Any] | str,
-    *,
-    fork: bool,
-) -> Entry:
-    return Entry(node, header.epoch, header.block, first, last, kind, value, fork)
-
-
-def _value(record: bytes) -> dict[str, Any] | str:
-    """The record, if it is a JSON object that every reader reads alike and that can be written again."""
+def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
+    """The record, if it is a JSON object that all readers read alike; and its bytes, if plain."""
     try:
         value = parse_foreign(record, limit=MAX_RECORD)
-        json.dumps(value, allow_nan=False)
+        if isinstance(value, dict):
+            if _PLAIN.fullmatch(record):
+                return value, record
+            json.dumps(value, allow_nan=False)  # whether it can be written again
+            return value, b""
     except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else record.decode("utf-8", "backslashreplace")
+        pass
+    return record.decode("utf-8", "backslashreplace"), b""
 
 
 def json_line(entry: Entry) -> bytes:
-    """One line, sorted keys: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
+    """One line: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
 
     A statement has ``first`` and ``last`` in place of ``sequence``; what is of another history, ``fork``.
     """
+    if entry.spelled and not entry.fork:
+        begin = (
+            f'{{"block":{entry.block},"epoch":{entry.epoch},"node":"{entry.node}",'
+            f'"sequence":{entry.first},"record":'
+        )
+        return b"%s%s}\n" % (begin.encode("ascii"), entry.spelled)
     values: dict[str, Any] = {
         "node": entry.node,
         "epoch": entry.epoch,
