@@ -119,7 +119,6 @@ def send(
       4  the spool is gone, or is another node's
       5  another sender has the spool; or it is full, with --stop-when-full; or no journalctl
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    import sys
     from contextlib import ExitStack
 
     from appliance import __version__
@@ -137,7 +136,7 @@ def send(
 
     wanted = Wanted(
         socket=socket,
-        lines=sys.stdin.fileno() if stdin else None,
+        lines=0 if stdin else None,
         journal=journal,
         journal_directory=journal_folder,
         audit=audit,

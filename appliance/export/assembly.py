@@ -35,11 +35,16 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What became of a packet; of one that completes something, its bytes and whether repair was needed."""
+    """What became of a packet; of one that completes something, its bytes and whether repair was needed.
+
+    ``symbols`` of it were sent until then, by their numbers, of which ``lost`` did not come.
+    """
 
     fate: Fate
     data: bytes = b""
     repaired: bool = False
+    symbols: int = 0
+    lost: int = 0
 
 
 @dataclass(slots=True)
@@ -95,8 +100,9 @@ class Assembler:
             self._shrink()
             return Assembled(Fate.KEPT)
         repaired = not all(index in partial.symbols for index in range(coded.source_symbols))
+        sent = max(partial.symbols) + 1
         self._forget(coded)
-        return Assembled(Fate.COMPLETE, data, repaired)
+        return Assembled(Fate.COMPLETE, data, repaired, sent, sent - len(partial.symbols))
 
     def done_with(self, coded: CodedId) -> None:
         """Take no more symbols of it: it was believed, or is known already."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.export.intake import Intake
-from appliance.export.moments import moment
+from appliance.export.moments import STATUS_EVERY, moment
+from appliance.export.rates import Rates, days_left
 from appliance.export.sockets import dropped_by, received
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from appliance.export.sources.source import Source
 
 CHECKPOINT_EVERY: Final = 10.0
-STATUS_EVERY: Final = 2.0
 _TELL_EVERY: Final = 1.0
 _FEED_EVERY: Final = 0.1
 _AT_ONCE: Final = 512
@@ -58,6 +58,7 @@ class SendLoop:
     faults: int = 0
     intake: Intake = field(init=False)
     _held: bytes | None = None
+    _rates: Rates = field(default_factory=Rates)
 
     @property
     def records(self) -> int:
@@ -131,6 +132,13 @@ class SendLoop:
         """What a person may want to know."""
         spool, passes = self.exporter.spool, self.exporter.passes
         state = spool.state
+        counted = {
+            "records": self.records,
+            "packets": self.sending.packets,
+            "bytes": self.sending.bytes,
+            "spooled": spool.written,
+        }
+        rates = self._rates.over(counted, now.steady)
         return {
             "side": "sender",
             "time": now.wall,
@@ -147,7 +155,13 @@ class SendLoop:
             "bytes": self.sending.bytes,
             "filling": self.sending.filling,
             "send_faults": self.faults,
-            "spool": {"bytes": spool.size, "limit": spool.limit, "oldest": spool.oldest},
+            "rates": rates,
+            "spool": {
+                "bytes": spool.size,
+                "limit": spool.limit,
+                "oldest": spool.oldest,
+                "days_left": days_left(spool.room(passes.next[-1]), rates["spooled"]),
+            },
         }
 
 
@@ -168,6 +182,7 @@ class ReceiveLoop:
     event: Callable[[Mapping[str, Any]], None]
     packets: int = 0
     bytes: int = 0
+    _rates: Rates = field(default_factory=Rates)
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; everything that was kept is offered to the sinks once more."""
@@ -212,6 +227,12 @@ class ReceiveLoop:
             self.receiver.feed(sink)
 
     def _say(self, now: Moment) -> None:
+        status = self.receiver.status()
+        counted = {"packets": self.packets, "bytes": self.bytes}
+        counted |= {f"records of {each['name']}": each["records"] for each in status["nodes"]}
+        rates = self._rates.over(counted, now.steady)
+        for each in status["nodes"]:
+            each["records_rate"] = rates.pop(f"records of {each['name']}")
         self.tell(
             {
                 "side": "receiver",
@@ -219,7 +240,8 @@ class ReceiveLoop:
                 "address": list(self.line.getsockname()[:2]),
                 "packets": self.packets,
                 "bytes": self.bytes,
+                "rates": rates,
                 "socket_drops": dropped_by(self.line),
             }
-            | self.receiver.status()
+            | status
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ApplianceError
 from appliance.export.exporter import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+#: Seconds between two times that a loop says how it goes.
+STATUS_EVERY: Final = 2.0
 
 
 def moment() -> Moment:

@@ -41,13 +41,19 @@ class Arrival:
 
 @dataclass
 class NodeCounts:
-    """What came of one node: packets, and what became of them; blocks that were repaired."""
+    """What came of one node: packets, and what became of them; blocks that were repaired.
+
+    ``symbols`` of the blocks that became whole were sent until then, of which so many were lost on the way:
+    of the line's losses at least these.
+    """
 
     packets: int = 0
     filling: int = 0
     duplicates: int = 0
     blocks: int = 0
     repaired: int = 0
+    symbols: int = 0
+    symbols_lost: int = 0
     records: int = 0
     checkpoints: int = 0
     known: int = 0
@@ -118,6 +124,8 @@ class Reception:
             counts.known += 1
             return None
         counts.repaired += assembled.repaired
+        counts.symbols += assembled.symbols
+        counts.symbols_lost += assembled.lost
         return arrival
 
     def take_whole(self, kind: PacketKind, data: bytes) -> Arrival | None:

@@ -61,6 +61,7 @@ class Spool:
         if limit < MIN_LIMIT:
             raise ValueError(f"a spool has {MIN_LIMIT} bytes at least")
         self.limit = limit
+        self.written = 0
         self.state = SpoolState()
         self._sender = sender
         self._log = SegmentLog(folder, lambda: self.state.data, segment=min(segment, limit // 8))
@@ -137,6 +138,12 @@ class Spool:
         """The first block that is still there."""
         return next(iter(self._firsts.values())).head.block if self._firsts else self.state.head.block
 
+    def room(self, done: int) -> int:
+        """Bytes for blocks that are free, or will give way since all before this block had every pass."""
+        place = self.place_of(done)
+        kept = sum(size for number, size in self._log.sizes.items() if number >= place.segment)
+        return max(0, self.limit - RESERVE - kept)
+
     # --- writing -------------------------------------------------------------------------------
 
     def keep(self, block: Block, positions: Mapping[str, str] | None = None) -> None:
@@ -161,7 +168,9 @@ class Spool:
         self._append((FrameKind.STATE, self.state.data), (FrameKind.CHECKPOINT, checkpoint))
 
     def _append(self, *frames: tuple[FrameKind, bytes]) -> None:
+        before = self._log.size
         place = self._log.append(frames)[0]
+        self.written += self._log.size - before
         if place.segment not in self._firsts:
             self._index(place.segment)
 
