@@ -28,12 +28,13 @@ def _sender(values: dict[str, Any]) -> list[str]:
     passes = ", ".join(f"{values['next_block'] - each:,}" for each in values["passes"])
     taken = f"{values['next_sequence'] - 1:,} in all, {rates['records']:,.1f}/s"
     sent = f"{values['packets']:,} packets, {_rate(rates['bytes'])}"
+    kept = f"{_bytes(spool['bytes'])} of {_bytes(spool['limit'])}"
     lines = [
         f"sender       as of {_time(values['time'])}, epoch {values['epoch']}",
         f"records      {taken}; dropped {values['dropped']:,}{dropping}",
         f"sent         {sent}; filling {values['filling']:,}; faults {values['send_faults']:,}",
         f"blocks       {values['next_block']:,}; to be sent by pass {passes}",
-        f"spool        {_bytes(spool['bytes'])} of {_bytes(spool['limit'])}, {days}; from {spool['oldest']:,}",
+        f"spool        {kept}, {days}; from {spool['oldest']:,}",
     ]
     rows = [
         (name, "waits for room" if each["waits"] else "read", each["trouble"] or "none")
