@@ -31,7 +31,7 @@ _LEVEL: Final = 1
 _SLACK: Final = 64
 #: Blocks that are not compressed after one that zlib made hardly shorter: it costs more than all the rest.
 _PLAIN_BLOCKS: Final = 15
-_WORTH_IT: Final = 0.9
+_WORTH_IT: Final = 0.7
 _TELLING: Final = 4096  # bytes; of shorter ones it says nothing
 
 
@@ -79,11 +79,12 @@ class BlockBuilder:
         size = LENGTH_BYTES + len(record)
         if self._raw + size > MAX_RAW or not self._has_room(size):
             return False
-        piece = len(record).to_bytes(LENGTH_BYTES, "big") + record
+        length = len(record).to_bytes(LENGTH_BYTES, "big")
         if self._zlib is None:
-            self._put(piece)
+            self._pieces += (length, record)
+            self._coded += size
         else:
-            self._put(self._zlib.compress(piece))
+            self._put(self._zlib.compress(length + record))
             self._pending += size
         self._raw += size
         self.waiting += 1

@@ -98,7 +98,7 @@ class Exporter:
         """Whether records are being dropped."""
         return bool(self._dropped.count)
 
-    def offer(self, record: bytes, now: Moment, *, source: str = "", position: str = "") -> bool:
+    def offer(self, record: bytes, now: Moment, source: str = "", position: str = "") -> bool:
         """Take a record; False if it was dropped.
 
         Args:
@@ -118,14 +118,14 @@ class Exporter:
             self._positions[source] = position
         return taken
 
-    def take(self, record: bytes, now: Moment, *, source: str = "", position: str = "") -> bool:
+    def take(self, record: bytes, now: Moment, source: str = "", position: str = "") -> bool:
         """Take a record that can be had later too; False if there is no room for it now.
 
         Raises:
             SpoolFull: there is none, and the policy is to stop.
         """
         if len(record) > MAX_RECORD:
-            return self.offer(record, now, source=source, position=position) or True
+            return self.offer(record, now, source, position) or True
         if not self._take(record, now):
             if self._stop:
                 raise self._full()

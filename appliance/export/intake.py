@@ -95,15 +95,15 @@ class Intake:
     def _give(self, source: Source, found: deque[Taken]) -> None:
         """Give these to the exporter; of a patient source what it takes, and the rest is held."""
         now, select = moment(), self._select
-        name, patient = source.name, source.patient
+        name, exporter = source.name, self._exporter
+        take = exporter.take if source.patient else exporter.offer
         while found:
             each = found[0]
             kept = each.record if select is None or each.stated else select(each.record)
-            if patient:
-                if not self._exporter.take(kept, now, source=name, position=each.position):
+            if not take(kept, now, name, each.position):
+                if source.patient:
                     break
-            else:
-                self.dropped += not self._exporter.offer(kept, now, source=name, position=each.position)
+                self.dropped += 1
             self.records += 1
             found.popleft()
         self._hold(source, found)

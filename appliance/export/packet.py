@@ -33,7 +33,8 @@ import hmac
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from appliance.export.refusal import RefusedError, Why
 
@@ -60,6 +61,11 @@ EVEN_DATAGRAM: Final = 56 + MAX_SYMBOL
 _HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
 HEADER_BYTES: Final = _HEADER.size
 _PERSON: Final = b"appliance-packet"
+_INDEX: Final = 38
+#: The end of a header: the index, and a zero.
+_ENDS: Final = [bytes((index, 0)) for index in range(MAX_SYMBOLS)]
+#: Of so many blocks at once are symbols on their way, generously.
+_HEADERS: Final = 4096
 
 
 class PacketKind(IntEnum):
@@ -73,8 +79,7 @@ class PacketKind(IntEnum):
 _KINDS: Final = {int(each): each for each in PacketKind}
 
 
-@dataclass(frozen=True, slots=True)
-class CodedId:
+class CodedId(NamedTuple):
     """Which block or checkpoint a symbol is of; ``length`` in bytes, all else as in the header."""
 
     kind: PacketKind
@@ -95,7 +100,7 @@ class CodedId:
         return -(-self.length // (self.source_symbols * ALIGNMENT)) * ALIGNMENT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packet:
     """One symbol, and what it is of."""
 
@@ -137,10 +142,13 @@ def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key
         0,
         0,
     )[:-2]
-    found = []
+    found, keyed = [], _keyed(tag_key)
     for index, symbol in symbols.items():
-        header = begin + bytes((index, 0))
-        found.append(header + _tag(header, symbol, tag_key) + symbol)
+        header = begin + _ENDS[index]
+        digest = keyed.copy()  # as in _tag, without a call for each of some thousands in a second
+        digest.update(header)
+        digest.update(symbol)
+        found.append(header + digest.digest() + symbol)
     return found
 
 
@@ -168,8 +176,13 @@ def node_of(datagram: bytes) -> bytes:
     return datagram[4 : 4 + NODE_BYTES]
 
 
-def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
+def parse_packet(datagram: bytes, tag_key: bytes, known: Headers | None = None) -> Packet:
     """Read a datagram.
+
+    Args:
+        datagram: as it came.
+        tag_key: of the node that it names.
+        known: headers that were read before.
 
     Raises:
         RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
@@ -181,16 +194,52 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
         symbol = _without_zeros(header, symbol)
     if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
         raise RefusedError(Why.TAG_FORGED)
-    _, _, kind, node, epoch, number, mark, length, source, repair, index, zero = _HEADER.unpack(header)
+    coded, repair = _read_header(header) if known is None else known.read(header)
+    index = header[_INDEX]
+    if len(symbol) != coded.symbol_bytes:
+        raise RefusedError(
+            Why.IMPOSSIBLE, f"k {coded.source_symbols} of {len(symbol)} bytes for length {coded.length}"
+        )
+    if index >= coded.source_symbols + repair:
+        raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {coded.source_symbols} and {repair}")
+    return Packet(coded, repair, index, symbol)
+
+
+class Headers:
+    """Headers that were read already, but for the symbol's index: those of one block are all alike."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[CodedId, int]] = {}
+
+    def read(self, header: bytes) -> tuple[CodedId, int]:
+        """What a header says: of what a symbol is, and how many repair symbols there are.
+
+        Raises:
+            RefusedError: ``IMPOSSIBLE``.
+        """
+        if header[_INDEX + 1]:
+            raise RefusedError(Why.IMPOSSIBLE, "no zero")
+        alike = header[:_INDEX]
+        found = self._known.get(alike)
+        if found is None:
+            found = _read_header(header)
+            if len(self._known) >= _HEADERS:
+                self._known.clear()
+            self._known[alike] = found
+        return found
+
+
+def _read_header(header: bytes) -> tuple[CodedId, int]:
+    _, _, kind, node, epoch, number, mark, length, source, repair, _, zero = _HEADER.unpack(header)
     known = _KINDS.get(kind)
     if known is None or not 0 < length <= MAX_CODED or zero:
         raise RefusedError(Why.IMPOSSIBLE, f"kind {kind}, length {length}")
     coded = CodedId(known, node, epoch, number, mark, length)
-    if source != coded.source_symbols or len(symbol) != coded.symbol_bytes:
-        raise RefusedError(Why.IMPOSSIBLE, f"k {source} of {len(symbol)} bytes for length {length}")
-    if source + repair > MAX_SYMBOLS or index >= source + repair:
-        raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {source} and {repair}")
-    return Packet(coded, repair, index, symbol)
+    if source != coded.source_symbols:
+        raise RefusedError(Why.IMPOSSIBLE, f"k {source} for length {length}")
+    if source + repair > MAX_SYMBOLS:
+        raise RefusedError(Why.IMPOSSIBLE, f"{source} and {repair} symbols")
+    return coded, repair
 
 
 def _without_zeros(header: bytes, symbol: bytes) -> bytes:
@@ -204,6 +253,13 @@ def _without_zeros(header: bytes, symbol: bytes) -> bytes:
 
 
 def _tag(header: bytes, symbol: bytes, tag_key: bytes) -> bytes:
-    digest = hashlib.blake2b(header, digest_size=TAG_BYTES, key=tag_key, person=_PERSON)
+    digest = _keyed(tag_key).copy()
+    digest.update(header)
     digest.update(symbol)
     return digest.digest()
+
+
+@lru_cache(maxsize=1024)
+def _keyed(tag_key: bytes) -> hashlib.blake2b:
+    """The hash once it has taken the key, which is a block of its own."""
+    return hashlib.blake2b(digest_size=TAG_BYTES, key=tag_key, person=_PERSON)

@@ -16,7 +16,7 @@ from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
 from appliance.export.block import Block, BlockKind, parse_block, verify_block
 from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
 from appliance.export.ledger import Ledger, Standing
-from appliance.export.packet import CodedId, PacketKind, mark_of, node_of, parse_packet
+from appliance.export.packet import CodedId, Headers, PacketKind, mark_of, node_of, parse_packet
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
 
@@ -78,6 +78,7 @@ class Reception:
         self.counts = {node: NodeCounts() for node in self.senders}
         self.refused: Counter[Why] = Counter()
         self._assembler = Assembler(bound)
+        self._headers = Headers()
 
     @property
     def incomplete(self) -> int:
@@ -97,7 +98,7 @@ class Reception:
         counts = self.counts[sender.node]
         counts.packets += 1
         try:
-            return self._taken(parse_packet(datagram, sender.tag_key), sender, counts)
+            return self._taken(parse_packet(datagram, sender.tag_key, self._headers), sender, counts)
         except RefusedError as refused:
             counts.refused[refused.why] += 1
             return None

@@ -77,7 +77,8 @@ class Sending:
         """The datagram to send now; None if none may or need leave."""
         if self._constant:
             return self._next_even(now)
-        queue = self._queue(now)
+        copies = self._copies
+        queue = self._new if self._new and not (copies and copies[0][0] <= now.steady) else self._queue(now)
         if not queue or not self._line.take(len(queue[0]), now.steady):
             return None
         return self._counted(queue.popleft())

@@ -40,6 +40,10 @@ class Stored:
     end: Place
 
 
+#: Blocks that were kept last, which are about to be sent: nobody looks for them on the disk.
+_RECENT: Final = 64
+
+
 class Spool:
     """The spool of one node, in an existing folder.
 
@@ -67,6 +71,7 @@ class Spool:
         self._log = SegmentLog(folder, lambda: self.state.data, segment=min(segment, limit // 8))
         #: The first block of each segment that can be read, ascending with the segments.
         self._firsts: dict[int, SpoolState] = {}
+        self._recent: dict[int, Stored] = {}
         try:
             self._recall(folder, new=new)
             if new:
@@ -161,6 +166,9 @@ class Spool:
             frames.insert(0, (FrameKind.POSITIONS, positions_bytes(block.header.block, positions)))
         self._append(*frames)
         self._advance(block, positions or {})
+        number = block.header.block
+        self._recent[number] = Stored(block.header, frames[-1][1], self._log.end)
+        self._recent.pop(number - _RECENT, None)
 
     def note(self, checkpoint: bytes, passes: tuple[int, ...], time: int) -> None:
         """Keep a signed checkpoint and how far the passes are; they are on the disk after ``sync``."""
@@ -223,13 +231,15 @@ class Spool:
             block: the number.
             near: where to look for it, as the block before it said.
         """
+        if (recent := self._recent.get(block)) is not None:
+            return recent
         place = near or self.place_of(block)
         while True:
             try:
                 for frame in self._log.frames(place):
                     place = frame.end
                     if frame.kind == FrameKind.BLOCK:
-                        header = parse_block(frame.data).header
+                        header = parse_block(frame.data, kept=True).header
                         if header.block >= block:
                             return Stored(header, frame.data, frame.end)
             except (ExportLogDamaged, RefusedError):

@@ -54,7 +54,7 @@ def entries(frame: Frame, node: str) -> Iterator[Entry]:
     """What a frame of an archive says; nothing, unless it is a block."""
     if frame.kind not in (FrameKind.BLOCK, FrameKind.FORK):
         return
-    block = parse_block(frame.data)
+    block = parse_block(frame.data, kept=True)
     header, fork = block.header, frame.kind == FrameKind.FORK
     if header.kind is BlockKind.RECORDS:
         for place, record in enumerate(records_of(block)):

@@ -82,7 +82,7 @@ class LineSource:
         piece = os.read(self._fd, _PIECE)
         self.ended = not piece
         found = self._lines.feed(piece) if piece else self._lines.end()
-        return [Taken(each.data) for each in found]
+        return [Taken(data) for data, _ in found]
 
     def settled(self, position: str) -> None:
         """Nothing: a pipe does not go back."""
