@@ -10,8 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
@@ -27,16 +26,18 @@ _FACILITY: Final = 16  # local0
 _NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
 #: Neither a terminal nor a parser acts on any of it.
-_PLAIN: Final = re.compile(rb"[ -~]*")
+_PRINTABLE: Final = re.compile(rb"[ -~]*")
+#: The same without escapes: within it, quotation marks are the ends of texts and nothing else.
+_SIMPLE: Final = re.compile(rb"[ -\[\]-~]*")
+_UNREAD: Final = ""
 _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing to write: a record, or what a statement says of records or a start.
 
-    ``value`` is the record as JSON, or its text where it is no JSON object; ``spelled`` are the bytes of it
-    if they are JSON of printable ASCII, which need not be spelled again.
+    ``value`` is the record as JSON, or its text where it is no JSON object; ``spelled`` are its bytes if
+    they are JSON of printable ASCII, which need not be spelled again, and perhaps not read either.
     """
 
     node: str
@@ -57,16 +58,37 @@ def entries(frame: Frame, node: str) -> Iterator[Entry]:
     block = parse_block(frame.data, kept=True)
     header, fork = block.header, frame.kind == FrameKind.FORK
     if header.kind is BlockKind.RECORDS:
-        for place, record in enumerate(records_of(block)):
-            sequence = header.first + place
-            value, spelled = _value(record)
+        sequence = header.first
+        for record in records_of(block):
+            value, spelled = (_UNREAD, record) if is_simple(record) else _value(record)
             yield Entry(
                 node, header.epoch, header.block, sequence, sequence, "record", value, fork, spelled
             )
+            sequence += 1
     else:
         kind = "dropped" if header.kind is BlockKind.DROPS else "opened"
         stated = statement_of(block)
         yield Entry(node, header.epoch, header.block, header.first, header.last, kind, stated, fork)
+
+
+def is_simple(record: bytes) -> bool:
+    """Whether these bytes are an object of JSON that all readers read alike, and safe to look at.
+
+    An object of texts alone, of printable ASCII without escapes, no key twice: what journalctl prints, but
+    for the rare entry.  It is read off the quotation marks; of all other records a parser decides.
+    """
+    if not _SIMPLE.fullmatch(record):
+        return False
+    parts = record.split(b'"')  # {, key, :, value, comma, key, :, value, ... }
+    keys, colons, commas = parts[1::4], parts[2::4], parts[4:-1:4]
+    return (
+        len(parts) % 4 == 1
+        and parts[0] == b"{"
+        and parts[-1] == b"}"
+        and colons == [b":"] * len(keys)
+        and commas == [b","] * (len(keys) - 1)
+        and len(set(keys)) == len(keys)
+    )
 
 
 def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
@@ -74,7 +96,7 @@ def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
     try:
         value = parse_foreign(record, limit=MAX_RECORD)
         if isinstance(value, dict):
-            if _PLAIN.fullmatch(record):
+            if _PRINTABLE.fullmatch(record):
                 return value, record
             json.dumps(value, allow_nan=False)  # whether it can be written again
             return value, b""
@@ -83,12 +105,17 @@ def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
     return record.decode("utf-8", "backslashreplace"), b""
 
 
+def _read(entry: Entry) -> dict[str, Any] | str:
+    """The value of an entry, also where it was not read yet."""
+    return entry.value if entry.value or not entry.spelled else _value(entry.spelled)[0]
+
+
 def json_line(entry: Entry) -> bytes:
     """One line: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
 
     A statement has ``first`` and ``last`` in place of ``sequence``; what is of another history, ``fork``.
     """
-    if entry.spelled and not entry.fork:
+    if entry.spelled and not entry.fork:  # the name of a node is of letters, digits and hyphens
         begin = (
             f'{{"block":{entry.block},"epoch":{entry.epoch},"node":"{entry.node}",'
             f'"sequence":{entry.first},"record":'
@@ -98,7 +125,7 @@ def json_line(entry: Entry) -> bytes:
         "node": entry.node,
         "epoch": entry.epoch,
         "block": entry.block,
-        entry.kind: entry.value,
+        entry.kind: _read(entry),
     }
     if entry.kind == "record":
         values["sequence"] = entry.first
@@ -111,7 +138,8 @@ def json_line(entry: Entry) -> bytes:
 
 def syslog_message(entry: Entry) -> bytes:
     """One message of RFC 5424, without an end of line; sequences stand in its structured data."""
-    record = entry.value if isinstance(entry.value, dict) else {}
+    value = _read(entry)
+    record = value if isinstance(value, dict) else {}
     parameters = {"node": entry.node, "epoch": entry.epoch, "block": entry.block, "sequence": entry.first}
     if entry.kind != "record":
         parameters["last"] = entry.last
@@ -123,7 +151,7 @@ def syslog_message(entry: Entry) -> bytes:
     return (
         f"<{_FACILITY * 8 + _severity(entry, record)}>1 {_timestamp(record.get('time'))} "
         f"{_name(entry.node, 255)} {_name(record.get('stream'), 48)} - {entry.kind} [{structured}] "
-        f"{_text(entry.value)}"
+        f"{_text(value)}"
     ).encode("ascii")
 
 
