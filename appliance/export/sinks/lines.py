@@ -27,8 +27,6 @@ _NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
 #: Neither a terminal nor a parser acts on any of it.
 _PRINTABLE: Final = re.compile(rb"[ -~]*")
-#: The same without escapes: within it, quotation marks are the ends of texts and nothing else.
-_SIMPLE: Final = re.compile(rb"[ -\[\]-~]*")
 _UNREAD: Final = ""
 _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
 
@@ -77,8 +75,9 @@ def is_simple(record: bytes) -> bool:
     An object of texts alone, of printable ASCII without escapes, no key twice: what journalctl prints, but
     for the rare entry.  It is read off the quotation marks; of all other records a parser decides.
     """
-    if not _SIMPLE.fullmatch(record):
+    if b"\\" in record or not _PRINTABLE.fullmatch(record):
         return False
+    # Without escapes a quotation mark is the end of a text and nothing else.
     parts = record.split(b'"')  # {, key, :, value, comma, key, :, value, ... }
     keys, colons, commas = parts[1::4], parts[2::4], parts[4:-1:4]
     return (
