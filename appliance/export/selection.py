@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.definition.document import read_document, validate_document
 from appliance.errors import SettingsInvalid
-from appliance.export.sources.source import MAX_TAKEN, TOO_LONG
+from appliance.export.sources.source import JOURNAL, MAX_TAKEN, TOO_LONG
 from appliance.trust.canonical import NotCanonicalError, parse_foreign
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 REDACTED: Final = "***"
 _UNKNOWN: Final = "unknown"
 _MAX_STREAM: Final = 64
-JOURNAL: Final = "journal"
 #: Microseconds since 1970, as journald writes them.
 _STAMP: Final = re.compile(r"[0-9]{1,18}")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import time
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
@@ -63,7 +64,7 @@ class Wire:
             self.there,
         )
         for name, end, address in ((self.here, "here", HERE), (self.there, "there", THERE)):
-            _run("ip", "-n", name, "address", "add", f"{address}/24", "dev", end)
+            _run("ip", "-n", name, "address", "add", f"{address}/24", "broadcast", "+", "dev", end)
             for each in ("lo", end):
                 _run("ip", "-n", name, "link", "set", each, "up")
         return self
@@ -114,6 +115,7 @@ class Running:
             command, stdin=stdin or quiet, stdout=stdout or quiet, stderr=quiet
         )
         self._used: Used | None = None
+        self._peak = 0
 
     @property
     def pid(self) -> int:
@@ -122,11 +124,18 @@ class Running:
     @property
     def ended(self) -> bool:
         if self._used is None:
+            self._look()
             pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
             if pid:
                 self._process.returncode = os.waitstatus_to_exitcode(status)
-                self._used = Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+                self._used = Used(usage.ru_utime + usage.ru_stime, self._peak)
         return self._used is not None
+
+    def _look(self) -> None:
+        """Its own peak: what wait4(2) says holds the peak of whoever started it, too."""
+        with suppress(OSError):
+            found = re.search(r"VmHWM:\s+([0-9]+) kB", Path(f"/proc/{self.pid}/status").read_text("ascii"))
+            self._peak = int(found[1]) << 10 if found else self._peak
 
     def end(self, patience: float = 60.0) -> Used:
         """Ask it to end, if it runs still; what it used."""

@@ -17,10 +17,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ToolMissing
-from appliance.export.selection import JOURNAL
 from appliance.export.sources.journal_cursor import cursor_in, entry_of, furthest, passed_over
 from appliance.export.sources.lines import Lines
-from appliance.export.sources.source import LOST, MAX_TAKEN, TOO_LONG, Taken, tombstone
+from appliance.export.sources.source import JOURNAL, LOST, MAX_TAKEN, TOO_LONG, Taken, tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

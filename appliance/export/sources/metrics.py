@@ -12,12 +12,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from appliance.export.sources.endpoint import Endpoint, scrape
+from appliance.export.sources.scraping import scrape
 from appliance.export.sources.snapshot import snapshot
 from appliance.export.sources.source import Taken, tombstone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from appliance.export.sources.endpoint import Endpoint
 
 NOT_SCRAPED: Final = "not-scraped"
 #: Records that wait to be read; as long as nobody reads them, nobody is asked.

@@ -14,7 +14,6 @@ from appliance.export.sources.following import FileSource
 from appliance.export.sources.handover import FolderSource
 from appliance.export.sources.journal import JournalSource
 from appliance.export.sources.local import DatagramSource, LineSource
-from appliance.export.sources.metrics import MetricsSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,5 +109,7 @@ def opened(wanted: Wanted, positions: Mapping[str, str], until: ExitStack) -> li
     for name, folder in (wanted.folders or {}).items():
         add(FolderSource(name, folder, positions.get(name, "")))
     if wanted.metrics:
+        from appliance.export.sources.metrics import MetricsSource  # and with it a client of HTTP
+
         add(MetricsSource(wanted.metrics, wanted.every))
     return found

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: The stream of the systemd journal.
+JOURNAL: Final = "journal"
 #: A record as a source has it, before fields are left out of it: more than a record may be that leaves.
 MAX_TAKEN: Final = 1 << 20
 #: Why a record's text is missing: what its keeper threw away before it was read, and what is too long.

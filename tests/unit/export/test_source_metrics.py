@@ -14,10 +14,11 @@ import pytest
 from appliance.errors import Usage
 from appliance.export.payload import MAX_RECORD
 from appliance.export.selection import read_selection
-from appliance.export.sources import endpoint as endpoints
-from appliance.export.sources.endpoint import Endpoint, parse_endpoint, scrape
+from appliance.export.sources import scraping
+from appliance.export.sources.endpoint import Endpoint, parse_endpoint
 from appliance.export.sources.metrics import MetricsSource
 from appliance.export.sources.opening import parse_endpoints
+from appliance.export.sources.scraping import scrape
 from appliance.export.sources.snapshot import snapshot
 from tests.unit.export.nodes import NOW
 
@@ -139,7 +140,7 @@ def test_another_answer_is_none(status: int) -> None:
 
 
 def test_an_answer_without_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoints, "MAX_BYTES", 1000)
+    monkeypatch.setattr(scraping, "MAX_BYTES", 1000)
     with served(b"x" * 100_000) as one, pytest.raises(ValueError, match="too much"):
         scrape(one)
 
