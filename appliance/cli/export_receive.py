@@ -45,6 +45,12 @@ def receive(
     certificate: Annotated[
         Path | None, typer.Option("--cert", metavar="FILE", help="PEM: our certificate and key for it.")
     ] = None,
+    archive_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--archive-limit", metavar="MIB", min=64, help="Of each archive; the oldest go. Else all stay."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Receive what nodes export; nothing is ever sent back.
@@ -52,7 +58,9 @@ def receive(
     Whatever is signed by an enrolled node is kept, with its proof, in
     DIR/NAME/archive, and written to DIR/NAME/records.jsonl, each record once.
     DIR/NAME/events.jsonl says which gaps open, are filled or lost, and what
-    must not be: forks, breaks, drops. Ends with Ctrl-C or SIGTERM.
+    must not be: forks, breaks, drops. Ends with Ctrl-C or SIGTERM. With
+    --archive-limit the oldest proofs are removed, once every output has
+    their records; check --from then proves what is left.
 
     \b
     Examples:
@@ -83,7 +91,8 @@ def receive(
     address = parse_address(listen) if listen is not None else None
     feeds = _feeds(syslog=syslog, tls=tls, authority=authority, certificate=certificate)
     folder.mkdir(parents=True, exist_ok=True)
-    receiver = Receiver(folder, known, feeds)
+    limit = None if archive_limit is None else archive_limit << 20
+    receiver = Receiver(folder, known, feeds, limit=limit)
     try:
         if medium is not None:
             _take_medium(receiver, medium, as_json=as_json)

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
-SIZE = 100 << 20
+SIZE = 50 << 20
 LOSSES = (0, 1, 5, 10, 20)
 PEERS = Path(__file__).parents[2] / ".venv/peers/bin"
 PORT = 5514
