@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.unit.cli.conftest import Outcome
 
-COMMANDS = ("init", "send", "receive", "replay", "check", "status")
+COMMANDS = ("init", "send", "scrape", "receive", "replay", "check", "status")
 
 
 @pytest.fixture
@@ -212,6 +212,7 @@ REFUSED = {
         *("send", "S", "--to", "192.0.2.1:1"),
         *("--metrics", "a=http://192.0.2.1:9100/metrics"),
     ),
+    "scraping another machine": ("scrape", "a=http://192.0.2.1:9100/metrics", "--to", "S"),
     "a folder that is not there": ("send", "S", "--to", "192.0.2.1:1", "--folder", "checks=/nowhere"),
     "no medium": ("receive", "R", "--sender", "P", "--medium", "M"),
     "no archive": ("check", "M", "--sender", "P"),
