@@ -90,7 +90,7 @@ class Spool:
                 wanted="an empty folder" if new else "the spool that was made with the identity",
                 hint="appliance export init makes identity and spool; a chain cannot begin a second time",
             )
-        coming: tuple[int, Mapping[str, str]] = (-1, {})
+        coming: tuple[bytes, Mapping[str, str]] = (b"", {})
         for frame in self._log.frames(Place(max(self._log.sizes, default=0), 0)):
             if frame.kind == FrameKind.STATE:
                 self.state = parse_state(frame.data)
@@ -98,8 +98,8 @@ class Spool:
                 coming = parse_positions(frame.data)
             if frame.kind == FrameKind.BLOCK:
                 block = self._own(frame)
-                # Torn between the two, the block was cut off, and its records are still at their source.
-                self._advance(block, coming[1] if coming[0] == block.header.block else {})
+                # Torn between the two, that block was cut off, and its records are still at their source.
+                self._advance(block, coming[1] if coming[0] == block.header.hash else {})
 
     def _own(self, frame: Frame) -> Block:
         try:
@@ -163,7 +163,7 @@ class Spool:
         """
         frames = [(FrameKind.BLOCK, block.data)]
         if positions:
-            frames.insert(0, (FrameKind.POSITIONS, positions_bytes(block.header.block, positions)))
+            frames.insert(0, (FrameKind.POSITIONS, positions_bytes(block.header.hash, positions)))
         self._append(*frames)
         self._advance(block, positions or {})
         number = block.header.block

@@ -85,19 +85,26 @@ def parse_state(data: bytes) -> SpoolState:
     )
 
 
-def positions_bytes(block: int, positions: Mapping[str, str]) -> bytes:
-    """The positions that hold once this block is kept; of sources that are not named they stay."""
-    return canonical_bytes({"format": 1, "type": _POSITIONS, "block": block, "positions": dict(positions)})
+def positions_bytes(block: bytes, positions: Mapping[str, str]) -> bytes:
+    """The positions that hold once a block is kept; of sources that are not named they stay.
+
+    Args:
+        block: the hash of its header.  Not its number: if it was torn, another block gets that.
+        positions: by source.
+    """
+    return canonical_bytes(
+        {"format": 1, "type": _POSITIONS, "block": block.hex(), "positions": dict(positions)}
+    )
 
 
-def parse_positions(data: bytes) -> tuple[int, dict[str, str]]:
-    """Read them: the block, and the positions.
+def parse_positions(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Read them: the hash of the block's header, and the positions.
 
     Raises:
         ExportLogDamaged: they are none.
     """
     top = _record(data, _POSITIONS, frozenset({"format", "type", "block", "positions"}))
-    return top.number("block"), _texts(top.record("positions"))
+    return bytes.fromhex(top.text("block", _HASH)), _texts(top.record("positions"))
 
 
 def _record(data: bytes, kind: str, keys: frozenset[str]) -> Record:

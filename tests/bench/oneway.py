@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HERE: Final = "10.90.0.1"
 THERE: Final = "10.90.0.2"
+_ALL: Final = 100
 _RULES: Final = """
 table netdev loss {
     counter dropped { }
@@ -77,9 +78,8 @@ class Wire:
 
     def lose(self, percent: float) -> None:
         """Drop so many of a hundred frames, by chance and one by one; 100 is a cut line."""
-        rule = (
-            f"numgen random mod 1000 < {round(percent * 10)} counter name dropped drop" if percent else ""
-        )
+        chance = f"numgen random mod 1000 < {round(percent * 10)} " if percent < _ALL else ""
+        rule = f"{chance}counter name dropped drop" if percent else ""
         nft = ("ip", "netns", "exec", self.there, "nft")
         subprocess.run([*nft, "delete", "table", "netdev", "loss"], check=False, capture_output=True)
         _run(*nft, "-f", "-", text=_RULES % rule)

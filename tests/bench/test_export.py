@@ -231,12 +231,14 @@ def test_goodput_and_losses(wire: Wire, lines: tuple[Path, int], line: str, tmp_
         theirs(wire, lines, line, tmp_path / "udpcast2", "udpcast+", udpcast(wire, "8x32/128")),
     ]
     print("\n" + "\n".join(map(str, found)))
-    mine, other = found[:2]
+    mine, plain, lossy, *_ = found
     assert mine.memory <= 128e6
     if line in {"0 %", "1 %", "5 %", "10 %", "blackout"}:
         assert mine.lost == 0
     if line == "0 %":
-        assert mine.cpu < other.cpu
+        # pydiode as it is loses everything with the first fragment; as it works on such a line, it is this.
+        assert mine.cpu < lossy.cpu
+        print(f"CPU: {mine.cpu / lossy.cpu:.2f} of pydiode 4x, {mine.cpu / plain.cpu:.1f} of pydiode")
         if mine.others > QUIET:
             pytest.skip(f"goodput not judged: others used {mine.others:.2f} cores")
         assert mine.goodput >= 400
