@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -40,18 +41,28 @@ def main() -> None:
     while not Path(place).exists():
         time.sleep(0.05)
     out = subprocess.Popen(sender, stdout=subprocess.DEVNULL)
-    count = 0
+    count = memory = 0
     try:
         time.sleep(2.0)
         count = logged(place, int(rate), float(seconds))
-        time.sleep(5.0)
+        caught_up(Path(sender[sender.index("send") + 1]) / "status.json", count)
+        found = re.search(r"VmHWM:\s+([0-9]+) kB", Path(f"/proc/{out.pid}/status").read_text("ascii"))
+        memory = int(found[1]) << 10 if found else 0
     finally:
         out.send_signal(signal.SIGTERM)
         _, _, used = os.wait4(out.pid, 0)
         journald.terminate()
         _, _, kept = os.wait4(journald.pid, 0)
     cpu = {"sender": used.ru_utime + used.ru_stime, "journald": kept.ru_utime + kept.ru_stime}
-    print(json.dumps({"count": count, "memory": used.ru_maxrss << 10, **cpu}))
+    print(json.dumps({"count": count, "memory": memory, **cpu}))
+
+
+def caught_up(status: Path, count: int) -> None:
+    """Wait until the sender has taken all of it, and its last blocks have left."""
+    end = time.monotonic() + 60
+    while json.loads(status.read_bytes())["records"] < count and time.monotonic() < end:
+        time.sleep(0.2)
+    time.sleep(3.0)
 
 
 def logged(place: str, rate: int, seconds: float) -> int:
