@@ -8,6 +8,7 @@ from appliance.cli.export_check import check
 from appliance.cli.export_init import init
 from appliance.cli.export_receive import receive
 from appliance.cli.export_replay import replay
+from appliance.cli.export_scrape import scrape
 from appliance.cli.export_send import send
 from appliance.cli.export_status import status
 
@@ -25,6 +26,7 @@ def _export() -> None:
 
 export_app.command("init")(init)
 export_app.command("send")(send)
+export_app.command("scrape")(scrape)
 export_app.command("receive")(receive)
 export_app.command("replay")(replay)
 export_app.command("check")(check)

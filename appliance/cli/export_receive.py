@@ -45,6 +45,12 @@ def receive(
     certificate: Annotated[
         Path | None, typer.Option("--cert", metavar="FILE", help="PEM: our certificate and key for it.")
     ] = None,
+    archive_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--archive-limit", metavar="MIB", min=64, help="Of each archive; the oldest go. Else all stay."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Receive what nodes export; nothing is ever sent back.
@@ -52,7 +58,9 @@ def receive(
     Whatever is signed by an enrolled node is kept, with its proof, in
     DIR/NAME/archive, and written to DIR/NAME/records.jsonl, each record once.
     DIR/NAME/events.jsonl says which gaps open, are filled or lost, and what
-    must not be: forks, breaks, drops. Ends with Ctrl-C or SIGTERM.
+    must not be: forks, breaks, drops. Ends with Ctrl-C or SIGTERM. With
+    --archive-limit the oldest proofs are removed, once every output has
+    their records; check --from then proves what is left.
 
     \b
     Examples:
@@ -71,7 +79,8 @@ def receive(
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.cli.export_stopping import stopping
     from appliance.errors import Usage
-    from appliance.export.loops import ReceiveLoop, tolerant
+    from appliance.export.loops import ReceiveLoop
+    from appliance.export.moments import tolerant
     from appliance.export.places import read_senders, write_status
     from appliance.export.receiver import Receiver
     from appliance.export.sockets import parse_address, receiving_socket
@@ -82,7 +91,8 @@ def receive(
     address = parse_address(listen) if listen is not None else None
     feeds = _feeds(syslog=syslog, tls=tls, authority=authority, certificate=certificate)
     folder.mkdir(parents=True, exist_ok=True)
-    receiver = Receiver(folder, known, feeds)
+    limit = None if archive_limit is None else archive_limit << 20
+    receiver = Receiver(folder, known, feeds, limit=limit)
     try:
         if medium is not None:
             _take_medium(receiver, medium, as_json=as_json)
@@ -103,7 +113,7 @@ def _say(event: Mapping[str, Any]) -> None:
 
 def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
     from appliance.errors import Usage
-    from appliance.export.loops import moment
+    from appliance.export.moments import moment
     from appliance.export.segments import Segments
 
     if not medium.is_dir():

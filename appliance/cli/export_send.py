@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path  # noqa: TC003 - Typer reads it at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +13,6 @@ from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run 
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from appliance.export.sources import Source
 
 _BITS = 8
 _MEGA = 1_000_000
@@ -32,6 +30,33 @@ def send(
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Take records from standard input, one a line.")
     ] = False,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Take the systemd journal, from where it was left.")
+    ] = False,
+    journal_folder: Annotated[
+        Path | None,
+        typer.Option("--journal-folder", metavar="DIR", help="The journal in this folder instead."),
+    ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option("--audit", metavar="FILE", help="An audit log, followed as it is rotated away."),
+    ] = None,
+    folders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--folder", metavar="NAME=DIR", help="Take and remove files put there, one a record; repeat."
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metrics", metavar="NAME=URL", help="Prometheus endpoint of this machine to scrape; repeat."
+        ),
+    ] = None,
+    metrics_every: Annotated[
+        float,
+        typer.Option("--metrics-every", metavar="SECONDS", min=1.0, help="Time between two snapshots."),
+    ] = 15.0,
     rate: Annotated[
         float, typer.Option("--rate", metavar="MBIT", min=0.01, help="Megabits that may leave in a second.")
     ] = 100.0,
@@ -41,6 +66,9 @@ def send(
             "--idle-rate", metavar="MBIT", min=0.0, help="Of them for replaying the last day; 0: none."
         ),
     ] = 5.0,
+    constant: Annotated[
+        bool, typer.Option("--constant", help="Always send at --rate, filled up: volume then says nothing.")
+    ] = False,
     parity: Annotated[
         int,
         typer.Option("--parity", metavar="PERCENT", min=0, max=300, help="Repair symbols; four at least."),
@@ -69,62 +97,75 @@ def send(
     Blocks are on the disk before they leave, and leave at once, after 30
     seconds, after ten minutes, and again when the line is idle. Nothing is
     ever read from the line. With --select only listed fields leave, and of
-    other streams no more than a tombstone. Ends with Ctrl-C or SIGTERM; what was taken is on
-    the disk then, and is sent by the next start.
+    other streams no more than a tombstone. Journal, audit log and folders go
+    on where they were left, and are not read while the spool has no room.
+    Ends with Ctrl-C or SIGTERM; what was taken is on the disk then, and is
+    sent by the next start.
 
     \b
     Examples:
       appliance export send DIR --to 192.0.2.2:5514 --socket /run/appliance/export
-      journalctl -o json -f | appliance export send DIR --to 192.0.2.2:5514 --stdin --select fields.yaml
+      appliance export send DIR --to 192.0.2.2:5514 --journal --select fields.yaml
+      appliance export send DIR --to 192.0.2.2:5514 --journal --audit /var/log/audit/audit.log \\
+        --folder checks=/var/spool/appliance/checks --metrics vllm=http://127.0.0.1:8000/metrics
       appliance export send DIR --to [2001:db8::2]:5514 --stdin --drain < records.jsonl
       appliance export send DIR --to 192.0.2.2:5514 --socket S --rate 400 --parity 30
+      appliance export send DIR --to 192.0.2.2:5514 --journal --rate 2 --constant
 
     \b
     Exit codes:
-      2  DIR is no sender's folder, or an address or digest is none
+      2  DIR is no sender's folder, or an address, digest, folder or endpoint is none
       3  the identity is malformed, or others can read it; or --select is invalid
       4  the spool is gone, or is another node's
-      5  another sender has the spool; or it is full, with --stop-when-full
+      5  another sender has the spool; or it is full, with --stop-when-full; or no journalctl
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    import sys
+    from contextlib import ExitStack
 
     from appliance import __version__
     from appliance.cli.export_stopping import stopping
     from appliance.errors import Usage
     from appliance.export.exporter import Exporter
-    from appliance.export.loops import SendLoop, moment, tolerant
+    from appliance.export.loops import SendLoop
+    from appliance.export.moments import moment, tolerant
     from appliance.export.pacing import TokenBucket
     from appliance.export.places import SPOOL, read_identity, write_status
     from appliance.export.sending import Sending
     from appliance.export.sockets import parse_address, sending_socket
-    from appliance.export.sources import DatagramSource, LineSource
+    from appliance.export.sources.opening import Wanted, opened, parse_endpoints, parse_folders
     from appliance.export.spool import Spool
 
-    if socket is None and not stdin:
-        raise Usage("records come from nowhere", wanted="--socket PATH, --stdin, or both")
+    wanted = Wanted(
+        socket=socket,
+        lines=0 if stdin else None,
+        journal=journal,
+        journal_directory=journal_folder,
+        audit=audit,
+        folders=parse_folders(folders or [], Path),
+        metrics=parse_endpoints(metrics or []),
+        every=metrics_every,
+    )
+    if wanted.nothing:
+        raise Usage(
+            "records come from nowhere",
+            wanted="--journal, --audit FILE, --folder NAME=DIR, --metrics NAME=URL, --socket PATH, --stdin",
+        )
     peer, named = parse_address(to), _digests(digests or [])
     selected = None if select is None else _selection(select)
     identity = read_identity(folder)
     spool = Spool(str(folder / SPOOL), identity.sender, limit=spool_mib << 20)
-    sources: list[Source] = []
-    try:
+    with ExitStack() as until:
+        until.callback(spool.close)
         exporter = Exporter(identity, spool, moment(), stop_when_full=stop_when_full, version=__version__)
         line = TokenBucket(rate * _MEGA / _BITS, _BURST)
         idle = TokenBucket(idle_rate * _MEGA / _BITS, 1) if idle_rate else None
-        sending = Sending(identity, exporter, line, idle=idle, percent=parity)
-        if socket is not None:
-            sources.append(DatagramSource(socket))
-        if stdin:
-            sources.append(LineSource(sys.stdin.fileno()))
-        with sending_socket(peer) as out, stopping() as stop:
-            tell = tolerant(lambda values: write_status(folder, values))
-            loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
-            loop.run(stop)
+        sending = Sending(identity, exporter, line, idle=idle, percent=parity, constant=constant)
+        sources = opened(wanted, spool.state.positions, until)
+        out = until.enter_context(sending_socket(peer))
+        stop = until.enter_context(stopping())
+        tell = tolerant(lambda values: write_status(folder, values))
+        loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
+        loop.run(stop)
         status = loop.status(moment())
-    finally:
-        for each in sources:
-            each.close()
-        spool.close()
     text = f"sent {status['packets']:,} packets of {status['records']:,} records; dropped {loop.dropped:,}"
     print_result(text, status, as_json=as_json)
 

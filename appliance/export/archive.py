@@ -87,6 +87,19 @@ class Archive:
         self._log.sync()
         self.synced = self._log.end
 
+    def bound(self, limit: int, given: int) -> int:
+        """Remove the oldest segments while there are more bytes than this; says how many were removed.
+
+        Args:
+            limit: bytes.
+            given: the first segment that a sink still needs; that one and all after it stay.
+        """
+        removed = 0
+        while self._log.size > limit and min(self._log.sizes) < min(given, max(self._log.sizes)):
+            self._log.remove_oldest()
+            removed += 1
+        return removed
+
     def news(self) -> tuple[list[Change], dict[str, int]]:
         """What changed since ``told`` was said last: gaps, and alarms.
 

@@ -35,15 +35,25 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What became of a packet; of one that completes something, its bytes and whether repair was needed."""
+    """What became of a packet; of one that completes something, its bytes and whether repair was needed.
+
+    ``symbols`` of it were sent until then, by their numbers, of which ``lost`` did not come.
+    """
 
     fate: Fate
     data: bytes = b""
     repaired: bool = False
+    symbols: int = 0
+    lost: int = 0
+
+
+_KEPT: Final = Assembled(Fate.KEPT)
+_DUPLICATE: Final = Assembled(Fate.DUPLICATE)
 
 
 @dataclass(slots=True)
 class _Partial:
+    needed: int
     symbols: dict[int, bytes] = field(default_factory=dict)
     size: int = 0
 
@@ -55,13 +65,14 @@ class Assembler:
         self._bound = bound
         self._nodes: dict[bytes, OrderedDict[CodedId, _Partial]] = {}
         self._sizes: Counter[bytes] = Counter()
+        self._size = 0
         self._done: OrderedDict[CodedId, None] = OrderedDict()
         self.given_up = 0
 
     @property
     def size(self) -> int:
         """Bytes held."""
-        return self._sizes.total()
+        return self._size
 
     @property
     def incomplete(self) -> int:
@@ -76,16 +87,25 @@ class Assembler:
         """
         coded = packet.coded
         if coded in self._done:
-            return Assembled(Fate.DUPLICATE)
-        partials = self._nodes.setdefault(coded.node, OrderedDict())
-        partial = partials.setdefault(coded, _Partial())
-        partials.move_to_end(coded)
+            return _DUPLICATE
+        partials = self._nodes.get(coded.node)
+        if partials is None:
+            partials = self._nodes[coded.node] = OrderedDict()
+        partial = partials.get(coded)
+        if partial is None:
+            partial = partials[coded] = _Partial(coded.source_symbols)
+        else:
+            partials.move_to_end(coded)
         if packet.index in partial.symbols:
-            return Assembled(Fate.DUPLICATE)
+            return _DUPLICATE
         partial.symbols[packet.index] = packet.symbol
         added = len(packet.symbol) + _OVERHEAD
         partial.size += added
         self._sizes[coded.node] += added
+        self._size += added
+        if len(partial.symbols) < partial.needed:
+            self._shrink()
+            return _KEPT
         try:
             data = decode(coded, partial.symbols)
         except RefusedError:
@@ -93,10 +113,11 @@ class Assembler:
             raise
         if data is None:
             self._shrink()
-            return Assembled(Fate.KEPT)
+            return _KEPT
         repaired = not all(index in partial.symbols for index in range(coded.source_symbols))
+        sent = max(partial.symbols) + 1
         self._forget(coded)
-        return Assembled(Fate.COMPLETE, data, repaired)
+        return Assembled(Fate.COMPLETE, data, repaired, sent, sent - len(partial.symbols))
 
     def done_with(self, coded: CodedId) -> None:
         """Take no more symbols of it: it was believed, or is known already."""
@@ -112,7 +133,9 @@ class Assembler:
 
     def _forget(self, coded: CodedId) -> None:
         partials = self._nodes[coded.node]
-        self._sizes[coded.node] -= partials.pop(coded).size
+        size = partials.pop(coded).size
+        self._sizes[coded.node] -= size
+        self._size -= size
         if not partials:
             del self._nodes[coded.node], self._sizes[coded.node]
 

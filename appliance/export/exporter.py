@@ -78,11 +78,14 @@ class Exporter:
         self._checkpoints = 0
         self._since: float | None = None
         self._dropped = _Dropped()
-        self._unkept: Block | None = None
+        self._positions: dict[str, str] = {}
+        self._unkept: tuple[Block, dict[str, str]] | None = None
         self._unsynced = False
         if not spool.has_room(_STATEMENT, state.passes, statement=True):
             raise self._full()
         self._keep(self._builder.open_epoch({"reason": "start", "version": version}, now.wall))
+        #: Of each source, up to where its records are on the disk.
+        self.settled = spool.state.positions
         self.sync(now)
 
     @property
@@ -95,23 +98,52 @@ class Exporter:
         """Whether records are being dropped."""
         return bool(self._dropped.count)
 
-    def offer(self, record: bytes, now: Moment) -> bool:
+    def offer(self, record: bytes, now: Moment, source: str = "", position: str = "") -> bool:
         """Take a record; False if it was dropped.
+
+        Args:
+            record: what it holds.
+            now: the moment.
+            source: where it came from.
+            position: where that one goes on, once the record is accounted for.
 
         Raises:
             SpoolFull: it would be dropped, and the policy forbids that.
         """
         if len(record) > MAX_RECORD:
-            return self._drop(record, "too-long", now)
+            taken = self._drop(record, "too-long", now)
+        elif not (taken := self._take(record, now)):
+            self._drop(record, self._dropped.reason if self.dropping else "spool-full", now)
+        if position:
+            self._positions[source] = position
+        return taken
+
+    def take(self, record: bytes, now: Moment, source: str = "", position: str = "") -> bool:
+        """Take a record that can be had later too; False if there is no room for it now.
+
+        Raises:
+            SpoolFull: there is none, and the policy is to stop.
+        """
+        if len(record) > MAX_RECORD:
+            return self.offer(record, now, source, position) or True
+        if not self._take(record, now):
+            if self._stop:
+                raise self._full()
+            return False
+        if position:
+            self._positions[source] = position
+        return True
+
+    def _take(self, record: bytes, now: Moment) -> bool:
         # A statement for many of them: only once there is room again, or with the next checkpoint.
         if self.dropping and not (self._may_begin() and self._say_dropped(now)):
-            return self._drop(record, self._dropped.reason, now)
+            return False
         if not self._builder.waiting and not self._may_begin():
-            return self._drop(record, "spool-full", now)
+            return False
         if not self._builder.add(record):
             self.seal(now)
             if not self._may_begin():
-                return self._drop(record, "spool-full", now)
+                return False
             self._builder.add(record)
         if self._since is None:
             self._since = now.steady
@@ -167,7 +199,7 @@ class Exporter:
         """Into the spool, or, if the disk is full, next time: the chain has the block already."""
         if self._unkept is not None:
             raise RuntimeError("a block before this one is not kept yet")
-        self._unkept = block
+        self._unkept, self._positions = (block, self._positions), {}
         self._retry()
 
     def _retry(self) -> bool:
@@ -175,7 +207,7 @@ class Exporter:
         if self._unkept is None:
             return True
         try:
-            self.spool.keep(self._unkept)
+            self.spool.keep(*self._unkept)
         except SpaceExhausted:
             return False
         self._unkept = None
@@ -197,6 +229,7 @@ class Exporter:
         if self._retry() and self._unsynced:
             self.spool.sync()
             self._unsynced = False
+            self.settled = self.spool.state.positions
             self.passes.made(self.spool.state.head.block, now.steady)
 
     def checkpoint(self, digests: Mapping[str, str], now: Moment) -> tuple[int, bytes] | None:

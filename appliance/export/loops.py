@@ -5,35 +5,30 @@ from __future__ import annotations
 import contextlib
 import selectors
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import ApplianceError
-from appliance.export.exporter import Moment
+from appliance.export.intake import Intake
+from appliance.export.moments import STATUS_EVERY, moment
+from appliance.export.rates import Rates, days_left
 from appliance.export.sockets import dropped_by, received
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from appliance.export.exporter import Exporter
+    from appliance.export.exporter import Exporter, Moment
     from appliance.export.receiver import Receiver
     from appliance.export.sending import Sending
     from appliance.export.sockets import Address
-    from appliance.export.sources import Source
+    from appliance.export.sources.source import Source
 
 CHECKPOINT_EVERY: Final = 10.0
-STATUS_EVERY: Final = 2.0
 _TELL_EVERY: Final = 1.0
 _FEED_EVERY: Final = 0.1
 _AT_ONCE: Final = 512
+_PER_LOOK: Final = 16  # datagrams that leave between two looks at the clock, if they may
 _LATER: Final = 0.2  # seconds after a datagram that the system did not take
-
-
-def moment() -> Moment:
-    """Now."""
-    return Moment(time.monotonic(), time.time_ns() // 1_000_000)
 
 
 @dataclass
@@ -62,20 +57,28 @@ class SendLoop:
     drain: bool = False
     select: Callable[[bytes], bytes] | None = None
     faults: int = 0
-    records: int = 0
-    dropped: int = 0
+    intake: Intake = field(init=False)
     _held: bytes | None = None
+    _rates: Rates = field(default_factory=Rates)
+
+    @property
+    def records(self) -> int:
+        """How many records came from the sources."""
+        return self.intake.records
+
+    @property
+    def dropped(self) -> int:
+        """How many of them were dropped since the start."""
+        return self.intake.dropped
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; what was taken is on the disk then."""
-        with selectors.PollSelector() as waiting:  # which takes files, too
-            for each in self.sources:
-                waiting.register(each.fileno(), selectors.EVENT_READ, each)
-            now = moment()
-            checkpoint, status = now.steady, now.steady
+        now = moment()
+        checkpoint, status = now.steady, now.steady
+        with Intake(self.sources, self.exporter, self.select) as self.intake:
             try:
                 while not stop.is_set():
-                    if self.drain and not waiting.get_map() and self._all_left(now):
+                    if self.drain and self.intake.ended and self._all_left(now):
                         return
                     if now.steady >= checkpoint:
                         checkpoint = now.steady + CHECKPOINT_EVERY
@@ -83,29 +86,19 @@ class SendLoop:
                     if now.steady >= status:
                         status = now.steady + STATUS_EVERY
                         self.tell(self.status(now))
-                    self._read(waiting, self._send(now, min(checkpoint, status)))
+                    self.intake.read(self._send(now, min(checkpoint, status)))
                     now = moment()
                     self.exporter.tick(now)
+                    self.intake.settle()
             finally:
                 self._settle(moment())
-
-    def _read(self, waiting: selectors.BaseSelector, timeout: float) -> None:
-        if not waiting.get_map():
-            time.sleep(timeout)
-            return
-        for key, _ in waiting.select(timeout):
-            source: Source = key.data
-            now = moment()
-            for record in source.read():
-                self.records += 1
-                kept = record if self.select is None else self.select(record)
-                self.dropped += not self.exporter.offer(kept, now)
-            if source.ended:
-                waiting.unregister(key.fd)
+                self.intake.settle()
 
     def _send(self, now: Moment, until: float) -> float:
         """Send what may leave; says how long to wait then."""
-        for _ in range(_AT_ONCE):
+        for number in range(_AT_ONCE):
+            if number % _PER_LOOK == _PER_LOOK - 1:
+                now = moment()
             datagram = self._held or self.sending.next(now)
             if datagram is None:
                 times = [self.sending.wait(now), max(0.0, until - now.steady)]
@@ -119,7 +112,6 @@ class SendLoop:
                 self._held = datagram
                 self.faults += 1
                 return _LATER
-            now = moment()
         return 0.0
 
     def _state(self, now: Moment) -> None:
@@ -142,6 +134,13 @@ class SendLoop:
         """What a person may want to know."""
         spool, passes = self.exporter.spool, self.exporter.passes
         state = spool.state
+        counted = {
+            "records": self.records,
+            "packets": self.sending.packets,
+            "bytes": self.sending.bytes,
+            "spooled": spool.written,
+        }
+        rates = self._rates.over(counted, now.steady)
         return {
             "side": "sender",
             "time": now.wall,
@@ -151,12 +150,20 @@ class SendLoop:
             "waiting_blocks": passes.end - passes.next[0],
             "passes": list(passes.next),
             "records": self.records,
+            "sources": self.intake.status(),
             "dropped": state.dropped,
             "dropping": self.exporter.dropping,
             "packets": self.sending.packets,
             "bytes": self.sending.bytes,
+            "filling": self.sending.filling,
             "send_faults": self.faults,
-            "spool": {"bytes": spool.size, "limit": spool.limit, "oldest": spool.oldest},
+            "rates": rates,
+            "spool": {
+                "bytes": spool.size,
+                "limit": spool.limit,
+                "oldest": spool.oldest,
+                "days_left": days_left(spool.room(passes.next[-1]), rates["spooled"]),
+            },
         }
 
 
@@ -177,6 +184,7 @@ class ReceiveLoop:
     event: Callable[[Mapping[str, Any]], None]
     packets: int = 0
     bytes: int = 0
+    _rates: Rates = field(default_factory=Rates)
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; everything that was kept is offered to the sinks once more."""
@@ -221,6 +229,12 @@ class ReceiveLoop:
             self.receiver.feed(sink)
 
     def _say(self, now: Moment) -> None:
+        status = self.receiver.status()
+        counted = {"packets": self.packets, "bytes": self.bytes}
+        counted |= {f"records of {each['name']}": each["records"] for each in status["nodes"]}
+        rates = self._rates.over(counted, now.steady)
+        for each in status["nodes"]:
+            each["records_rate"] = rates.pop(f"records of {each['name']}")
         self.tell(
             {
                 "side": "receiver",
@@ -228,19 +242,8 @@ class ReceiveLoop:
                 "address": list(self.line.getsockname()[:2]),
                 "packets": self.packets,
                 "bytes": self.bytes,
+                "rates": rates,
                 "socket_drops": dropped_by(self.line),
             }
-            | self.receiver.status()
+            | status
         )
-
-
-def tolerant(write: Callable[[Mapping[str, Any]], None]) -> Callable[[Mapping[str, Any]], None]:
-    """A status that cannot be written, on a full disk, stops nothing."""
-
-    def attempt(values: Mapping[str, Any]) -> None:
-        try:
-            write(values)
-        except (OSError, ApplianceError):
-            return
-
-    return attempt

@@ -24,6 +24,9 @@ _HELP: Final = {
     "unkept_total": ("counter", "Blocks and checkpoints that a full disk did not take."),
     "blocks_total": ("counter", "New blocks that were believed and kept."),
     "repaired_total": ("counter", "Of them, blocks that were whole only by repair symbols."),
+    "symbols_total": ("counter", "Symbols of these blocks that were sent until they were whole."),
+    "symbols_lost_total": ("counter", "Of them, those that did not come."),
+    "filling_total": ("counter", "Packets of nothing, received or sent."),
     "records_total": ("counter", "New records that were believed and kept; of a sender, those it took."),
     "dropped_records": ("gauge", "Records that a node dropped, by its own signed word."),
     "gaps": ("gauge", "Gaps, by state."),
@@ -36,6 +39,8 @@ _HELP: Final = {
     "troubles": ("gauge", "Disks and sinks that take nothing."),
     "epoch": ("gauge", "The sender's epoch: how often it was started."),
     "waiting_blocks": ("gauge", "Blocks that were not sent yet."),
+    "source_waits": ("gauge", "Whether a source is not read, as the spool has no room."),
+    "source_trouble": ("gauge", "Whether a source cannot do what it should."),
     "send_faults_total": ("counter", "Datagrams that the system did not take at once."),
     "spool_bytes": ("gauge", "Bytes of the spool."),
     "spool_limit_bytes": ("gauge", "Bytes that the spool may have."),
@@ -76,6 +81,10 @@ def _sender(status: Mapping[str, Any]) -> Iterator[Sample]:
     yield "epoch", {}, status["epoch"]
     yield "waiting_blocks", {}, status["waiting_blocks"]
     yield "send_faults_total", {}, status["send_faults"]
+    yield "filling_total", {}, status["filling"]
+    for name, source in status["sources"].items():
+        yield "source_waits", {"source": name}, source["waits"]
+        yield "source_trouble", {"source": name}, bool(source["trouble"])
     yield "spool_bytes", {}, status["spool"]["bytes"]
     yield "spool_limit_bytes", {}, status["spool"]["limit"]
 
@@ -95,7 +104,7 @@ def _receiver(status: Mapping[str, Any]) -> Iterator[Sample]:
 
 def _node(node: Mapping[str, Any]) -> Iterator[Sample]:
     name = {"node": str(node["name"])}
-    for counted in ("blocks", "repaired", "records"):
+    for counted in ("blocks", "repaired", "symbols", "symbols_lost", "filling", "records"):
         yield f"{counted}_total", name, node[counted]
     for why, count in node["refused"].items():
         yield "refused_total", {**name, "cause": why}, count

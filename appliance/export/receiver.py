@@ -39,6 +39,7 @@ class _Desk:
     events: Path
     feeds: list[Feed]
     troubles: dict[str, str] = field(default_factory=dict)
+    removed: int = 0
 
 
 class Receiver:
@@ -49,6 +50,7 @@ class Receiver:
         senders: who may send.
         feeds: makes the feeds of one node, given its archive and folder.
         segment: bytes of a segment of the archives.
+        limit: bytes of each archive, beyond which its oldest segments go; None: they stay.
 
     Raises:
         InProgress: another receiver has the folder.
@@ -62,8 +64,10 @@ class Receiver:
         feeds: Callable[[Archive, Path], list[Feed]] = lambda *_: [],
         *,
         segment: int = DEFAULT_SEGMENT,
+        limit: int | None = None,
     ) -> None:
         self.unkept = 0
+        self._limit = limit
         self._desks: dict[bytes, _Desk] = {}
         self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -134,6 +138,9 @@ class Receiver:
         desk.troubles.pop(ARCHIVE, None)
         for each in arrivals:
             self.reception.accept(each)
+        if self._limit is not None:
+            given = min((feed.place.segment for feed in desk.feeds), default=1 << 40)
+            desk.removed += desk.archive.bound(self._limit, given)
         return len(arrivals)
 
     @property
@@ -222,6 +229,7 @@ class Receiver:
             else {"epoch": newest.epoch, "number": newest.number, "time": newest.time}
             | {"next_block": newest.next_block, "next_sequence": newest.next_sequence},
             "archive_bytes": desk.archive.size,
+            "archive_removed": desk.removed,
             "troubles": dict(desk.troubles),
         }
 

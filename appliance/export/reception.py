@@ -16,7 +16,7 @@ from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
 from appliance.export.block import Block, BlockKind, parse_block, verify_block
 from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
 from appliance.export.ledger import Ledger, Standing
-from appliance.export.packet import CodedId, PacketKind, mark_of, node_of, parse_packet
+from appliance.export.packet import CodedId, Headers, PacketKind, mark_of, node_of, parse_packet
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
 
@@ -41,12 +41,19 @@ class Arrival:
 
 @dataclass
 class NodeCounts:
-    """What came of one node: packets, and what became of them; blocks that were repaired."""
+    """What came of one node: packets, and what became of them; blocks that were repaired.
+
+    ``symbols`` of the blocks that became whole were sent until then, of which so many were lost on the way:
+    of the line's losses at least these.
+    """
 
     packets: int = 0
+    filling: int = 0
     duplicates: int = 0
     blocks: int = 0
     repaired: int = 0
+    symbols: int = 0
+    symbols_lost: int = 0
     records: int = 0
     checkpoints: int = 0
     known: int = 0
@@ -71,6 +78,7 @@ class Reception:
         self.counts = {node: NodeCounts() for node in self.senders}
         self.refused: Counter[Why] = Counter()
         self._assembler = Assembler(bound)
+        self._headers = Headers()
 
     @property
     def incomplete(self) -> int:
@@ -90,7 +98,7 @@ class Reception:
         counts = self.counts[sender.node]
         counts.packets += 1
         try:
-            return self._taken(parse_packet(datagram, sender.tag_key), sender, counts)
+            return self._taken(parse_packet(datagram, sender.tag_key, self._headers), sender, counts)
         except RefusedError as refused:
             counts.refused[refused.why] += 1
             return None
@@ -103,6 +111,9 @@ class Reception:
 
     def _taken(self, packet: Packet, sender: Sender, counts: NodeCounts) -> Arrival | None:
         coded = packet.coded
+        if coded.kind is PacketKind.FILLING:
+            counts.filling += 1
+            return None
         assembled = self._assembler.add(packet)
         if assembled.fate is Fate.DUPLICATE:
             counts.duplicates += 1
@@ -114,6 +125,8 @@ class Reception:
             counts.known += 1
             return None
         counts.repaired += assembled.repaired
+        counts.symbols += assembled.symbols
+        counts.symbols_lost += assembled.lost
         return arrival
 
     def take_whole(self, kind: PacketKind, data: bytes) -> Arrival | None:

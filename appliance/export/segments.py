@@ -40,6 +40,7 @@ class FrameKind(IntEnum):
     CHECKPOINT = 2
     STATE = 3
     FORK = 4  #: a block of another history, as a receiver judged it
+    POSITIONS = 5  #: in a spool: where the sources are once the block behind it is kept
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.definition.document import read_document, validate_document
 from appliance.errors import SettingsInvalid
-from appliance.export.payload import MAX_RECORD
+from appliance.export.sources.source import JOURNAL, MAX_TAKEN, TOO_LONG
 from appliance.trust.canonical import NotCanonicalError, parse_foreign
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 REDACTED: Final = "***"
 _UNKNOWN: Final = "unknown"
 _MAX_STREAM: Final = 64
-JOURNAL: Final = "journal"
 #: Microseconds since 1970, as journald writes them.
 _STAMP: Final = re.compile(r"[0-9]{1,18}")
 
@@ -67,6 +66,8 @@ class Selection:
 
     def apply(self, record: bytes) -> bytes:
         """The record as it may leave; of what is none, a tombstone."""
+        if len(record) > MAX_TAKEN:
+            return json.dumps({"stream": _UNKNOWN, "withheld": TOO_LONG}).encode("ascii")
         values = _values(record)
         try:
             return json.dumps(
@@ -124,7 +125,7 @@ def read_selection(text: str, path: Path | str) -> Selection:
 def _values(record: bytes) -> dict[str, Any]:
     """The record as JSON; one of ``journalctl --output=json`` in our form."""
     try:
-        value = parse_foreign(record, limit=MAX_RECORD)
+        value = parse_foreign(record, limit=MAX_TAKEN)
     except NotCanonicalError:
         return {}
     if not isinstance(value, dict):

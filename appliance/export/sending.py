@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from appliance.export.packet import PacketKind
+from appliance.export.packet import EVEN_DATAGRAM, PacketKind, evened, filling
 from appliance.export.symbols import DEFAULT_PERCENT, code
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Sending:
         line: how fast anything may leave.
         idle: how fast old blocks may, when nothing else is to be sent; None: never.
         percent: repair symbols for a hundred source symbols.
+        constant: fill the line up, with datagrams that are all of one length.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Sending:
         *,
         idle: TokenBucket | None = None,
         percent: int = DEFAULT_PERCENT,
+        constant: bool = False,
     ) -> None:
         self._identity, self._exporter = identity, exporter
         self._line, self._idle, self._percent = line, idle, percent
@@ -53,6 +55,8 @@ class Sending:
         self._copies: deque[tuple[float, bytes]] = deque()
         self._near: dict[int, tuple[int, Place]] = {}
         self._replayed = 0
+        self._constant = constant
+        self.filling = 0
         self.packets = 0
         self.bytes = 0
 
@@ -71,10 +75,25 @@ class Sending:
 
     def next(self, now: Moment) -> bytes | None:
         """The datagram to send now; None if none may or need leave."""
-        queue = self._queue(now)
+        if self._constant:
+            return self._next_even(now)
+        copies = self._copies
+        queue = self._new if self._new and not (copies and copies[0][0] <= now.steady) else self._queue(now)
         if not queue or not self._line.take(len(queue[0]), now.steady):
             return None
-        datagram = queue.popleft()
+        return self._counted(queue.popleft())
+
+    def _next_even(self, now: Moment) -> bytes | None:
+        """The next datagram of a line that is always used alike: there is one whenever one may leave."""
+        if not self._line.take(EVEN_DATAGRAM, now.steady):
+            return None
+        if queue := self._queue(now):
+            return self._counted(evened(queue.popleft()))
+        self.filling += 1
+        made = filling(self._identity.node, self._exporter.epoch, self.filling, self._identity.tag_key)
+        return self._counted(made)
+
+    def _counted(self, datagram: bytes) -> bytes:
         self.packets += 1
         self.bytes += len(datagram)
         return datagram
@@ -146,7 +165,7 @@ class Sending:
 
     def last_words(self) -> list[bytes]:
         """The copies of checkpoints that were not sent yet: who ends sends them now."""
-        found = [datagram for _, datagram in self._copies]
+        found = [evened(each) if self._constant else each for _, each in self._copies]
         self._copies.clear()
         self.packets += len(found)
         self.bytes += sum(map(len, found))
@@ -156,6 +175,8 @@ class Sending:
         """Seconds until something may leave, unless something is made before: at most one."""
         if (slow := self._line.wait(now.steady)) > 0:
             return min(slow, 1.0)
+        if self._constant:
+            return 0.0
         times = [1.0]
         if self._new or self._old or self._exporter.passes.due(now.steady) is not None:
             return 0.0

@@ -8,83 +8,27 @@ without one is a lost spool, since going on from nothing would use numbers twice
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ExportLogDamaged, SpoolLost
 from appliance.export.block import BlockKind, parse_block, verify_block
-from appliance.export.building import Head
 from appliance.export.packet import MAX_CODED
 from appliance.export.refusal import RefusedError
 from appliance.export.segment_log import DEFAULT_SEGMENT, SegmentLog
 from appliance.export.segments import Frame, FrameKind, Place
-from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
-from appliance.trust.record import Record
+from appliance.export.spool_state import SpoolState, parse_positions, parse_state, positions_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.export.block import Block, BlockHeader
     from appliance.export.identity import Sender
 
-PASSES: Final = 3
 MIN_LIMIT: Final = 8 << 20
 #: Room that only statements may use: what was dropped must be said although the spool is full.
 RESERVE: Final = 1 << 20
-_MAX_STATE: Final = 4096
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
-_KEYS: Final = frozenset(
-    {"format", "type", "block", "sequence", "hash", "epoch", "dropped", "passes", "time"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolState:
-    """Where the chain stands, how many records were dropped, and the next block of each pass."""
-
-    head: Head = field(default_factory=Head)
-    epoch: int = 0
-    dropped: int = 0
-    passes: tuple[int, ...] = (0,) * PASSES
-    time: int = 0
-
-    @property
-    def data(self) -> bytes:
-        return canonical_bytes(
-            {
-                "format": 1,
-                "type": "appliance-export-spool",
-                "block": self.head.block,
-                "sequence": self.head.sequence,
-                "hash": self.head.hash.hex(),
-                "epoch": self.epoch,
-                "dropped": self.dropped,
-                "passes": list(self.passes),
-                "time": self.time,
-            }
-        )
-
-
-def parse_state(data: bytes) -> SpoolState:
-    """Read a state.
-
-    Raises:
-        ExportLogDamaged: it is none.
-    """
-    try:
-        value = parse_canonical(data, limit=_MAX_STATE)
-    except NotCanonicalError as fault:
-        raise ExportLogDamaged("a state of a spool is not canonical JSON", found=str(fault)) from fault
-    top = Record(value, "state", ExportLogDamaged).exactly(_KEYS)
-    if top.text("type") != "appliance-export-spool" or top.number("format") != 1:
-        top.refuse("not a spool's state of format 1")
-    passes = [each for each in top.items("passes") if isinstance(each, int)]
-    if len(passes) != PASSES:
-        top.refuse("not so many passes")
-    head = Head(
-        top.number("block"), top.number("sequence", least=1), bytes.fromhex(top.text("hash", _HASH))
-    )
-    return SpoolState(head, top.number("epoch"), top.number("dropped"), tuple(passes), top.number("time"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +38,10 @@ class Stored:
     header: BlockHeader
     data: bytes
     end: Place
+
+
+#: Blocks that were kept last, which are about to be sent: nobody looks for them on the disk.
+_RECENT: Final = 64
 
 
 class Spool:
@@ -117,15 +65,17 @@ class Spool:
         if limit < MIN_LIMIT:
             raise ValueError(f"a spool has {MIN_LIMIT} bytes at least")
         self.limit = limit
+        self.written = 0
         self.state = SpoolState()
         self._sender = sender
         self._log = SegmentLog(folder, lambda: self.state.data, segment=min(segment, limit // 8))
         #: The first block of each segment that can be read, ascending with the segments.
         self._firsts: dict[int, SpoolState] = {}
+        self._recent: dict[int, Stored] = {}
         try:
             self._recall(folder, new=new)
             if new:
-                self._append(FrameKind.STATE, self.state.data)
+                self._append((FrameKind.STATE, self.state.data))
                 self.sync()
         except BaseException:
             self._log.close()
@@ -140,11 +90,16 @@ class Spool:
                 wanted="an empty folder" if new else "the spool that was made with the identity",
                 hint="appliance export init makes identity and spool; a chain cannot begin a second time",
             )
+        coming: tuple[bytes, Mapping[str, str]] = (b"", {})
         for frame in self._log.frames(Place(max(self._log.sizes, default=0), 0)):
             if frame.kind == FrameKind.STATE:
                 self.state = parse_state(frame.data)
+            if frame.kind == FrameKind.POSITIONS:
+                coming = parse_positions(frame.data)
             if frame.kind == FrameKind.BLOCK:
-                self._advance(self._own(frame))
+                block = self._own(frame)
+                # Torn between the two, that block was cut off, and its records are still at their source.
+                self._advance(block, coming[1] if coming[0] == block.header.hash else {})
 
     def _own(self, frame: Frame) -> Block:
         try:
@@ -156,11 +111,15 @@ class Spool:
             ) from refused
         return block
 
-    def _advance(self, block: Block) -> None:
+    def _advance(self, block: Block, positions: Mapping[str, str]) -> None:
         header = block.header
         dropped = self.state.dropped + (header.records if header.kind is BlockKind.DROPS else 0)
         self.state = replace(
-            self.state, head=self.state.head.after(header), epoch=header.epoch, dropped=dropped
+            self.state,
+            head=self.state.head.after(header),
+            epoch=header.epoch,
+            dropped=dropped,
+            positions={**self.state.positions, **positions} if positions else self.state.positions,
         )
 
     def _index(self, number: int) -> None:
@@ -184,25 +143,42 @@ class Spool:
         """The first block that is still there."""
         return next(iter(self._firsts.values())).head.block if self._firsts else self.state.head.block
 
+    def room(self, done: int) -> int:
+        """Bytes for blocks that are free, or will give way since all before this block had every pass."""
+        place = self.place_of(done)
+        kept = sum(size for number, size in self._log.sizes.items() if number >= place.segment)
+        return max(0, self.limit - RESERVE - kept)
+
     # --- writing -------------------------------------------------------------------------------
 
-    def keep(self, block: Block) -> None:
+    def keep(self, block: Block, positions: Mapping[str, str] | None = None) -> None:
         """Put a block at the end; it may leave after ``sync``.
+
+        Args:
+            block: the next one.
+            positions: of the sources that it took the rest from, once it is kept.
 
         Raises:
             SpaceExhausted: the disk is full; try again with the same block.
         """
-        self._append(FrameKind.BLOCK, block.data)
-        self._advance(block)
+        frames = [(FrameKind.BLOCK, block.data)]
+        if positions:
+            frames.insert(0, (FrameKind.POSITIONS, positions_bytes(block.header.hash, positions)))
+        self._append(*frames)
+        self._advance(block, positions or {})
+        number = block.header.block
+        self._recent[number] = Stored(block.header, frames[-1][1], self._log.end)
+        self._recent.pop(number - _RECENT, None)
 
     def note(self, checkpoint: bytes, passes: tuple[int, ...], time: int) -> None:
         """Keep a signed checkpoint and how far the passes are; they are on the disk after ``sync``."""
         self.state = replace(self.state, passes=passes, time=time)
-        self._append(FrameKind.STATE, self.state.data)
-        self._append(FrameKind.CHECKPOINT, checkpoint)
+        self._append((FrameKind.STATE, self.state.data), (FrameKind.CHECKPOINT, checkpoint))
 
-    def _append(self, kind: FrameKind, data: bytes) -> None:
-        place = self._log.append([(kind, data)])[0]
+    def _append(self, *frames: tuple[FrameKind, bytes]) -> None:
+        before = self._log.size
+        place = self._log.append(frames)[0]
+        self.written += self._log.size - before
         if place.segment not in self._firsts:
             self._index(place.segment)
 
@@ -255,13 +231,15 @@ class Spool:
             block: the number.
             near: where to look for it, as the block before it said.
         """
+        if (recent := self._recent.get(block)) is not None:
+            return recent
         place = near or self.place_of(block)
         while True:
             try:
                 for frame in self._log.frames(place):
                     place = frame.end
                     if frame.kind == FrameKind.BLOCK:
-                        header = parse_block(frame.data).header
+                        header = parse_block(frame.data, kept=True).header
                         if header.block >= block:
                             return Stored(header, frame.data, frame.end)
             except (ExportLogDamaged, RefusedError):

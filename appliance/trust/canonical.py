@@ -9,6 +9,7 @@ parsers might read differently.  Numbers are whole and at most 2**53 - 1; there 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -68,7 +69,7 @@ def parse_canonical(data: bytes, *, limit: int) -> object:
     Raises:
         NotCanonicalError: in any other case than a canonical spelling within the limit.
     """
-    value = _parsed(data, limit, _no_number)
+    value = _parsed(data, limit, _CANONICAL)
     try:
         spelled = canonical_bytes(value)
     except RecursionError:
@@ -89,20 +90,14 @@ def parse_foreign(data: bytes, *, limit: int) -> object:
         NotCanonicalError: not JSON in UTF-8, too large or too deep, a key twice, a number that readers
             understand differently.
     """
-    return _parsed(data, limit, float)
+    return _parsed(data, limit, _FOREIGN)
 
 
-def _parsed(data: bytes, limit: int, parse_float: Callable[[str], float]) -> object:
+def _parsed(data: bytes, limit: int, decoder: json.JSONDecoder) -> object:
     if len(data) > limit:
         raise NotCanonicalError(f"{len(data):,} bytes, more than the {limit:,} allowed")
     try:
-        return json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=parse_float,
-            parse_constant=_no_number,
-        )
+        return decoder.decode(data.decode("utf-8"))
     except NotCanonicalError:
         raise
     except RecursionError:
@@ -129,6 +124,11 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def _finite(spelling: str) -> float:
+    value = float(spelling)
+    return value if math.isfinite(value) else _no_number(spelling)
+
+
 def _no_number(spelling: str) -> NoReturn:
     raise NotCanonicalError(f"{spelling[:20]!a} is not a whole number")
 
@@ -138,3 +138,17 @@ def _difference(left: bytes, right: bytes) -> int:
         if one != other:
             return position
     return min(len(left), len(right))
+
+
+def _decoder(parse_float: Callable[[str], float]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_object,
+        parse_int=_integer,
+        parse_float=parse_float,
+        parse_constant=_no_number,
+    )
+
+
+#: Made once: that takes a third of the time a short text takes.
+_CANONICAL: Final = _decoder(_no_number)
+_FOREIGN: Final = _decoder(_finite)

@@ -63,13 +63,14 @@ class Feed:
 
     def __post_init__(self) -> None:
         self._log = Segments(self.archive.folder)
-        self._place = Place(0, 0)
+        #: What is before this in the archive was given to the sink.
+        self.place = Place(0, 0)
         if self.cursor.exists():
-            self._place, mark = _parse_cursor(self.cursor.read_bytes(), str(self.cursor))
+            self.place, mark = _parse_cursor(self.cursor.read_bytes(), str(self.cursor))
             self.sink.resume(mark)
         else:
             self.sink.resume("")
-            self._move(self._place)
+            self._move(self.place)
 
     def close(self) -> None:
         self._log.close()
@@ -80,12 +81,12 @@ class Feed:
         Raises:
             OSError, ApplianceError: the sink took nothing more; what it has not taken comes again.
         """
-        written, count, place = bytearray(), 0, self._place
+        written, count, place = bytearray(), 0, self.place
         end = self.archive.synced
         if place >= end:
             return 0
         self._log.look()
-        for frame in self._log.frames(self._place):
+        for frame in self._log.frames(self.place):
             place = frame.end
             for each in entries(frame, self.archive.sender.name):
                 written += self.render(each)
@@ -95,7 +96,7 @@ class Feed:
                 written.clear()
             if place >= end:  # what follows may be half written just now
                 break
-        if place != self._place:
+        if place != self.place:
             self._give(bytes(written), place)
         return count
 
@@ -110,7 +111,7 @@ class Feed:
             self.cursor,
             canonical_bytes({"segment": place.segment, "offset": place.offset, "mark": mark}),
         )
-        self._place = place
+        self.place = place
 
 
 def _parse_cursor(data: bytes, where: str) -> tuple[Place, str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
@@ -20,21 +20,22 @@ from appliance.trust.canonical import parse_foreign
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from appliance.export.block import BlockHeader
-
 #: RFC 5612: the enterprise number for examples and documents; the project has none of its own.
 _STRUCTURED: Final = "appliance@32473"
 _FACILITY: Final = 16  # local0
 _NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
+#: Neither a terminal nor a parser acts on any of it.
+_PRINTABLE: Final = re.compile(rb"[ -~]*")
+_UNREAD: Final = ""
 _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing to write: a record, or what a statement says of records or a start.
 
-    ``value`` is the record as JSON, or its text where it is no JSON object.
+    ``value`` is the record as JSON, or its text where it is no JSON object; ``spelled`` are its bytes if
+    they are JSON of printable ASCII, which need not be spelled again, and perhaps not read either.
     """
 
     node: str
@@ -45,56 +46,85 @@ class Entry:
     kind: str
     value: dict[str, Any] | str
     fork: bool
+    spelled: bytes = b""
 
 
 def entries(frame: Frame, node: str) -> Iterator[Entry]:
     """What a frame of an archive says; nothing, unless it is a block."""
     if frame.kind not in (FrameKind.BLOCK, FrameKind.FORK):
         return
-    block = parse_block(frame.data)
+    block = parse_block(frame.data, kept=True)
     header, fork = block.header, frame.kind == FrameKind.FORK
     if header.kind is BlockKind.RECORDS:
-        for place, record in enumerate(records_of(block)):
-            sequence = header.first + place
-            yield _entry(header, node, sequence, sequence, "record", _value(record), fork=fork)
+        sequence = header.first
+        for record in records_of(block):
+            value, spelled = (_UNREAD, record) if is_simple(record) else _value(record)
+            yield Entry(
+                node, header.epoch, header.block, sequence, sequence, "record", value, fork, spelled
+            )
+            sequence += 1
     else:
         kind = "dropped" if header.kind is BlockKind.DROPS else "opened"
-        yield _entry(header, node, header.first, header.last, kind, statement_of(block), fork=fork)
+        stated = statement_of(block)
+        yield Entry(node, header.epoch, header.block, header.first, header.last, kind, stated, fork)
 
 
-def _entry(  # noqa: PLR0917 - the parts of one line
-    header: BlockHeader,
-    node: str,
-    first: int,
-    last: int,
-    kind: str,
-    value: dict[str, Any] | str,
-    *,
-    fork: bool,
-) -> Entry:
-    return Entry(node, header.epoch, header.block, first, last, kind, value, fork)
+def is_simple(record: bytes) -> bool:
+    """Whether these bytes are an object of JSON that all readers read alike, and safe to look at.
+
+    An object of texts alone, of printable ASCII without escapes, no key twice: what journalctl prints, but
+    for the rare entry.  It is read off the quotation marks; of all other records a parser decides.
+    """
+    if b"\\" in record or not _PRINTABLE.fullmatch(record):
+        return False
+    # Without escapes a quotation mark is the end of a text and nothing else.
+    parts = record.split(b'"')  # {, key, :, value, comma, key, :, value, ... }
+    keys, colons, commas = parts[1::4], parts[2::4], parts[4:-1:4]
+    return (
+        len(parts) % 4 == 1
+        and parts[0] == b"{"
+        and parts[-1] == b"}"
+        and colons == [b":"] * len(keys)
+        and commas == [b","] * (len(keys) - 1)
+        and len(set(keys)) == len(keys)
+    )
 
 
-def _value(record: bytes) -> dict[str, Any] | str:
-    """The record, if it is a JSON object that every reader reads alike and that can be written again."""
+def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
+    """The record, if it is a JSON object that all readers read alike; and its bytes, if plain."""
     try:
         value = parse_foreign(record, limit=MAX_RECORD)
-        json.dumps(value, allow_nan=False)
+        if isinstance(value, dict):
+            if _PRINTABLE.fullmatch(record):
+                return value, record
+            json.dumps(value, allow_nan=False)  # whether it can be written again
+            return value, b""
     except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else record.decode("utf-8", "backslashreplace")
+        pass
+    return record.decode("utf-8", "backslashreplace"), b""
+
+
+def _read(entry: Entry) -> dict[str, Any] | str:
+    """The value of an entry, also where it was not read yet."""
+    return entry.value if entry.value or not entry.spelled else _value(entry.spelled)[0]
 
 
 def json_line(entry: Entry) -> bytes:
-    """One line, sorted keys: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
+    """One line: ``node``, ``epoch``, ``block``, ``sequence`` and what it is.
 
     A statement has ``first`` and ``last`` in place of ``sequence``; what is of another history, ``fork``.
     """
+    if entry.spelled and not entry.fork:  # the name of a node is of letters, digits and hyphens
+        begin = (
+            f'{{"block":{entry.block},"epoch":{entry.epoch},"node":"{entry.node}",'
+            f'"sequence":{entry.first},"record":'
+        )
+        return b"%s%s}\n" % (begin.encode("ascii"), entry.spelled)
     values: dict[str, Any] = {
         "node": entry.node,
         "epoch": entry.epoch,
         "block": entry.block,
-        entry.kind: entry.value,
+        entry.kind: _read(entry),
     }
     if entry.kind == "record":
         values["sequence"] = entry.first
@@ -107,7 +137,8 @@ def json_line(entry: Entry) -> bytes:
 
 def syslog_message(entry: Entry) -> bytes:
     """One message of RFC 5424, without an end of line; sequences stand in its structured data."""
-    record = entry.value if isinstance(entry.value, dict) else {}
+    value = _read(entry)
+    record = value if isinstance(value, dict) else {}
     parameters = {"node": entry.node, "epoch": entry.epoch, "block": entry.block, "sequence": entry.first}
     if entry.kind != "record":
         parameters["last"] = entry.last
@@ -119,7 +150,7 @@ def syslog_message(entry: Entry) -> bytes:
     return (
         f"<{_FACILITY * 8 + _severity(entry, record)}>1 {_timestamp(record.get('time'))} "
         f"{_name(entry.node, 255)} {_name(record.get('stream'), 48)} - {entry.kind} [{structured}] "
-        f"{_text(entry.value)}"
+        f"{_text(value)}"
     ).encode("ascii")
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +19,10 @@ from tests.unit.export.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.unit.cli.conftest import Outcome
 
-COMMANDS = ("init", "send", "receive", "replay", "check", "status")
+COMMANDS = ("init", "send", "scrape", "receive", "replay", "check", "status")
 
 
 @pytest.fixture
@@ -88,14 +91,88 @@ def test_a_status_is_shown_for_people_and_programs(
     taken = appliance("export", "receive", tmp_path / "r", "--sender", public, "--medium", medium, "--json")
     assert taken.json["kept"] == 9
     values = {"side": "receiver", "time": 0, "packets": 1, "bytes": 2, "socket_drops": 3} | taken.json
+    values["rates"] = {"packets": 1.5, "bytes": 125_000.0}
+    values["nodes"][0] |= {"records_rate": 2.5, "symbols": 200, "symbols_lost": 3, "breaks": [7]}
     (tmp_path / "r/status.json").write_text(json.dumps(values))
     done = appliance("export", "status", tmp_path / "r")
     assert done.code == 0
     assert "as of 1970-01-01T00:00:00Z" in done.out
-    assert "gap        3-4/" in done.out
+    assert "packets      1, 1.5/s, 1.00 Mb/s; dropped by the socket 3" in done.out
+    heads, row = done.out.splitlines()[3:5]
+    assert heads.split() == [
+        "node",
+        "records",
+        "records/s",
+        "blocks",
+        "repaired",
+        "loss",
+        "dropped",
+        "gaps",
+        "lost",
+        "checkpoint",
+    ]
+    assert row.split()[:10] == ["gpu-01", "7", "2.5", "8", "0", "1.5", "%", "0", "1", "0"]
+    assert row[heads.index("gaps")] == "1"
+    assert "gpu-01: gap 3-4/" in done.out
+    assert "gpu-01: ALARM, breaks 1" in done.out
     assert appliance("export", "status", tmp_path / "r", "--json").json["nodes"][0]["gaps"][0]["range"] in (
         done.out
     )
+
+
+SENDER = {
+    "side": "sender",
+    "time": 0,
+    "epoch": 7,
+    "next_block": 12,
+    "next_sequence": 1001,
+    "passes": [12, 10, 2],
+    "dropped": 4,
+    "dropping": True,
+    "packets": 99,
+    "filling": 3,
+    "send_faults": 1,
+    "rates": {"records": 12.5, "bytes": 250_000.0, "packets": 9.0, "spooled": 1.0},
+    "spool": {"bytes": 1_500_000, "limit": 1 << 30, "oldest": 2, "days_left": 12.25},
+    "sources": {
+        "journal": {"waits": True, "trouble": ""},
+        "checks": {"waits": False, "trouble": "/x: Permission denied"},
+    },
+}
+
+
+def test_a_sender_s_status_says_how_long_its_spool_lasts(
+    tmp_path: Path, appliance: Callable[..., Outcome]
+) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(SENDER))
+    done = appliance("export", "status", tmp_path)
+    assert done.out.splitlines() == [
+        "sender       as of 1970-01-01T00:00:00Z, epoch 7",
+        "records      1,000 in all, 12.5/s; dropped 4, DROPPING",
+        "sent         99 packets, 2.00 Mb/s; filling 3; faults 1",
+        "blocks       12; to be sent by pass 0, 2, 10",
+        "spool        1.5 MB of 1.1 GB, 12.2 days left; from 2",
+        "source   state           trouble",
+        "journal  waits for room  none",
+        "checks   read            /x: Permission denied",
+    ]
+    quiet = {**SENDER, "spool": {**SENDER["spool"], "days_left": None}}  # type: ignore[dict-item]
+    (tmp_path / "status.json").write_text(json.dumps(quiet))
+    assert "nothing comes" in appliance("export", "status", tmp_path).out
+
+
+def test_a_status_is_shown_again_until_somebody_wants_an_end(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text(json.dumps(SENDER))
+    entry = "from appliance.cli.app import main; main()"
+    command = [sys.executable, "-c", entry, "export", "status", str(tmp_path), "--watch", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+    ) as shown:
+        assert shown.stdout
+        for _ in range(2):
+            assert json.loads(shown.stdout.readline())["epoch"] == 7
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(60) == 0
 
 
 def test_what_a_medium_brings_is_told_and_written(
@@ -131,6 +208,12 @@ REFUSED = {
         "--syslog-tls",
         "192.0.2.1:1",
     ),
+    "metrics of another machine": (
+        *("send", "S", "--to", "192.0.2.1:1"),
+        *("--metrics", "a=http://192.0.2.1:9100/metrics"),
+    ),
+    "scraping another machine": ("scrape", "a=http://192.0.2.1:9100/metrics", "--to", "S"),
+    "a folder that is not there": ("send", "S", "--to", "192.0.2.1:1", "--folder", "checks=/nowhere"),
     "no medium": ("receive", "R", "--sender", "P", "--medium", "M"),
     "no archive": ("check", "M", "--sender", "P"),
     "no range": ("replay", "S", "1-2", "--medium", "M"),

@@ -7,10 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from appliance.export.payload import Drop
 from appliance.export.segments import Frame, FrameKind, Place
-from appliance.export.sinks.lines import Entry, entries, json_line, syslog_message
+from appliance.export.sinks.lines import Entry, entries, is_simple, json_line, syslog_message
+from appliance.trust.canonical import parse_foreign
 from tests.unit.export.nodes import NOW, Node
 
 if TYPE_CHECKING:
@@ -120,6 +123,41 @@ def test_what_readers_might_read_differently_is_given_as_text() -> None:
     for name in ("a key twice", "no number", "an infinite one", "an array", "nothing"):
         (entry,) = only(HOSTILE[name])
         assert json.loads(json_line(entry))["record"] == HOSTILE[name].decode()
+
+
+PIECES = ['"', "{", "}", ":", ",", "a", "b", "\\\\", " ", "1", "\x00", "é", "[", "]", '":"', '","']
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+@example('{"a":"1","b":"2"}')
+@example('{"a":"1","a":"2"}')
+@example('{"a":"1","b":2}')
+@example("{}")
+@example('{"a":"","":"a"}')
+def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> None:
+    """Nothing is simple that a parser refuses, or that has to be escaped."""
+    record = text.encode()
+    if is_simple(record):
+        value = parse_foreign(record, limit=1000)
+        assert isinstance(value, dict)
+        assert all(isinstance(each, str) for each in value.values())
+        assert text.isprintable()
+        assert text.isascii()
+    (entry,) = only(record)
+    assert json.loads(json_line(entry))["record"] in (text, _or_none(record))
+
+
+def _or_none(record: bytes) -> object:
+    try:
+        return parse_foreign(record, limit=1000)
+    except ValueError:
+        return None
+
+
+def test_simple_records_are_told_from_others() -> None:
+    assert is_simple(b'{"MESSAGE":"hello","PRIORITY":"3"}')
+    for name, record in HOSTILE.items():
+        assert not is_simple(record), name
 
 
 def test_quotes_and_brackets_are_escaped_in_structured_data() -> None:

@@ -18,7 +18,8 @@ from appliance.errors import SpoolFull
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.checking import check_folders
 from appliance.export.exporter import Exporter
-from appliance.export.loops import ReceiveLoop, SendLoop, moment, tolerant
+from appliance.export.loops import ReceiveLoop, SendLoop
+from appliance.export.moments import moment, tolerant
 from appliance.export.pacing import TokenBucket
 from appliance.export.payload import records_of
 from appliance.export.places import SPOOL, found_sender, read_identity, read_senders, sender_file
@@ -27,7 +28,7 @@ from appliance.export.receiver import Receiver
 from appliance.export.replaying import frames_of
 from appliance.export.sending import Sending
 from appliance.export.sockets import received, receiving_socket, sending_socket
-from appliance.export.sources import LineSource
+from appliance.export.sources.local import LineSource
 from appliance.export.spool import MIN_LIMIT, Spool
 from tests.unit.export.nodes import chance
 from tests.unit.export.test_receiver import lines_of, written

@@ -22,6 +22,8 @@ SENDER: dict[str, Any] = {
     "epoch": 3,
     "waiting_blocks": 1,
     "send_faults": 0,
+    "filling": 2,
+    "sources": {"journal": {"waits": True, "trouble": ""}, "checks": {"waits": False, "trouble": "x"}},
     "spool": {"bytes": 1000, "limit": 1 << 30, "oldest": 0},
 }
 _SAMPLE = re.compile(
@@ -47,6 +49,9 @@ def test_a_sender_s_status_is_given() -> None:
     found = read(metrics_text(SENDER))
     assert found["packets_total"] == 12
     assert found["spool_limit_bytes"] == 1 << 30
+    assert found['source_waits{source="journal"}'] == 1
+    assert found['source_trouble{source="journal"}'] == 0
+    assert found['source_trouble{source="checks"}'] == 1
     assert found["status_time_seconds"] == NOW / 1000
 
 

@@ -96,7 +96,7 @@ REFUSED = {
     "another key": (tagged(HEADER.pack(*FIELDS), bytes(1000), bytes(32)), Why.TAG_FORGED),
     "no tag": (GOOD[:40] + bytes(16) + GOOD[56:], Why.TAG_FORGED),
     "a shorter symbol": (GOOD[:-1], Why.TAG_FORGED),
-    "an unknown kind": (changed(2, 3), Why.IMPOSSIBLE),
+    "an unknown kind": (changed(2, 4), Why.IMPOSSIBLE),
     "no length": (changed(7, 0), Why.IMPOSSIBLE),
     "too great a length": (changed(7, MAX_CODED + 1), Why.IMPOSSIBLE),
     "another k": (changed(8, 3), Why.IMPOSSIBLE),

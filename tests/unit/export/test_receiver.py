@@ -232,3 +232,30 @@ def test_many_nodes_are_kept_apart(tmp_path: Path) -> None:
 def test_one_receiver_has_a_folder(tmp_path: Path, node: Node) -> None:
     with pytest.raises(InProgress):
         receiver_in(tmp_path, node)
+
+
+def test_an_archive_with_a_limit_gives_up_what_every_sink_has(tmp_path: Path) -> None:
+    """And nothing that one of them has not: it is their only copy."""
+    node, limit = Node(), 60_000
+    receiver = Receiver(tmp_path, [node.identity.sender], lines_of, segment=20_000, limit=limit)
+    for number in range(200):
+        receiver.take(node.datagrams(node.block(b'{"n":%d}' % number, chance(number).randbytes(900))))
+    assert receiver.status()["nodes"][0]["archive_removed"] == 0
+    assert receiver.status()["nodes"][0]["archive_bytes"] > 2 * limit
+    receiver.feed()
+    receiver.take(node.datagrams(node.block(b'{"n":200}')))
+    (status,) = receiver.status()["nodes"]
+    assert status["archive_removed"] > 5
+    assert limit - 20_000 < status["archive_bytes"] <= limit + 20_000
+    assert [each["blocks"] for each in status["gaps"]] == [[0, 0]]
+    receiver.close()
+    again = receiver_in(tmp_path, node)
+    again.feed()
+    assert [each["blocks"] for each in again.status()["nodes"][0]["gaps"]] == [[0, 0]]
+    again.close()
+    numbers = [
+        each["record"]["n"]  # type: ignore[index]
+        for each in written(tmp_path)
+        if isinstance(each["record"], dict)
+    ]
+    assert numbers == list(range(201))

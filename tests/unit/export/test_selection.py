@@ -90,7 +90,7 @@ TOMBSTONES = {
     "no JSON": (b"secret", "stream"),
     "no object": (b'["secret"]', "stream"),
     "a key twice": (b'{"stream":"journal","stream":"audit","fields":{"syscall":"secret"}}', "stream"),
-    "an infinite number": (b'{"stream":"journal","fields":{"MESSAGE":["secret",1e999]}}', "malformed"),
+    "an infinite number": (b'{"stream":"journal","fields":{"MESSAGE":["secret",1e999]}}', "stream"),
     "nested too deeply": (b"[" * 30_000 + b'"secret"', "stream"),
 }
 

@@ -28,13 +28,17 @@ WHO = identity()
 class Line:
     """A sender with its spool, a line, a receiver, and one clock for all."""
 
-    def __init__(self, folder: Path, *, rate: float = 1e9, idle: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, rate: float = 1e9, idle: float | None = None, constant: bool = False
+    ) -> None:
         new = not any(folder.iterdir())
         self.spool = Spool(str(folder), WHO.sender, limit=8 * MIN_LIMIT, new=new)
         self.second = 0.0
         self.exporter = Exporter(WHO, self.spool, self.now)
         bucket = TokenBucket(idle, 1) if idle else None
-        self.sending = Sending(WHO, self.exporter, TokenBucket(rate, 64_000), idle=bucket)
+        self.sending = Sending(
+            WHO, self.exporter, TokenBucket(rate, 64_000), idle=bucket, constant=constant
+        )
         self.receiver = Reception([WHO.sender])
         self.found: list[bytes] = []
         self.sent: list[tuple[float, bytes]] = []

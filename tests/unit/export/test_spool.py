@@ -11,7 +11,8 @@ from appliance.export.block import BlockKind, parse_block
 from appliance.export.building import Head
 from appliance.export.exporter import Exporter, Moment
 from appliance.export.payload import Drop
-from appliance.export.spool import MIN_LIMIT, RESERVE, Spool, SpoolState, parse_state
+from appliance.export.spool import MIN_LIMIT, RESERVE, Spool
+from appliance.export.spool_state import SpoolState, parse_state
 from tests.unit.export.disk import HOME, LogDisk, empty_disk, on_disk, restarted, with_power
 from tests.unit.export.nodes import NOW, Node, chance, identity
 from tests.unit.node.power import Power, PowerCut
@@ -64,7 +65,7 @@ def test_a_spool_goes_on_where_it_stopped(tmp_path: Path) -> None:
     spool.note(b"checkpoint", (4, 3, 2), NOW)
     spool.close()
     again = spool_in(tmp_path)
-    assert again.state == SpoolState(node.head, 1, 7, (4, 3, 2), NOW)
+    assert again.state == SpoolState(node.head, 1, 7, (4, 3, 2), {}, NOW)
     assert all_of(again) == [*node.blocks, drop]
     assert again.oldest == 0
     again.close()

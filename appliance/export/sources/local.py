@@ -1,6 +1,7 @@
-"""Where records come from: a local socket that takes datagrams, or lines on standard input.
+"""Records that are given to us: on a local socket that takes datagrams, or as lines on standard input.
 
-A record is what a datagram or a line holds, as it is.
+A record is what a datagram or a line holds, as it is.  Neither can be asked for once more, so both are read
+at once, and what there is no room for is dropped with a word.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from appliance.export.payload import MAX_RECORD
+from appliance.export.sources.lines import Lines
+from appliance.export.sources.source import Taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,24 +22,15 @@ _MOST: Final = 256
 _PIECE: Final = 256 * 1024
 
 
-class Source(Protocol):
-    """Something that can be waited for and read without waiting."""
-
-    ended: bool
-
-    def fileno(self) -> int: ...
-
-    def read(self) -> list[bytes]:
-        """Some records, if there are any now."""
-
-    def close(self) -> None: ...
-
-
 class DatagramSource:
     """A UNIX socket; each datagram is a record.
 
     A record that is longer than records may be comes with one byte too many, and is dropped with a word.
     """
+
+    name = "socket"
+    patient = False
+    trouble = ""
 
     def __init__(self, path: Path, *, mode: int = 0o660) -> None:
         self.ended = False
@@ -51,12 +45,15 @@ class DatagramSource:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def read(self) -> list[bytes]:
-        found: list[bytes] = []
+    def read(self) -> list[Taken]:
+        found: list[Taken] = []
         with contextlib.suppress(BlockingIOError):
             while len(found) < _MOST:
-                found.append(self._socket.recv(MAX_RECORD + 1))
+                found.append(Taken(self._socket.recv(MAX_RECORD + 1)))
         return found
+
+    def settled(self, position: str) -> None:
+        """Nothing: whoever gave a record does not wait for it."""
 
     def close(self) -> None:
         self._socket.close()
@@ -64,28 +61,31 @@ class DatagramSource:
 
 
 class LineSource:
-    """Lines of a pipe or file; the last one may lack its end."""
+    """Lines of a pipe or file; the last one may lack its end.
+
+    Of a line that is longer than a record may be comes one byte too many, and it is dropped with a word.
+    """
+
+    name = "stdin"
+    patient = False
+    trouble = ""
 
     def __init__(self, fd: int) -> None:
         self.ended = False
         self._fd = fd
-        self._rest = b""
+        self._lines = Lines(MAX_RECORD + 1)
 
     def fileno(self) -> int:
         return self._fd
 
-    def read(self) -> list[bytes]:
-        """Lines; of one that is longer than a record may be, pieces that are too long as well."""
+    def read(self) -> list[Taken]:
         piece = os.read(self._fd, _PIECE)
-        if not piece:
-            self.ended = True
-            found, self._rest = [self._rest] if self._rest else [], b""
-            return found
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        if len(self._rest) > MAX_RECORD:
-            lines.append(self._rest)
-            self._rest = b""
-        return lines
+        self.ended = not piece
+        found = self._lines.feed(piece) if piece else self._lines.end()
+        return [Taken(data) for data, _ in found]
+
+    def settled(self, position: str) -> None:
+        """Nothing: a pipe does not go back."""
 
     def close(self) -> None:
         pass
