@@ -41,6 +41,7 @@ from appliance.errors.outcomes import (
 )
 from appliance.errors.unready import (
     CaptureUnreadable,
+    ExportLineDown,
     HostKeyChanged,
     InProgress,
     MediaMissing,
@@ -128,6 +129,7 @@ __all__ = [
     "DocumentInvalid",
     "DrillFailed",
     "ExportIdentityInvalid",
+    "ExportLineDown",
     "ExportLogDamaged",
     "ExportUntrusted",
     "FileMissing",
