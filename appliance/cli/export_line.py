@@ -80,11 +80,7 @@ def show(file: _File = _FILE, as_json: AsJson = False) -> None:
     found = shown(_line(file), read_raised())
     print_result(shown_text(found), found, as_json=as_json)
     if found["faults"]:
-        raise ExportLineDown(
-            "the line does not stand as it was put up",
-            found="\n         ".join(found["faults"]),
-            hint="systemctl restart appliance-export-line, once you know why",
-        )
+        raise typer.Exit(ExportLineDown.exit_code)
 
 
 @line_app.command("watch")
@@ -117,5 +113,7 @@ def _line(file: Path) -> Line:
     from appliance.export.line.settings import read_line
 
     if not file.is_file():
-        raise Usage(f"there is no file {file}", hint="the role log_export writes it; set `export` in the inventory")
+        raise Usage(
+            f"there is no file {file}", hint="the role log_export writes it; set `export` in the inventory"
+        )
     return read_line(file.read_bytes(), str(file))

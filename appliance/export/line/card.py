@@ -61,8 +61,7 @@ def find_card(line: Line, links: Sequence[Mapping[str, Any]], pci: Mapping[str, 
     cards = [
         each
         for each in links
-        if each.get("link_type") == "ether"
-        and each.get("linkinfo", {}).get("info_kind") not in _BORROWERS
+        if each.get("link_type") == "ether" and each.get("linkinfo", {}).get("info_kind") not in _BORROWERS
     ]
     found = [
         str(each["ifname"])
@@ -165,12 +164,17 @@ def _private_flags(asked: socket.socket, name: str) -> list[tuple[str, bool]]:
     if not counted or not struct.unpack_from("=Q", counted, 8)[0]:
         return []
     count = min(struct.unpack_from("=I", counted, 16)[0], _STRING)
-    names = _asked(asked, name, struct.pack("=3I", _GSTRINGS, _PRIVATE_FLAGS, count) + bytes(_STRING * count))
+    names = _asked(
+        asked, name, struct.pack("=3I", _GSTRINGS, _PRIVATE_FLAGS, count) + bytes(_STRING * count)
+    )
     values = _asked(asked, name, struct.pack("=2I", _GPFLAGS, 0))
     if not names or not values:
         return []
     flags = struct.unpack_from("=I", values, 4)[0]
-    texts = [names[12 + _STRING * at :][:_STRING].split(b"\0")[0].decode("ascii", "replace") for at in range(count)]
+    texts = [
+        names[12 + _STRING * at :][:_STRING].split(b"\0")[0].decode("ascii", "replace")
+        for at in range(count)
+    ]
     return [(text, bool(flags >> at & 1)) for at, text in enumerate(texts)]
 
 

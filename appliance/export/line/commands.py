@@ -29,7 +29,9 @@ def run(*command: str, text: str = "") -> str:
             f"{command[0]} is not installed here", wanted="iproute2, nftables and util-linux"
         ) from fault
     except subprocess.TimeoutExpired as fault:
-        raise ExportLineDown(f"{' '.join(command)} does not end", wanted=f"an end within {_SECONDS} s") from fault
+        raise ExportLineDown(
+            f"{' '.join(command)} does not end", wanted=f"an end within {_SECONDS} s"
+        ) from fault
     if done.returncode:
         raise ExportLineDown(
             f"{' '.join(command)} failed", found=done.stderr.strip() or f"exit status {done.returncode}"

@@ -91,7 +91,7 @@ def _await_card(line: Line, patience: float) -> str:
 def _set(paths: list[str]) -> None:
     """Write kernel settings in the namespace; IPv6's are left out where the kernel has none."""
     lines = "\n".join(
-        f'[ ! -e /proc/sys/net/{path} ] || echo {SETTINGS[path]} > /proc/sys/net/{path}' for path in paths
+        f"[ ! -e /proc/sys/net/{path} ] || echo {SETTINGS[path]} > /proc/sys/net/{path}" for path in paths
     )
     inside(NAMESPACE, "sh", "-e", "-s", text=lines)
 
@@ -157,5 +157,7 @@ def read_raised() -> dict[str, Any]:
             "no line for the export is up", hint="systemctl status appliance-export-line"
         ) from fault
     if not isinstance(values, dict):
-        raise ExportLineDown(f"{RAISED} is not what was written there", hint="systemctl restart appliance-export-line")
+        raise ExportLineDown(
+            f"{RAISED} is not what was written there", hint="systemctl restart appliance-export-line"
+        )
     return values

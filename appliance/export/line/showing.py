@@ -47,8 +47,11 @@ def shown_text(found: Mapping[str, Any]) -> str:
         f"XDP:       {'drops all that comes in, ' + xdp['mode'] if xdp else 'NO PROGRAM'}",
         f"out:       {out[0]:,} let out, {sum(out[1:]):,} kept back",
         f"received:  {found['received']:,} frames at the card, {found['received_since_up']:,} since it is up",
-        *(f"card:      {each['name']} {each['state']}" + (f" ({each['detail']})" if each["detail"] else "")
-          for each in found["card"]),
+        *(
+            f"card:      {each['name']} {each['state']}"
+            + (f" ({each['detail']})" if each["detail"] else "")
+            for each in found["card"]
+        ),
         *(f"digest:    {name} {digest}" for name, digest in found["digests"].items()),
         *(f"AMISS:     {each}" for each in found["faults"]),
     ]

@@ -58,7 +58,11 @@ class Walls:
     @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each wall, for checkpoints."""
-        walls: dict[str, object] = {"ruleset": self.rules, "xdp": dict(self.xdp), "sysctl": dict(self.settings)}
+        walls: dict[str, object] = {
+            "ruleset": self.rules,
+            "xdp": dict(self.xdp),
+            "sysctl": dict(self.settings),
+        }
         return {
             name: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
             for name, value in walls.items()
@@ -102,7 +106,9 @@ def read_walls(namespace: str = NAMESPACE) -> Walls:
                 if "local" in each
             )
         ),
-        routes=tuple(sorted(_route(each) for each in routes if each.get("type") not in {"local", "broadcast"})),
+        routes=tuple(
+            sorted(_route(each) for each in routes if each.get("type") not in {"local", "broadcast"})
+        ),
         neighbours=tuple(
             sorted(f"{each['dst']} {each.get('lladdr')} {'/'.join(each['state'])}" for each in neighbours)
         ),
@@ -220,5 +226,6 @@ def accepted(walls: Walls) -> list[str]:
     return [
         each
         for each in walls.rules
-        if f'"{TABLE}"' in each and any("accept" in part for part in json.loads(each).get("rule", {}).get("expr", ()))
+        if f'"{TABLE}"' in each
+        and any("accept" in part for part in json.loads(each).get("rule", {}).get("expr", ()))
     ]

@@ -69,7 +69,9 @@ def load() -> int:
     )
     library = ctypes.CDLL(None, use_errno=True)
     descriptor = int(
-        library.syscall(_SYS_BPF, _PROG_LOAD, ctypes.create_string_buffer(request, len(request)), len(request))
+        library.syscall(
+            _SYS_BPF, _PROG_LOAD, ctypes.create_string_buffer(request, len(request)), len(request)
+        )
     )
     if descriptor < 0:
         code = ctypes.get_errno()
