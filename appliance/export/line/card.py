@@ -80,14 +80,17 @@ def find_card(line: Line, links: Sequence[Mapping[str, Any]], pci: Mapping[str, 
     return found[0]
 
 
-def look_for_card(line: Line) -> str:
-    """The kernel's name of the line's card, here.
+def look_for_card(line: Line) -> tuple[str, str, str]:
+    """The line's card here: the kernel's name, its MAC address, its PCI address or "".
 
     Raises:
         ExportLineDown: there is none, or more than one.
     """
     links = json.loads(run("ip", "-json", "-details", "link", "show"))
-    return find_card(line, links, {str(each["ifname"]): _pci(str(each["ifname"])) for each in links})
+    pci = {str(each["ifname"]): _pci(str(each["ifname"])) for each in links}
+    name = find_card(line, links, pci)
+    (link,) = (each for each in links if each["ifname"] == name)
+    return name, str(link.get("permaddr") or link["address"]), pci[name]
 
 
 def _pci(name: str) -> str:

@@ -45,7 +45,7 @@ def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
         ExportLineDown: it does not stand; the card's link is off then.
     """
     lower_line()
-    name = _await_card(line, patience)
+    name, mac, pci = _await_card(line, patience)
     run("ip", "link", "set", "dev", name, "down")
     report = trait_values(silence(name))
     try:
@@ -61,7 +61,10 @@ def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
         _refuse(faults(walls, line))
         raised = {
             "stamp": line.stamp,
+            "started_by": os.environ.get("APPLIANCE_STAMP", ""),
             "name": name,
+            "mac": mac,
+            "pci": pci,
             "card": report,
             "rules": list(walls.rules),
             "received": walls.received,
@@ -74,7 +77,7 @@ def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
         raise
 
 
-def _await_card(line: Line, patience: float) -> str:
+def _await_card(line: Line, patience: float) -> tuple[str, str, str]:
     # Whoever names cards has named this one when it is looked for; without udev there is nobody to wait for.
     with contextlib.suppress(OSError):
         subprocess.run(["udevadm", "settle", f"--timeout={patience:.0f}"], check=False, capture_output=True)

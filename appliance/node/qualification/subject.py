@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import asdict, dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.definition.export import Export, Receiver
 from appliance.definition.host import Host, Time
 from appliance.definition.inventory import (
     Bond,
@@ -136,6 +137,7 @@ def describe(
                     }
                     for flow in node.flows
                 ],
+                "export": node.export.as_dict() if node.export else None,
             },
             "bundle": {
                 "digest": bundle.digest,
@@ -175,6 +177,19 @@ def _flow(values: dict[str, Any]) -> Flow:
     return Flow(**values | {"peers": peers, "ports": ports})
 
 
+def _export(values: dict[str, Any] | None) -> Export | None:
+    if values is None:
+        return None
+    there = values["receiver"]
+    return Export(
+        mac=values["match"].get("mac"),
+        pci=values["match"].get("pci"),
+        address=IPv4Address(values["address"]),
+        receiver=Receiver(IPv4Address(there["address"]), there["mac"], there["port"]),
+        folder=values["folder"],
+    )
+
+
 def load_subject(path: Path) -> Subject:
     """The inverse of ``describe``."""
     values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -186,6 +201,7 @@ def load_subject(path: Path) -> Subject:
         port=entry["port"],
         interfaces=tuple(map(_interface, entry["interfaces"])),
         flows=tuple(map(_flow, entry["flows"])),
+        export=_export(entry["export"]),
     )
     management = Management(
         networks=tuple(map(ip_network, values["networks"])),
