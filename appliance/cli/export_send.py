@@ -14,6 +14,7 @@ from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.export.line.watched import Watched
     from appliance.export.sources import Source
 
 _BITS = 8
@@ -54,6 +55,12 @@ def send(
     digests: Annotated[
         list[str] | None,
         typer.Option("--digest", metavar="NAME=SHA256", help="Travels in each checkpoint; repeat."),
+    ] = None,
+    watched: Annotated[
+        Path | None,
+        typer.Option(
+            "--watched", metavar="FILE", help="What `line watch` writes: digests and alarms of the walls."
+        ),
     ] = None,
     select: Annotated[
         Path | None,
@@ -119,6 +126,7 @@ def send(
         with sending_socket(peer) as out, stopping() as stop:
             tell = tolerant(lambda values: write_status(folder, values))
             loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
+            loop.watched = _watched(watched) if watched else None
             loop.run(stop)
         status = loop.status(moment())
     finally:
@@ -136,6 +144,18 @@ def _selection(path: Path) -> Callable[[bytes], bytes]:
     if not path.is_file():
         raise Usage(f"there is no file {path}")
     return read_selection(path.read_text(encoding="utf-8", errors="surrogateescape"), path).apply
+
+
+def _watched(path: Path) -> Watched:
+    from appliance.export.line.watched import Watched
+
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return b""
+
+    return Watched(read)
 
 
 def _digests(texts: list[str]) -> dict[str, str]:

@@ -77,7 +77,7 @@ def _receiver(values: dict[str, Any]) -> str:
         ]
         lines += [
             f"  ALARM      {node[name]} {name}"
-            for name in ("forks", "breaks", "contradictions")
+            for name in ("forks", "breaks", "contradictions", "walls_changed")
             if node[name]
         ]
         lines += [f"  trouble    {where}: {what}" for where, what in node["troubles"].items()]

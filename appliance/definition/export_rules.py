@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def export_conflicts(inventory: Inventory) -> Iterator[Conflict]:
     """Everything that is wrong with exports, node by node."""
-    macs = {each.match.mac: f"{node.name} ({each.name})" for node in inventory.nodes for each in node.interfaces}
+    macs = {
+        each.match.mac: f"{node.name} ({each.name})" for node in inventory.nodes for each in node.interfaces
+    }
     owners: dict[IPv4Address, str] = {}
     for node in inventory.nodes:
         export = node.export
@@ -73,7 +75,12 @@ def _receiver(loc: Loc, export: Export) -> Iterator[Conflict]:
         message = f"{receiver.address} is the node itself"
         yield Conflict((*place, "address"), message, str(receiver.address), "the receiver's address")
     if receiver.mac == export.mac:
-        yield Conflict((*place, "mac"), f"{receiver.mac} is the node itself", receiver.mac, "the receiver's MAC address")
+        yield Conflict(
+            (*place, "mac"),
+            f"{receiver.mac} is the node itself",
+            receiver.mac,
+            "the receiver's MAC address",
+        )
     if receiver.port in NEVER:
         yield Conflict(
             (*place, "port"),

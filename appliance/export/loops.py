@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from appliance.export.exporter import Exporter
+    from appliance.export.line.watched import Watched
     from appliance.export.receiver import Receiver
     from appliance.export.sending import Sending
     from appliance.export.sockets import Address
@@ -50,6 +51,7 @@ class SendLoop:
         digests: for checkpoints.
         select: what of a record may leave.
         drain: end once all sources have ended and everything was sent once.
+        watched: the walls around the card that this leaves by; None: nobody watches any.
     """
 
     exporter: Exporter
@@ -61,6 +63,7 @@ class SendLoop:
     digests: Mapping[str, str] = field(default_factory=dict)
     drain: bool = False
     select: Callable[[bytes], bytes] | None = None
+    watched: Watched | None = None
     faults: int = 0
     records: int = 0
     dropped: int = 0
@@ -77,6 +80,8 @@ class SendLoop:
                 while not stop.is_set():
                     if self.drain and not waiting.get_map() and self._all_left(now):
                         return
+                    if now.steady >= status:
+                        self._look(now)
                     if now.steady >= checkpoint:
                         checkpoint = now.steady + CHECKPOINT_EVERY
                         self._state(now)
@@ -122,8 +127,14 @@ class SendLoop:
             now = moment()
         return 0.0
 
+    def _look(self, now: Moment) -> None:
+        """What is told of the walls is the exporter's own word: no selection keeps it back."""
+        for record in self.watched.look(now) if self.watched else ():
+            self.exporter.offer(record, now)
+
     def _state(self, now: Moment) -> None:
-        if (made := self.exporter.checkpoint(self.digests, now)) is not None:
+        digests = {**self.digests, **(self.watched.digests if self.watched else {})}
+        if (made := self.exporter.checkpoint(digests, now)) is not None:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
@@ -157,6 +168,7 @@ class SendLoop:
             "bytes": self.sending.bytes,
             "send_faults": self.faults,
             "spool": {"bytes": spool.size, "limit": spool.limit, "oldest": spool.oldest},
+            **({"line": self.watched.status} if self.watched else {}),
         }
 
 

@@ -21,10 +21,14 @@ def export_checks(
         return
     place = str(inventory.where(("nodes", node.name, "export", "match")) or "")
     match = node.export.mac or node.export.pci
-    there = [each for each in facts["interfaces"] if match in {each["mac"], each["pci"]} and not each["made"]]
+    there = [
+        each for each in facts["interfaces"] if match in {each["mac"], each["pci"]} and not each["made"]
+    ]
     taken = facts["export_line"] or {}
     is_up = match in {taken.get("mac"), taken.get("pci")}
-    known = ", ".join(" ".join(filter(None, (each["name"], each["mac"], each["pci"]))) for each in facts["interfaces"])
+    known = ", ".join(
+        " ".join(filter(None, (each["name"], each["mac"], each["pci"]))) for each in facts["interfaces"]
+    )
     yield Check(
         "export-card",
         len(there) == 1 or is_up,
@@ -54,7 +58,11 @@ def _toolkit(facts: Mapping[str, Any], manifest: Manifest, place: str) -> Check:
         for file in component.files
     }
     wanted = f"requirements-{python}.txt"  # as appliance.sources.toolkit names it
-    found = "no toolkit component" if not carried else ", ".join(sorted(n for n in carried if n.endswith(".txt")))
+    found = (
+        "no toolkit component"
+        if not carried
+        else ", ".join(sorted(n for n in carried if n.endswith(".txt")))
+    )
     return Check(
         "export-toolkit",
         wanted in carried,

@@ -22,13 +22,15 @@ from appliance.export.line.card import look_for_card, silence, trait_values
 from appliance.export.line.commands import NAMES, inside, run
 from appliance.export.line.ruleset import SETTINGS, ruleset
 from appliance.export.line.settings import DEVICE, NAMESPACE
-from appliance.export.line.walls import barrier_faults, faults, read_walls
+from appliance.export.line.walls import barrier_faults, faults, looked, read_walls
 
 if TYPE_CHECKING:
     from appliance.export.line.settings import Line
 
 #: What was put up, for whoever watches it: gone with the next start, as the walls are.
 RAISED: Final = Path("/run/appliance-export-line/raised.json")
+#: What was seen last; the first look is that before the link was on.
+WATCHED: Final = RAISED.with_name("watched.json")
 
 
 def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
         }
         RAISED.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         replace_file(RAISED, json.dumps(raised, sort_keys=True).encode())
+        replace_file(WATCHED, json.dumps(looked(walls, [], 0), sort_keys=True).encode())
         return raised
     except BaseException:
         lower_line(name)
@@ -144,6 +147,7 @@ def lower_line(name: str = "") -> bool:
         run("ip", "link", "set", "dev", name, "down")
     run("ip", "netns", "delete", NAMESPACE)
     RAISED.unlink(missing_ok=True)
+    WATCHED.unlink(missing_ok=True)
     return True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,6 +156,12 @@ def _counted(listing: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
                 key = f"{rule['family']} {rule['chain']}"
                 found[key] = (*found.get(key, ()), int(part["counter"]["packets"]))
     return found
+
+
+def looked(walls: Walls | None, wrong: list[str], received: int) -> dict[str, object]:
+    """What the exporter is told: the time (ms since 1970), digests, frames since the line is up, faults."""
+    now = time.time_ns() // 1_000_000
+    return {"time": now, "digests": walls.digests if walls else {}, "received": received, "faults": wrong}
 
 
 def keeps_out(parts: Sequence[Mapping[str, Any]]) -> bool:

@@ -7,14 +7,13 @@ While one of them stands the way is still one-way, and the alarm has to get out 
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.bundle.durable import replace_file
 from appliance.errors import ExportLineDown
 from appliance.export.line.commands import inside
 from appliance.export.line.settings import DEVICE, NAMESPACE
-from appliance.export.line.walls import faults, read_walls
+from appliance.export.line.walls import faults, looked, read_walls
 
 if TYPE_CHECKING:
     import threading
@@ -35,14 +34,13 @@ def watch_line(line: Line, raised: Mapping[str, Any], to: Path, stop: threading.
 
 
 def look(line: Line, raised: Mapping[str, Any]) -> dict[str, Any]:
-    """One look: ``{time, digests, received, faults}``, with the time in ms since 1970."""
-    now = time.time_ns() // 1_000_000
+    """One look, as ``looked`` says it."""
     try:
         walls = read_walls()
     except ExportLineDown as fault:
-        return {"time": now, "digests": {}, "received": 0, "faults": [fault.message]}
+        return looked(None, [fault.message], 0)
     wrong = faults(walls, line, tuple(raised["rules"]))
     if not walls.rules_hold and not walls.xdp_holds:
         inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, "down")
         wrong.append("no wall was left: the link was switched off")
-    return {"time": now, "digests": walls.digests, "received": walls.received, "faults": wrong}
+    return looked(walls, wrong, walls.received - int(raised["received"]))

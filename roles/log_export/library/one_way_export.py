@@ -131,7 +131,9 @@ def check_unit(unit: str, draft: Path) -> None:
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"{draft}:{unit}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise ExportFailed("systemd finds fault with a unit", done.stderr.strip(), f"success of: {' '.join(command)}")
+        raise ExportFailed(
+            "systemd finds fault with a unit", done.stderr.strip(), f"success of: {' '.join(command)}"
+        )
 
 
 def ensure_present(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -148,14 +150,18 @@ def ensure_present(options: dict[str, Any], *, check_mode: bool) -> dict[str, An
     reasons = reasons_to_restart(states, stamp, rewritten, walls_amiss(options["program"]))
     diff = [files[path].difference() for path in rewritten]
     if reasons or disabled:
-        diff.append({"before": "\n".join([*reasons, *disabled]) + "\n", "after": f"running, stamp {stamp}\n"})
+        diff.append(
+            {"before": "\n".join([*reasons, *disabled]) + "\n", "after": f"running, stamp {stamp}\n"}
+        )
     result = {"changed": bool(reasons or disabled), "reasons": reasons, "diff": diff}
     if check_mode:
         return result
     for path in rewritten:
         is_unit = Path(path).parent == UNITS
         files[path].replace(
-            (lambda draft, unit=Path(path).name: check_unit(unit, draft)) if is_unit else lambda _draft: None
+            (lambda draft, unit=Path(path).name: check_unit(unit, draft))
+            if is_unit
+            else lambda _draft: None
         )
     if rewritten or any(state.get("NeedDaemonReload") == "yes" for state in states.values()):
         systemctl("daemon-reload")
@@ -167,16 +173,22 @@ def ensure_present(options: dict[str, Any], *, check_mode: bool) -> dict[str, An
         for unit in units:
             subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
             systemctl("start", unit)
-    left = reasons_to_restart({unit: read_state(unit) for unit in units}, stamp, [], walls_amiss(options["program"]))
+    left = reasons_to_restart(
+        {unit: read_state(unit) for unit in units}, stamp, [], walls_amiss(options["program"])
+    )
     if left:
-        raise ExportFailed("the export does not run as wanted", "\n".join(left), f"every unit active, stamp {stamp}")
+        raise ExportFailed(
+            "the export does not run as wanted", "\n".join(left), f"every unit active, stamp {stamp}"
+        )
     return result
 
 
 def ensure_absent(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Nothing left but keys and spool, or in check mode what would go."""
     there = [path for path in options["files"] if Path(path).exists()]
-    running = [unit for unit in options["units"] if read_state(unit).get("ActiveState") not in {None, "inactive"}]
+    running = [
+        unit for unit in options["units"] if read_state(unit).get("ActiveState") not in {None, "inactive"}
+    ]
     gone = [*there, *running]
     diff = [{"before": "\n".join(gone) + "\n", "after": "absent\n"}] if gone else []
     if gone and not check_mode:
