@@ -63,7 +63,7 @@ def _card(loc: Loc, node: NodeEntry, export: Export, macs: dict[str | None, str]
     if export.mac and export.mac in macs:
         yield Conflict(
             (*place, "mac"),
-            f"MAC address {export.mac} already belongs to {macs[export.mac]}: the export needs a card of its own",
+            f"{export.mac} already belongs to {macs[export.mac]}: the export needs a card of its own",
             export.mac,
             "the MAC address of a card that is no interface of the node",
         )

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from appliance.definition.document import Document, Loc, read_document, validate_document
-from appliance.definition.export_schema import ExportKey
+from appliance.definition.export_schema import ExportKey  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.host_schema import HostKeys
 from appliance.definition.inventory import (
     Address,

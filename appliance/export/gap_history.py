@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from appliance.export.ledger import Ledger
 
 Range = tuple[int, int]
-#: What is counted in a ledger and never goes away: blocks, numbers of blocks, checkpoints, records, changes.
+#: What is counted in a ledger and never goes away: blocks, their numbers, checkpoints, records, changes.
 ALARMS: Final = ("fork", "break", "contradiction", "dropped", "walls-changed")
 
 

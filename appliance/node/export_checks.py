@@ -1,4 +1,4 @@
-"""The preflight checks of a node that exports: its card is there and free, and the bundle brings the program."""
+"""The preflight checks of a node that exports: its card is there and free, the bundle has the program."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ def export_checks(
         "correct export.match, or plug in the card",
         where=place,
     )
+    others = [
+        interface.name
+        for interface in node.interfaces
+        for each in there
+        if any(each[key] == value for key, value in interface.match.as_dict().items())
+    ]
+    yield Check(
+        "export-card-free",
+        not others,
+        f"the card is {', '.join(others)}" if others else "no interface of the inventory is this card",
+        "a card of its own: it goes into a namespace, and whoever comes over it is cut off",
+        "give the export another card",
+        where=place,
+    )
     yield _toolkit(facts, manifest, str(inventory.where(("nodes", node.name, "export")) or ""))
     yield Check(
         "export-bpf",
@@ -68,7 +82,7 @@ def _toolkit(facts: Mapping[str, Any], manifest: Manifest, place: str) -> Check:
         wanted in carried,
         f"the bundle has {found}",
         f"a toolkit component with {wanted}, which brings the sender",
-        f"add to the bundle's definition a component of kind: toolkit whose pythons have {python}, and build "
-        "it again; or take export out of the inventory",
+        f"add to the bundle's definition a component of kind: toolkit whose pythons have {python}, and "
+        "build it again; or take export out of the inventory",
         where=place,
     )

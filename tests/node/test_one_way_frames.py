@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scapy.compat import raw
-from scapy.layers.igmp import IGMP
 from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.igmp import IGMP
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6ND_RA, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from appliance.export.line.settings import DEVICE, NAMESPACE
@@ -144,7 +144,7 @@ def test_the_same_frames_get_in_and_are_answered_where_there_is_no_wall(wire: Wi
 
 
 def test_the_established_rule_of_a_usual_firewall_lets_replies_in(wire: Wire) -> None:
-    """ufw's before.rules accept ESTABLISHED: so whoever hears the exporter can speak to it."""
+    """Ufw's before.rules accept ESTABLISHED: so whoever hears the exporter can speak to it."""
     tear_down_walls(wire)
     wire.inside("nft", "-f", "-", text=UFW_LIKE)
     reply = [raw(each) for each in FRAMES["reply to the exporter's own datagram"]]

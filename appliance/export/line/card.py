@@ -1,8 +1,8 @@
 """The card of the line: which one it is, and what it does without being asked.
 
 A card listens and speaks below the kernel's rules: PAUSE frames, Wake-on-LAN, an LLDP agent in its
-firmware, RoCE, virtual functions.  What can be switched off from here is switched off before the link is up;
-what cannot is told.  A virtual card has none of it.
+firmware, RoCE, virtual functions.  What can be switched off from here is switched off before the link is
+up; what cannot is told.  A virtual card has none of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GWOL, _SWOL, _GPAUSE, _SPAUSE = 0x05, 0x06, 0x12, 0x13
 _GSTRINGS, _GPFLAGS, _SPFLAGS, _GSSET = 0x1B, 0x27, 0x28, 0x37
 _PRIVATE_FLAGS: Final = 2
 _STRING: Final = 32
-#: Private flags of drivers (i40e, ice) that speak of the LLDP agent in the firmware; how they are when it is off.
+#: Private flags of drivers (i40e, ice) about the firmware's LLDP agent; how they are when it is off.
 _LLDP_OFF: Final = {"disable-fw-lldp": True, "fw-lldp-agent": False}
 #: Kinds of link that borrow the address of a card.
 _BORROWERS: Final = frozenset({"bond", "bridge", "vlan", "macvlan", "macvtap", "ipvlan"})
@@ -40,7 +40,10 @@ _BORROWERS: Final = frozenset({"bond", "bridge", "vlan", "macvlan", "macvtap", "
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """Something a card may do by itself.  ``state``: ``off``, ``on``, ``not there``; ``not known``: no host can tell."""
+    """Something a card may do by itself.
+
+    ``state``: ``off``, ``on``, ``not there``, or ``not known`` where no host can tell.
+    """
 
     name: str
     state: str
@@ -75,7 +78,7 @@ def find_card(line: Line, links: Sequence[Mapping[str, Any]], pci: Mapping[str, 
             f"{len(found)} cards have {line.card}",
             found=there or "no card",
             wanted="one card for the export",
-            hint="correct `export.match` in the inventory, or plug in the card; it must not be in a bond or bridge",
+            hint="correct `export.match` in the inventory, or plug in the card; it is in no bond or bridge",
         )
     return found[0]
 
@@ -100,7 +103,7 @@ def _pci(name: str) -> str:
 
 
 def silence(name: str) -> list[Trait]:
-    """Switch off what the card does by itself, as far as that can be done from here; says how it is then."""
+    """Switch off what the card does by itself, as far as that can be done here; says how it is then."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         _switch(asked, name, struct.pack("=4I", _SPAUSE, 0, 0, 0))
         _switch(asked, name, struct.pack("=3I8x", _SWOL, 0, 0))

@@ -81,7 +81,7 @@ def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
 
 
 def _await_card(line: Line, patience: float) -> tuple[str, str, str]:
-    # Whoever names cards has named this one when it is looked for; without udev there is nobody to wait for.
+    # Whoever names cards shall have named this one by then; without udev there is nobody to wait for.
     with contextlib.suppress(OSError):
         subprocess.run(["udevadm", "settle", f"--timeout={patience:.0f}"], check=False, capture_output=True)
     until = time.monotonic() + patience

@@ -27,6 +27,7 @@ def shown(line: Line, raised: Mapping[str, Any]) -> dict[str, Any]:
         "stamp": raised["stamp"],
         "faults": wrong,
         "rules_hold": walls.rules_hold,
+        "xdp_holds": walls.xdp_holds,
         "accepted": accepted(walls),
         "counted": {name: list(counts) for name, counts in walls.counted.items()},
         "xdp": dict(walls.xdp),
@@ -42,11 +43,12 @@ def shown_text(found: Mapping[str, Any]) -> str:
     xdp = found["xdp"]
     dropped = found["counted"].get("netdev in", [0])[0]
     out = found["counted"].get("netdev out", [0, 0])
+    rose = found["received_since_up"]
     lines = [
-        f"nftables:  {'drops all that comes in' if found['rules_hold'] else 'LETS IN'}; {dropped:,} dropped",
-        f"XDP:       {'drops all that comes in, ' + xdp['mode'] if xdp else 'NO PROGRAM'}",
+        f"nftables:  {'drops what comes in' if found['rules_hold'] else 'LETS IN'}; {dropped:,} dropped",
+        f"XDP:       {'drops what comes in, ' + xdp['mode'] if found['xdp_holds'] else 'LETS IN'}",
         f"out:       {out[0]:,} let out, {sum(out[1:]):,} kept back",
-        f"received:  {found['received']:,} frames at the card, {found['received_since_up']:,} since it is up",
+        f"received:  {found['received']:,} frames at the card, {rose:,} since it is up",
         *(
             f"card:      {each['name']} {each['state']}"
             + (f" ({each['detail']})" if each["detail"] else "")

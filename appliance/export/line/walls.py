@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.export.line.commands import inside
 from appliance.export.line.ruleset import SETTINGS, TABLE
 from appliance.export.line.settings import DEVICE, NAMESPACE
+from appliance.export.line.xdp import tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,8 +77,8 @@ class Walls:
 
     @property
     def xdp_holds(self) -> bool:
-        """Whether there is an XDP program; which one, ``faults`` asks."""
-        return bool(self.xdp)
+        """Whether the XDP program is the one that drops everything."""
+        return self.xdp.get("tag") in tags()
 
 
 def read_walls(namespace: str = NAMESPACE) -> Walls:
@@ -216,7 +217,8 @@ def barrier_faults(walls: Walls, rules: tuple[str, ...] | None = None) -> list[s
     if rules is not None and rules != walls.rules:
         wrong.append("the rules of nftables are not those that were loaded")
     if not walls.xdp_holds:
-        wrong.append(f"no XDP program is at {DEVICE}")
+        what = f"another XDP program, {walls.xdp.get('name')}," if walls.xdp else "no XDP program"
+        wrong.append(f"{what} is at {DEVICE}")
     has_six = any(path.startswith("ipv6/") for path in walls.settings)
     wrong += [
         f"{path} is {walls.settings.get(path, 'not there')}, not {value}"

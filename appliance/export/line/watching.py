@@ -1,4 +1,4 @@
-"""Looks at the walls again and again, and writes down what stands: the exporter itself may not ask the kernel.
+"""Looks at the walls again and again, and writes down what stands: the exporter may not ask the kernel.
 
 Where both walls are gone, the link is switched off: then nothing leaves either, which the receiver sees.
 While one of them stands the way is still one-way, and the alarm has to get out on it.

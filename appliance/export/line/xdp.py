@@ -1,9 +1,9 @@
 """The smallest XDP program there is, and its place at a card: every frame is dropped where it comes in.
 
 Two instructions need no compiler, and no library: they are given to the kernel by bpf(2), and the card by
-rtnetlink(7).  ``ip link set … xdp obj`` could do it with an object file, but wants a writable file system at
-/sys/fs/bpf, mounts one where there is none, and leaves it there (decision 55).  Sources: RFC 9669 for the
-instructions; linux/bpf.h, linux/if_link.h and linux/rtnetlink.h for the numbers.
+rtnetlink(7).  ``ip link set … xdp obj`` could do it with an object file, but wants a writable file system
+at /sys/fs/bpf, mounts one where there is none, and leaves it there (decision 55).  Sources: RFC 9669 for
+the instructions; linux/bpf.h, linux/if_link.h and linux/rtnetlink.h for the numbers.
 
 Run as a program in the card's network namespace: ``python -m appliance.export.line.xdp DEVICE``.
 """
@@ -11,6 +11,7 @@ Run as a program in the card's network namespace: ``python -m appliance.export.l
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import socket
@@ -39,8 +40,14 @@ _ERROR: Final = 2
 
 
 def program() -> bytes:
-    """The two instructions: ``r0 = XDP_DROP; exit``.  In the byte order of this machine, as bpf(2) wants."""
+    """The two instructions: ``r0 = XDP_DROP; exit``, in the byte order of this machine, as bpf(2) wants."""
     return struct.pack("=BBhiBBhi", _MOV_K, 0, 0, _XDP_DROP, _EXIT, 0, 0, 0)
+
+
+def tags() -> frozenset[str]:
+    """What kernels call this program: the beginning of its SHA-1, or from 6.18 on of its SHA-256."""
+    algorithms = (hashlib.sha1, hashlib.sha256)  # the kernel's choice, and no proof of anything
+    return frozenset(each(program()).hexdigest()[:16] for each in algorithms)
 
 
 def setlink_message(index: int, descriptor: int) -> bytes:
