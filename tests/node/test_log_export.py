@@ -1,7 +1,7 @@
 """The role ``log_export`` on a real node: rehearsed, applied, applied again, attacked, repaired, taken off.
 
-The node gets a second cable, as a lab's container has only one; its lower end is on the operator's side, where
-the real receiver listens.  The program on the node comes from the wheels of a real toolkit component.
+The node gets a second cable, as a lab's container has only one; its lower end is on the operator's side,
+where the real receiver listens.  The program on the node comes from a real toolkit component's wheels.
 """
 
 from __future__ import annotations
@@ -240,10 +240,10 @@ def test_the_walls_stand_and_the_namespace_holds_the_exporter_alone(exporting: S
     found = exporting.shown()
     assert (found["faults"], found["rules_hold"], len(found["accepted"])) == ([], True, 1)
     assert found["xdp"]["name"] == "appliance_drop"
-    script = (
-        "for each in /proc/[0-9]*; do "
-        f'[ "$(readlink $each/ns/net)" = "net:[$(stat -Lc %i /run/netns/{NAMESPACE})]" ] && cat $each/comm; done; true'
-    )
+    script = f"""
+ours="net:[$(stat -Lc %i /run/netns/{NAMESPACE})]"
+for each in /proc/[0-9]*; do if [ "$(readlink $each/ns/net)" = "$ours" ]; then cat $each/comm; fi; done
+"""
     assert exporting.node.run(script).stdout.split() == ["appliance"]
     assert "racked9" not in exporting.node.run("ip -br link").stdout
 
@@ -298,7 +298,7 @@ def test_without_any_wall_the_link_goes_off(exporting: Subject) -> None:
     assert exporting.shown()["faults"] == []
 
 
-def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject, receiving: Receiving) -> None:
+def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject) -> None:
     """The card comes when the units wait for it already; the sender goes on where it stopped."""
     exporting.node.reboot()
     exporting.lay_cable()

@@ -1,12 +1,13 @@
-"""Frames of every kind are thrown at the export's card from the low side: none gets anywhere, none is answered.
+"""Frames of every kind are thrown at the export's card from the low side: none gets in, none is answered.
 
 The walls are put up by the program itself.  Each wall is then taken away in turn, and the other one holds
-alone; with neither, the same frames reach the IP stack, the program and get answers, so they are good frames.
+alone; with neither, the same frames reach the IP stack and the program and get answers: good frames.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,7 +171,9 @@ def tear_down_walls(wire: Wire) -> None:
 SEND = f"""
 import json, socket
 said = {{}}
-for name, address, port in (("receiver", "{RECEIVER}", {PORT}), ("port", "{RECEIVER}", 53), ("other", "192.0.2.9", {PORT})):
+for name, address, port in (
+    ("receiver", "{RECEIVER}", {PORT}), ("port", "{RECEIVER}", 53), ("other", "192.0.2.9", {PORT})
+):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         try:
             out.sendto(b"out", (address, port))
@@ -223,6 +226,13 @@ def test_putting_it_up_again_begins_anew(wire: Wire) -> None:
     assert wire.line("show")["faults"] == []
 
 
+#: The same program with another verdict: XDP_PASS.
+PASS_ALL = (
+    f"{sys.executable} -c 'from appliance.export.line import xdp; xdp._XDP_DROP = 2; "
+    f'xdp.attach("{DEVICE}")\''
+)
+
+
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
@@ -230,6 +240,7 @@ def test_putting_it_up_again_begins_anew(wire: Wire) -> None:
         ("nft add rule netdev appliance_export out accept", "not those that were loaded"),
         (f"ip link set dev {DEVICE} xdp off", "no XDP program"),
         (f"ip link set dev {DEVICE} arp on", "speaks ARP"),
+        (PASS_ALL, "another XDP program, appliance_drop, is at"),
         (f"ip address add 192.0.2.77/24 dev {DEVICE}", "addresses: "),
         (f"ip route add default via {RECEIVER} dev {DEVICE} onlink", "routes: "),
         (

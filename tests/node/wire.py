@@ -1,4 +1,4 @@
-"""A wire with the line's card at its upper end and bare raw sockets at its lower end, in namespaces of its own.
+"""A wire with the line's card at its upper end and raw sockets at its lower end, in its own namespaces.
 
 Nothing at the lower end speaks by itself: no address, no ARP, no IPv6.  So every frame that comes in above
 is one that was injected, and can be counted.

@@ -41,7 +41,7 @@ def attempt(name, family, kind, protocol, target, data):
         out.settimeout(0.5)
         try:
             if kind == socket.SOCK_DGRAM:
-                out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1) if family == socket.AF_INET else None
+                out.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
                 out.sendto(data, target)
             elif kind == socket.SOCK_RAW:
                 out.sendto(data, target)
@@ -120,7 +120,8 @@ def main(request):
         "rules": parsed(inside("nft", "-j", "list", "ruleset")),
         "link": parsed(inside("ip", "-j", "-d", "-s", "link", "show", "dev", "export0")),
         "addresses": parsed(inside("ip", "-j", "address", "show")),
-        "routes": parsed(inside("ip", "-j", "route", "show")) + parsed(inside("ip", "-j", "-6", "route", "show")),
+        "routes": [each for family in ("-4", "-6")
+                   for each in parsed(inside("ip", "-j", family, "route", "show"))],
         "neighbours": parsed(inside("ip", "-j", "neighbour", "show")),
     }}
     return found | {{"tries": parsed(inside(sys.executable, "-c", TRIES, json.dumps(request))) or None}}
@@ -167,10 +168,10 @@ def judge_walls(found: Mapping[str, Any], export: Export) -> Finding:
     """Frames that come in are dropped twice over; there is one address, one neighbour, one way."""
     wrong = list(_wall_faults(found, export))
     count = found["link"][0]["stats64"]["rx"]["packets"] if found["link"] else 0
-    wanted = "nftables drops whatever comes in, and so does XDP; no ARP, no IPv6, one static neighbour, no other route"
+    wanted = "nftables drops whatever comes in, and so does XDP; no ARP, no IPv6, one neighbour, one route"
     return Finding(
         not wrong,
-        lines(wrong, otherwise=f"as wanted; {count} frames came in so far and were dropped"),
+        lines(wrong, otherwise=f"as wanted; {count} frames came in and were dropped"),
         wanted,
     )
 

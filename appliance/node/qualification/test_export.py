@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 @pytest.fixture
 def export(subject: Subject) -> Export:
     """What the inventory says; these tests are left out where it says nothing."""
-    assert subject.node.export
-    return subject.node.export
+    return _export(subject)
 
 
 @pytest.fixture(scope="module")
 def line(subject: Subject) -> dict[str, Any]:
     """The line as it is, and what was tried on it."""
-    assert subject.node.export
-    return one_way.look_at_line(subject, subject.node.export)
+    return one_way.look_at_line(subject, _export(subject))
+
+
+def _export(subject: Subject) -> Export:
+    if subject.node.export is None:
+        raise RuntimeError("the node exports nothing")
+    return subject.node.export
 
 
 @promise("export.running", "The export runs, confined, and starts with the node")

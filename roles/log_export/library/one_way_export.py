@@ -1,10 +1,10 @@
 #!/usr/bin/python
 """The units of the one-way export: their files, that they run by these files, and that the walls stand.
 
-What runs may have been started by former files, if a run was cut off between writing and restarting; so the
-files carry a stamp, and what runs is asked for it: processes by their environment, the line by what it wrote
-down when it was put up.  And the walls themselves are looked at: whoever took a rule away on the node finds
-it back after the next run.
+What runs may have been started by former files, if a run was cut off between writing and restarting; so
+the files carry a stamp, and what runs is asked for it: processes by their environment, the line by what it
+wrote down when it was put up.  And the walls themselves are looked at: whoever took a rule away on the node
+finds it back after the next run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ module: one_way_export
 short_description: The units of the one-way export, running by their files, behind walls that stand
 description:
   - Writes the files, once C(systemd-analyze verify) accepts the units among them.
-  - Enables the units, and restarts all of them where one does not run by the present files or a wall is amiss.
+  - Enables the units, and restarts all where one does not run by the present files or a wall is amiss.
 options:
   state:
     description: C(absent) stops the units and removes the files.
@@ -81,7 +81,7 @@ def read_state(unit: str) -> dict[str, str]:
 
 
 def running_stamp(state: dict[str, str]) -> str:
-    """The stamp of a unit's process (proc_pid_environ(5)); of the line, which has none, what it wrote down."""
+    """The stamp of a unit's process (proc_pid_environ(5)); of the line, which has none, what it wrote."""
     try:
         if state.get("Type") == "oneshot":
             return str(json.loads(RAISED.read_bytes())["started_by"])

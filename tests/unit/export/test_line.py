@@ -1,4 +1,4 @@
-"""The walls of the line, as values: the file, the rules, the program, and what is made of the kernel's word."""
+"""The walls of the line, as values: the file, the rules, the program, what is made of the kernel's word."""
 
 from __future__ import annotations
 
