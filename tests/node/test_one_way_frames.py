@@ -108,7 +108,7 @@ def test_there_are_nine_kinds_and_more() -> None:
 
 
 def test_nothing_comes_in_and_nothing_is_answered(wire: Wire) -> None:
-    """Counted where it cannot be overlooked: at the card, by each wall, in both IP stacks, at the low end."""
+    """Counted where it cannot be overlooked: at the card, by each wall, in both IP stacks, below."""
     heard = wire.inject(INJECTED)
     assert (heard.received, heard.ip, heard.program) == (len(INJECTED), 0, 0)
     assert [each for each in heard.answers if not exported(each)] == []

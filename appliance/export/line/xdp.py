@@ -45,7 +45,7 @@ def program() -> bytes:
 
 
 def tags() -> frozenset[str]:
-    """What kernels call this program: the beginning of its SHA-1, or from 6.18 on of its SHA-256."""
+    """What kernels call this program: the beginning of its SHA-1, or of its SHA-256 (6.18)."""
     algorithms = (hashlib.sha1, hashlib.sha256)  # the kernel's choice, and no proof of anything
     return frozenset(each(program()).hexdigest()[:16] for each in algorithms)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from appliance.node.probe import Runs
 
 NAMESPACE: Final = "appliance-export"
-#: What kernels call ``r0 = XDP_DROP; exit``: the beginning of its SHA-1, or from 6.18 on of its SHA-256.
+#: What kernels call ``r0 = XDP_DROP; exit``: the beginning of its SHA-1, or of its SHA-256 (6.18).
 XDP_TAGS: Final = frozenset({"57cd311f2e27366b", "b11459a0e11ca14c"})
 UNITS: Final = (
     "appliance-export-line.service",
@@ -140,7 +140,7 @@ def look_at_line(connection: Runs, export: Export) -> dict[str, Any]:
 
 
 def judge_running(found: Mapping[str, Any]) -> Finding:
-    """The units run and start with the node; the sender is an own user's, without any privilege, and alone."""
+    """The units run and start with the node; the sender is an own user's, unprivileged, and alone."""
     wrong = [
         f"{name}: {unit.get('ActiveState') or 'absent'}, {unit.get('UnitFileState') or 'no file'}"
         for name, unit in found["units"].items()
