@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,36 +280,42 @@ def test_a_frame_that_comes_in_is_dropped_and_told(exporting: Subject, receiving
     assert int(line.split()[1]) >= 7
 
 
-def test_a_wall_that_is_taken_away_is_told_and_put_back(exporting: Subject, receiving: Receiving) -> None:
+def test_walls_that_are_taken_away_are_told_and_put_back(exporting: Subject, receiving: Receiving) -> None:
+    """While one stands, the alarm gets out; without any, nothing does."""
     exporting.inside("nft flush ruleset")
     awaited(lambda: receiving.heard("no chain of nftables drops"), "the alarm")
     awaited(lambda: receiving.status().get("walls_changed"), "the change in the checkpoints")
-    assert changes(exporting.apply(check=True)) == ["Put the walls up, and send"]
-    assert changes(exporting.apply()) == ["Put the walls up, and send"]
-    assert exporting.shown()["faults"] == []
-    assert changes(exporting.apply()) == []
-
-
-def test_without_any_wall_the_link_goes_off(exporting: Subject) -> None:
-    exporting.inside("nft flush ruleset")
     exporting.inside("ip link set dev export0 xdp off")
     link = f"nsenter --net=/run/netns/{NAMESPACE} ip -br link show dev export0"
     awaited(lambda: "DOWN" in exporting.node.run(link).stdout, "the link going off")
-    exporting.apply()
+    assert changes(exporting.apply(check=True)) == ["Put the walls up, and send"]
+    assert changes(exporting.apply()) == ["Put the walls up, and send"]
     assert exporting.shown()["faults"] == []
 
 
-def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject) -> None:
+def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject, receiving: Receiving) -> None:
     """The card comes when the units wait for it already; the sender goes on where it stopped."""
-    exporting.node.reboot()
+    before, node = exporting.node.leader, exporting.node
+    known = receiving.status()["highest_block"]
+    restart = threading.Thread(target=node.reboot)
+    restart.start()
+
+    def started() -> bool:
+        nodes = node.operator_side.lab_status(node.lab)["nodes"]
+        return nodes[0]["leader"] not in {None, before}
+
+    awaited(started, "the node's start")
     exporting.lay_cable()
+    restart.join()
     active = f"systemctl is-active {' '.join(UNITS)}"
-    awaited(
-        lambda: exporting.node.run(active, check=False).stdout.split() == ["active"] * 3, "the units", 60
-    )
+    awaited(lambda: node.run(active, check=False).stdout.split() == ["active"] * 3, "the units", 60)
     assert exporting.shown()["faults"] == []
-    order = exporting.node.run("systemctl show -P Before appliance-export-line").stdout.split()
+    order = node.run("systemctl show -P Before appliance-export-line").stdout.split()
     assert {"network-pre.target", "systemd-networkd.service"} <= set(order)
+    node.run(f"python3 -c '{SAY}'", input='{"stream": "local", "fields": {"MESSAGE": "after the restart"}}')
+    awaited(lambda: receiving.heard("after the restart"), "the record")
+    late = [each for each in receiving.status()["gaps"] if each["blocks"][1] > known]
+    assert late == [], "the receiver began late, but nothing since is missing"
     assert changes(exporting.apply()) == []
 
 

@@ -134,6 +134,21 @@ def test_without_xdp_the_rules_hold_alone(wire: Wire) -> None:
     assert [each for each in heard.answers if not exported(each)] == []
 
 
+def test_xdp_behind_the_driver_holds_as_well(wire: Wire) -> None:
+    """A driver that runs no programs: the kernel drops right behind it, before taps and rules."""
+    wire.inside("nft", "flush", "ruleset")
+    wire.inside("ip", "link", "set", "dev", DEVICE, "xdp", "off")
+    wire.inside(
+        sys.executable,
+        "-c",
+        f"from appliance.export.line import xdp; xdp.NATIVE = 1 << 5; xdp.attach('{DEVICE}')",
+    )
+    assert wire.line("show", check=False)["xdp"]["mode"] == "generic"
+    heard = wire.inject(INJECTED)
+    assert (heard.ip, heard.program) == (0, 0)
+    assert [each for each in heard.answers if not exported(each)] == []
+
+
 def test_the_same_frames_get_in_and_are_answered_where_there_is_no_wall(wire: Wire) -> None:
     """What the tests above are worth: without walls these frames arrive, in the program too."""
     tear_down_walls(wire)

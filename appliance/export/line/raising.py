@@ -33,7 +33,7 @@ RAISED: Final = Path("/run/appliance-export-line/raised.json")
 WATCHED: Final = RAISED.with_name("watched.json")
 
 
-def raise_line(line: Line, *, patience: float = 30) -> dict[str, Any]:
+def raise_line(line: Line, *, patience: float = 15) -> dict[str, Any]:
     """Put the line up; whatever was left of an earlier one is taken down first.
 
     Args:

@@ -19,7 +19,7 @@ STREAM: Final = "export"
 #: Seconds by the steady clock; the watcher writes every two.
 STALE: Final = 15.0
 #: Seconds between two records about frames that came in: a talkative neighbour shall not fill the line.
-_AGAIN: Final = 60.0
+_AGAIN: Final = 10.0
 
 
 class Watched:

@@ -35,7 +35,9 @@ _SYS_BPF: Final = 321 if platform.machine() == "x86_64" else 280
 _SETLINK: Final = 19
 _REQUEST_ACK: Final = 1 | 4
 _IFLA_XDP: Final = 43 | 0x8000  # nested
-_IFLA_XDP_FD: Final = 1
+_IFLA_XDP_FD, _IFLA_XDP_FLAGS = 1, 3
+#: Where the program runs (XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE): in the driver, or right behind it.
+NATIVE, GENERIC = 4, 2
 _ERROR: Final = 2
 
 
@@ -50,12 +52,9 @@ def tags() -> frozenset[str]:
     return frozenset(each(program()).hexdigest()[:16] for each in algorithms)
 
 
-def setlink_message(index: int, descriptor: int) -> bytes:
-    """The rtnetlink request that puts a loaded program at a card; -1 takes away what is there.  Pure.
-
-    The kernel puts it into the driver where that can run programs, and right behind it where not.
-    """
-    inner = struct.pack("=HHi", 8, _IFLA_XDP_FD, descriptor)
+def setlink_message(index: int, descriptor: int, mode: int) -> bytes:
+    """The rtnetlink request that puts a loaded program at a card, in this mode.  Pure."""
+    inner = struct.pack("=HHiHHI", 8, _IFLA_XDP_FD, descriptor, 8, _IFLA_XDP_FLAGS, mode)
     attribute = struct.pack("=HH", 4 + len(inner), _IFLA_XDP) + inner
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0) + attribute
     return struct.pack("=IHHII", 16 + len(body), _SETLINK, _REQUEST_ACK, 1, 0) + body
@@ -89,16 +88,26 @@ def load() -> int:
 def attach(device: str) -> None:
     """Put the program at a card of this network namespace; it stays there without us.
 
+    Into the driver; behind it where the driver runs no programs, or has too few queues or too large packets
+    for them.
+
     Raises:
         OSError: the kernel does not take it, or there is no such card.
     """
-    descriptor = load()
+    index, descriptor = socket.if_nametoindex(device), load()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-            kernel.send(setlink_message(socket.if_nametoindex(device), descriptor))
-            answer = kernel.recv(4096)
+            try:
+                _ask(kernel, setlink_message(index, descriptor, NATIVE))
+            except OSError:
+                _ask(kernel, setlink_message(index, descriptor, GENERIC))
     finally:
         os.close(descriptor)
+
+
+def _ask(kernel: socket.socket, message: bytes) -> None:
+    kernel.send(message)
+    answer = kernel.recv(4096)
     (kind,) = struct.unpack_from("=H", answer, 4)
     (code,) = struct.unpack_from("=i", answer, 16)
     if kind != _ERROR or code:
