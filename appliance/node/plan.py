@@ -83,6 +83,12 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"nodes: {order}",
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         f"inference_server: {served}, from {wheels} staged wheels",
+        *(
+            f"log_export: {node.name} exports over {node.export.mac or node.export.pci} to "
+            f"{node.export.receiver.address} port {node.export.receiver.port}; nothing comes in there"
+            for node in nodes
+            if node.export
+        ),
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"quiet_host: stop what phones home; {_host_words(inventory)}",
         f"firewall: deny everything in and out; SSH in from {networks}",
