@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from appliance.export.line.settings import NAMESPACE
 from tests.node.test_role_inference_server import APPLIANCE, DRIVER, ROLES, changes
@@ -68,6 +69,29 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as line:
     line.bind(("low0", 3))
     for _ in range(7):
         line.send(bytes.fromhex("{NODE_MAC}{LOW_MAC}".replace(":", "")) + b"\\x88\\xb5" + bytes(46))
+"""
+
+
+#: What the qualification finds, as it would in an installation.
+JUDGE = """
+import json, sys
+from pathlib import Path
+from appliance.definition.inventory_schema import parse_inventory
+from appliance.node.connection import open_connections
+from appliance.node.qualification import one_way
+file = Path(sys.argv[1])
+inventory, _ = parse_inventory(file.read_text(), file)
+(connection,) = open_connections(inventory, inventory.nodes, Path(sys.argv[2])).values()
+export = inventory.nodes[0].export
+found = one_way.look_at_line(connection, export)
+connection.close()
+judged = {
+    "running": one_way.judge_running(found),
+    "walls": one_way.judge_walls(found, export),
+    "out": one_way.judge_out(found, export),
+    "card": one_way.judge_card(found),
+}
+print(json.dumps({name: [each.kept, each.found] for name, each in judged.items()}))
 """
 
 
@@ -134,6 +158,18 @@ class Subject:
         program = f"/opt/appliance/export/{RELEASE[:12]}/venv/bin/appliance"
         done = self.node.run(f"{program} export line show --json", check=False)
         found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def judged(self) -> dict[str, tuple[bool, str]]:
+        """What the qualification says of the node."""
+        file = self.lab.inventory / "exporting.yml"
+        values = yaml.safe_load((self.lab.inventory / "inventory.yml").read_text())
+        values["nodes"][self.node.name]["export"] = SETTINGS
+        file.write_text(yaml.safe_dump(values))
+        private = self.folder / "private"
+        private.mkdir(exist_ok=True)
+        done = self.station.run([sys.executable, "-c", JUDGE, str(file), str(private)])
+        found: dict[str, tuple[bool, str]] = json.loads(done.stdout)
         return found
 
     def inside(self, command: str) -> None:
@@ -243,10 +279,18 @@ def test_the_walls_stand_and_the_namespace_holds_the_exporter_alone(exporting: S
     assert found["xdp"]["name"] == "appliance_drop"
     script = f"""
 ours="net:[$(stat -Lc %i /run/netns/{NAMESPACE})]"
-for each in /proc/[0-9]*; do if [ "$(readlink $each/ns/net)" = "$ours" ]; then cat $each/comm; fi; done
+for each in /proc/[0-9]*; do
+  if [ "$(readlink $each/ns/net)" = "$ours" ] && ! grep -q export-watch $each/cgroup; then cat $each/comm; fi
+done
 """
     assert exporting.node.run(script).stdout.split() == ["appliance"]
     assert "racked9" not in exporting.node.run("ip -br link").stdout
+
+
+def test_the_qualification_finds_every_promise_kept(exporting: Subject) -> None:
+    found = exporting.judged()
+    assert {name for name, (kept, _) in found.items() if kept} == {"running", "walls", "out", "card"}, found
+    assert "taken by the kernel" in found["out"][1], "and yet the tap behind the rules saw nothing"
 
 
 def test_the_sender_may_do_little(exporting: Subject) -> None:
@@ -285,10 +329,13 @@ def test_walls_that_are_taken_away_are_told_and_put_back(exporting: Subject, rec
     exporting.inside("nft flush ruleset")
     awaited(lambda: receiving.heard("no chain of nftables drops"), "the alarm")
     awaited(lambda: receiving.status().get("walls_changed"), "the change in the checkpoints")
+    found = exporting.judged()
+    assert "a frame left that nobody may send" in found["out"][1]
     exporting.inside("ip link set dev export0 xdp off")
     link = f"nsenter --net=/run/netns/{NAMESPACE} ip -br link show dev export0"
     awaited(lambda: "DOWN" in exporting.node.run(link).stdout, "the link going off")
-    assert changes(exporting.apply(check=True)) == ["Put the walls up, and send"]
+    found = exporting.judged()
+    assert {name for name, (kept, _) in found.items() if not kept} == {"walls"}, found
     assert changes(exporting.apply()) == ["Put the walls up, and send"]
     assert exporting.shown()["faults"] == []
 

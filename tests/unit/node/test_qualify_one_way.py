@@ -22,7 +22,10 @@ STATUS = (
 #: An unfragmented datagram from 10.60.0.9 to 10.60.0.10 port 5514, its beginning.
 DATAGRAM = "02000000000f02000000000e08004500003000014000401100000a3c00090a3c000a9c40158a001c0000"
 FOUND: dict[str, Any] = {
-    "members": [[77, "appliance"]],
+    "members": [
+        [77, "appliance", "0::/system.slice/appliance-export.service"],
+        [78, "nft", "0::/system.slice/appliance-export-watch.service"],
+    ],
     "units": {
         name: {"ActiveState": "active", "UnitFileState": "enabled", "MainPID": str(pid)}
         for name, pid in zip(one_way.UNITS, (0, 66, 77), strict=True)
@@ -84,7 +87,10 @@ def test_a_line_as_it_should_be_keeps_every_promise() -> None:
             lambda found: found.update(status=STATUS.replace("Seccomp:\t2", "Seccomp:\t0")),
             "gain privileges",
         ),
-        (lambda found: found["members"].append([78, "nc"]), "nc (78) is in the namespace"),
+        (
+            lambda found: found["members"].append([79, "nc", "0::/user.slice"]),
+            "nc (79) is in the namespace",
+        ),
         (lambda found: found["members"].clear(), "not in the namespace"),
     ],
 )
