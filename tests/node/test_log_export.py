@@ -280,7 +280,8 @@ def test_the_walls_stand_and_the_namespace_holds_the_exporter_alone(exporting: S
     script = f"""
 ours="net:[$(stat -Lc %i /run/netns/{NAMESPACE})]"
 for each in /proc/[0-9]*; do
-  if [ "$(readlink $each/ns/net)" = "$ours" ] && ! grep -q export-watch $each/cgroup; then cat $each/comm; fi
+  if [ "$(readlink $each/ns/net)" != "$ours" ] || grep -q export-watch $each/cgroup; then continue; fi
+  cat $each/comm
 done
 """
     assert exporting.node.run(script).stdout.split() == ["appliance"]
@@ -330,12 +331,11 @@ def test_walls_that_are_taken_away_are_told_and_put_back(exporting: Subject, rec
     awaited(lambda: receiving.heard("no chain of nftables drops"), "the alarm")
     awaited(lambda: receiving.status().get("walls_changed"), "the change in the checkpoints")
     found = exporting.judged()
+    assert {name for name, (kept, _) in found.items() if not kept} == {"walls", "out"}, found
     assert "a frame left that nobody may send" in found["out"][1]
     exporting.inside("ip link set dev export0 xdp off")
     link = f"nsenter --net=/run/netns/{NAMESPACE} ip -br link show dev export0"
     awaited(lambda: "DOWN" in exporting.node.run(link).stdout, "the link going off")
-    found = exporting.judged()
-    assert {name for name, (kept, _) in found.items() if not kept} == {"walls"}, found
     assert changes(exporting.apply()) == ["Put the walls up, and send"]
     assert exporting.shown()["faults"] == []
 
