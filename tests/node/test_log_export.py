@@ -53,11 +53,7 @@ SETTINGS = {
     "receiver": {"address": RECEIVER, "mac": LOW_MAC, "port": PORT},
     "folder": FOLDER,
 }
-#: As in the site's playbook: the modules are another role's.
-PLAY = [
-    {"ansible.builtin.import_role": {"name": "inference_server"}, "when": False},
-    {"ansible.builtin.import_role": {"name": "log_export"}},
-]
+PLAY = [{"ansible.builtin.import_role": {"name": "log_export"}}]
 SAY = """
 import socket, sys
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:

@@ -126,8 +126,7 @@ def test_the_readme_lists_every_setting() -> None:
 
 @pytest.fixture(scope="module")
 def one_way_export(role_module: Callable[[str], Any]) -> Any:
-    """The module; what it shares with another role's modules is loaded with these."""
-    role_module("inference_server/library/stamped_service.py")
+    """The module."""
     return role_module("log_export/library/one_way_export.py")
 
 
