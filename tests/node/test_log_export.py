@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,8 @@ import pytest
 import yaml
 
 from appliance.export.line.settings import NAMESPACE
-from tests.node.test_role_inference_server import APPLIANCE, DRIVER, ROLES, changes
+from tests.node.at_station import at_station
+from tests.node.test_role_inference_server import DRIVER, ROLES, changes
 from tests.node.wire import LOW_MAC, NODE, NODE_MAC, PORT, RECEIVER
 
 if TYPE_CHECKING:
@@ -194,9 +194,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     definition = folder / "export-test.yaml"
     definition.write_text(DEFINITION)
-    for command in (["lock", definition], ["build", definition, "--out", folder / "out"]):
-        done = subprocess.run([APPLIANCE, *command], check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    at_station("lock", definition)
+    at_station("build", definition, "--out", folder / "out")
     return folder / "out"
 
 

@@ -19,7 +19,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6ND_RA, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from appliance.export.line.settings import DEVICE, NAMESPACE
-from tests.node.conftest import APPLIANCE
+from tests.node.at_station import APPLIANCE
 from tests.node.wire import LOW_MAC, NODE, NODE_MAC, OWN_PORT, PORT, RECEIVER, Wire, laid_wire
 
 if TYPE_CHECKING:

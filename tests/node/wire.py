@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.export.line.settings import DEVICE, NAMESPACE
-from tests.node.conftest import APPLIANCE
+from tests.node.at_station import APPLIANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
