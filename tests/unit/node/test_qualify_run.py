@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import os
+import re
 import subprocess
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
