@@ -6,6 +6,7 @@ import typer
 
 from appliance.cli.export_check import check
 from appliance.cli.export_init import init
+from appliance.cli.export_line import line_app
 from appliance.cli.export_receive import receive
 from appliance.cli.export_replay import replay
 from appliance.cli.export_scrape import scrape
@@ -31,3 +32,4 @@ export_app.command("receive")(receive)
 export_app.command("replay")(replay)
 export_app.command("check")(check)
 export_app.command("status")(status)
+export_app.add_typer(line_app)

@@ -14,6 +14,8 @@ from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.export.line.watched import Watched
+
 _BITS = 8
 _MEGA = 1_000_000
 _BURST = 64_000  # bytes that leave at once: some fifty packets, a switch's smallest buffer
@@ -82,6 +84,12 @@ def send(
     digests: Annotated[
         list[str] | None,
         typer.Option("--digest", metavar="NAME=SHA256", help="Travels in each checkpoint; repeat."),
+    ] = None,
+    watched: Annotated[
+        Path | None,
+        typer.Option(
+            "--watched", metavar="FILE", help="What `line watch` writes: digests and alarms of the walls."
+        ),
     ] = None,
     select: Annotated[
         Path | None,
@@ -164,6 +172,7 @@ def send(
         stop = until.enter_context(stopping())
         tell = tolerant(lambda values: write_status(folder, values))
         loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
+        loop.watched = _watched(watched) if watched else None
         loop.run(stop)
         status = loop.status(moment())
     text = f"sent {status['packets']:,} packets of {status['records']:,} records; dropped {loop.dropped:,}"
@@ -177,6 +186,18 @@ def _selection(path: Path) -> Callable[[bytes], bytes]:
     if not path.is_file():
         raise Usage(f"there is no file {path}")
     return read_selection(path.read_text(encoding="utf-8", errors="surrogateescape"), path).apply
+
+
+def _watched(path: Path) -> Watched:
+    from appliance.export.line.watched import Watched
+
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return b""
+
+    return Watched(read)
 
 
 def _digests(texts: list[str]) -> dict[str, str]:

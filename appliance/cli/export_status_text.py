@@ -12,7 +12,7 @@ _KILO: Final = 1000
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 _BITS: Final = 8
 _MEGA: Final = 1e6
-_ALARMS: Final = ("forks", "breaks", "contradictions")
+_ALARMS: Final = ("forks", "breaks", "contradictions", "walls_changed")
 
 
 def status_text(values: dict[str, Any]) -> str:

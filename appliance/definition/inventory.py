@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from appliance.definition.document import Document, Loc
     from appliance.definition.escrow import Escrow
+    from appliance.definition.export import Export
     from appliance.errors import Location
 
 Address = IPv4Address | IPv6Address
@@ -189,6 +190,8 @@ class Flow:
 class NodeEntry:
     """One node.  ``address`` is where SSH answers and is one of its interfaces' addresses.
 
+    ``export``: how its logs leave; None: they do not.
+
     ``interfaces``: cards, then bonds, then VLANs, each in the order of the inventory.
     """
 
@@ -198,6 +201,7 @@ class NodeEntry:
     port: int
     interfaces: tuple[Interface, ...]
     flows: tuple[Flow, ...] = ()
+    export: Export | None = None
 
     @property
     def management_addresses(self) -> tuple[str, ...]:
@@ -286,6 +290,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
         "port": node.port,
         "interfaces": [interface.as_dict() for interface in node.interfaces],
         **({"flows": [flow.as_dict() for flow in node.flows]} if node.flows else {}),
+        **({"export": node.export.as_dict()} if node.export else {}),
     }
 
 

@@ -8,10 +8,11 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import asdict
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+from appliance.definition.export import Export, Receiver
 from appliance.definition.host import Audit, Host, Time
 from appliance.definition.inventory import (
     Bond,
@@ -49,6 +50,7 @@ def inventory_record(inventory: Inventory, node: NodeEntry) -> dict[str, Any]:
                 {**asdict(flow), "peers": [[each.text, *map(str, each.addresses)] for each in flow.peers]}
                 for flow in node.flows
             ],
+            "export": node.export.as_dict() if node.export else None,
         },
     }
 
@@ -63,6 +65,7 @@ def read_record(values: dict[str, Any]) -> tuple[Inventory, NodeEntry]:
         port=entry["port"],
         interfaces=tuple(map(_interface, entry["interfaces"])),
         flows=tuple(map(_flow, entry["flows"])),
+        export=_export(entry["export"]),
     )
     inventory = Inventory(
         path=Path(values["path"]),
@@ -102,6 +105,20 @@ def _flow(values: dict[str, Any]) -> Flow:
     peers = tuple(Peer(text, tuple(map(ip_address, addresses))) for text, *addresses in values["peers"])
     ports = tuple((low, high) for low, high in values["ports"])
     return Flow(**values | {"peers": peers, "ports": ports})
+
+
+def _export(values: dict[str, Any] | None) -> Export | None:
+    """The inverse of ``Export.as_dict``."""
+    if values is None:
+        return None
+    there = values["receiver"]
+    return Export(
+        mac=values["match"].get("mac"),
+        pci=values["match"].get("pci"),
+        address=IPv4Address(values["address"]),
+        receiver=Receiver(IPv4Address(there["address"]), there["mac"], there["port"]),
+        folder=values["folder"],
+    )
 
 
 def _host(values: dict[str, Any]) -> Host:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from appliance.definition.document import Document, Loc, read_document, validate_document
 from appliance.definition.escrow_schema import EscrowKey  # noqa: TC001 - pydantic reads it at run time
+from appliance.definition.export_schema import ExportKey  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.host_schema import HostKeys
 from appliance.definition.inventory import (
     Address,
@@ -222,6 +223,7 @@ class _Node(_Model):
     bonds: dict[_DeviceName, _Bond] = Field(default_factory=dict)
     vlans: dict[_DeviceName, _Vlan] = Field(default_factory=dict)
     flows: dict[_Name, _Flow] = Field(default_factory=dict)
+    export: ExportKey | None = None
 
 
 class _Management(_Model):
@@ -332,6 +334,7 @@ def _node(name: str, written: _Node) -> NodeEntry:
             ),
             *(_interface(key, vlan, vlan=Vlan(vlan.id, vlan.link)) for key, vlan in written.vlans.items()),
         ),
+        export=written.export.export() if written.export else None,
     )
 
 

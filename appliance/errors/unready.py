@@ -47,6 +47,10 @@ class ToolMissing(PreflightFailed):
     """A program that is needed is not installed here."""
 
 
+class ExportLineDown(PreflightFailed):
+    """The line that logs leave on cannot be put up, or does not stand as it was put up."""
+
+
 class SigningFailed(PreflightFailed):
     """A key could not sign: its passphrase, its agent or its token is missing."""
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from appliance.export.ledger import Ledger
 
 Range = tuple[int, int]
-#: What is counted in a ledger and never goes away: blocks, numbers of blocks, checkpoints, records.
-ALARMS: Final = ("fork", "break", "contradiction", "dropped")
+#: What is counted in a ledger and never goes away: blocks, their numbers, checkpoints, records, changes.
+ALARMS: Final = ("fork", "break", "contradiction", "dropped", "walls-changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def look_at(ledger: Ledger) -> Look:
     return Look(
         tuple((gap.first, gap.last) for gap in gaps),
         tuple((gap.first, gap.first + gap.lost - 1) for gap in gaps if gap.lost),
-        (ledger.forked, len(ledger.breaks), ledger.contradictions, ledger.dropped),
+        (ledger.forked, len(ledger.breaks), ledger.contradictions, ledger.dropped, ledger.walls_changed),
     )
 
 

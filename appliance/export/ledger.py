@@ -67,7 +67,8 @@ class Ledger:
     """The state of one node.
 
     ``dropped`` counts the records of drop blocks that have come; ``forks`` are the runs of other histories,
-    by the epoch they were made in.
+    by the epoch they were made in; ``walls_changed`` says how often a checkpoint named other digests than
+    the one before it.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -77,6 +78,7 @@ class Ledger:
     breaks: list[int] = field(default_factory=list)
     forks: dict[int, list[Run]] = field(default_factory=dict)
     contradictions: int = 0
+    walls_changed: int = 0
     _recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict, compare=False)
 
     def judge(self, header: BlockHeader) -> Standing:
@@ -144,6 +146,8 @@ class Ledger:
         known = self.newest
         if known and (checkpoint.epoch, checkpoint.number) <= (known.epoch, known.number):
             raise RefusedError(Why.STALE_CHECKPOINT, f"number {checkpoint.number}")
+        if known and dict(known.digests) != dict(checkpoint.digests):
+            self.walls_changed += 1
         self.newest = checkpoint
         self.oldest = max(self.oldest, checkpoint.oldest)
         end = checkpoint.next_block - 1

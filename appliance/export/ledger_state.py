@@ -25,6 +25,8 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _KEYS: Final = frozenset(
     {"format", "type", "runs", "newest", "oldest", "dropped", "breaks", "forks", "contradictions"}
 )
+#: States that were written before there was this count have it not, and one alarm fewer.
+_NEWER: Final = frozenset({"walls_changed"})
 _RUN: Final = frozenset({"blocks", "sequences", "previous", "hash", "epochs"})
 
 
@@ -44,6 +46,7 @@ def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
                 for epoch, runs in ledger.forks.items()
             ],
             "contradictions": ledger.contradictions,
+            "walls_changed": ledger.walls_changed,
             "missing": [list(each) for each in look.missing],
             "lost": [list(each) for each in look.lost],
             "alarms": list(look.alarms),
@@ -71,7 +74,9 @@ def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
         return Ledger(), Look()
     try:
         value = parse_canonical(data, limit=MAX_BYTES)
-        top = Record(value, "ledger", ExportLogDamaged).exactly(_KEYS | {"missing", "lost", "alarms"})
+        top = Record(value, "ledger", ExportLogDamaged).exactly(
+            _KEYS | {"missing", "lost", "alarms"}, _NEWER
+        )
         if top.text("type") != _TYPE or top.number("format") != 1:
             top.refuse("not a ledger of format 1")
         ledger = Ledger(
@@ -82,8 +87,11 @@ def parse_ledger(data: bytes) -> tuple[Ledger, Look]:
             breaks=[_whole(each) for each in top.items("breaks")],
             forks=dict(_fork(each) for each in top.records("forks")),
             contradictions=top.number("contradictions"),
+            walls_changed=top.number("walls_changed") if top.has("walls_changed") else 0,
         )
         alarms = tuple(_whole(each) for each in top.items("alarms"))
+        if not top.has("walls_changed"):
+            alarms = (*alarms, 0)
         if len(alarms) != len(ALARMS):
             top.refuse("not so many alarms")
         return ledger, Look(_ranges(top, "missing"), _ranges(top, "lost"), alarms)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from appliance.export.exporter import Exporter, Moment
+    from appliance.export.line.watched import Watched
     from appliance.export.receiver import Receiver
     from appliance.export.sending import Sending
     from appliance.export.sockets import Address
@@ -45,6 +46,7 @@ class SendLoop:
         digests: for checkpoints.
         select: what of a record may leave.
         drain: end once all sources have ended and everything was sent once.
+        watched: the walls around the card that this leaves by; None: nobody watches any.
     """
 
     exporter: Exporter
@@ -56,6 +58,7 @@ class SendLoop:
     digests: Mapping[str, str] = field(default_factory=dict)
     drain: bool = False
     select: Callable[[bytes], bytes] | None = None
+    watched: Watched | None = None
     faults: int = 0
     intake: Intake = field(init=False)
     _held: bytes | None = None
@@ -80,6 +83,8 @@ class SendLoop:
                 while not stop.is_set():
                     if self.drain and self.intake.ended and self._all_left(now):
                         return
+                    if now.steady >= status:
+                        self._look(now)
                     if now.steady >= checkpoint:
                         checkpoint = now.steady + CHECKPOINT_EVERY
                         self._state(now)
@@ -114,8 +119,14 @@ class SendLoop:
                 return _LATER
         return 0.0
 
+    def _look(self, now: Moment) -> None:
+        """What is told of the walls is the exporter's own word: no selection keeps it back."""
+        for record in self.watched.look(now) if self.watched else ():
+            self.exporter.offer(record, now)
+
     def _state(self, now: Moment) -> None:
-        if (made := self.exporter.checkpoint(self.digests, now)) is not None:
+        digests = {**self.digests, **(self.watched.digests if self.watched else {})}
+        if (made := self.exporter.checkpoint(digests, now)) is not None:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
@@ -164,6 +175,7 @@ class SendLoop:
                 "oldest": spool.oldest,
                 "days_left": days_left(spool.room(passes.next[-1]), rates["spooled"]),
             },
+            **({"line": self.watched.status} if self.watched else {}),
         }
 
 

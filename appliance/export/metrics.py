@@ -33,6 +33,7 @@ _HELP: Final = {
     "missing_blocks": ("gauge", "Blocks in gaps, by state."),
     "forks": ("gauge", "Blocks of another history."),
     "breaks": ("gauge", "Blocks that do not follow the one before."),
+    "walls_changed": ("gauge", "How often a node's checkpoints named other walls than before."),
     "contradictions": ("gauge", "Checkpoints of another history."),
     "checkpoint_time_seconds": ("gauge", "When the newest checkpoint was made, by the node's clock."),
     "archive_bytes": ("gauge", "Bytes of the archive."),
@@ -44,6 +45,12 @@ _HELP: Final = {
     "send_faults_total": ("counter", "Datagrams that the system did not take at once."),
     "spool_bytes": ("gauge", "Bytes of the spool."),
     "spool_limit_bytes": ("gauge", "Bytes that the spool may have."),
+    "line_received_total": (
+        "counter",
+        "Frames that came in at the card since its walls are up: none should.",
+    ),
+    "line_faults": ("gauge", "Walls around the card that do not stand as they were put up."),
+    "line_watched": ("gauge", "1 while somebody watches these walls."),
 }
 _STATES: Final = ("open", "partly lost", "lost")
 
@@ -87,6 +94,10 @@ def _sender(status: Mapping[str, Any]) -> Iterator[Sample]:
         yield "source_trouble", {"source": name}, bool(source["trouble"])
     yield "spool_bytes", {}, status["spool"]["bytes"]
     yield "spool_limit_bytes", {}, status["spool"]["limit"]
+    if line := status.get("line"):
+        yield "line_received_total", {}, line["received"]
+        yield "line_faults", {}, len(line["faults"])
+        yield "line_watched", {}, line["watched"]
 
 
 def _receiver(status: Mapping[str, Any]) -> Iterator[Sample]:
@@ -117,6 +128,7 @@ def _node(node: Mapping[str, Any]) -> Iterator[Sample]:
     yield "forks", name, node["forks"]
     yield "breaks", name, len(node["breaks"])
     yield "contradictions", name, node["contradictions"]
+    yield "walls_changed", name, node["walls_changed"]
     if node["checkpoint"]:
         yield "checkpoint_time_seconds", name, node["checkpoint"]["time"] / 1000
     yield "archive_bytes", name, node["archive_bytes"]

@@ -223,11 +223,13 @@ class Receiver:
             "forks": ledger.forked,
             "breaks": ledger.breaks,
             "contradictions": ledger.contradictions,
+            "walls_changed": ledger.walls_changed,
             "highest_block": ledger.runs[-1].last if ledger.runs else None,
             "checkpoint": None
             if newest is None
             else {"epoch": newest.epoch, "number": newest.number, "time": newest.time}
-            | {"next_block": newest.next_block, "next_sequence": newest.next_sequence},
+            | {"next_block": newest.next_block, "next_sequence": newest.next_sequence}
+            | {"digests": dict(newest.digests)},
             "archive_bytes": desk.archive.size,
             "archive_removed": desk.removed,
             "troubles": dict(desk.troubles),

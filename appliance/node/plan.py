@@ -85,6 +85,12 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         *_driver_words(manifest),
         f"inference_server: {served}, from {wheels} staged wheels",
         *([f"daily_audit: the node audits itself every day at {audit.at}"] if audit.daily else []),
+        *(
+            f"log_export: {node.name} exports over {node.export.mac or node.export.pci} to "
+            f"{node.export.receiver.address} port {node.export.receiver.port}; nothing comes in there"
+            for node in nodes
+            if node.export
+        ),
         f"network_isolation: no gateway, DHCP, router advertisements or DNS; static addresses: {addresses}",
         f"quiet_host: stop what phones home; {_host_words(inventory)}",
         f"firewall: deny everything in and out; SSH in from {networks}",

@@ -34,7 +34,7 @@ MODULES: Final = (
     "__init__.py",
     "bundle/__init__.py",
     "bundle/durable.py",
-    *(f"definition/{name}.py" for name in ("__init__", "host", "inventory", "inventory_record")),
+    *(f"definition/{name}.py" for name in ("__init__", "export", "host", "inventory", "inventory_record")),
     *(f"errors/{name}.py" for name in ("__init__", "base", "outcomes", "unready", "untrusted", "written")),
     *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),

@@ -121,7 +121,12 @@ def _tries(subject: Subject, probe: Future[OutboundProbe]) -> Tries:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Announce the promises; those that wait for the probe or the model come last."""
+    """Announce the promises; those that wait for the probe or the model come last.
+
+    A node that exports nothing promises nothing of it.
+    """
+    if config.stash[_SUBJECT].node.export is None:
+        items[:] = [item for item in items if "line" not in getattr(item, "fixturenames", ())]
     waiting = {"probe", "answers", "tries"}
     items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
     config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])

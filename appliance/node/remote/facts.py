@@ -32,6 +32,10 @@ FILTER_UNITS = ("nftables.service", "netfilter-persistent.service", "firewalld.s
 #: Where netplan reads its files, weakest first; each name counts once (netplan(5)).
 NETPLAN = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan", "/run/netplan")
 MODULES = {"bond": "bonding", "vlan": "8021q"}
+#: Is there where the kernel has bpf(2).
+BPF = "/proc/sys/kernel/unprivileged_bpf_disabled"
+#: What `appliance export line up` says of a card that it has moved into its namespace.
+EXPORT_LINE = "/run/appliance-export-line/raised.json"
 MODULE_LOCK = "/proc/sys/kernel/modules_disabled"
 #: How a BMC's management controller shows itself on the host: IPMI devices, and a network card on USB.
 BMC_DEVICES = ("/dev/ipmi[0-9]*", "/dev/ipmi/[0-9]*", "/dev/ipmidev/[0-9]*")
@@ -237,6 +241,8 @@ def facts(connection: str, digest: str) -> dict[str, Any]:
         "packages": packages(),
         "filter_units": filter_units(),
         "modules": modules(),
+        "bpf": os.path.exists(BPF),
+        "export_line": json_file(EXPORT_LINE),
         "bmc": bmc(),
         "connection": connection.split(),
         "locks": held_locks(),

@@ -36,9 +36,13 @@ options:
     type: path
     required: true
   wheels:
-    description: Folder of wheels with C(requirements.txt), C(name==version --hash=sha256:...) by line.
+    description: Folder of wheels with a file of requirements, C(name==version --hash=sha256:...) by line.
     type: path
     required: true
+  requirements:
+    description: Name of that file; C({python}) in it is the node's, as in C(3.13).
+    type: str
+    default: requirements.txt
   installer:
     description: A pip wheel.
     type: path
@@ -53,9 +57,8 @@ options:
     type: path
     default: /usr/bin/python3
   launcher:
-    description: The program that runs in the environment.
+    description: A program of ours that runs in the environment; left out where the wheels bring their own.
     type: dict
-    required: true
     suboptions:
       path:
         description: Where it lies. Its folder is created.
@@ -120,8 +123,8 @@ def reasons_to_build(environment: Path, wanted: dict[str, str]) -> list[str]:
     return reasons + [f"damaged: {name}" for name in damaged_files(environment)]
 
 
-def build(environment: Path, wheels: Path, installer: Path, python: str, imports: list[str]) -> None:
-    """Create the environment anew, without its record.
+def build(environment: Path, requirements: Path, installer: Path, python: str, imports: list[str]) -> None:
+    """Create the environment anew, without its record, from wheels beside their requirements.
 
     Raises:
         CannotBuild: a program failed.
@@ -133,14 +136,14 @@ def build(environment: Path, wheels: Path, installer: Path, python: str, imports
     interpreter = str(environment / "bin/python")
     pip = [interpreter, "-I", f"{installer}/pip"]
     alone = ["--isolated", "--disable-pip-version-check", "--no-input"]
-    offline = ["--no-index", "--find-links", str(wheels), "--no-cache-dir"]
+    offline = ["--no-index", "--find-links", str(requirements.parent), "--no-cache-dir"]
     exact = [
         "--require-hashes",
         "--only-binary",
         ":all:",
         "--no-deps",
         "-r",
-        str(wheels / "requirements.txt"),
+        str(requirements),
     ]
     run([*pip, "install", *alone, *offline, *exact], "cannot install the wheels")
     run([*pip, "check", *alone], "the wheels do not fit together")
@@ -176,10 +179,10 @@ def run(command: list[str], failure: str) -> str:
     return done.stdout
 
 
-def read_requirements(wheels: Path) -> bytes | None:
-    """The bytes of ``requirements.txt``, or None when there is none yet."""
+def read_requirements(path: Path) -> bytes | None:
+    """The bytes of a file of requirements, or None when there is none yet."""
     try:
-        return (wheels / "requirements.txt").read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         return None
 
@@ -194,11 +197,12 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         CannotBuild: an input is missing or a program failed.
     """
     reasons, diff = ensure_environment(options, check_mode=check_mode)
-    launcher = RootFile(Path(options["launcher"]["path"]), options["launcher"]["text"])
-    if not launcher.is_as_wanted:
-        diff.append(launcher.difference())
-        if not check_mode:
-            launcher.replace()
+    if options["launcher"]:
+        launcher = RootFile(Path(options["launcher"]["path"]), options["launcher"]["text"])
+        if not launcher.is_as_wanted:
+            diff.append(launcher.difference())
+            if not check_mode:
+                launcher.replace()
     return {"changed": bool(diff), "reasons": reasons, "diff": diff}
 
 
@@ -211,14 +215,15 @@ def ensure_environment(
         CannotBuild: an input is missing or a program failed.
     """
     environment, wheels, installer = (Path(options[key]) for key in ("path", "wheels", "installer"))
-    requirements = read_requirements(wheels)
+    print_version = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = run([options["python"], "-I", "-c", print_version], "the node's Python does not run").strip()
+    file = wheels / options["requirements"].format(python=version)
+    requirements = read_requirements(file)
     if requirements is None:
         # A rehearsal on a node that holds nothing yet: whatever comes will have to be built.
         if check_mode:
             return ["absent"], [difference(["absent"], None)]
-        raise CannotBuild("there are no wheels to install", "no such file", f"{wheels}/requirements.txt")
-    print_version = "import sys; print('%d.%d' % sys.version_info[:2])"
-    version = run([options["python"], "-I", "-c", print_version], "the node's Python does not run").strip()
+        raise CannotBuild("there are no wheels to install", "no such file", str(file))
     wanted = wanted_record(requirements, version)
     reasons = reasons_to_build(environment, wanted)
     if not reasons:
@@ -226,7 +231,7 @@ def ensure_environment(
     if not check_mode:
         if not installer.is_file():
             raise CannotBuild("there is nothing to install wheels with", "no such file", str(installer))
-        build(environment, wheels, installer, options["python"], options["imports"])
+        build(environment, file, installer, options["python"], options["imports"])
         (environment / RECORD).write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
     return reasons, [difference(reasons, requirements)]
 
@@ -246,9 +251,9 @@ def main() -> None:
             "installer": {"type": "path", "required": True},
             "imports": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            "requirements": {"type": "str", "default": "requirements.txt"},
             "launcher": {
                 "type": "dict",
-                "required": True,
                 "options": {
                     "path": {"type": "path", "required": True},
                     "text": {"type": "str", "required": True},

@@ -208,11 +208,19 @@ BROKEN = {
     "a range that is none": STATE.replace(b'"missing":[]', b'"missing":[[1]]'),
     "a range of text": STATE.replace(b'"missing":[]', b'"missing":["12"]'),
     "a number that is none": STATE.replace(b'"breaks":[]', b'"breaks":["1"]'),
-    "too few alarms": STATE.replace(b'"alarms":[0,0,0,0]', b'"alarms":[0,0,0]'),
+    "too few alarms": STATE.replace(b'"alarms":[0,0,0,0,0]', b'"alarms":[0,0,0,0]'),
     "a fork that is none": STATE.replace(b'"forks":[]', b'"forks":[{"epoch":1}]'),
     "a fork without runs": STATE.replace(b'"forks":[]', b'"forks":[{"epoch":1,"runs":[{}]}]'),
     "a checkpoint that is none": STATE.replace(b'"newest":null', b'"newest":{}'),
 }
+
+
+def test_a_state_from_before_walls_were_counted_is_read() -> None:
+    older = STATE.replace(b',"walls_changed":0', b"").replace(
+        b'"alarms":[0,0,0,0,0]', b'"alarms":[0,0,0,0]'
+    )
+    assert len(older) < len(STATE)
+    assert parse_ledger(older) == (Ledger(), Look())
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)

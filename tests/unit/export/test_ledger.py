@@ -274,3 +274,11 @@ def test_ranges_without_others_are_the_difference_of_sets(one: set[int], other: 
     left = without(ranges_of(one), ranges_of(other))
     assert {each for first, last in left for each in range(first, last + 1)} == one - other
     assert left == sorted(left)
+
+
+def test_checkpoints_that_name_other_walls_are_counted() -> None:
+    ledger, walls = Ledger(), {"ruleset": "a" * 64, "xdp": "b" * 64}
+    node = node_of(3)
+    for number, digests in enumerate([walls, walls, {**walls, "xdp": "c" * 64}, {}, {}]):
+        ledger.note(node.checkpoint(number=number, digests=digests))
+    assert ledger.walls_changed == 2

@@ -79,3 +79,10 @@ def test_counters_are_named_as_counters_are() -> None:
     for name, (kind, what) in _HELP.items():
         assert name.endswith("_total") == (kind == "counter")
         assert "\n" not in what
+
+
+def test_the_walls_of_a_sender_are_given_where_it_has_any() -> None:
+    assert not any("line_" in name for name in read(metrics_text(SENDER)))
+    walls = {"received": 7, "faults": ["no XDP program is at export0"], "watched": True}
+    found = read(metrics_text({**SENDER, "line": walls}))
+    assert (found["line_received_total"], found["line_faults"], found["line_watched"]) == (7, 1, 1)

@@ -76,6 +76,8 @@ FACTS: dict[str, Any] = {
     "locks": [],
     "installed": None,
     "reverted": None,
+    "bpf": True,
+    "export_line": None,
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from appliance.bundle.manifest import Component, parse_manifest
+from appliance.definition.export import Export, Receiver
 from appliance.definition.host import Audit, Host
 from appliance.definition.inventory import (
     Flow,
@@ -87,6 +88,18 @@ def test_the_words_name_order_addresses_and_the_undo(pristine_bundle: Path) -> N
     assert "SSH in from 10.20.0.0/28" in words
     assert "the clock runs free; USB storage deny; loading of kernel modules open" in words
     assert "undoes itself after 90 s" in words
+    assert "log_export" not in words
+
+
+def test_the_plan_names_every_export(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    receiver = Receiver(IPv4Address("10.60.0.10"), "02:00:00:00:00:0f", 5514)
+    export = Export(None, "0000:18:00.1", IPv4Address("10.60.0.9"), receiver)
+    plan = make_plan(manifest, DIGEST, INVENTORY, (replace(INVENTORY.nodes[0], export=export),))
+    assert (
+        "log_export: gpu-01 exports over 0000:18:00.1 to 10.60.0.10 port 5514; nothing comes in there"
+        in plan.words
+    )
 
 
 def test_the_plan_names_every_flow(pristine_bundle: Path) -> None:

@@ -72,6 +72,7 @@ def options(tmp_path: Path, pip_wheel: Path) -> dict[str, Any]:
     return {
         "path": str(tmp_path / "opt/release/venv"),
         "wheels": str(wheels),
+        "requirements": "requirements.txt",
         "installer": str(pip_wheel),
         "imports": ["engine"],
         "python": sys.executable,
@@ -155,6 +156,19 @@ def test_a_rehearsal_before_anything_is_staged_says_what_would_come(
     assert rehearsed["changed"]
     assert [entry["after"] for entry in rehearsed["diff"]] == ["not staged yet\n", "print('hello')\n"]
     assert not Path(options["path"]).parent.exists()
+
+
+def test_wheels_for_several_pythons_are_taken_by_the_nodes_own(
+    options: dict[str, Any], apply: Apply
+) -> None:
+    """And a program that the wheels bring themselves needs no launcher of ours."""
+    wheels = Path(options["wheels"])
+    version = ".".join(map(str, sys.version_info[:2]))
+    (wheels / "requirements.txt").rename(wheels / f"requirements-{version}.txt")
+    options |= {"requirements": "requirements-{python}.txt", "launcher": None}
+    assert apply()["changed"]
+    assert installed(options).is_file()
+    assert not apply()["changed"]
 
 
 @pytest.mark.parametrize("touch", ["chmod 600", "rm", "echo other >", "ln -sf /dev/null"])

@@ -1,0 +1,1 @@
+../../inference_server/library/wheel_environment.py

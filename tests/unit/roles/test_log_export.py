@@ -1,0 +1,153 @@
+"""The role ``log_export``, read as data: its units, its contract, and why it would restart something."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROLE = Path(__file__).parents[3] / "roles/log_export"
+UNITS = ROLE / "templates/etc/systemd/system"
+GIVEN = {
+    "log_export_command": "/opt/appliance/export/0123456789ab/venv/bin/appliance",
+    "log_export_user": "appliance-export",
+    "log_export_stamp": "f" * 64,
+    "log_export_sources": ["--journal"],
+    "log_export_settings": {
+        "folder": "/var/lib/appliance-export",
+        "receiver": {"address": "192.0.2.2", "mac": "02:00:00:00:00:0f", "port": 5514},
+    },
+}
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Directives of a rendered unit by name, in order; continued lines joined."""
+    surroundings = jinja2.Environment(  # noqa: S701 -- no HTML
+        loader=jinja2.FileSystemLoader(UNITS), trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    text = surroundings.get_template(f"{name}.service.j2").render(GIVEN).replace("\\\n", " ")
+    directives: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if line and line[0] not in "#[":
+            key, _, value = line.partition("=")
+            directives.setdefault(key, []).append(value)
+    return directives
+
+
+@pytest.mark.parametrize(
+    ("directive", "values"),
+    [
+        ("NetworkNamespacePath", ["/run/netns/appliance-export"]),
+        ("BindsTo", ["appliance-export-line.service"]),
+        ("User", ["appliance-export"]),
+        ("IPAddressDeny", ["any"]),
+        ("IPAddressAllow", ["192.0.2.2"]),
+        ("SocketBindDeny", ["any"]),
+        ("RestrictAddressFamilies", ["AF_UNIX AF_INET"]),
+        ("InaccessiblePaths", ["-/run/dbus -/run/systemd/resolve"]),
+        ("ProtectSystem", ["strict"]),
+        ("ReadWritePaths", ["/var/lib/appliance-export"]),
+        ("CapabilityBoundingSet", [""]),
+        ("AmbientCapabilities", [""]),
+        ("NoNewPrivileges", ["yes"]),
+        ("PrivateDevices", ["yes"]),
+        ("DevicePolicy", ["closed"]),
+        ("MemoryDenyWriteExecute", ["yes"]),
+        ("RestrictNamespaces", ["yes"]),
+        ("ProtectProc", ["invisible"]),
+        ("ProtectKernelTunables", ["yes"]),
+        ("SystemCallFilter", ["@system-service", "~@privileged @resources"]),
+        ("UMask", ["0077"]),
+        ("LimitCORE", ["0"]),
+    ],
+)
+def test_the_unit_confines_the_sender(directive: str, values: list[str]) -> None:
+    """The whole list, so that a directive lost in an edit is noticed without a node."""
+    assert unit("appliance-export")[directive] == values
+
+
+def test_the_sender_sends_to_the_receiver_and_knows_its_walls() -> None:
+    (command,) = unit("appliance-export")["ExecStart"]
+    assert " export send /var/lib/appliance-export/sender " in command
+    for part in ("--to 192.0.2.2:5514", "--watched /run/appliance-export-line/watched.json", "--journal"):
+        assert part in command
+
+
+def test_the_line_is_up_before_any_network_is() -> None:
+    line = unit("appliance-export-line")
+    assert {"network-pre.target", "systemd-networkd.service"} <= set(line["Before"][0].split())
+    assert (line["DefaultDependencies"], line["Type"]) == (["no"], ["oneshot"])
+    private = {
+        "ProtectSystem",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectHome",
+        "ReadWritePaths",
+        "PrivateMounts",
+    }
+    assert not private & line.keys(), "a namespace mounted in mounts of its own is seen by nobody"
+
+
+def test_whoever_watches_ends_with_the_line() -> None:
+    assert unit("appliance-export-watch")["BindsTo"] == ["appliance-export-line.service"]
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROLE / name).read_text("utf-8"))
+
+
+def test_units_and_files_agree_everywhere() -> None:
+    units = read("vars/main.yml")["log_export_units"]
+    assert sorted(units) == sorted(path.name.removesuffix(".j2") for path in UNITS.iterdir())
+    for file in ("present.yml", "absent.yml"):
+        (task,) = (each for each in read(f"tasks/{file}") if "one_way_export" in each)
+        paths = {f"/etc/systemd/system/{name}" for name in units} | {"/etc/appliance/export-line.json"}
+        assert set(task["one_way_export"]["files"]) == paths
+
+
+def test_defaults_are_documented_with_their_values() -> None:
+    options = read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    documented = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert documented == read("defaults/main.yml")
+
+
+def test_the_readme_lists_every_setting() -> None:
+    options = read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    table = re.findall(r"^\| `(\w+)` \|", (ROLE / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(table) == sorted(options)
+
+
+@pytest.fixture(scope="module")
+def one_way_export(role_module: Callable[[str], Any]) -> Any:
+    """The module."""
+    return role_module("log_export/library/one_way_export.py")
+
+
+RUNNING = {"ActiveState": "active", "running": "s"}
+
+
+@pytest.mark.parametrize(
+    ("state", "rewritten", "amiss", "reasons"),
+    [
+        (RUNNING, [], [], []),
+        (RUNNING, ["/etc/file"], [], ["/etc/file was another"]),
+        (RUNNING, [], ["no XDP program is at export0"], ["no XDP program is at export0"]),
+        ({**RUNNING, "running": "other"}, [], [], ["unit runs by other files"]),
+        ({**RUNNING, "ActiveState": "failed"}, [], [], ["unit is failed"]),
+    ],
+)
+def test_everything_starts_anew_for_a_reason(
+    one_way_export: Any,
+    state: dict[str, str],
+    rewritten: list[str],
+    amiss: list[str],
+    reasons: list[str],
+) -> None:
+    assert one_way_export.reasons_to_restart({"unit": state}, "s", rewritten, amiss) == reasons
