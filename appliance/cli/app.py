@@ -29,6 +29,7 @@ from appliance.cli.lock import lock
 from appliance.cli.media import media_app
 from appliance.cli.plan import plan_app
 from appliance.cli.sign import sign
+from appliance.cli.status import status
 from appliance.cli.store import store_app
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
@@ -83,6 +84,7 @@ app.command("inspect")(inspect)
 app.command("install")(install)
 app.command("frames")(frames)
 app.command("audit")(audit)
+app.command("status")(status)
 app.add_typer(media_app)
 app.add_typer(plan_app)
 app.add_typer(store_app)

@@ -65,3 +65,11 @@ class InProgress(PreflightFailed):
 
 class CaptureUnreadable(PreflightFailed):
     """A file is no capture of frames, or is not whole; nothing can be judged by it."""
+
+
+class PatchUnfit(PreflightFailed):
+    """A patch is for another base than the one at hand, or the base lacks what it needs."""
+
+
+class PatchUseless(PreflightFailed):
+    """A patch would be no smaller than what it makes."""
