@@ -221,8 +221,7 @@ def read_manifest(data: bytes) -> tuple[Any, list[Any]]:
         need(sum(sizes) == file["size"], not cut or sizes[0] % BLOCK == 0 < sizes[-1] <= sizes[0])
         payload += lying
     there = [served["engine"] in components, f"payload/{served['model']}/{served['file']}" in whole]
-    later = [base["sequence"] < manifest["sequence"] for base in manifest["requires"]]  # of a patch: one
-    need(*(later or there))
+    need(*([base["sequence"] < manifest["sequence"] for base in manifest["requires"]] or there))
     check_paths([*whole])
     return manifest, payload
 
