@@ -19,7 +19,6 @@ from appliance.trust.root import root_bytes
 from tests.conftest import BundleMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from appliance.bundle.patch.joining import Joined
@@ -96,13 +95,17 @@ class Station:
 
 @pytest.fixture(scope="session")
 def patch_root(holders: Holders) -> Root:
+    return root_with_patches(holders)
+
+
+def root_with_patches(holders: Holders) -> Root:
     """A root with the role patch, whose keys are others than release's."""
-    keys = {
-        name: parse_public_file(holders.public(name)) for name in ("alice", "bob", "carol", "mallory")
-    }
-    roles: Mapping[str, tuple[str, ...]] = {"carol": ("patch",), "mallory": ("patch",)}
+    roles = {"carol": ("patch",), "mallory": ("patch",)}
     return compose(
-        [Enrolment(name, key, roles.get(name, ("root", "release"))) for name, key in keys.items()]
+        [
+            Enrolment(name, parse_public_file(holders.public(name)), roles.get(name, ("root", "release")))
+            for name in ("alice", "bob", "carol", "mallory")
+        ]
     )
 
 
