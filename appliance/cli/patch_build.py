@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -154,8 +154,7 @@ def patch_text(built: BuiltPatch) -> str:
             f"sha256       {built.digest}",
             f"from         {built.base.version}, sequence {built.base.sequence}, {built.base.bundle}",
             f"to           {built.version}, {built.makes}",
-            f"size         {size_text(built.size)} for a bundle of {size_text(built.whole_size)}: "
-            f"{saved:.1%} saved",
+            f"size         {size_text(built.size)} of {size_text(built.whole_size)}: {saved:.1%} saved",
         ]
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import Annotated
 
 import typer
@@ -55,7 +55,7 @@ def join(
         f"joined       {joined.folder}",
         f"version      {joined.version}",
         f"digest       {joined.digest}",
-        f"files        {joined.kept:,} of the base, {joined.made:,} made, {joined.carried:,} from the patch",
+        f"files        {joined.kept:,} the base's, {joined.made:,} made, {joined.carried:,} of the patch",
         f"signatures   {signed}",
     ]
     values = {

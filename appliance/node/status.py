@@ -116,10 +116,10 @@ def keys_of(site: Inventory, node: NodeEntry) -> list[PublicKey]:
     if site.ssh is None or node.connection == "local":
         return []
     found = []
-    pinned = pinned_keys(site.ssh.known_hosts).lookup(host_key_name(node))
-    for kind in pinned or ():
+    pinned = dict(pinned_keys(site.ssh.known_hosts).lookup(host_key_name(node)) or {})
+    for kind, key in pinned.items():
         try:
-            found.append(parse_public(f"{kind} {pinned[kind].get_base64()}"))
+            found.append(parse_public(f"{kind} {key.get_base64()}"))
         except KeyRefused:  # RSA: good enough for SSH, but signs nothing of ours
             continue
     return found

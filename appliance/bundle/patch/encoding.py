@@ -49,7 +49,8 @@ class Encoder:
             size = bases[0].size if bases else 0
             for base, digest in zip(bases, wanted, strict=True):
                 require_digest(base, hashlib.sha256(base.read(0, size)).hexdigest(), digest)
-            yield from self._gap(file, bases, Stretch(0, file.size, False, 0 if bases else None, 0, size))
+            gap = Stretch(0, file.size, False, 0 if bases else None, 0, size)
+            yield from self._gap(file, bases, gap, thoroughly=True)
             return
         chunks = Chunks(bases, wanted, mean_size(sum(base.size for base in bases)))
         for stretch in _without_short(match(file, chunks)) if bases else [Stretch(0, file.size, False)]:
@@ -64,7 +65,9 @@ class Encoder:
         for position in range(start, end, SEGMENT):
             self._hashed(file.read(position, min(SEGMENT, end - position)))
 
-    def _gap(self, file: WholeFile, bases: Sequence[WholeFile], gap: Stretch) -> Iterator[Part]:
+    def _gap(
+        self, file: WholeFile, bases: Sequence[WholeFile], gap: Stretch, *, thoroughly: bool = False
+    ) -> Iterator[Part]:
         """Parts for what is not the same, each against what lies in its place in the base."""
         waiting = 0  # bytes that stay as they are, one part as long as none is packed
         for start in range(gap.start, gap.end, SEGMENT):
@@ -72,7 +75,7 @@ class Encoder:
             self._hashed(data)
             source = _beside(gap, start - gap.start)
             prefix = bases[source.base].read(source.offset, source.length) if source else b""
-            packed = pack(data, prefix)
+            packed = pack(data, prefix, thoroughly=thoroughly)
             if packed is None:
                 self._write(data)
                 waiting += len(data)

@@ -97,6 +97,13 @@ def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
             found=f"{manifest.product} {manifest.version}, sequence {manifest.sequence}",
             wanted=f"{patch.product} {patch.version}, sequence {patch.sequence}",
         )
+    files = _whole(manifest)
+    _require_listed(checked, files)
+    return Target(digest, listing, files)
+
+
+def _whole(manifest: Manifest) -> dict[str, HeldFile]:
+    """The listed files but the manifest, by path."""
     files = {
         path: HeldFile(path, file.sha256, file.size, OUTSIDE, path, ((path, file.size),))
         for path, file in manifest.files.items()
@@ -104,6 +111,11 @@ def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
     for each in manifest.payload():
         parts = tuple((path, part.size) for path, part in each.parts())
         files[each.path] = HeldFile(each.path, each.sha256, each.size, OUTSIDE, each.name, parts)
+    return files
+
+
+def _require_listed(checked: Checked, files: Mapping[str, HeldFile]) -> None:
+    """Refuse a recipe that makes other files than the bundle has."""
     for path, made in checked.made.items():
         known = files.get(path)
         if known and (known.sha256, known.size) != (made.sha256, made.size):
@@ -112,7 +124,6 @@ def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
             )
         if not known and path != MANIFEST_PATH and not _may_lie_beside(path):
             _refuse(f"it makes {path}, which the bundle does not list", found=path, wanted="listed files")
-    return Target(digest, listing, files)
 
 
 def _may_lie_beside(path: str) -> bool:

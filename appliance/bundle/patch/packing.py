@@ -26,6 +26,12 @@ _WINDOW_LOG: Final = 25
 _SHORT: Final = 2 << 20
 _LEVEL_SHORT: Final = 19
 _LEVEL_LONG: Final = 5
+#: Every position, and matches of 16 bytes: what changed within a wheel lies between such.
+_THOROUGH: Final[Mapping[int, int]] = {
+    zstd.CompressionParameter.ldm_min_match: 16,
+    zstd.CompressionParameter.ldm_hash_log: 22,
+    zstd.CompressionParameter.ldm_hash_rate_log: 0,
+}
 #: What does not become smaller by so much stays as it is: reading it then costs nothing.
 WORTH: Final = 0.98
 
@@ -33,17 +39,19 @@ _C = zstd.CompressionParameter
 _D = zstd.DecompressionParameter
 
 
-def pack(data: bytes, prefix: bytes = b"") -> bytes | None:
+def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes | None:
     """A frame that gives ``data``; None where it would save next to nothing.
 
     Args:
         data: what is packed.
         prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
+        thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
     """
     options: Mapping[int, int] = {
         _C.compression_level: _LEVEL_SHORT if len(data) <= _SHORT else _LEVEL_LONG,
         _C.window_log: _window_log(len(data) + len(prefix)),
         _C.enable_long_distance_matching: 1,
+        **(_THOROUGH if thoroughly else {}),
         _C.content_size_flag: 0,
         _C.checksum_flag: 0,
         _C.dict_id_flag: 0,

@@ -10,7 +10,7 @@ import pytest
 from appliance.bundle.opening import open_tree
 from appliance.bundle.patch.holdings import open_bundle, whole_files
 from tests.conftest import BundleMaker
-from tests.unit.bundle.patch.conftest import Pair, Station, files_of, new_contents, old_contents
+from tests.unit.bundle.patch.conftest import Station, files_of, new_contents, old_contents
 from tests.unit.cli.inventories import SignedBy
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Desk:
         self.out = station.folder / "patch"
 
     def build(self, *options: object, source: Path | None = None) -> Outcome:
-        return self.run("patch", "build", "--from", source or self.old, "--to", self.new, "-o", self.out, *options)
+        return self.run(
+            "patch", "build", "--from", source or self.old, "--to", self.new, "-o", self.out, *options
+        )
 
     def sign(self) -> None:
         for name in ("carol", "mallory"):
@@ -155,7 +157,10 @@ def test_what_a_node_lacks_travels(desk: Desk, site: SignedBy) -> None:
     lost = "payload/engine/b-1.0.whl"
     del held[lost]
     inventory = desk.inventory(site, holds=held, wrong={lost: "not there"})
-    how = {file["path"]: file for file in desk.build("--base", desk.old, "--json", source=inventory).json["files"]}
+    how = {
+        file["path"]: file
+        for file in desk.build("--base", desk.old, "--json", source=inventory).json["files"]
+    }
     assert how[lost]["how"] == "whole"
 
 

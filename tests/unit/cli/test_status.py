@@ -30,8 +30,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, site: SignedBy, tmp_path: Path) -> di
     data = site.write(tmp_path / "said").read_bytes()
     seen: dict[str, Any] = {"answer": [NodeStatus("gpu-01", parse_inventory(data), data, "SHA256:key")]}
 
-    def ask_nodes(inventory: Any, nodes: Any, **options: Any) -> list[NodeStatus]:
-        seen.update(nodes=[node.name for node in nodes], **options)
+    def ask_nodes(site: Any, nodes: Any, **options: Any) -> list[NodeStatus]:
+        seen.update(site=site.site, nodes=[node.name for node in nodes], **options)
         answer: list[NodeStatus] = seen["answer"]
         return answer
 
@@ -60,7 +60,9 @@ def test_an_inventory_is_exported_as_it_was_signed(
 ) -> None:
     appliance("status", "-i", EXAMPLE, "--limit", "gpu-01", "--export", tmp_path / "stick")
     assert (tmp_path / "stick/gpu-01.inventory.json").read_bytes() == asked["answer"][0].data
-    done = appliance("status", "-i", EXAMPLE, "--short", "--recheck", "--export", tmp_path / "stick", "--json")
+    done = appliance(
+        "status", "-i", EXAMPLE, "--short", "--recheck", "--export", tmp_path / "stick", "--json"
+    )
     assert done.json["nodes"][0]["written"] == str(tmp_path / "stick/gpu-01.short.json")
     assert (asked["short"], asked["recheck"]) == (True, True)
 

@@ -38,7 +38,10 @@ Contents = dict[str, tuple[str, dict[str, bytes]]]
 def old_contents() -> Contents:
     """What is installed."""
     return {
-        "engine": ("python", {"a-1.0.whl": WHEEL, "b-1.0.whl": OTHER_WHEEL, "requirements.txt": b"a==1.0\n"}),
+        "engine": (
+            "python",
+            {"a-1.0.whl": WHEEL, "b-1.0.whl": OTHER_WHEEL, "requirements.txt": b"a==1.0\n"},
+        ),
         "model": ("tiny-gguf", {"tiny.gguf": WEIGHTS, "tokens.json": TOKENS}),
     }
 
@@ -116,7 +119,9 @@ def station(tmp_path: Path, holders: Holders, patch_root: Root) -> Station:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file of a folder by path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 @dataclass(frozen=True)

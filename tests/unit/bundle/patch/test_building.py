@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,9 +27,6 @@ from tests.unit.bundle.patch.conftest import (
     new_contents,
     old_contents,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_patch_and_its_base_make_the_bundle(pair: Pair) -> None:
@@ -64,7 +60,7 @@ def test_only_what_changed_travels(pair: Pair) -> None:
     assert pair.built.whole_size == sum(len(data) for data in files_of(pair.new).values())
 
 
-def test_the_same_bundles_give_the_same_patch(pair: Pair, tmp_path: Path) -> None:
+def test_the_same_bundles_give_the_same_patch(pair: Pair) -> None:
     again = pair.station.build(pair.old, pair.new, name="again")
     assert again.digest == pair.built.digest
 

@@ -1,4 +1,4 @@
-"""Patches that do not fit, bases that are not what they were, recipes of a hostile signer: nothing is made."""
+"""Patches that do not fit, bases that were changed, recipes of hostile signers: nothing is made."""
 
 from __future__ import annotations
 
@@ -178,7 +178,12 @@ def _outside_base(lines: list[bytes]) -> list[bytes]:
         ("outside", _outside_base, RecipeInvalid, "reads outside its base"),
         ("escape", _with(b" manifest.json", b" ../manifest.json"), RecipeInvalid, "path"),
         ("elsewhere", _with(b" manifest.json", b" manifest.jsom"), RecipeInvalid, "does not make manifest"),
-        ("unlisted", _with(b" trust/SHA256SUMS.alice.sig", b" trust/more"), RecipeInvalid, "order|not list"),
+        (
+            "unlisted",
+            _with(b" trust/SHA256SUMS.alice.sig", b" trust/more"),
+            RecipeInvalid,
+            "order|not list",
+        ),
         ("lacking", _without(b" payload/engine/a-1.1.whl"), PatchUnfit, "neither patch nor base has"),
         ("base", _with(b"base ", b"base 0"), RecipeInvalid, "says nothing"),
     ],
@@ -193,7 +198,7 @@ def test_a_hostile_recipe_makes_nothing(
     refused(pair, pair.old, forged(pair, f"forged-{name}", change), error, said)
 
 
-def test_another_list_than_was_signed_is_not_made(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_list_than_was_signed_is_not_made(pair: Pair) -> None:
     """The recipe makes the bundle's own list; its holders signed the digest of another."""
     later = new_contents()
     later["model"][1]["licence.txt"] = b"Be evil.\n"

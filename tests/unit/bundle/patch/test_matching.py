@@ -1,4 +1,4 @@
-"""Stretches that are the same: exact to the byte, whatever was done to a file; and the parts made of them."""
+"""Stretches that are the same: exact to the byte, whatever was done to a file; and parts made of them."""
 
 from __future__ import annotations
 
@@ -207,5 +207,3 @@ def test_parts_of_slices_are_read_together(tmp_path: Path) -> None:
         assert file.read(5, 300_000) == BASE[5:300_005]
         assert [count for _, _, count in file.places(5, 300_000)] == [5, 1, 199_989, 100_005]
         assert file.read(7, 0) == b""
-
-

@@ -70,7 +70,7 @@ def test_every_line_is_read_as_it_is_written() -> None:
         ([], "the recipe is empty"),
         ([b"appliance recipe 2\n"], "no recipe of a kind"),
         ([HEAD], "used for nothing"),
-        (lines_of(SOUND)[:-1] + [b"file"], "is not ended"),
+        ([*lines_of(SOUND)[:-1], b"file"], "is not ended"),
         (lines_of([*SOUND, "x" * MAX_LINE]), "too long"),
         (changed(3, "copy 0 21 80"), "reads outside its base"),
         (changed(3, "copy 0 999999999999999 80"), "reads outside its base"),
