@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from appliance.bundle.copying import kernel_copies
 from appliance.bundle.patch.packing import unpack
-from appliance.bundle.patch.recipe import SEGMENT, BaseFile, MadeFile, Part, Taken, read_recipe
+from appliance.bundle.patch.recipe import SEGMENT, BaseFile, MadeFile, Part, Remade, Taken, read_recipe
 from appliance.bundle.paths import check_paths
 from appliance.errors import BundleMalformed, DigestMismatch, PatchUnfit, RecipeInvalid
 
@@ -41,12 +41,13 @@ class Checked:
     """What a recipe asks for, once it is known to be sound.
 
     ``bases`` by their numbers; ``made``: SHA-256 (hex) and size of each file by path; of these, ``taken``
-    travel whole.
+    travel whole, and ``remade`` follow from the others.
     """
 
     bases: list[BaseFile] = field(default_factory=list)
     made: dict[str, BaseFile] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    remade: set[str] = field(default_factory=set)
 
 
 def check(lines: Iterable[bytes], *, blocks: int) -> Checked:
@@ -65,6 +66,8 @@ def check(lines: Iterable[bytes], *, blocks: int) -> Checked:
                 found.made[path] = BaseFile(item.sha256, item.size)
             case Taken():
                 found.taken.add(path)
+            case Remade():
+                found.remade.add(path)
     try:
         check_paths(found.made)
     except BundleMalformed as fault:
@@ -100,7 +103,8 @@ class Maker:
     Args:
         open_base: opens a base file by its SHA-256 (hex).
         blocks: the patch's blocks, open; None if it has none.
-        wanted: whether a file is to be made now, by its path; the blocks of others are passed over.
+        wanted: whether a file is to be made now, by its path; the blocks of others are passed over.  Not
+            to be asked for is what is computed from other files.
     """
 
     def __init__(

@@ -22,9 +22,11 @@ from appliance.bundle.patch.recipe import (
     MadeFile,
     Part,
     Range,
+    Remade,
     Taken,
     item_line,
 )
+from appliance.bundle.patch.recovery import parity_sets
 from appliance.bundle.patch.result import BuiltPatch, Entry
 from appliance.bundle.patch.whole import WholeFile
 from appliance.bundle.patch.writing import write_patch
@@ -155,8 +157,13 @@ def _make(holdings: Holdings, target: OpenBundle, work: Path, progress: Progress
     body = work / "parts"
     with body.open("wb") as lines, (work / BLOCKS).open("wb") as blocks:
         recipe = _Recipe(lines, blocks, {}, [])
+        parity = parity_sets(target.manifest)
         for file in missing:
-            entries.append(_one(recipe, holdings, target, file))
+            if file.path in parity:
+                lines.write(item_line(MadeFile(file.sha256, file.size, file.path)) + item_line(Remade()))
+                entries.append(Entry(file.path, file.size, 0, "made", "recovery data, computed again"))
+            else:
+                entries.append(_one(recipe, holdings, target, file))
             progress.advance(file.size)
             progress.item(file.path)
     progress.end()

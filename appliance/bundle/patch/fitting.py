@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """The bundle that is made: its digest, its list, and every listed file, whole, but the manifest."""
+    """The bundle that is made: digest, manifest, list, and every listed file, whole, but the manifest."""
 
     digest: str
+    manifest: Manifest
     listing: Mapping[str, str]
     files: Mapping[str, HeldFile]
 
@@ -99,7 +100,7 @@ def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
         )
     files = _whole(manifest)
     _require_listed(checked, files)
-    return Target(digest, listing, files)
+    return Target(digest, manifest, listing, files)
 
 
 def _whole(manifest: Manifest) -> dict[str, HeldFile]:

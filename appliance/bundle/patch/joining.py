@@ -26,6 +26,7 @@ from appliance.bundle.patch.applying import Maker, check, copy_range, digest_of,
 from appliance.bundle.patch.fitting import Target, read_target, require_base
 from appliance.bundle.patch.holdings import open_bundle, whole_files
 from appliance.bundle.patch.recipe import BLOCKS, MAX_LINE, NAME, RECIPE
+from appliance.bundle.patch.recovery import remake_parity
 from appliance.bundle.patch.whole import WholeFile
 from appliance.bundle.paths import PAYLOAD_FOLDER
 from appliance.bundle.verify import verify_bundle
@@ -112,9 +113,9 @@ def join_patch(
             progress=progress,
         )
         opened = stack.enter_context(WholeFile(new.tree, blocks.path, blocks.parts)) if blocks else None
-        outside = [file.size for path, file in checked.made.items() if not _is_payload(path)]
-        _require_room(out, sum(outside))
-        join.make(_lines(new.tree, carried), opened, lambda path: not _is_payload(path))
+        outside = checked.made.keys() - checked.remade - {*filter(_is_payload, checked.made)}
+        _require_room(out, sum(checked.made[path].size for path in outside))
+        join.make(_lines(new.tree, carried), opened, outside.__contains__)
         target = read_target(folder, checked, verified.manifest)
         kept = _kept(target, checked, by_digest)
         _require_room(out, sum(file.size for file in target.files.values()))
@@ -124,6 +125,9 @@ def join_patch(
         for file in kept:
             join.keep(file)
         progress.end()
+        if checked.remade:
+            remake_parity(folder, target.manifest, checked.remade, progress)
+            join.prove_remade(checked.remade)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         with open_tree(folder) as tree:
@@ -249,6 +253,15 @@ class _Join:
             self._end()
         self._progress.item(file.path)
 
+    def prove_remade(self, paths: Iterable[str]) -> None:
+        """Compare what was computed from other files with the list."""
+        for path in sorted(paths):
+            place = self._folder / path
+            with place.open("rb") as file:
+                found = digest_of(file.fileno())
+            if found != self._checked.made[path].sha256:
+                raise _otherwise(path, found, self._checked.made[path].sha256)
+
     def _begin(self, file: MadeFile) -> _Parts:
         known = self.target.files.get(file.path) if self.target else None
         parts = known.parts if known else ((file.path, file.size),)
@@ -272,12 +285,7 @@ class _Join:
         for part, fd in zip(self._parts.paths, self._parts.fds, strict=True):
             wanted = self.target.listing.get(part, whole) if self.target else whole
             if (found := digest_of(fd)) != wanted:
-                raise DigestMismatch(
-                    f"{path} came out otherwise than it should",
-                    found=f"sha256 {found}",
-                    wanted=f"sha256 {wanted}",
-                    hint="the base is damaged, or was changed meanwhile: verify it, then join again",
-                )
+                raise _otherwise(path, found, wanted)
             settle_file(fd)
             self._progress.advance(os.fstat(fd).st_size)
 
@@ -285,3 +293,12 @@ class _Join:
         if self._parts is not None:
             self._parts.close()
         self._parts = None
+
+
+def _otherwise(path: str, found: str, wanted: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"{path} came out otherwise than it should",
+        found=f"sha256 {found}",
+        wanted=f"sha256 {wanted}",
+        hint="the base is damaged, or was changed meanwhile: verify it, then join again",
+    )

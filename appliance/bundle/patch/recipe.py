@@ -13,6 +13,7 @@ weights has a million parts.  It is read as a stream, and everything in it is ch
     zstd LENGTH PACKED                     so many bytes, made of the next PACKED bytes of the blocks
     delta LENGTH PACKED BASE OFFSET COUNT  likewise, by a frame whose prefix is COUNT bytes of a base file
     take                                   the file itself lies in the patch, under its path
+    par2                                   recovery data: computed again of the bundle's other files
 
 Blocks are used from the first to the last byte, each once and in order, so nothing in them can overlap or
 be skipped.
@@ -24,7 +25,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from appliance.bundle.paths import check_path, is_slice
+from appliance.bundle.paths import check_path, is_slice, parity_number
 from appliance.errors import BundleMalformed, RecipeInvalid
 
 if TYPE_CHECKING:
@@ -95,7 +96,12 @@ class Taken:
     """The whole file lies in the patch."""
 
 
-Item = BaseFile | MadeFile | Part | Taken
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """The file is recovery data, which follows from the others."""
+
+
+Item = BaseFile | MadeFile | Part | Taken | Remade
 
 
 def item_line(item: Item) -> bytes:
@@ -107,6 +113,8 @@ def item_line(item: Item) -> bytes:
             text = f"file {sha256} {size} {path}"
         case Taken():
             text = "take"
+        case Remade():
+            text = "par2"
         case Part(length, 0, Range() as source, False):
             text = f"copy {source.base} {source.offset} {length}"
         case Part(length, packed, Range() as source, True):
@@ -180,11 +188,13 @@ class _State:
             return self._file(number, line, MadeFile(match[1].decode(), int(match[2]), match[3].decode()))
         if match := _BASE.fullmatch(line):
             return self._base(number, line, BaseFile(match[1].decode(), int(match[2])))
-        if line == b"take":
+        if line in {b"take", b"par2"}:
             if self.file is None or not self.is_empty or not self.left:
                 _refuse(number, line, "a file is taken whole, or made of parts, or empty")
+            if line == b"par2" and parity_number(self.file.path) is None:
+                _refuse(number, line, "this is no recovery data")
             self.left, self.is_empty = 0, False
-            return Taken()
+            return Taken() if line == b"take" else Remade()
         return _refuse(number, line, "the line says nothing that is known")
 
     def _base(self, number: int, line: bytes, base: BaseFile) -> BaseFile:

@@ -1,4 +1,4 @@
-"""A patch is verified by the page that every bundle has, with stock tools; a role brings its own kind only."""
+"""A patch is verified by the page that every bundle has; a role brings bundles of its own kind only."""
 
 from __future__ import annotations
 
