@@ -1,8 +1,9 @@
 """Recovery data of a bundle that a patch makes: computed again, and not carried.
 
 Whatever changes in a bundle changes its parity nearly everywhere: carried, it would be a twentieth of
-the bundle for a patch of one line.  But it follows from the other files alone (``appliance.bundle.parity``), the
-same bytes everywhere, and is compared with the signed list like everything else.
+the bundle for a patch of one line.  But it follows from the other files alone
+(``appliance.bundle.parity``), the same bytes everywhere, and is compared with the signed list like
+everything else.
 """
 
 from __future__ import annotations
