@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -64,47 +64,48 @@ def test_every_line_is_read_as_it_is_written() -> None:
     assert found.made["payload/model/y"] == BaseFile(B, 0)
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ([], "the recipe is empty"),
-        ([b"appliance recipe 2\n"], "no recipe of a kind"),
-        ([HEAD], "used for nothing"),
-        ([*lines_of(SOUND)[:-1], b"file"], "is not ended"),
-        (lines_of([*SOUND, "x" * MAX_LINE]), "too long"),
-        (changed(3, "copy 0 21 80"), "reads outside its base"),
-        (changed(3, "copy 0 999999999999999 80"), "reads outside its base"),
-        (changed(3, "copy 2 10 80"), "no such base file"),
-        (changed(3, "copy 0 10 81"), "lacks 9 bytes|more than its file has room"),
-        (changed(3, "copy 0 10 79"), "lacks 1 bytes"),
-        (changed(3, "copy 0 10 0"), "more than its file has room"),
-        (changed(3, "copy 0 010 80"), "says nothing"),
-        (changed(3, "copy 0 -1 80"), "says nothing"),
-        (changed(3, "copy 0 10  80"), "says nothing"),
-        (changed(3, "copy 0 10 9999999999999999"), "says nothing"),
-        (changed(4, "new 11"), "more than its file has room"),
-        (changed(6, "zstd 2000 29"), "used for nothing"),
-        (changed(6, "zstd 2000 31"), "than there are blocks"),
-        (changed(6, "zstd 2000 0"), "a frame is larger"),
-        (changed(6, "zstd 2000 2000"), "than there are blocks"),
-        (changed(7, "delta 2000 20 1 0 0"), "prefix is empty"),
-        (changed(7, "delta 2000 20 1 1 50"), "reads outside its base"),
-        (changed(0, f"base {B} 100"), "not in order of their digests"),
-        (changed(1, f"base {A} 50"), "not in order of their digests"),
-        (changed(4, f"base {'c' * 64} 1"), "base files come first"),
-        (changed(5, f"file {B} 4000 manifest.json"), "not in order of their paths"),
-        (changed(5, f"file {B} 4000 ../manifest.json"), "path"),
-        (changed(5, f"file {B} 4000 /etc/passwd"), "path"),
-        (changed(5, f"file {B} 4000 payload/model/t.slice-0001"), "not whole"),
-        (changed(5, f"file {B.upper()} 4000 payload/model/tokens.json"), "says nothing"),
-        (changed(9, "new 7"), "than there are blocks"),
-        (lines_of([*SOUND, "take"]), "taken whole"),
-        (lines_of(["take", *SOUND]), "taken whole"),
-        (lines_of(["new 1", *SOUND]), "more than its file has room"),
-        (lines_of([*SOUND[:9], "copy 0 0 1", "take", SOUND[10]]), "taken whole"),
-        (lines_of([*SOUND[:9], "take", "copy 0 0 1", SOUND[10]]), "more than its file has room"),
-    ],
-)
+#: Lines that break a rule, and what is said of them.
+WRONG: Final = [
+    ([], "the recipe is empty"),
+    ([b"appliance recipe 2\n"], "no recipe of a kind"),
+    ([HEAD], "used for nothing"),
+    ([*lines_of(SOUND)[:-1], b"file"], "is not ended"),
+    (lines_of([*SOUND, "x" * MAX_LINE]), "too long"),
+    (changed(3, "copy 0 21 80"), "reads outside its base"),
+    (changed(3, "copy 0 999999999999999 80"), "reads outside its base"),
+    (changed(3, "copy 2 10 80"), "no such base file"),
+    (changed(3, "copy 0 10 81"), "lacks 9 bytes|more than its file has room"),
+    (changed(3, "copy 0 10 79"), "lacks 1 bytes"),
+    (changed(3, "copy 0 10 0"), "more than its file has room"),
+    (changed(3, "copy 0 010 80"), "says nothing"),
+    (changed(3, "copy 0 -1 80"), "says nothing"),
+    (changed(3, "copy 0 10  80"), "says nothing"),
+    (changed(3, "copy 0 10 9999999999999999"), "says nothing"),
+    (changed(4, "new 11"), "more than its file has room"),
+    (changed(6, "zstd 2000 29"), "used for nothing"),
+    (changed(6, "zstd 2000 31"), "than there are blocks"),
+    (changed(6, "zstd 2000 0"), "a frame is larger"),
+    (changed(6, "zstd 2000 2000"), "than there are blocks"),
+    (changed(7, "delta 2000 20 1 0 0"), "prefix is empty"),
+    (changed(7, "delta 2000 20 1 1 50"), "reads outside its base"),
+    (changed(0, f"base {B} 100"), "not in order of their digests"),
+    (changed(1, f"base {A} 50"), "not in order of their digests"),
+    (changed(4, f"base {'c' * 64} 1"), "base files come first"),
+    (changed(5, f"file {B} 4000 manifest.json"), "not in order of their paths"),
+    (changed(5, f"file {B} 4000 ../manifest.json"), "path"),
+    (changed(5, f"file {B} 4000 /etc/passwd"), "path"),
+    (changed(5, f"file {B} 4000 payload/model/t.slice-0001"), "not whole"),
+    (changed(5, f"file {B.upper()} 4000 payload/model/tokens.json"), "says nothing"),
+    (changed(9, "new 7"), "than there are blocks"),
+    (lines_of([*SOUND, "take"]), "taken whole"),
+    (lines_of(["take", *SOUND]), "taken whole"),
+    (lines_of(["new 1", *SOUND]), "more than its file has room"),
+    (lines_of([*SOUND[:9], "copy 0 0 1", "take", SOUND[10]]), "taken whole"),
+    (lines_of([*SOUND[:9], "take", "copy 0 0 1", SOUND[10]]), "more than its file has room"),
+]
+
+
+@pytest.mark.parametrize(("lines", "said"), WRONG)
 def test_a_recipe_that_breaks_a_rule_is_refused(lines: list[bytes], said: str) -> None:
     with pytest.raises(RecipeInvalid, match=said):
         check(lines, blocks=BLOCKS)
