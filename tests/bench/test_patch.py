@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.bench
 
-MEGABYTES = 256
+MEGABYTES = 64
 #: At most so much more than the best of the others.
 BYTES = 1.02
 
