@@ -116,11 +116,12 @@ def _of_inventory(
         raise Usage(
             "a patch is built against one node", found=f"{len(files)} files", wanted="one inventory"
         )
-    if site is not None and (said := read_exported(read_inventory(site), files[0]).inventory):
-        found = said
-    else:
-        found = parse_inventory(read_plain(files[0], MAX_BYTES))
-        progress().note(f"nobody checked that {found.node} signed this inventory: -i SITE does")
+    judged = read_exported(read_inventory(site), files[0]) if site else None
+    found = parse_inventory(judged.data if judged else read_plain(files[0], MAX_BYTES))
+    if judged is None or judged.key is None:
+        progress().note(
+            f"nobody checked that {found.node} signed this inventory: -i SITE with its key does"
+        )
     bundle = open_bundle(stack.enter_context(open_tree(folders))) if folders else None
     return node_holdings(found, bundle=bundle, store=Store(store) if store else None)
 

@@ -24,7 +24,6 @@ def bases_for(file: HeldFile, holdings: Holdings) -> list[HeldFile]:
         return [same]
     if file.component == OUTSIDE:
         return []
-    near = [each for each in holdings.files.values() if each.component == file.component and each.size]
-    if named := [each for each in near if each.name == file.name]:
+    if named := holdings.by_name.get((file.component, file.name)):
         return [min(named, key=lambda each: (abs(each.size - file.size), each.path))]
-    return [each for each in near if each.size > SMALL] if file.size > SMALL else []
+    return holdings.longer_than(SMALL, file.component) if file.size > SMALL else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.manifest import Base
@@ -13,7 +14,7 @@ from appliance.bundle.reader import read_contents, read_signed
 from appliance.errors import PatchUnfit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.manifest import Manifest
@@ -59,6 +60,19 @@ class Holdings:
     def open(self, file: HeldFile) -> WholeFile:
         """One of ``files``."""
         return WholeFile(self.opens, file.path, file.parts)
+
+    @cached_property
+    def by_name(self) -> Mapping[tuple[str, str], Sequence[HeldFile]]:
+        """Those of ``files`` that are payload, by component and name."""
+        found: dict[tuple[str, str], list[HeldFile]] = {}
+        for file in self.files.values():
+            if file.component != OUTSIDE and file.size:
+                found.setdefault((file.component, file.name), []).append(file)
+        return found
+
+    def longer_than(self, size: int, component: str) -> list[HeldFile]:
+        """Those of ``files`` that are a component's, and have more bytes."""
+        return [file for file in self.files.values() if file.component == component and file.size > size]
 
 
 class Store(Protocol):

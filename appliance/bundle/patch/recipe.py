@@ -38,8 +38,9 @@ BLOCKS: Final = "blocks"
 HEAD: Final = b"appliance recipe 1\n"
 #: The most bytes that one frame gives, is packed in, or looks back to: what applying it needs in memory.
 SEGMENT: Final = 16 << 20
-#: Base files of one patch, and lines in all: two for each chunk of two terabytes.
+#: Base files of one patch, files that it makes, and lines in all: two for each chunk of two terabytes.
 MAX_BASES: Final = 1 << 18
+MAX_FILES: Final = 1 << 18
 MAX_LINES: Final = 1 << 23
 MAX_LINE: Final = 700
 
@@ -176,6 +177,7 @@ class _State:
     blocks: int
     bases: list[BaseFile] = field(default_factory=list)
     file: MadeFile | None = None
+    files: int = 0
     left: int = 0
     is_empty: bool = True  # no part of the file was read yet
 
@@ -213,6 +215,9 @@ class _State:
             _refuse(number, line, fault.message)
         if is_slice(file.path) or (self.file is not None and self.file.path >= file.path):
             _refuse(number, line, "files are not whole, or not in order of their paths, each once")
+        self.files += 1
+        if self.files > MAX_FILES:
+            _refuse(number, line, "there are more files than any bundle has")
         self.file, self.left, self.is_empty = file, file.size, True
         return file
 

@@ -91,6 +91,20 @@ def test_a_patch_is_built_signed_verified_and_joined(desk: Desk) -> None:
     assert desk.run("verify", desk.station.folder / "joined", "--trust", desk.root).code == 0
 
 
+def test_a_patch_is_carried_on_media(desk: Desk) -> None:
+    desk.build()
+    desk.sign()
+    medium = desk.station.folder / "medium"
+    medium.mkdir()
+    trust = ("--trust", desk.root, "--role", "patch")
+    done = desk.run("media", "write", desk.out, medium, "--size", "64MB", *trust)
+    assert done.code == 0
+    assert desk.run("media", "check", medium, *trust).code == 0
+    assert desk.run("media", "join", medium, "--out", desk.station.folder / "carried", *trust).code == 0
+    desk.out = desk.station.folder / "carried"
+    assert desk.join().code == 0
+
+
 def test_programs_are_told_of_every_file(desk: Desk) -> None:
     values = desk.build("--json").json
     how = {file["path"]: file["how"] for file in values["files"]}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from appliance.bundle.patch import recipe
 from appliance.bundle.patch.applying import Maker, check
 from appliance.bundle.patch.packing import pack, unpack
 from appliance.bundle.patch.recipe import (
@@ -118,6 +119,18 @@ def test_files_that_cannot_lie_together_are_refused() -> None:
     files = [f"file {A} 0 payload/model", f"file {A} 0 payload/model/x"]
     with pytest.raises(RecipeInvalid):
         check(lines_of(files), blocks=0)
+
+
+def test_more_files_or_lines_than_any_bundle_needs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "MAX_FILES", 2)
+    with pytest.raises(RecipeInvalid, match="more files than any bundle has"):
+        check(lines_of(SOUND), blocks=BLOCKS)
+    monkeypatch.setattr(recipe, "MAX_BASES", 1)
+    with pytest.raises(RecipeInvalid, match="not so many"):
+        check(lines_of(SOUND), blocks=BLOCKS)
+    monkeypatch.setattr(recipe, "MAX_LINES", 2)
+    with pytest.raises(RecipeInvalid, match="one too many"):
+        check(lines_of(SOUND[1:]), blocks=BLOCKS)
 
 
 def test_a_frame_larger_than_a_segment_is_refused() -> None:
