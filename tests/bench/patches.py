@@ -2,8 +2,9 @@
 
 A ``Differ`` is shell command lines, run by ``sh -eu`` with these variables: ``$OLD`` and ``$NEW`` folders,
 ``$PAIRS`` a file of lines ``old<TAB>new``, which says of each new file what it is likely to be like (the
-tools that compare files are told by us; they could not know), ``$M`` an empty folder for what travels, and
-``$W`` one for whatever else the tool needs.
+tools that compare files are told by us; they could not know), ``$M`` an empty folder for what travels,
+``$W`` one for whatever else the tool needs, and ``$PEERS`` the folder of the programs that are in no stable
+release.
 """
 
 from __future__ import annotations
@@ -72,6 +73,14 @@ DIFFERS: Final = (
         'casync make --store="$W/all" "$M/new.caidx" "$NEW" >/dev/null; '
         'find "$W/all" -type f -newer "$W/mark" -exec cp -t "$M" {} +',
         'casync make --store="$W/all" "$W/old.caidx" "$OLD" >/dev/null; sleep 1.1; touch "$W/mark"',
+    ),
+    Differ(
+        "desync",
+        'cat "$PEERS/desync.version"',
+        '"$PEERS/desync" tar --index --store "$W/all" "$M/new.caidx" "$NEW"; '
+        'find "$W/all" -type f -newer "$W/mark" -exec cp -t "$M" {} +',
+        'mkdir "$W/all"; "$PEERS/desync" tar --index --store "$W/all" "$W/old.caidx" "$OLD"; '
+        'sleep 1.1; touch "$W/mark"',
     ),
     Differ(
         "borg, zstd",

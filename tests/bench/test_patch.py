@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,12 +30,12 @@ from tests.bench.patches import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tests.bench.conftest import Cost
 
 pytestmark = pytest.mark.bench
 
+PEERS = Path(__file__).resolve().parents[2] / ".venv" / "peers" / "bin"
 MEGABYTES = 64
 #: At most so much more than the best of the others; and what the signed documents of a bundle come to.
 BYTES = 1.02
@@ -107,6 +108,7 @@ def run_differ(
         "W": folder / "work",
         "PAIRS": folder / "pairs",
         "HOME": folder,
+        "PEERS": PEERS,
         "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
     }
     shell = ["env", *(f"{name}={value}" for name, value in values.items()), "sh", "-euc"]

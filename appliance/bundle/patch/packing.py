@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 MIN_PREFIX: Final = 8
 #: Twice the largest segment: the window that a frame may ask for.
 _WINDOW_LOG: Final = 25
-#: Bytes up to which trying hard costs less than a second, and their level; that of longer ones.
+#: Bytes up to which trying hard costs less than a second, or next to nothing, and their level; that of
+#: longer ones.
 _SHORT: Final = 2 << 20
+_TINY: Final = 64 << 10
 _LEVEL_SHORT: Final = 19
 _LEVEL_LONG: Final = 5
 #: Every position, and matches of 16 bytes: what changed within a wheel lies between such.
@@ -48,7 +50,9 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
         thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
     """
     options: Mapping[int, int] = {
-        _C.compression_level: _LEVEL_SHORT if len(data) <= _SHORT else _LEVEL_LONG,
+        _C.compression_level: _LEVEL_SHORT
+        if len(data) <= (_SHORT if thoroughly else _TINY)
+        else _LEVEL_LONG,
         _C.window_log: _window_log(len(data) + len(prefix)),
         _C.enable_long_distance_matching: 1,
         **(_THOROUGH if thoroughly else {}),
