@@ -125,22 +125,22 @@ def tokens(folder: Path, megabytes: int) -> Case:
 
 
 def fine_tune(folder: Path, megabytes: int) -> Case:
-    """A fine-tune: of 64 equal tensors of bfloat16, four get noise in every value, the others none."""
+    """A fine-tune: of 64 tensors of bfloat16, four are other numbers altogether, the others the same."""
     case = _folders(folder, "fine-tune of 4 tensors in 64")
     weights(case.old / "model.safetensors", megabytes, seed=1)
-    weights(case.new / "model.safetensors", megabytes, seed=1, noisy=frozenset({5, 21, 37, 53}))
+    weights(case.new / "model.safetensors", megabytes, seed=1, changed=frozenset({5, 21, 37, 53}))
     return case
 
 
-def weights(path: Path, megabytes: int, *, seed: int, noisy: frozenset[int] = frozenset()) -> None:
+def weights(path: Path, megabytes: int, *, seed: int, changed: frozenset[int] = frozenset()) -> None:
     """Write 64 tensors of bfloat16: random mantissas, exponents near one another as in real weights."""
     size = (megabytes << 20) // 64
-    header = json.dumps({"tensors": 64, "noise": sorted(noisy)}).ljust(200).encode()
+    header = json.dumps({"tensors": 64, "changed": sorted(changed)}).ljust(200).encode()
     exponents = bytes(0x3B + min(4, (byte * 7).bit_count()) for byte in range(256))
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for tensor in range(64):
-            source = random.Random(seed * 1000 + tensor + (500 if tensor in noisy else 0))  # noqa: S311
+            source = random.Random(seed * 1000 + tensor + (500 if tensor in changed else 0))  # noqa: S311
             data = bytearray(size)
             data[::2] = source.randbytes(size // 2)
             data[1::2] = source.randbytes(size // 2).translate(exponents)
