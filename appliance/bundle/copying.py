@@ -174,7 +174,7 @@ def _open(source: Path, wanted: ListedFile) -> Iterator[int]:
 
 def _copy_block(origin: int, target: int, source_offset: int, offset: int, block: memoryview) -> None:
     """Copy ``len(block)`` bytes between the files; ``block`` holds them afterwards."""
-    if _kernel_copies(origin, target, source_offset, offset, len(block)):
+    if kernel_copies(origin, target, source_offset, offset, len(block)):
         _read(target, block, offset)
         return
     _read(origin, block, source_offset)
@@ -183,7 +183,11 @@ def _copy_block(origin: int, target: int, source_offset: int, offset: int, block
         written += os.pwrite(target, block[written:], offset + written)
 
 
-def _kernel_copies(origin: int, target: int, source_offset: int, offset: int, size: int) -> bool:
+def kernel_copies(origin: int, target: int, source_offset: int, offset: int, size: int) -> bool:
+    """Let the kernel copy bytes between files, shared where the file system can; False if it will not.
+
+    What it may have copied before it would not is copied again by the caller.
+    """
     done = 0
     while done < size:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from appliance.bundle.large_manifest import read_large
 from appliance.bundle.listing import listing_of, parse_listing
 from appliance.bundle.locked_files import UNKNOWN, LockedFiles
 from appliance.bundle.manifest import (
+    Base,
     Build,
     Component,
     Inference,
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
     from appliance.definition.lock import Lock
 
 
-def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Leads:
+    """What a patch leads from, and the digest of the bundle that it makes."""
+
+    base: Base
+    makes: str
+
+
+def draft_manifest(
+    lock: Lock, small: Iterable[str], slice_size: int, patch: Leads | None = None
+) -> Manifest:
     """The manifest for ``lock``, with digests of zeros where they are not known yet.
 
     It has passed every rule for manifests, so a lock that cannot become a bundle is refused before
@@ -39,6 +51,7 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
         lock: what goes into the bundle.
         small: the paths outside the payload, ``blocks.bin`` excepted.
         slice_size: bytes; longer files are cut.
+        patch: what the manifest of a patch says besides; nobody wrote a definition for it.
 
     Raises:
         LockInvalid: the lock asks for what no bundle can hold.
@@ -60,7 +73,9 @@ def draft_manifest(lock: Lock, small: Iterable[str], slice_size: int) -> Manifes
             for name in sorted(lock.components)
         },
         files={path: ListedFile(UNKNOWN, 0) for path in sorted([*small, BLOCKS_PATH])},
-        build=Build(lock.definition, lock_digest(lock)),
+        build=None if patch else Build(lock.definition, lock_digest(lock)),
+        requires=(patch.base,) if patch else (),
+        makes=patch.makes if patch else None,
         hardware=lock.hardware.needs() if lock.hardware else None,
     )
     try:

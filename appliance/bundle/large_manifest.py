@@ -259,7 +259,9 @@ class _Reading:
         return number
 
     def _check_served(self, manifest: Manifest) -> None:
-        """The engine and the file that are served are there."""
+        """The engine and the file that are served are there; a patch need not have them."""
+        if manifest.makes is not None:
+            return
         served = manifest.inference
         path = f"{PAYLOAD_FOLDER}/{served.model}/{served.file}".encode()
         whole = self.listing.paths.find(path) is not None and path[-11:-4] != _SLICE_ENDING

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 #: Files over this many bytes are cut: under FAT's limit and under the 2 GB where scanners stop looking.
 SLICE_SIZE: Final = 1 << 30
+#: The kind of the one component that says how a patch is applied; no whole bundle has it.
+PATCH: Final = "patch"
 #: What a payload file's permissions shall be where it is used; format 1 knows no other.
 FILE_MODE: Final = "0644"
 
@@ -51,6 +53,15 @@ class Build:
 
     definition: str
     lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The bundle that a patch starts from: its digest (hex), and what it said of itself."""
+
+    bundle: str
+    version: str
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,10 @@ class Manifest:
     manifest itself, the list, the signatures and provenance.  ``created`` is RFC 3339, UTC, to the
     second, and so is ``expires``, None for never.  ``build`` is None where the builder did not say, and
     ``hardware`` where the definition asks for no particular machine.
+
+    Of a patch, ``requires`` is the one bundle that it starts from, and ``makes`` the digest of the bundle
+    that comes of it; ``product``, ``version``, ``sequence``, ``target`` and ``inference`` are that one's.
+    A whole bundle has neither.
     """
 
     product: str
@@ -119,10 +134,11 @@ class Manifest:
     inference: Inference
     components: Mapping[str, Component]
     files: Mapping[str, ListedFile]
-    requires: tuple[str, ...] = field(default=())
+    requires: tuple[Base, ...] = field(default=())
     build: Build | None = None
     expires: str | None = None
     hardware: HardwareNeeds | None = None
+    makes: str | None = None
 
     def payload(self) -> Iterator[PayloadFile]:
         """Every payload file, in manifest order: components by name, files by path."""
@@ -146,7 +162,12 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
         {"definition": manifest.build.definition, "lock": manifest.build.lock} if manifest.build else None
     )
     hardware = _hardware_values(manifest.hardware) if manifest.hardware else None
-    optional = {"build": build, "expires": manifest.expires, "hardware": hardware}
+    optional = {
+        "build": build,
+        "expires": manifest.expires,
+        "hardware": hardware,
+        "makes": manifest.makes,
+    }
     return {key: value for key, value in optional.items() if value is not None} | {
         "format": FORMAT,
         "product": manifest.product,
@@ -165,7 +186,10 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
             "file": manifest.inference.file,
             "name": manifest.inference.name,
         },
-        "requires": list(manifest.requires),
+        "requires": [
+            {"bundle": base.bundle, "version": base.version, "sequence": base.sequence}
+            for base in manifest.requires
+        ],
         "components": {
             name: _component_values(component) for name, component in manifest.components.items()
         },

@@ -6,7 +6,9 @@ Beyond types and spelling, these hold of every manifest that is accepted:
 - the packages asked for are in order, each once;
 - slices add up to their file, all but the last are of one size that is whole blocks;
 - no payload file has a name that only slices may have; all paths can lie in one folder;
-- the engine and the model that are served are components of this bundle, and the model's file is there;
+- the engine and the model that are served are components of this bundle, and the model's file is there
+  (of a patch: of the bundle that it makes);
+- a patch, and nothing else, has a base, a bundle that it makes, and one component that says how;
 - outside the payload lie VERIFY.txt, blocks.bin, and of the optional files of format 1 any.
 """
 
@@ -21,6 +23,8 @@ from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.manifest import (
     FILE_MODE,
     FORMAT,
+    PATCH,
+    Base,
     Build,
     Component,
     Inference,
@@ -75,6 +79,7 @@ _MANIFEST_KEYS: Final = frozenset(
         "files",
     }
 )
+_BASE_KEYS: Final = frozenset({"bundle", "sequence", "version"})
 _BUILD_KEYS: Final = frozenset({"definition", "lock"})
 _TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
 _INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
@@ -116,12 +121,10 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         top: the whole file.
         files_of: reads the files of a component, of which the folder's path is given.
     """
-    top.exactly(_MANIFEST_KEYS, frozenset({"build", "expires", "hardware"}))
+    top.exactly(_MANIFEST_KEYS, frozenset({"build", "expires", "hardware", "makes"}))
     if top.number("format") != FORMAT:
         top.refuse("another format", found=str(top.number("format")), wanted=str(FORMAT))
-    if top.items("requires"):
-        top.refuse("requires another bundle; this version installs whole bundles only", wanted="[]")
-    return Manifest(
+    manifest = Manifest(
         product=top.text("product", _NAME),
         version=top.text("version", _VERSION),
         sequence=top.number("sequence"),
@@ -133,7 +136,38 @@ def manifest_of(top: Record, files_of: Callable[[Record, str], Sequence[PayloadF
         build=_build(top.record("build")) if top.has("build") else None,
         expires=_time(top, "expires") if top.has("expires") else None,
         hardware=_hardware(top.record("hardware")) if top.has("hardware") else None,
+        requires=tuple(map(_base, top.records("requires"))),
+        makes=top.text("makes", _SHA256) if top.has("makes") else None,
     )
+    _check_patch(top, manifest)
+    return manifest
+
+
+def _base(record: Record) -> Base:
+    record.exactly(_BASE_KEYS)
+    return Base(
+        bundle=record.text("bundle", _SHA256),
+        version=record.text("version", _VERSION),
+        sequence=record.number("sequence"),
+    )
+
+
+def _check_patch(top: Record, manifest: Manifest) -> None:
+    """What makes a patch belongs together, and it leads forward."""
+    patches = sum(component.kind == PATCH for component in manifest.components.values())
+    if not len(manifest.requires) == patches == (manifest.makes is not None):
+        top.refuse(
+            "this is neither a whole bundle nor a patch",
+            found=f"requires: {len(manifest.requires)}, makes: {manifest.makes}, kind patch: {patches}",
+            wanted="of a patch one each, of a whole bundle none",
+        )
+    for base in manifest.requires:
+        if base.bundle == manifest.makes or base.sequence >= manifest.sequence:
+            top.refuse(
+                "the patch does not lead forward",
+                found=f"from sequence {base.sequence} to {manifest.sequence}",
+                wanted="a later one, of another bundle",
+            )
 
 
 def _time(top: Record, key: str) -> str:
@@ -299,6 +333,8 @@ def _check_paths(manifest: Manifest) -> None:
 
 
 def _check_served(top: Record, manifest: Manifest) -> None:
+    if manifest.makes is not None:  # its bundle has them, and is judged itself
+        return
     served = manifest.inference
     for name in (served.engine, served.model):
         if name not in manifest.components:

@@ -34,6 +34,7 @@ from appliance.bundle.reader import (
     require_file,
 )
 from appliance.bundle.upstream import check_upstream
+from appliance.errors import BundleMalformed
 from appliance.trust.revocation import NOTHING
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def verify_bundle(
         with hashing_meanwhile(tree, lists, read, workers) as begun:
             contents = read_contents(tree, signed, lists, begun.begin if begun else None)
             refuse_second_root(lists.signed, root)
+            _check_role(contents.manifest, role)
             statement = statement_bytes(signed.digests, contents.manifest, contents.files)
             for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
                 raise refusal
@@ -155,6 +157,19 @@ def verify_bundle(
         revocation=judged.revocation,
         notes=(*tree.notes, *verdict.notes),
         upstream=upstream,
+    )
+
+
+def _check_role(manifest: Manifest, role: str) -> None:
+    """Who may bring patches brings no whole bundles, and the other way round."""
+    if (manifest.makes is not None) == (role == "patch"):
+        return
+    kind = "a whole bundle" if manifest.makes is None else "a patch"
+    raise BundleMalformed(
+        f"this is {kind}, which the role {role} cannot vouch for",
+        found=f"{kind}, signed as {role}",
+        wanted="a patch signed as patch, or a whole bundle signed as release",
+        hint="ask its holders what they meant to sign; a patch is verified with --role patch",
     )
 
 

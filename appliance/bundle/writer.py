@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from appliance.bundle.draft import Leads
     from appliance.bundle.payload import Store
     from appliance.definition.lock import Lock
     from appliance.progress import Progress
@@ -91,6 +92,7 @@ def write_bundle(
     companions: Sequence[Companion] = (),
     companion_bytes: int = 0,
     slice_size: int = SLICE_SIZE,
+    patch: Leads | None = None,
 ) -> Path:
     """Write the bundle that ``lock`` describes to the new folder ``out``; returns ``out``.
 
@@ -105,6 +107,7 @@ def write_bundle(
         companions: make what lies beside the payload, in this order (see ``Companion``).
         companion_bytes: room to ask for on their behalf, before anything is written.
         slice_size: longer files are cut; a multiple of the block size.
+        patch: what the manifest says besides, if this is one (``appliance.bundle.patch``).
 
     Raises:
         Usage: ``out`` exists already, or cannot be made.
@@ -119,10 +122,10 @@ def write_bundle(
     """
     if slice_size <= 0 or slice_size % BLOCK_SIZE:
         raise ValueError("slice_size is a multiple of the block size")
-    small = _small_files(root, lock) | dict(documents or {})
-    draft = draft_manifest(lock, small, slice_size)
+    small = _small_files(root, None if patch else lock) | dict(documents or {})
+    draft = draft_manifest(lock, small, slice_size, patch)
     _check_space(out.parent, draft, companion_bytes)
-    with writing_under(out.parent), _partial(out) as (folder, fd):
+    with writing_under(out.parent), partial_folder(out) as (folder, fd):
         manifest, blocks = copy_payload(folder, draft, store, slice_size, progress)
         with syncing_beside(fd):
             manifest = _write_root_files(folder, manifest, {**small, BLOCKS_PATH: blocks})
@@ -142,10 +145,10 @@ def write_bundle(
     return out
 
 
-def _small_files(root: bytes | None, lock: Lock) -> dict[str, bytes]:
-    """The root files that are known before anything is copied, by path."""
+def _small_files(root: bytes | None, lock: Lock | None) -> dict[str, bytes]:
+    """The root files that are known before anything is copied, by path; of a patch without a lock."""
     small = {REVIEW_PATH: review_bytes()}
-    if any(component.kind == "toolkit" for component in lock.components.values()):
+    if lock and any(component.kind == "toolkit" for component in lock.components.values()):
         small[BOOTSTRAP_PATH] = bootstrap_bytes()
     if root is not None:
         small[root_path(parse_root(root).version)] = root
@@ -207,7 +210,7 @@ def _check_space(parent: Path, draft: Manifest, beside: int) -> None:
 
 
 @contextmanager
-def _partial(out: Path) -> Iterator[tuple[Path, int]]:
+def partial_folder(out: Path) -> Iterator[tuple[Path, int]]:
     """The empty hidden folder to write to, open and locked; it is gone afterwards, renamed or removed."""
     if out.exists() or out.is_symlink():
         raise _exists(out)

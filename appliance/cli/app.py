@@ -29,8 +29,10 @@ from appliance.cli.interrupts import keeping_interrupts
 from appliance.cli.lab import lab_app
 from appliance.cli.lock import lock
 from appliance.cli.media import media_app
+from appliance.cli.patch import patch_app
 from appliance.cli.plan import plan_app
 from appliance.cli.sign import sign
+from appliance.cli.status import status
 from appliance.cli.store import store_app
 from appliance.cli.trust import trust_app
 from appliance.cli.verify import verify
@@ -86,8 +88,10 @@ app.command("install")(install)
 app.command("hardware")(hardware)
 app.command("frames")(frames)
 app.command("audit")(audit)
+app.command("status")(status)
 app.add_typer(disk_app)
 app.add_typer(media_app)
+app.add_typer(patch_app)
 app.add_typer(plan_app)
 app.add_typer(store_app)
 app.add_typer(trust_app)

@@ -30,6 +30,7 @@ def join(
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
+    role: Annotated[str, typer.Option("--role", help="The role that must have signed.")] = "release",
     as_json: AsJson = False,
 ) -> None:
     """Copy volumes into one plain bundle folder, with as few ports as there are.
@@ -66,6 +67,7 @@ def join(
         out,
         progress=progress(),
         root=load_root(trust, fingerprint) if trust else None,
+        role=role,
         ask=ask if somebody else None,
     )
     print_result(_text(joined), _values(joined), as_json=as_json)

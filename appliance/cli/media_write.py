@@ -33,6 +33,7 @@ def write(
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
+    role: Annotated[str, typer.Option("--role", help="The role that must have signed.")] = "release",
     size: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,6 +98,7 @@ def write(
     settings = Settings(
         progress=progress(),
         root=load_root(trust, fingerprint) if trust else None,
+        role=role,
         sizes=[raw_room(text, parse_size(text)).size for text in size or ()],
         like=like,
         only=only or (),

@@ -85,3 +85,11 @@ class EscrowClosed(PreflightFailed):
 
 class EscrowUnproven(PreflightFailed):
     """Keys were written to an escrow and could not be had back from it; nothing may depend on them."""
+
+
+class PatchUnfit(PreflightFailed):
+    """A patch is for another base than the one at hand, or the base lacks what it needs."""
+
+
+class PatchUseless(PreflightFailed):
+    """A patch would be no smaller than what it makes."""

@@ -123,6 +123,14 @@ class JournalRolledBack(BundleUntrusted):
     """A node's journal is older than the counter of its TPM: somebody put an old one back."""
 
 
+class NodeInventoryInvalid(BundleUntrusted):
+    """What a node says it holds is malformed, or was not signed by that node."""
+
+
+class RecipeInvalid(BundleUntrusted):
+    """A patch's recipe is malformed, reads outside its base, or makes other files than it says."""
+
+
 class ImageRefused(BundleUntrusted):
     """An image's index, manifest or configuration is malformed, too large or of a kind not carried."""
 

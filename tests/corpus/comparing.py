@@ -32,6 +32,7 @@ def _of_parsers(*names: str) -> tuple[str, ...]:
 
 #: What is not asked, by the reason: patterns of module and case.
 NOT_ASKED: Final[dict[str, tuple[str, ...]]] = {
+    "recipes, which whoever applies a patch judges": ("test_patches::test_a_recipe*",),
     "journals and statements to one node, which no bundle holds": (
         "test_state::test_a_bundle_s_date_*",
         "test_state::test_a_journal_*",

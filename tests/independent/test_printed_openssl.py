@@ -45,7 +45,7 @@ def test_on_a_bundle_of_the_profile_cnsa(
 
     def said(holder: str) -> str:
         assert printed
-        script = f"cd /mnt\nSUMS=SHA384SUMS\n{printed[0].replace('alice', holder)}\n"
+        script = f"cd /mnt\nROLE=release\nSUMS=SHA384SUMS\n{printed[0].replace('alice', holder)}\n"
         (cnsa_bundle / "typed.sh").write_text(script)
         chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin")
         assert chroot

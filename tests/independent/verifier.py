@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from base64 import b64decode, b64encode
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ def taken_back(root: Any, revocations: list[Any]) -> set[str]:
     """All keys and bundles that are revoked; each revocation holds what the ones before held."""
     found = sorted((canonical(data, "revocation") for data, _ in revocations), key=lambda it: it["serial"])
     need(*(count([root], "revoke", given) for given in revocations))
-    for old, new in pairwise([{"serial": 0, "keys": [], "bundles": []}, *found]):
+    for old, new in zip([{"serial": 0, "keys": [], "bundles": []}, *found], found, strict=False):
         need(*(new[key] == sorted({*old[key], *new[key]}) for key in ("keys", "bundles")))
         need(new == old or new["serial"] > old["serial"])
     return {each for revocation in found for each in revocation["keys"] + revocation["bundles"]}
@@ -221,7 +220,8 @@ def read_manifest(data: bytes) -> tuple[Any, list[Any]]:
         sizes = [piece["size"] for piece in lying]
         need(sum(sizes) == file["size"], not cut or sizes[0] % BLOCK == 0 < sizes[-1] <= sizes[0])
         payload += lying
-    need(served["engine"] in components, f"payload/{served['model']}/{served['file']}" in whole)
+    there = [served["engine"] in components, f"payload/{served['model']}/{served['file']}" in whole]
+    need(*([base["sequence"] < manifest["sequence"] for base in manifest["requires"]] or there))
     check_paths([*whole])
     return manifest, payload
 
@@ -255,9 +255,9 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked:
 
     manifest, payload = read_manifest(read(files["manifest.json"], 128 * MIB))
     named = {file["path"]: file for file in [*manifest["files"], *payload]}
-    digests = {path: file["sha256"] for path, file in named.items()}
     lists = {algorithm: listed, "sha256": sums | {index: (bundle := digest(files[index]))}}
-    need(bundle not in refused, digests | {"manifest.json": sums["manifest.json"]} == sums)
+    need(bundle not in refused, (role == "patch") == ("makes" in manifest))
+    need({*named, "manifest.json"} == {*sums}, *(sums[path] == named[path]["sha256"] for path in named))
     need(all(files[path].stat().st_size == file["size"] for path, file in named.items()))
     need(*(digest(files[path], by) == it[path] for by, it in lists.items() for path in it))  # else damaged
     blocks = [file for file in payload for _ in range(0, file["size"], BLOCK)]

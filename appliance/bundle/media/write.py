@@ -89,6 +89,7 @@ class Settings(TypedDict, total=False):
 
     progress: Required[Progress]
     root: bytes | None
+    role: str
     sizes: Sequence[int]
     like: Path | None
     only: Sequence[int]
@@ -110,6 +111,7 @@ def write_media(
     *,
     progress: Progress,
     root: bytes | None = None,
+    role: str = "release",
     sizes: Sequence[int] = (),
     like: Path | None = None,
     only: Sequence[int] = (),
@@ -122,6 +124,7 @@ def write_media(
         targets: where media are mounted; one that is given again takes another medium later.
         progress: told of each volume.
         root: the bytes of a root by which the signatures are judged first; None to judge none.
+        role: the role whose holders must have signed.
         sizes: the most to use of each medium, in bytes; the last holds for all others too.  Targets may
             then be plain folders.
         like: a volume of this bundle that says how it was divided.
@@ -134,7 +137,7 @@ def write_media(
         Usage: the arguments contradict each other.
     """
     with open_tree(bundle) as tree:
-        cargo = read_cargo(tree, root=root)
+        cargo = read_cargo(tree, root=root, role=role)
         run = _Run(bundle, tree, cargo, sizes, progress)
         media = run.examine(targets)
         division = run.divide(media, like, repeats=ask is not None)

@@ -31,6 +31,7 @@ class Copy:
     def __init__(self, home: str, bundle: str) -> None:
         self.folder = os.path.join(home, "staged", bundle)
         self.mark = f"{self.folder}.complete"
+        self.hashed: list[str] = []  # what was read, and not believed for its mark
 
     def state(self, recheck: bool) -> dict[str, Any]:
         """``{list, mark, files, wrong: {path: [found, wanted]}}``; no digest of what is not there."""
@@ -92,8 +93,10 @@ class Copy:
             return [NOTHING, f"SHA-256 {wanted}"]
         if not stat.S_ISREG(status.st_mode):
             return ["no plain file", f"SHA-256 {wanted}"]
-        if (recheck or mark != fingerprint(status)) and (found := digest(place)) != wanted:
-            return [f"SHA-256 {found}", f"SHA-256 {wanted}"]
+        if recheck or mark != fingerprint(status):
+            self.hashed.append(path)
+            if (found := digest(place)) != wanted:
+                return [f"SHA-256 {found}", f"SHA-256 {wanted}"]
         return locked(status)
 
     def touched(self, wanted: dict[str, str], marked: dict[str, Any]) -> dict[str, list[str]]:

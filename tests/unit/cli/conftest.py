@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.cli.app import main
+from tests.unit.bundle.patch.conftest import root_with_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.trust.root import Root
     from tests.conftest import Holders
 
 
@@ -115,3 +117,9 @@ def second(ceremony: Ceremony) -> Callable[[str], Path]:
         return file.with_name(f"{name}-ml.pub")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def patch_root(holders: Holders) -> Root:
+    """A root with the role patch, whose keys are others than release's."""
+    return root_with_patches(holders)

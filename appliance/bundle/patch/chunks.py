@@ -1,0 +1,156 @@
+"""Where bytes of the base may lie: its content-defined chunks, by a digest that only screens.
+
+Cut by FastCDC, as ``pyfastcdc`` does it (docs/decisions/0061).  The table is kept in two arrays, since a
+terabyte has a million chunks: 32 MiB.  What it finds is a guess, and whoever asks compares the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import DigestMismatch, ToolMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from appliance.bundle.patch.whole import WholeFile
+
+#: Mean bytes of a chunk: of a terabyte, and of what is small.
+_LARGEST: Final = 1 << 20
+_SMALLEST: Final = 64 << 10
+#: So many chunks are wanted of what lies between.
+_CHUNKS: Final = 1 << 14
+_READ: Final = 4 << 20
+_FREE: Final = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
+
+
+def mean_size(size: int) -> int:
+    """The mean size of chunks for so many bytes: a power of two."""
+    return min(_LARGEST, max(_SMALLEST, 1 << (size // _CHUNKS).bit_length()))
+
+
+def require_digest(file: WholeFile, found: str, wanted: str) -> None:
+    """Refuse a base file that is not what its bundle says.
+
+    Raises:
+        DigestMismatch: it is not.
+    """
+    if found != wanted:
+        raise DigestMismatch(
+            f"{file.path} of the base is not what its bundle says",
+            found=f"sha256 {found}",
+            wanted=f"sha256 {wanted}",
+            hint="obtain the base again: a patch against these bytes could not be applied anywhere",
+        )
+
+
+def cut(
+    file: WholeFile, mean: int, hashed: Callable[[bytes], object] | None = None
+) -> Iterator[tuple[int, memoryview]]:
+    """Position and bytes of each chunk; the bytes are valid until the next is asked for.
+
+    Args:
+        file: open.
+        mean: mean bytes of a chunk.
+        hashed: told every byte, in order.
+
+    Raises:
+        ToolMissing: what cuts is there in its slow form only, a hundredth as fast.
+        DigestMismatch: the file cannot be read.
+    """
+    from pyfastcdc import FastCDC
+
+    if ".cy." not in FastCDC.__module__:
+        raise ToolMissing(
+            "pyfastcdc has no compiled part for this Python",
+            found=FastCDC.__module__,
+            wanted="a wheel of it for this Python and processor",
+            hint="build patches on a station for which there is one",
+        )
+    cutter = FastCDC(mean, min_size=mean // 4, max_size=mean * 4)
+    for chunk in cutter.cut_stream(_Stream(file, hashed)):
+        yield chunk.offset, chunk.data
+
+
+class _Stream:
+    """A file as the cutter reads it."""
+
+    def __init__(self, file: WholeFile, hashed: Callable[[bytes], object] | None) -> None:
+        self._file, self._hashed, self._position = file, hashed, 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), _READ, self._file.size - self._position)
+        data = self._file.read(self._position, count) if count else b""
+        if self._hashed:
+            self._hashed(data)
+        buffer[:count] = data
+        self._position += count
+        return count
+
+
+class Chunks:
+    """The chunks of some files, one after another.
+
+    Args:
+        files: open; their numbers are those of this sequence.
+        wanted: the SHA-256 (hex) that each must have.
+        mean: mean bytes of a chunk.
+
+    Raises:
+        DigestMismatch: one of them has another.
+    """
+
+    def __init__(self, files: Sequence[WholeFile], wanted: Sequence[str], mean: int) -> None:
+        self.files, self.mean = files, mean
+        expected = sum(file.size for file in files) // mean + 16 * (len(files) + 1)
+        self._mask = (1 << (expected * 2).bit_length()) - 1
+        self._keys = array("Q", [_FREE]) * (self._mask + 1)
+        self._places = array("Q", [0]) * (self._mask + 1)
+        self._count = 0
+        for number, (file, digest) in enumerate(zip(files, wanted, strict=True)):
+            hashes = hashlib.sha256()
+            for offset, data in cut(file, mean, hashes.update):
+                self._add(_key(data), number << 48 | offset)
+            require_digest(file, hashes.hexdigest(), digest)
+
+    def find(self, data: memoryview) -> tuple[int, int] | None:
+        """Number and position of a chunk that may be the same; None if there is none."""
+        key = _key(data)
+        slot = key & self._mask
+        while (found := self._keys[slot]) != _FREE:
+            if found == key:
+                place = self._places[slot]
+                return place >> 48, place & (1 << 48) - 1
+            slot = slot + 1 & self._mask
+        return None
+
+    def _add(self, key: int, place: int) -> None:
+        if self._count * 4 > self._mask * 3:
+            self._grow()
+        slot = key & self._mask
+        while (found := self._keys[slot]) != _FREE:
+            if found == key:  # the first of its kind is as good
+                return
+            slot = slot + 1 & self._mask
+        self._keys[slot], self._places[slot] = key, place
+        self._count += 1
+
+    def _grow(self) -> None:
+        """Room for twice as many: the chunks of very odd files are all short."""
+        keys, places = self._keys, self._places
+        self._mask = self._mask << 1 | 1
+        self._keys = array("Q", [_FREE]) * (self._mask + 1)
+        self._places = array("Q", [0]) * (self._mask + 1)
+        self._count = 0
+        for key, place in zip(keys, places, strict=True):
+            if key != _FREE:
+                self._add(key, place)
+
+
+def _key(data: memoryview) -> int:
+    # Of this process alone, and as fast as cutting: equal keys are followed by a comparison.
+    key = hash(bytes(data)) & _MASK
+    return key if key != _FREE else 0

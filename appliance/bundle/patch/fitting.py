@@ -1,0 +1,143 @@
+"""Whether a patch fits a base, and whether what comes of it is what the patch says."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from appliance.bundle.listing import parse_listing
+from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.manifest_reader import MAX_BYTES
+from appliance.bundle.patch.holdings import OUTSIDE, HeldFile
+from appliance.bundle.paths import (
+    LIST_PATH,
+    MANIFEST_PATH,
+    TRUST_FOLDER,
+    lies_beside_list,
+)
+from appliance.errors import PatchUnfit, RecipeInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from appliance.bundle.manifest import Manifest
+    from appliance.bundle.patch.applying import Checked
+    from appliance.bundle.patch.holdings import OpenBundle
+
+
+@dataclass(frozen=True)
+class Target:
+    """The bundle that is made: digest, manifest, list, and every listed file, whole, but the manifest."""
+
+    digest: str
+    manifest: Manifest
+    listing: Mapping[str, str]
+    files: Mapping[str, HeldFile]
+
+
+def require_base(base: OpenBundle, patch: Manifest) -> None:
+    """Refuse a base that the patch does not start from, and say what is the matter.
+
+    Raises:
+        PatchUnfit: it is another.
+    """
+    (wanted,) = patch.requires
+    if base.digest == wanted.bundle:
+        return
+    manifest = base.manifest
+    found = f"{manifest.product} {manifest.version}, sequence {manifest.sequence}, {base.digest}"
+    if base.digest == patch.makes:
+        message, hint = "the patch was applied already", "nothing is left to be done"
+    elif manifest.product != patch.product:
+        message, hint = "the patch is for another product", "name the patch that belongs to this bundle"
+    elif manifest.sequence >= patch.sequence:
+        message, hint = "the patch is older than the base", "a way back needs a permit, not an old patch"
+    elif manifest.sequence < wanted.sequence:
+        message, hint = "a patch before this one is missing", "apply the patches in their order"
+    else:
+        message, hint = "the patch is for another base", "build a patch against what is there"
+    raise PatchUnfit(
+        message,
+        found=found,
+        wanted=f"{patch.product} {wanted.version}, sequence {wanted.sequence}, {wanted.bundle}",
+        hint=hint,
+    )
+
+
+def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
+    """What is to be made, by its list and its manifest, which the recipe has made in ``folder``.
+
+    Raises:
+        RecipeInvalid: the recipe makes another bundle than the patch says, or files that it does not list.
+        BundleMalformed: list or manifest break the format.
+    """
+    for path in (LIST_PATH, MANIFEST_PATH):
+        if path not in checked.made or path in checked.taken:
+            _refuse(
+                f"it does not make {path}", found="no such file", wanted="a new list and a new manifest"
+            )
+        if checked.made[path].size > MAX_BYTES:
+            _refuse(f"{path} is too large", found=f"{checked.made[path].size:,} bytes", wanted="a document")
+    data = (folder / LIST_PATH).read_bytes()
+    if (digest := hashlib.sha256(data).hexdigest()) != patch.makes:
+        _refuse("it makes another bundle than was signed", found=digest, wanted=str(patch.makes))
+    listing = parse_listing(data)
+    spelled = (folder / MANIFEST_PATH).read_bytes()
+    if (found := hashlib.sha256(spelled).hexdigest()) != listing.get(MANIFEST_PATH):
+        _refuse("list and manifest do not belong together", found=found, wanted=str(listing[MANIFEST_PATH]))
+    manifest = parse_manifest(spelled)
+    if manifest.makes is not None or (manifest.product, manifest.version, manifest.sequence) != (
+        patch.product,
+        patch.version,
+        patch.sequence,
+    ):
+        _refuse(
+            "the bundle that it makes says otherwise of itself than the patch",
+            found=f"{manifest.product} {manifest.version}, sequence {manifest.sequence}",
+            wanted=f"{patch.product} {patch.version}, sequence {patch.sequence}",
+        )
+    files = _whole(manifest)
+    _require_listed(checked, files)
+    return Target(digest, manifest, listing, files)
+
+
+def _whole(manifest: Manifest) -> dict[str, HeldFile]:
+    """The listed files but the manifest, by path."""
+    files = {
+        path: HeldFile(path, file.sha256, file.size, OUTSIDE, path, ((path, file.size),))
+        for path, file in manifest.files.items()
+    }
+    for each in manifest.payload():
+        parts = tuple((path, part.size) for path, part in each.parts())
+        files[each.path] = HeldFile(each.path, each.sha256, each.size, OUTSIDE, each.name, parts)
+    return files
+
+
+def _require_listed(checked: Checked, files: Mapping[str, HeldFile]) -> None:
+    """Refuse a recipe that makes other files than the bundle has."""
+    for path, made in checked.made.items():
+        known = files.get(path)
+        if known and (known.sha256, known.size) != (made.sha256, made.size):
+            _refuse(
+                f"it makes another {path} than the bundle lists", found=made.sha256, wanted=known.sha256
+            )
+        if not known and path != MANIFEST_PATH and not _may_lie_beside(path):
+            _refuse(f"it makes {path}, which the bundle does not list", found=path, wanted="listed files")
+
+
+def _may_lie_beside(path: str) -> bool:
+    """Whether a bundle may have this file without listing it: a list, a signature, provenance."""
+    folder, _, name = path.rpartition("/")
+    is_list = name in {"SHA256SUMS", "SHA384SUMS"}
+    return folder == TRUST_FOLDER and (is_list or lies_beside_list(name))
+
+
+def _refuse(message: str, *, found: str, wanted: str) -> NoReturn:
+    raise RecipeInvalid(
+        f"the recipe does not do what the patch says: {message}",
+        found=found,
+        wanted=wanted,
+        hint="do not use this patch; ask who signed it",
+    )

@@ -1,0 +1,304 @@
+"""A base and a patch joined to the bundle that the patch makes: at a review desk, to see what it brings.
+
+Nothing is left behind but the whole bundle: it is made in a hidden folder beside its place, every file is
+compared with the list whose digest the patch's holders signed, and then it is renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.bundle.durable import (
+    FOLDER_MODE,
+    create_file,
+    free_bytes,
+    settle_file,
+    sync_file_system,
+    sync_folder,
+    writing_under,
+)
+from appliance.bundle.judging import judge_list
+from appliance.bundle.opening import open_tree
+from appliance.bundle.patch.applying import Maker, check, copy_range, digest_of, require_bases
+from appliance.bundle.patch.fitting import Target, read_target, require_base
+from appliance.bundle.patch.holdings import open_bundle, whole_files
+from appliance.bundle.patch.recipe import BLOCKS, MAX_LINE, NAME, RECIPE
+from appliance.bundle.patch.recovery import remake_parity
+from appliance.bundle.patch.whole import WholeFile
+from appliance.bundle.paths import PAYLOAD_FOLDER
+from appliance.bundle.verify import verify_bundle
+from appliance.bundle.writer import partial_folder
+from appliance.errors import DigestMismatch, PatchUnfit, SpaceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.bundle.opening import BundleTree
+    from appliance.bundle.patch.applying import Checked
+    from appliance.bundle.patch.holdings import HeldFile
+    from appliance.bundle.patch.recipe import MadeFile
+    from appliance.progress import Progress
+
+_RECIPE_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{RECIPE}"
+_BLOCKS_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{BLOCKS}"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A bundle that was made.
+
+    ``made`` files came of the recipe, ``carried`` lay whole in the patch, ``kept`` are the base's.
+    ``signers`` are those whose signatures as release came with the patch and count; ``release``: they are
+    enough.
+    """
+
+    folder: Path
+    digest: str
+    version: str
+    made: int
+    carried: int
+    kept: int
+    signers: tuple[str, ...]
+    release: bool
+
+
+def join_patch(
+    base: Path | Sequence[Path],
+    patch: Path | Sequence[Path],
+    out: Path,
+    root: bytes,
+    *,
+    progress: Progress,
+) -> Joined:
+    """Make the bundle that ``patch`` makes of ``base``, as the new folder ``out``.
+
+    Args:
+        base: where the base lies; its list must be signed as release.
+        patch: where the patch lies; it is verified, signed as patch.
+        out: must not exist; the folder it lies in must.
+        root: the bytes of the root that is trusted.
+        progress: told of each file.
+
+    Raises:
+        BundleUntrusted: patch or base is not signed as it should be, or a file is not what it should be.
+        RecipeInvalid: the recipe breaks a rule, or makes another bundle than the patch says.
+        PatchUnfit: this is not the base that the patch requires, or it lacks what the patch needs.
+        Usage, SpaceExhausted, PreflightFailed: ``out`` exists, or cannot be written.
+    """
+    verified = verify_bundle(patch, root, progress=progress, role="patch")
+    with ExitStack() as stack:
+        old = open_bundle(stack.enter_context(open_tree(base)))
+        judge_list(old.tree, old.signed, root, "release").verdict.require()
+        require_base(old, verified.manifest)
+        new = open_bundle(stack.enter_context(open_tree(patch)))
+        if new.digest != verified.digest:
+            raise DigestMismatch("the patch was changed after it was verified", hint="start again")
+        carried = whole_files(new)
+        blocks = carried.get(_BLOCKS_PATH)
+        held = whole_files(old)
+        by_digest = {file.sha256: file for file in held.values()}
+        checked = check(_lines(new.tree, carried), blocks=blocks.size if blocks else 0)
+        require_bases(checked, {file.sha256: file.size for file in held.values()})
+        stack.enter_context(writing_under(out.parent))
+        folder, fd = stack.enter_context(partial_folder(out))
+        join = _Join(
+            folder,
+            checked,
+            open_base=lambda digest: WholeFile(old.tree, (it := by_digest[digest]).path, it.parts),
+            open_carried=lambda path: WholeFile(new.tree, path, carried[path].parts),
+            progress=progress,
+        )
+        opened = stack.enter_context(WholeFile(new.tree, blocks.path, blocks.parts)) if blocks else None
+        outside = checked.made.keys() - checked.remade - {*filter(_is_payload, checked.made)}
+        _require_room(out, sum(checked.made[path].size for path in outside))
+        join.make(_lines(new.tree, carried), opened, outside.__contains__)
+        target = read_target(folder, checked, verified.manifest)
+        kept = _kept(target, checked, by_digest)
+        _require_room(out, sum(file.size for file in target.files.values()))
+        join.target = target
+        progress.begin("join", len(target.files), sum(file.size for file in target.files.values()))
+        join.make(_lines(new.tree, carried), opened, _is_payload)
+        for file in kept:
+            join.keep(file)
+        progress.end()
+        if checked.remade:
+            remake_parity(folder, target.manifest, checked.remade, progress)
+            join.prove_remade(checked.remade)
+        for inner, _, _ in os.walk(folder):
+            os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
+        with open_tree(folder) as tree:
+            made = open_bundle(tree)
+            verdict = judge_list(tree, made.signed, root, "release").verdict
+        sync_file_system(fd)
+        folder.rename(out)
+        sync_folder(out.parent)
+    return Joined(
+        out,
+        target.digest,
+        made.manifest.version,
+        made=len(checked.made) - len(checked.taken),
+        carried=len(checked.taken),
+        kept=len(kept),
+        signers=tuple(one.holder for one in verdict.signers),
+        release=verdict.accepted,
+    )
+
+
+def _is_payload(path: str) -> bool:
+    return path.startswith(f"{PAYLOAD_FOLDER}/")
+
+
+def _lines(tree: BundleTree, carried: Mapping[str, HeldFile]) -> Iterator[bytes]:
+    """The lines of the recipe, none kept longer than a little over what a line may have."""
+    if (file := carried.get(_RECIPE_PATH)) is None or len(file.parts) != 1:
+        raise PatchUnfit("the patch has no recipe", found=f"no {_RECIPE_PATH}", wanted="a patch")
+    with tree.open(_RECIPE_PATH) as fd, os.fdopen(os.dup(fd), "rb") as stream:
+        stream.seek(0)
+        while line := stream.readline(MAX_LINE + 1):
+            yield line
+
+
+def _kept(
+    target: Target, checked: Checked, by_digest: Mapping[str, HeldFile]
+) -> list[tuple[HeldFile, HeldFile]]:
+    """Files that are the base's: what they are, and what they are there.
+
+    Raises:
+        PatchUnfit: neither the patch nor the base has some; nothing of the payload was written yet.
+    """
+    rest = [file for path, file in target.files.items() if path not in checked.made]
+    missing = [file.path for file in rest if file.sha256 not in by_digest]
+    if missing:
+        raise PatchUnfit(
+            f"neither patch nor base has {len(missing)} of the bundle's files",
+            found=f"no {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}",  # noqa: PLR2004
+            wanted="the base that the patch was built against, whole",
+            hint="build the patch against what is there",
+        )
+    return [(file, by_digest[file.sha256]) for file in rest]
+
+
+def _require_room(out: Path, wanted: int) -> None:
+    if (free := free_bytes(out.parent)) < wanted:
+        raise SpaceExhausted(
+            f"too little room under {out.parent}",
+            found=f"{free:,} bytes free",
+            wanted=f"{wanted:,} bytes",
+            hint="free some space or name another folder with --out; nothing was kept",
+        )
+
+
+class _Parts:
+    """The files that one whole file lies in, new and open; a ``Sink``."""
+
+    def __init__(self, folder: Path, parts: Sequence[tuple[str, int]]) -> None:
+        self.paths = [path for path, _ in parts]
+        self._sizes = [size for _, size in parts]
+        self.fds: list[int] = []
+        for path in self.paths:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            self.fds.append(create_file(folder / path))
+
+    def place(self, offset: int, length: int) -> Iterable[tuple[int, int, int]]:
+        for fd, size in zip(self.fds, self._sizes, strict=True):
+            if offset < size and length:
+                count = min(length, size - offset)
+                yield fd, offset, count
+                offset, length = offset + count, length - count
+            offset -= size
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+
+class _Join:
+    """The unfinished bundle in ``folder``; what belongs in it is known once its documents are there."""
+
+    def __init__(
+        self,
+        folder: Path,
+        checked: Checked,
+        *,
+        open_base: Callable[[str], WholeFile],
+        open_carried: Callable[[str], WholeFile],
+        progress: Progress,
+    ) -> None:
+        self._folder, self._checked, self._progress = folder, checked, progress
+        self._open_base, self._open_carried = open_base, open_carried
+        self.target: Target | None = None
+        self._parts: _Parts | None = None
+
+    def make(self, lines: Iterator[bytes], blocks: WholeFile | None, wanted: Callable[[str], bool]) -> None:
+        """Make the files of the recipe that are wanted now."""
+        try:
+            with Maker(self._open_base, blocks, wanted) as maker:
+                maker.follow(lines, self._begin, self._done)
+        finally:
+            self._end()
+
+    def keep(self, pair: tuple[HeldFile, HeldFile]) -> None:
+        """Copy a file of the base."""
+        file, source = pair
+        try:
+            self._parts = _Parts(self._folder, file.parts)
+            with self._open_base(source.sha256) as opened:
+                copy_range(opened, 0, self._parts, 0, file.size)
+            self._prove(file.path, file.sha256)
+        finally:
+            self._end()
+        self._progress.item(file.path)
+
+    def prove_remade(self, paths: Iterable[str]) -> None:
+        """Compare what was computed from other files with the list."""
+        for path in sorted(paths):
+            place = self._folder / path
+            with place.open("rb") as file:
+                found = digest_of(file.fileno())
+            if found != self._checked.made[path].sha256:
+                raise _otherwise(path, found, self._checked.made[path].sha256)
+
+    def _begin(self, file: MadeFile) -> _Parts:
+        known = self.target.files.get(file.path) if self.target else None
+        parts = known.parts if known else ((file.path, file.size),)
+        self._parts = _Parts(self._folder, parts)
+        return self._parts
+
+    def _done(self, file: MadeFile, taken: bool) -> None:
+        if self._parts is None:
+            raise RuntimeError("a file is done that was not begun")
+        if taken:
+            with self._open_carried(file.path) as opened:
+                copy_range(opened, 0, self._parts, 0, min(file.size, opened.size))
+        self._prove(file.path, file.sha256)
+        self._end()
+        self._progress.item(file.path)
+
+    def _prove(self, path: str, whole: str) -> None:
+        """Every part is what the list says; a file that no list names is what the recipe says."""
+        if self._parts is None:
+            raise RuntimeError("nothing was made")
+        for part, fd in zip(self._parts.paths, self._parts.fds, strict=True):
+            wanted = self.target.listing.get(part, whole) if self.target else whole
+            if (found := digest_of(fd)) != wanted:
+                raise _otherwise(path, found, wanted)
+            settle_file(fd)
+            self._progress.advance(os.fstat(fd).st_size)
+
+    def _end(self) -> None:
+        if self._parts is not None:
+            self._parts.close()
+        self._parts = None
+
+
+def _otherwise(path: str, found: str, wanted: str) -> DigestMismatch:
+    return DigestMismatch(
+        f"{path} came out otherwise than it should",
+        found=f"sha256 {found}",
+        wanted=f"sha256 {wanted}",
+        hint="the base is damaged, or was changed meanwhile: verify it, then join again",
+    )

@@ -1,0 +1,145 @@
+"""What of a file lies in the base, and where: chunks that are the same, made as long as they go.
+
+Chunks find out where to look; what is told is exact to the byte, since where a match ends the bytes are
+compared on, forwards and backwards.  Several changed tensors in a file of weights cost no more than their
+own bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.bundle.patch.chunks import Chunks
+    from appliance.bundle.patch.whole import WholeFile
+
+#: Bytes that are compared at once where a match is made longer.
+_STEP: Final = 256 << 10
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Bytes of the file from ``start`` to ``end``.
+
+    ``base`` and ``place`` say where the same lie.  Of a gap (``is_same`` False), what lies from there up to
+    ``limit`` is likely to be much like it; None: nothing is known.
+    """
+
+    start: int
+    end: int
+    is_same: bool
+    base: int | None = None
+    place: int = 0
+    limit: int = 0
+
+
+def match(file: WholeFile, chunks: Chunks) -> Iterator[Stretch]:
+    """The whole file as stretches, in order; two gaps never follow one another.
+
+    Args:
+        file: open.
+        chunks: of the base files, which are open.
+    """
+    from appliance.bundle.patch.chunks import cut
+
+    run: Stretch | None = None  # what is the same, and may go on
+    gap = 0  # where the gap behind it starts, if there is one
+    for start, data in cut(file, chunks.mean):
+        end = start + len(data)
+        if run is not None and gap == start and _goes_on(run, data, chunks):
+            run.end = gap = end
+            continue
+        found = chunks.find(data)
+        if found is None or not _is_same(chunks, *found, data):
+            continue
+        new = Stretch(start, end, is_same=True, base=found[0], place=found[1])
+        yield from _settled(file, chunks, run, new)
+        run, gap = new, end
+    yield from _settled(file, chunks, run, None)
+
+
+def _settled(
+    file: WholeFile, chunks: Chunks, run: Stretch | None, new: Stretch | None
+) -> Iterator[Stretch]:
+    """A run that is over, and the gap up to the next; both grow into the gap while bytes are the same."""
+    start = run.end if run else 0
+    end = new.start if new else file.size
+    if run is not None:
+        start = run.end = run.end + _same_after(file, chunks, run, end - start)
+        yield run
+    if new is not None:
+        grown = _same_before(file, chunks, new, end - start)
+        new.start -= grown
+        new.place -= grown
+        end = new.start
+    if start < end:
+        yield _gap(chunks, run, new, start, end)
+
+
+def _gap(chunks: Chunks, run: Stretch | None, new: Stretch | None, start: int, end: int) -> Stretch:
+    if run is not None and run.base is not None:
+        place = run.place + run.end - run.start
+        is_between = new is not None and new.base == run.base and new.place >= place
+        limit = new.place if new and is_between else chunks.files[run.base].size
+        return Stretch(start, end, is_same=False, base=run.base, place=place, limit=limit)
+    if new is not None and new.base is not None:
+        place = max(0, new.place - (end - start))
+        return Stretch(start, end, is_same=False, base=new.base, place=place, limit=new.place)
+    if chunks.files:
+        return Stretch(start, end, is_same=False, base=0, place=0, limit=chunks.files[0].size)
+    return Stretch(start, end, is_same=False)
+
+
+def _goes_on(run: Stretch, data: memoryview, chunks: Chunks) -> bool:
+    place = run.place + run.end - run.start
+    return run.base is not None and _is_same(chunks, run.base, place, data)
+
+
+def _is_same(chunks: Chunks, base: int, place: int, data: memoryview) -> bool:
+    file = chunks.files[base]
+    return place + len(data) <= file.size and file.read(place, len(data)) == data
+
+
+def _same_after(file: WholeFile, chunks: Chunks, run: Stretch, most: int) -> int:
+    """How many bytes behind a run are still the same, at most ``most``."""
+    if run.base is None:
+        return 0
+    base, start, place = chunks.files[run.base], run.end, run.place + run.end - run.start
+    most, done = min(most, base.size - place), 0
+    while done < most:
+        step = min(_STEP, most - done)
+        one, other = file.read(start + done, step), base.read(place + done, step)
+        if one != other:
+            return done + _common(one, other)
+        done += step
+    return done
+
+
+def _same_before(file: WholeFile, chunks: Chunks, new: Stretch, most: int) -> int:
+    """How many bytes before a run are the same already, at most ``most``."""
+    if new.base is None:
+        return 0
+    base, most, done = chunks.files[new.base], min(most, new.place), 0
+    while done < most:
+        step = min(_STEP, most - done)
+        one = file.read(new.start - done - step, step)
+        other = base.read(new.place - done - step, step)
+        if one != other:
+            return done + _common(one[::-1], other[::-1])
+        done += step
+    return done
+
+
+def _common(one: bytes, other: bytes) -> int:
+    """How many first bytes of two different texts of one length are the same."""
+    same, wrong = 0, len(one)  # so many are the same; so many are not
+    while wrong - same > 1:
+        middle = (same + wrong) // 2
+        if one[same:middle] == other[same:middle]:
+            same = middle
+        else:
+            wrong = middle
+    return same

@@ -1,0 +1,96 @@
+"""Bytes packed by zstd, alone or against bytes of the base; and unpacked, never to more than was said.
+
+``zstd --patch-from`` does the same: the base bytes are the frame's prefix, so that matches reach into them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from appliance.errors import RecipeInvalid
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Shorter prefixes are not taken as raw content.
+MIN_PREFIX: Final = 8
+#: Twice the largest segment: the window that a frame may ask for.
+_WINDOW_LOG: Final = 25
+#: Bytes up to which trying hard costs less than a second, or next to nothing, and their level; that of
+#: longer ones.
+_SHORT: Final = 2 << 20
+_TINY: Final = 64 << 10
+_LEVEL_SHORT: Final = 19
+_LEVEL_LONG: Final = 5
+#: Every position, and matches of 16 bytes: what changed within a wheel lies between such.
+_THOROUGH: Final[Mapping[int, int]] = {
+    zstd.CompressionParameter.ldm_min_match: 16,
+    zstd.CompressionParameter.ldm_hash_log: 22,
+    zstd.CompressionParameter.ldm_hash_rate_log: 0,
+}
+#: What does not become smaller by so much stays as it is: reading it then costs nothing.
+WORTH: Final = 0.98
+
+_C = zstd.CompressionParameter
+_D = zstd.DecompressionParameter
+
+
+def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes | None:
+    """A frame that gives ``data``; None where it would save next to nothing.
+
+    Args:
+        data: what is packed.
+        prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
+        thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
+    """
+    options: Mapping[int, int] = {
+        _C.compression_level: _LEVEL_SHORT
+        if len(data) <= (_SHORT if thoroughly else _TINY)
+        else _LEVEL_LONG,
+        _C.window_log: _window_log(len(data) + len(prefix)),
+        _C.enable_long_distance_matching: 1,
+        **(_THOROUGH if thoroughly else {}),
+        _C.content_size_flag: 0,
+        _C.checksum_flag: 0,
+        _C.dict_id_flag: 0,
+    }
+    against = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
+    compressor = zstd.ZstdCompressor(options=options, zstd_dict=against)
+    packed: bytes = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+    return packed if len(packed) <= len(data) * WORTH else None
+
+
+def unpack(packed: bytes, length: int, prefix: bytes = b"") -> bytes:
+    """What a frame gives, exactly ``length`` bytes.
+
+    Raises:
+        RecipeInvalid: it gives more or fewer, is no frame, or is not all of it.
+    """
+    against = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
+    unpacker = zstd.ZstdDecompressor(zstd_dict=against, options={_D.window_log_max: _WINDOW_LOG})
+    try:
+        data: bytes = unpacker.decompress(packed, max_length=length + 1)
+    except zstd.ZstdError as fault:
+        raise _refused(f"{fault}") from fault
+    if len(data) != length or not unpacker.eof or unpacker.unused_data:
+        raise _refused(f"{len(data):,} bytes or more" if len(data) > length else f"{len(data):,} bytes")
+    return data
+
+
+def _window_log(size: int) -> int:
+    return min(_WINDOW_LOG, max(10, (size - 1).bit_length()))
+
+
+def _refused(found: str) -> RecipeInvalid:
+    return RecipeInvalid(
+        "a frame of the patch does not give what the recipe says",
+        found=found,
+        wanted="as many bytes as its part has",
+        hint="do not use this patch; ask who signed it",
+    )
