@@ -89,9 +89,13 @@ class LockedFiles(Sequence[PayloadFile]):
         """The same files, of which the cut ones have these slices."""
         return LockedFiles(self._component, self._artefacts, self._slice_size, slices)
 
-    def brief(self) -> Iterator[tuple[str, int, str]]:
-        """Path in the bundle, size in bytes and SHA-256 (hex) of each, without making a file."""
-        return ((self._folder + path, size, sha256) for path, size, sha256 in brief(self._artefacts))
+    def brief(self, first: int = 0, last: int | None = None) -> Iterator[tuple[str, int, str]]:
+        """Path in the bundle, size in bytes and SHA-256 (hex) of each, from one to before another.
+
+        No file is made for it.
+        """
+        some = brief(self._artefacts, first, last)
+        return ((self._folder + path, size, sha256) for path, size, sha256 in some)
 
     def sizes(self) -> Iterable[int]:
         """The size in bytes of each."""
