@@ -5,8 +5,8 @@ with nothing, or with what was wrong.  The digest of a file of one block is the 
 were found to have it.
 
 A file system that can share blocks is asked to (``ioctl_ficlone(2)``), for each file: only it knows for
-which of them it can.  Else the bytes are read, hashed and written from one buffer.  For a short file that takes
-half the time of letting the kernel copy and reading the copy, which ``appliance.bundle.copying`` does.
+which of them it can.  Else the bytes are read, hashed and written from one buffer: for a short file that
+takes less time than to let the kernel copy and read the copy, as ``appliance.bundle.copying`` does.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class CopyingProcesses:
         return self._futures
 
     def tell(self, progress: Progress) -> None:
-        """Let another thread tell of every file, when its batch is done; of what was done before, at once."""
+        """Let another thread tell of every file when its batch is done, and now of what is done already."""
 
         def advance(future: Future[_Copied]) -> None:
-            if not future.cancelled() and not future.exception() and (copied := future.result()).count:
-                progress.item(copied.last, copied.count)
+            if not future.cancelled() and not future.exception() and (copied := future.result()).files:
+                progress.item(copied.last, copied.files)
                 progress.advance(copied.size)
 
         for future in self._futures:
@@ -100,7 +100,7 @@ class CopyingProcesses:
 class _Copied(NamedTuple):
     """So many files, of so many bytes together, and the path of the last."""
 
-    count: int
+    files: int
     size: int
     last: str
 

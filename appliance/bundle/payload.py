@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE, DIGEST_SIZE, block_count
 from appliance.bundle.copying import Copier, Stopped
@@ -24,6 +24,7 @@ from appliance.bundle.manifest import ListedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -89,7 +90,8 @@ def copy_payload(
                 processes.tell(progress)
                 work.leave_short(draft)
             threads = [pool.submit(copy_some) for _ in range(workers if work.are_left else 0)]
-            wait([*short, *threads], return_when=FIRST_EXCEPTION)
+            futures: list[Future[Any]] = [*short, *threads]
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             work.stop.set()
             pool.shutdown()
@@ -166,7 +168,7 @@ class _Work:
         self._waiting: Iterator[_File] = chain(long, short)
 
     def leave_short(self, draft: Manifest) -> None:
-        """Others copy the files of at most one block: its digest is the one that the lock has of the file."""
+        """Others copy the files of at most one block; its digest is the file's own."""
         self._waiting = iter(self._long)
         self.are_left = bool(self._long)
         for file in _placed(draft):
