@@ -46,7 +46,6 @@ CONTENTS = {
     "extras": ("files", {**FILES, "empty": b"", "a/long": LONG, "z/block": bytes(BLOCK_SIZE)}),
     "model": ("tiny-gguf", {"tiny.gguf": b"GGUF"}),
 }
-MORE = {f"more{number:02}": os.urandom(200_000) for number in range(20)}
 COUNT = sum(len(files) for _, files in CONTENTS.values())
 SIZE = sum(len(data) for _, files in CONTENTS.values() for data in files.values())
 
@@ -212,34 +211,6 @@ def test_a_disk_that_cannot_be_written_to_leaves_nothing_behind(
     with pytest.raises(error):
         write(maker)
     assert_nothing_is_left(maker)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_really_full_disk(maker: BundleMaker, tmp_path: Path) -> None:
-    """A file system of 2 MB, with the check beforehand switched off."""
-    (tmp_path / "lock").write_text(lock_text(maker.lock({**CONTENTS, "extras": ("files", FILES | MORE)})))
-    script = """
-import os, sys
-from pathlib import Path
-from appliance.bundle import payload, writer
-from appliance.definition.lock import parse_lock
-from appliance.errors import SpaceExhausted
-from appliance.progress import Silent
-from appliance.sources.store import Store
-writer.free_bytes = lambda _: 1 << 40
-payload.MANY = 1
-base = Path(sys.argv[1])
-try:
-    writer.write_bundle(base / "small/bundle", parse_lock((base / "lock").read_text()),
-                        Store(base / "store"), root=None, progress=Silent())
-except SpaceExhausted as error:
-    print(error.name, os.listdir(base / "small"))
-"""
-    (tmp_path / "small").mkdir()
-    shell = 'mount -t tmpfs -o size=2m none "$1/small" && exec "$2" -c "$3" "$1"'
-    command = ["unshare", "--mount", "sh", "-c", shell, "sh", str(tmp_path), sys.executable, script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "SpaceExhausted []\n"
 
 
 def test_blocks_are_shared_where_the_file_system_shares_them(
