@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
 
 #: What kernels and file systems say when they will not copy between these two files.
-_CANNOT: Final = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
+CANNOT: Final = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
 
 class Stopped(Exception):
@@ -100,7 +100,7 @@ class Copier:
                 known = read_known(self._known, origin, wanted, self._slice_size) if self._known else None
                 digests = self._copy_long(origin, target, wanted.size, known)
         if digests.whole != wanted.sha256:
-            raise _damaged(source, f"sha256 {digests.whole}", f"sha256 {wanted.sha256}")
+            raise damaged(source, f"sha256 {digests.whole}", f"sha256 {wanted.sha256}")
         if self._known and not known and wanted.size > BLOCK_SIZE:
             self._known.keep_known(wanted.sha256, known_bytes(digests, wanted.size, self._slice_size))
         return digests
@@ -148,6 +148,20 @@ def _create(path: str) -> Iterator[int]:
 
 @contextmanager
 def _open(source: Path, wanted: ListedFile) -> Iterator[int]:
+    fd = open_source(source, wanted)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_source(source: Path | str, wanted: ListedFile) -> int:
+    """A descriptor of a file of the store, which has the size it is to have.
+
+    Raises:
+        DigestMismatch, FileMissing, SettingsInvalid: as of ``Copier.copy``.
+    """
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as fault:
@@ -162,25 +176,20 @@ def _open(source: Path, wanted: ListedFile) -> Iterator[int]:
             found=fault.strerror,
             hint="correct its permissions, or name another store with --store",
         ) from fault
-    try:
-        size = os.fstat(fd).st_size
-        if size != wanted.size:
-            raise _damaged(source, f"{size:,} bytes", f"{wanted.size:,} bytes")
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        yield fd
-    finally:
+    size = os.fstat(fd).st_size
+    if size != wanted.size:
         os.close(fd)
+        raise damaged(source, f"{size:,} bytes", f"{wanted.size:,} bytes")
+    return fd
 
 
 def _copy_block(origin: int, target: int, source_offset: int, offset: int, block: memoryview) -> None:
     """Copy ``len(block)`` bytes between the files; ``block`` holds them afterwards."""
     if kernel_copies(origin, target, source_offset, offset, len(block)):
-        _read(target, block, offset)
+        read_block(target, block, offset)
         return
-    _read(origin, block, source_offset)
-    written = 0
-    while written < len(block):
-        written += os.pwrite(target, block[written:], offset + written)
+    read_block(origin, block, source_offset)
+    write_block(target, block, offset)
 
 
 def kernel_copies(origin: int, target: int, source_offset: int, offset: int, size: int) -> bool:
@@ -193,7 +202,7 @@ def kernel_copies(origin: int, target: int, source_offset: int, offset: int, siz
         try:
             count = os.copy_file_range(origin, target, size - done, source_offset + done, offset + done)
         except OSError as fault:
-            if fault.errno not in _CANNOT:
+            if fault.errno not in CANNOT:
                 raise
             return False
         if count == 0:
@@ -202,7 +211,12 @@ def kernel_copies(origin: int, target: int, source_offset: int, offset: int, siz
     return True
 
 
-def _read(fd: int, block: memoryview, offset: int) -> None:
+def read_block(fd: int, block: memoryview, offset: int) -> None:
+    """Fill ``block`` with what lies in a file from ``offset`` on.
+
+    Raises:
+        DigestMismatch: the file ends before.
+    """
     done = 0
     while done < len(block):
         count = os.preadv(fd, [block[done:]], offset + done)
@@ -211,7 +225,15 @@ def _read(fd: int, block: memoryview, offset: int) -> None:
         done += count
 
 
-def _damaged(source: Path, found: str, wanted: str) -> DigestMismatch:
+def write_block(fd: int, block: memoryview, offset: int) -> None:
+    """Write all of ``block`` to a file, from ``offset`` on."""
+    written = 0
+    while written < len(block):
+        written += os.pwrite(fd, block[written:], offset + written)
+
+
+def damaged(source: Path | str, found: str, wanted: str) -> DigestMismatch:
+    """What to say of a file of the store whose bytes are not those that were locked."""
     return DigestMismatch(
         f"a file of the store is damaged: {source}",
         found=found,

@@ -115,8 +115,12 @@ def check_bytes(
 
 
 def _for_processes(count: int) -> bool:
-    """Whether so many short files are hashed by processes; threads there are would not survive a fork."""
-    return count >= MANY and threading.active_count() == 1
+    """Whether so many short files are hashed by processes."""
+    if count < MANY:
+        return False
+    from appliance.bundle.forked import can_fork
+
+    return can_fork()
 
 
 def _processes(tree: BundleTree, lists: Lists, read: Collection[str], workers: int | None) -> Processes:

@@ -1,27 +1,23 @@
-"""Hashing thousands of short files in forked processes.
+"""Hashing thousands of short files in forked processes (``appliance.bundle.forked``).
 
 A process has the bundle's open folder and the list from the one it was forked from, so that all it is
 told is a number in the list; it answers with the faults and the sizes it found.  What is short it finds
 out itself, since it begins before the manifest was read: who reads that compares the sizes, and hashes
-the others.  What a process reads stays in its own small buffer: each adds about 8 MB to the memory of
-the whole, the rest is shared until somebody writes to it.
+the others.  Each process adds about 8 MB to the memory of the whole.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import mmap
-import multiprocessing
 import os
-import signal
 import time
 from array import array
 from bisect import bisect_left
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
+from appliance.bundle.forked import Forked, answer
 from appliance.bundle.hashing import LONG, UNKNOWN, Hasher
 from appliance.bundle.plain_files import refuse_special
 from appliance.bundle.sizes import measure
@@ -29,7 +25,7 @@ from appliance.errors import BundleUntrusted, DigestMismatch
 from appliance.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from concurrent.futures import Future
 
     from appliance.bundle.fileset import ListedFiles
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.progress import Progress
 
-_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 #: Files that a process is given at once: some hundredths of a second.
 _BATCH: Final = 1024
 
@@ -63,13 +58,7 @@ class Processes:
         self._tree = tree
         self._count = len(lists)
         self._batches = _Batches(lists, read)
-        self._stop = _Stop()
-        self._pool = ProcessPoolExecutor(
-            count,
-            mp_context=multiprocessing.get_context("fork"),
-            initializer=_begin,
-            initargs=(tree, self._batches, self._stop),  # inherited, not copied
-        )
+        self._forked = Forked(count, partial(_begin, tree, self._batches))
         self._futures: dict[Future[tuple[array[int], list[DigestMismatch]]], int] = {}
         self._waiting = {first: self._batches.length(first) for first in range(0, len(lists), _BATCH)}
 
@@ -77,8 +66,7 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._forked.close()
 
     def begin(self, numbers: Sequence[int]) -> None:
         """Hash files, by their ascending numbers in the list; once all of a batch may be opened.
@@ -91,7 +79,7 @@ class Processes:
             after = bisect_left(numbers, first + _BATCH, start, end)
             self._waiting[first] -= after - start
             if not self._waiting[first]:
-                self._futures[self._pool.submit(_check, first)] = first
+                self._futures[self._forked.submit(first)] = first
             start = after
 
     def collect(self, files: ListedFiles, wrong: Wrong, progress: Progress) -> None:
@@ -108,7 +96,7 @@ class Processes:
         """
         for future in as_completed(self._futures):
             first = self._futures[future]
-            found, faults = future.result()
+            found, faults = answer(future)
             signed = files.sizes[first : first + _BATCH]
             if found != signed:
                 self._compare(files, first, found)
@@ -153,36 +141,23 @@ class _Batches:
         return range(first, min(first + _BATCH, len(self.lists)))
 
 
-class _Stop:
-    """Tells forked processes that nobody waits for them any more; asking costs next to nothing."""
-
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
-
-    def set(self) -> None:
-        self._shared[0] = 1
-
-    def is_set(self) -> bool:
-        return self._shared[0] != 0
-
-
 class _Worker:
     """What a process keeps between two batches."""
 
-    def __init__(self, tree: BundleTree, batches: _Batches, stop: _Stop) -> None:
+    def __init__(self, tree: BundleTree, batches: _Batches, stopped: Callable[[], bool]) -> None:
         self._open = ExitStack()
         self._cursor = self._open.enter_context(tree.cursor())
         self._buffer = memoryview(bytearray(_SHORTEST))
         self._buffers = [self._buffer]
         self._fit = batches.lists.fit
-        self.batches = batches
-        self.stop = stop
-        self.hasher = Hasher(
+        self._batches = batches
+        self._stopped = stopped
+        self._hasher = Hasher(
             tree,
             self._open.enter_context(tree.cursor()),
             batches.lists.kinds,
             progress=Silent(),
-            stopped=stop.is_set,
+            stopped=stopped,
             leave=LONG,
         )
 
@@ -213,32 +188,24 @@ class _Worker:
         unchanged = size == found.st_size and found.st_mtime_ns < settled and found.st_ctime_ns < settled
         return size if unchanged and self._fit(self._buffer[:size], digests) else None
 
+    def check(self, first: int) -> tuple[array[int], list[DigestMismatch]]:
+        """The sizes of a batch of files, ``UNKNOWN`` of those left out, and what is wrong with them."""
+        faults = []
+        sizes = array("q", [UNKNOWN]) * self._batches.length(first)
+        settled = time.time_ns() - _SETTLED
+        for place, path, digests in self._batches.of(first):
+            if self._stopped():
+                break
+            if (size := self.size_if_right(path, digests, settled)) is not None:
+                sizes[place] = size
+                continue
+            if fault := self._hasher.check(path, digests):
+                faults.append(fault)
+            sizes[place] = self._hasher.size
+        return sizes, faults
 
-_worker: _Worker
 
-
-def _begin(tree: BundleTree, batches: _Batches, stop: _Stop) -> None:
-    global _worker  # noqa: PLW0603 - the one way a pool leaves to keep something in a process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that shares out the work
-    # If that one is killed, nobody closes the pipe this one waits at: its brothers hold the other end too.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    gc.freeze()  # looking for garbage among what is shared would copy it
-    _worker = _Worker(tree, batches, stop)
-
-
-def _check(first: int) -> tuple[array[int], list[DigestMismatch]]:
-    """The sizes of a batch of files, ``UNKNOWN`` of those left out, and what is wrong with them."""
-    worker, faults = _worker, []
-    hasher, stopped = worker.hasher, worker.stop.is_set
-    sizes = array("q", [UNKNOWN]) * worker.batches.length(first)
-    settled = time.time_ns() - _SETTLED
-    for place, path, digests in worker.batches.of(first):
-        if stopped():
-            break
-        if (size := worker.size_if_right(path, digests, settled)) is not None:
-            sizes[place] = size
-            continue
-        if fault := hasher.check(path, digests):
-            faults.append(fault)
-        sizes[place] = hasher.size
-    return sizes, faults
+def _begin(
+    tree: BundleTree, batches: _Batches, stopped: Callable[[], bool]
+) -> Callable[[int], tuple[array[int], list[DigestMismatch]]]:
+    return _Worker(tree, batches, stopped).check

@@ -6,8 +6,10 @@ A bundle of 200,000 files is built in the room of the lock's text: nothing here 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, overload
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, overload
 
 from appliance.bundle.manifest import ListedFile, PayloadFile, file_values
 from appliance.bundle.manifest_reader import MAX_SLICES
@@ -20,9 +22,25 @@ if TYPE_CHECKING:
 
     from appliance.definition.lock import Artefact
 
+    #: Path, size in bytes, SHA-256 (hex), name, version, licence, origin.
+    _Values = tuple[str, int, str, str, str, str, Mapping[str, str]]
+
 #: Stands for a digest that is not known yet.
 UNKNOWN: Final = "0" * 64
-_NAMES: Final = ("path", "size", "sha256", "name", "version", "licence")
+_FIELDS: Final = itemgetter("path", "size", "sha256", "name", "version", "licence", "origin")
+#: A record of a lock in which nothing is escaped.
+_RECORD: Final = re.compile(
+    r"""\s*\{
+    \s+"licence":\s"([^"]+)",
+    \s+"name":\s"([^"]+)",
+    \s+"origin":\s(\{[^}]+\}),
+    \s+"path":\s"([^"]+)",
+    \s+"sha256":\s"([^"]+)",
+    \s+"size":\s([0-9]+),
+    \s+"version":\s"([^"]+)"
+    \s+\}""",
+    re.VERBOSE,
+)
 _INDENTS: Final = tuple(b"\n" + b" " * width for width in (12, 10, 8))
 _MODE: Final = b',"mode":"0644","name":'
 
@@ -54,20 +72,13 @@ class LockedFiles(Sequence[PayloadFile]):
         return len(self._artefacts)
 
     def __iter__(self) -> Iterator[PayloadFile]:
+        # What many files have in common is kept once, for whoever keeps the files.
         origins: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         texts: dict[str, str] = {}
-        for values in _values(self._artefacts):
-            # What many files have in common is kept once, for whoever keeps the files.
-            origin = origins.setdefault(tuple(values["origin"].items()), values["origin"])
-            licence, version = values["licence"], values["version"]
-            yield self._file(
-                {
-                    **values,
-                    "origin": origin,
-                    "licence": texts.setdefault(licence, licence),
-                    "version": texts.setdefault(version, version),
-                }
-            )
+        for path, size, sha256, name, version, licence, origin in _values(self._artefacts):
+            shared = texts.setdefault(version, version), texts.setdefault(licence, licence)
+            same = origins.setdefault(tuple(origin.items()), origin)
+            yield self._file((path, size, sha256, name, *shared, same))
 
     @overload
     def __getitem__(self, number: int) -> PayloadFile: ...
@@ -76,7 +87,8 @@ class LockedFiles(Sequence[PayloadFile]):
     def __getitem__(self, number: int | slice) -> PayloadFile | list[PayloadFile]:
         if isinstance(number, slice):
             return [self._file(values) for values in _values(self._artefacts[number])]
-        return self._file(*_values([self._artefacts[number]]))
+        [values] = _values([self._artefacts[number]])
+        return self._file(values)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
@@ -89,9 +101,13 @@ class LockedFiles(Sequence[PayloadFile]):
         """The same files, of which the cut ones have these slices."""
         return LockedFiles(self._component, self._artefacts, self._slice_size, slices)
 
-    def brief(self) -> Iterator[tuple[str, int, str]]:
-        """Path in the bundle, size in bytes and SHA-256 (hex) of each, without making a file."""
-        return ((self._folder + path, size, sha256) for path, size, sha256 in brief(self._artefacts))
+    def brief(self, first: int = 0, last: int | None = None) -> Iterator[tuple[str, int, str]]:
+        """Path in the bundle, size in bytes and SHA-256 (hex) of each, from one to before another.
+
+        No file is made for it.
+        """
+        some = brief(self._artefacts, first, last)
+        return ((self._folder + path, size, sha256) for path, size, sha256 in some)
 
     def sizes(self) -> Iterable[int]:
         """The size in bytes of each."""
@@ -139,20 +155,33 @@ class LockedFiles(Sequence[PayloadFile]):
         count = min(-(-size // self._slice_size), MAX_SLICES + 1)
         return (*[ListedFile(UNKNOWN, self._slice_size)] * (count - 1), ListedFile(UNKNOWN, rest))
 
-    def _file(self, values: Mapping[str, Any]) -> PayloadFile:
+    def _file(self, values: _Values) -> PayloadFile:
         """A file, of an artefact's values."""
-        path = self._folder + values["path"]
-        return PayloadFile(**{**values, "path": path}, slices=self._slices_of(path, values["size"]))
+        path = self._folder + values[0]
+        return PayloadFile(path, *values[1:], slices=self._slices_of(path, values[1]))
 
 
-def _values(artefacts: Sequence[Artefact]) -> Iterator[dict[str, Any]]:
-    """The values of artefacts, by the names that files of a bundle have for them too."""
+def _values(artefacts: Sequence[Artefact]) -> Iterator[_Values]:
+    """The values of artefacts, in the order in which a file of a bundle has them."""
     if isinstance(artefacts, StoredArtefacts):
-        yield from map(json.loads, artefacts.records())
+        yield from _read(artefacts.records())
     else:
         for each in artefacts:
             origin = {str(key): value for key, value in each.origin.items()}
-            yield {name: getattr(each, name) for name in _NAMES} | {"origin": origin}
+            yield each.path, each.size, each.sha256, each.name, each.version, each.licence, origin
+
+
+def _read(records: Iterable[bytes]) -> Iterator[_Values]:
+    """The values of records: most have nothing that wants a parser, and the origin of the one before."""
+    text, origin = "", dict[str, str]()
+    for record in records:
+        if b"\\" not in record and (match := _RECORD.fullmatch(record.decode("utf-8"))):
+            licence, name, found, path, sha256, size, version = match.groups()
+            if found != text:
+                text, origin = found, json.loads(found)
+            yield path, int(size), sha256, name, version, licence, origin
+        else:
+            yield _FIELDS(json.loads(record))
 
 
 def _unindented(record: bytes) -> bytes:

@@ -11,6 +11,7 @@ The name follows SPDX, where a model or a set of data is a package too; "compone
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from appliance.bundle.paths import PAYLOAD_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from hashlib import _Hash
 
     from appliance.bundle.manifest import Component, Manifest, PayloadFile
 
@@ -44,6 +46,7 @@ class Package:
     none.  ``kind`` is the origin's, ``origin`` what the origins of all its files have in common.
     ``files`` are sorted by path, ``size`` is in bytes; ``licences`` are the distinct ones of its files, as
     stated, sorted.  ``is_model``: it holds the weights that are served, or is a model repository.
+    ``list_sha256`` is the digest (hex) of the lines that ``sha256sum`` prints, if it is several files.
     """
 
     reference: str
@@ -56,6 +59,7 @@ class Package:
     size: int
     licences: tuple[str, ...]
     is_model: bool = False
+    list_sha256: str | None = None
 
     @property
     def licence_names(self) -> tuple[str, ...]:
@@ -96,6 +100,7 @@ def _of_component(component: str, contents: Component, served: str | None) -> It
             group.size,
             tuple(sorted(group.licences)),
             is_model=kind == "huggingface" or group.is_served,
+            list_sha256=group.lines.hexdigest() if group.lines else None,
         )
 
 
@@ -110,6 +115,7 @@ class _Group:
         self.licences: set[str] = set()
         self.size = 0
         self.is_served = False
+        self.lines: _Hash | None = None  # of a package of one file, nobody asks
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -117,6 +123,10 @@ class _Group:
     def add(self, number: int, file: PayloadFile, *, served: bool) -> None:
         """One more file, which of its component it is, and whether it is the one that is served."""
         self.is_served = self.is_served or served
+        if self.numbers:
+            if self.lines is None:
+                self.lines = hashlib.sha256(_line(self.first))
+            self.lines.update(_line(file))
         self.numbers.append(number)
         self.size += file.size
         self.licences.add(file.licence)
@@ -127,6 +137,10 @@ class _Group:
             self.kept.append(file)
         else:
             self.kept.clear()
+
+
+def _line(file: PayloadFile) -> bytes:
+    return f"{file.sha256}  {file.path}\n".encode()
 
 
 class _Chosen(Sequence["PayloadFile"]):

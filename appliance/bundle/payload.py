@@ -2,7 +2,8 @@
 
 The long files go first, the longest before all others, so that no thread is left with one at the
 end.  The short ones follow in manifest order, taken one by one from the lock: a bundle of 200,000 files
-needs no list of them.
+needs no list of them.  Where there are thousands of them, forked processes copy them meanwhile
+(``appliance.bundle.copying_processes``).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE, DIGEST_SIZE, block_count
 from appliance.bundle.copying import Copier, Stopped
@@ -22,8 +24,11 @@ from appliance.bundle.manifest import ListedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from appliance.bundle.copying_processes import CopyingProcesses
     from appliance.bundle.manifest import Component, Manifest
     from appliance.progress import Progress
 
@@ -32,6 +37,8 @@ _MOST_WORKERS: Final = 8
 #: Blocks in memory, of all threads together: 64 MiB.
 _BUFFERS: Final = 16
 _MOST_BUFFERS: Final = 4  # of one thread: enough to keep its three others busy
+#: Files of at most one block are copied by processes, if there are so many that starting these is worth it.
+MANY: Final = 4096
 
 
 class Store(Known, Protocol):
@@ -39,6 +46,9 @@ class Store(Known, Protocol):
 
     def path(self, sha256: str) -> Path:
         """The file with this digest."""
+
+    def place(self, sha256: str) -> str:
+        """The same as text."""
 
 
 def copy_payload(
@@ -71,20 +81,44 @@ def copy_payload(
                 work.done(taken, copied.slices, copied.blocks)
                 progress.item(taken.path)
 
-    progress.begin("write", work.files, work.size)
-    with ThreadPoolExecutor(workers) as pool:
+    with _processes(folder, draft, work, store, workers) as processes, ThreadPoolExecutor(workers) as pool:
+        # Not later: showing progress may take a thread, and threads do not survive a fork.
+        short = processes.begin() if processes else []
+        progress.begin("write", work.files, work.size)
         try:
-            futures = [pool.submit(copy_some) for _ in range(workers)]
+            if processes:
+                processes.tell(progress)
+                work.leave_short(draft)
+            threads = [pool.submit(copy_some) for _ in range(workers if work.are_left else 0)]
+            futures: list[Future[Any]] = [*short, *threads]
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             work.stop.set()
             pool.shutdown()
+            if processes:
+                processes.close()
             progress.end()
-    faults = [fault for future in futures if (fault := future.exception())]
-    for fault in faults:
-        if not isinstance(fault, Stopped):
+    for future in threads:
+        if (fault := future.exception()) and not isinstance(fault, Stopped):
             raise fault
+    if processes:
+        processes.check()
     return _with_slices(draft, work.slices), bytes(work.index)
+
+
+def _processes(
+    folder: Path, draft: Manifest, work: _Work, store: Store, count: int
+) -> AbstractContextManager[CopyingProcesses | None]:
+    """What copies the short files, if they are many."""
+    if work.short < MANY:
+        return nullcontext()
+    from appliance.bundle.copying_processes import CopyingProcesses
+    from appliance.bundle.forked import can_fork
+
+    if not can_fork():
+        return nullcontext()
+    files = [_locked(component) for component in draft.components.values()]
+    return CopyingProcesses(folder, files, store.place, count)
 
 
 def payload_room(draft: Manifest, per_file: int) -> int:
@@ -107,7 +141,8 @@ class _Work:
     """What there is to copy, and what was learnt of it; safe to use from several threads.
 
     ``index`` becomes ``blocks.bin``; ``slices`` are those of the cut files, by path.  ``folders`` is where
-    they will lie, ``files`` and ``size`` how many they are, and of how many bytes.
+    they will lie, ``files`` and ``size`` how many they are, and of how many bytes; ``short`` how many have
+    at most one block; ``are_left`` is whether ``take`` has any to give.
     """
 
     def __init__(self, draft: Manifest) -> None:
@@ -126,8 +161,19 @@ class _Work:
         self.stop = threading.Event()
         self._lock = threading.Lock()
         long.sort(key=lambda file: (-file.size, file.place))
+        self._long = long
+        self.short = self.files - len(long)
+        self.are_left = self.files > 0
         short = (file for file in _placed(draft) if file.size <= BLOCK_SIZE)
-        self._waiting = chain(long, short)
+        self._waiting: Iterator[_File] = chain(long, short)
+
+    def leave_short(self, draft: Manifest) -> None:
+        """Others copy the files of at most one block; its digest is the file's own."""
+        self._waiting = iter(self._long)
+        self.are_left = bool(self._long)
+        for file in _placed(draft):
+            if 0 < file.size <= BLOCK_SIZE:
+                self.index[file.place : file.place + DIGEST_SIZE] = bytes.fromhex(file.sha256)
 
     def take(self) -> _File | None:
         """The next file; None when there is no more."""

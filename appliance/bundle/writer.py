@@ -51,7 +51,6 @@ from appliance.bundle.pieces import read_pieces
 from appliance.bundle.review import review_bytes
 from appliance.bundle.stricter_lists import write_stricter_lists
 from appliance.errors import InProgress, SpaceExhausted, Usage
-from appliance.trust.root import parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from appliance.bundle.payload import Store
     from appliance.definition.lock import Lock
     from appliance.progress import Progress
+    from appliance.trust.root import Root
 
 #: What file systems take for themselves, per file and for everything that is not payload.
 _PER_FILE: Final = 8 << 10
@@ -132,7 +132,7 @@ def write_bundle(
             for companion in companions:
                 manifest = _accompany(folder, manifest, companion, progress)
             _write_list(folder, manifest)
-            kinds = kinds_for(parse_root(root).policy.rules) if root is not None else (INDEX,)
+            kinds = kinds_for(_read_root(root).policy.rules) if root is not None else (INDEX,)
             write_stricter_lists(folder, kinds, progress)
         for inner, _, _ in os.walk(folder):
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
@@ -145,13 +145,20 @@ def write_bundle(
     return out
 
 
+def _read_root(root: bytes) -> Root:
+    """A root; the library that reads its keys is not imported where there is none."""
+    from appliance.trust.root import parse_root
+
+    return parse_root(root)
+
+
 def _small_files(root: bytes | None, lock: Lock | None) -> dict[str, bytes]:
     """The root files that are known before anything is copied, by path; of a patch without a lock."""
     small = {REVIEW_PATH: review_bytes()}
     if lock and any(component.kind == "toolkit" for component in lock.components.values()):
         small[BOOTSTRAP_PATH] = bootstrap_bytes()
     if root is not None:
-        small[root_path(parse_root(root).version)] = root
+        small[root_path(_read_root(root).version)] = root
     return small
 
 

@@ -1,6 +1,7 @@
 """The program's entry point: the command table, and the one place errors are caught.
 
-Starting the program imports Typer and nothing heavy: every command imports what it needs when it runs.
+Starting the program imports Typer and nothing heavy: a command is imported, and Typer told of its options,
+when it is asked for, and it imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -9,41 +10,54 @@ import gc
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
+import typer.main
 from typer._click.exceptions import UsageError  # Typer has no public name for it
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from appliance import __version__
-from appliance.cli.audit import audit
-from appliance.cli.build import build
 from appliance.cli.console import print_error
-from appliance.cli.disk import disk_app
-from appliance.cli.export import export_app
-from appliance.cli.frames import frames
-from appliance.cli.hardware import hardware
-from appliance.cli.inspect import inspect
-from appliance.cli.install import install
 from appliance.cli.interrupts import keeping_interrupts
-from appliance.cli.lab import lab_app
-from appliance.cli.lock import lock
-from appliance.cli.media import media_app
-from appliance.cli.patch import patch_app
-from appliance.cli.plan import plan_app
-from appliance.cli.sign import sign
-from appliance.cli.status import status
-from appliance.cli.store import store_app
-from appliance.cli.trust import trust_app
-from appliance.cli.verify import verify
 from appliance.errors import ApplianceError, Interrupted, Usage
 
 if TYPE_CHECKING:
-    from typer._click import Context
+    from typer._click import Command, Context
+
+#: Where each command is found, or the table of those that have its name before theirs.
+_COMMANDS: Final = {
+    "lock": "lock:lock",
+    "build": "build:build",
+    "sign": "sign:sign",
+    "verify": "verify:verify",
+    "inspect": "inspect:inspect",
+    "install": "install:install",
+    "hardware": "hardware:hardware",
+    "frames": "frames:frames",
+    "audit": "audit:audit",
+    "status": "status:status",
+    "disk": "disk:disk_app",
+    "media": "media:media_app",
+    "patch": "patch:patch_app",
+    "plan": "plan:plan_app",
+    "store": "store:store_app",
+    "trust": "trust:trust_app",
+    "export": "export:export_app",
+    "lab": "lab:lab_app",
+}
 
 
 class _Program(TyperGroup):
     """The table of commands; of Ctrl-C Typer would make an exit code that says nothing."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": {name: TyperCommand(name) for name in _COMMANDS}})
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """The command itself; of what it does, ``commands`` knows nothing but the name."""
+        return _made(cmd_name) if cmd_name in _COMMANDS else None
 
     def invoke(self, ctx: Context) -> object:
         try:
@@ -79,24 +93,16 @@ def _root(
         os.environ["APPLIANCE_VERBOSE"] = "1"
 
 
-app.command("lock")(lock)
-app.command("build")(build)
-app.command("sign")(sign)
-app.command("verify")(verify)
-app.command("inspect")(inspect)
-app.command("install")(install)
-app.command("hardware")(hardware)
-app.command("frames")(frames)
-app.command("audit")(audit)
-app.command("status")(status)
-app.add_typer(disk_app)
-app.add_typer(media_app)
-app.add_typer(patch_app)
-app.add_typer(plan_app)
-app.add_typer(store_app)
-app.add_typer(trust_app)
-app.add_typer(export_app)
-app.add_typer(lab_app)
+def _made(name: str) -> Command:
+    """What Typer makes of a command, or of a table of commands."""
+    module, _, attribute = _COMMANDS[name].partition(":")
+    found = getattr(import_module(f"appliance.cli.{module}"), attribute)
+    one = typer.Typer()
+    if isinstance(found, typer.Typer):
+        one.add_typer(found)
+    else:
+        one.command(name)(found)
+    return typer.main.get_group(one).commands[name]
 
 
 def main() -> None:

@@ -51,7 +51,6 @@ def build(
       5  the disk is full, or too small
       6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.bundle.carried import carried_documents
     from appliance.bundle.media.sizes import size_text
     from appliance.sources.building import build_bundle, read_lock, read_root
     from appliance.sources.definition_files import default_lock_path, open_definition
@@ -61,7 +60,7 @@ def build(
     locked = read_lock(lock or default_lock_path(definition), read)
     root_bytes = read_root(root) if root else None
     station = open_station(definition, store=store, mirror=mirror, progress=progress())
-    documents = carried_documents(root, revoked) if root else {}
+    documents = _carried(root, revoked) if root else {}
     built = build_bundle(locked, out, root_bytes, station, documents)
     values = {
         "bundle": str(built.folder),
@@ -75,3 +74,10 @@ def build(
         f"sha256 {built.digest}",
     ]
     print_result("\n".join(lines), values, as_json=as_json)
+
+
+def _carried(root: Path, revoked: Path | None) -> dict[str, bytes]:
+    """What travels beside a root; to judge it takes what no other build needs."""
+    from appliance.bundle.carried import carried_documents
+
+    return carried_documents(root, revoked)

@@ -31,7 +31,7 @@ def scrape(
 
     \b
     Examples:
-      appliance export scrape vllm=http://127.0.0.1:8000/metrics --to /run/appliance/export
+      appliance export scrape vllm=http://127.0.0.1:8000/metrics --to /run/appliance-export/records
       appliance export scrape a=unix:/run/a.sock b=http://[::1]:9100/metrics --to SOCKET --every 60
 
     \b

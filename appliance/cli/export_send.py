@@ -112,7 +112,7 @@ def send(
 
     \b
     Examples:
-      appliance export send DIR --to 192.0.2.2:5514 --socket /run/appliance/export
+      appliance export send DIR --to 192.0.2.2:5514 --socket /run/appliance-export/records
       appliance export send DIR --to 192.0.2.2:5514 --journal --select fields.yaml
       appliance export send DIR --to 192.0.2.2:5514 --journal --audit /var/log/audit/audit.log \\
         --folder checks=/var/spool/appliance/checks --metrics vllm=http://127.0.0.1:8000/metrics

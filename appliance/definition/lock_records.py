@@ -37,6 +37,7 @@ _CLOSING: Final = b"\n      ]"
 _TEXT: Final = rb"[ !#-\[\]-~]{1,4096}"
 _PART: Final = rb'(?!\.{1,2}[/"])[A-Za-z0-9._+~@=-]+'
 _TOGETHER: Final = 512  # records that are compressed together
+_SHORT: Final = 8 << 20  # bytes of records that are kept as they are: unpacking takes longer than reading
 _MOST_SHAPES: Final = 16  # kinds of origin in one lock; more are read, but slowly
 _BRIEF: Final = re.compile(
     rb'"path": "([^"\\]+)",\n          "sha256": "([0-9a-f]{64})",\n          "size": ([0-9]+),'
@@ -48,10 +49,10 @@ class NotStoredError(Exception):
 
 
 class StoredArtefacts(Sequence["Artefact"]):
-    """The artefacts of one component, in the text of their lock, which is kept compressed.
+    """The artefacts of one component, in the text of their lock, which is kept compressed if it is long.
 
     Args:
-        data: the text, of which nothing is kept but the records, a fifth of their size.
+        data: the text, of which nothing is kept but the records, of long ones a fifth of their size.
         starts: where each record begins, and two bytes after the last one's end.
         make: gives the artefact that a record's JSON is, without validating it.
     """
@@ -59,10 +60,12 @@ class StoredArtefacts(Sequence["Artefact"]):
     def __init__(self, data: bytes, starts: array[int], make: Callable[[bytes], Artefact]) -> None:
         self._starts = starts
         self._make = make
-        self._portions = [
-            zlib.compress(data[starts[first] : starts[min(first + _TOGETHER, len(self))]], 1)
+        self._is_short = starts[-1] - starts[0] <= _SHORT
+        texts = (
+            data[starts[first] : starts[min(first + _TOGETHER, len(self))]]
             for first in range(0, len(self), _TOGETHER)
-        ]
+        )
+        self._portions = [text if self._is_short else zlib.compress(text, 1) for text in texts]
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -98,9 +101,9 @@ class StoredArtefacts(Sequence["Artefact"]):
 
     def text(self) -> Iterator[bytes]:
         """All records, as they stand in the lock's list, in portions."""
-        for number, portion in enumerate(self._portions, 1):
-            text = zlib.decompress(portion)
-            last = number == len(self._portions)  # behind it, two bytes are of what closes the list
+        for number in range(len(self._portions)):
+            text = self._unpacked(number)
+            last = number == len(self._portions) - 1  # behind it, two bytes are of what closes the list
             yield text[: -len(_NEXT)] if last else text
 
     @cached_property
@@ -108,11 +111,13 @@ class StoredArtefacts(Sequence["Artefact"]):
         """The size in bytes of each: 8 bytes for what is asked for again and again."""
         return array("q", (size for _, size, _ in self.brief()))
 
-    def brief(self) -> Iterator[tuple[str, int, str]]:
-        """Path, size in bytes and SHA-256 (hex) of each, without making an artefact."""
-        for portion in range(len(self._portions)):
+    def brief(self, first: int = 0, last: int | None = None) -> Iterator[tuple[str, int, str]]:
+        """Path, size in bytes and SHA-256 (hex) of each from one to before another, making no artefact."""
+        last = len(self) if last is None else last
+        for portion in range(first // _TOGETHER, -(-last // _TOGETHER)):
             text, places = self._portion(portion)
-            for start, end in places:
+            before = portion * _TOGETHER
+            for start, end in places[max(first - before, 0) : last - before]:
                 match = _BRIEF.search(text, start, end)
                 if match is None:
                     raise RuntimeError("a record was validated and is none")
@@ -123,14 +128,20 @@ class StoredArtefacts(Sequence["Artefact"]):
         """The text of a portion, and where in it its records begin and end."""
         starts = self._starts[number * _TOGETHER : (number + 1) * _TOGETHER + 1]
         places = [(start - starts[0], end - starts[0] - len(_NEXT)) for start, end in pairwise(starts)]
-        return zlib.decompress(self._portions[number]), places
+        return self._unpacked(number), places
+
+    def _unpacked(self, number: int) -> bytes:
+        portion = self._portions[number]
+        return portion if self._is_short else zlib.decompress(portion)
 
 
-def brief(artefacts: Sequence[Artefact]) -> Iterator[tuple[str, int, str]]:
-    """Path, size in bytes and SHA-256 (hex) of each."""
+def brief(
+    artefacts: Sequence[Artefact], first: int = 0, last: int | None = None
+) -> Iterator[tuple[str, int, str]]:
+    """Path, size in bytes and SHA-256 (hex) of each, from one to before another."""
     if isinstance(artefacts, StoredArtefacts):
-        return artefacts.brief()
-    return ((artefact.path, artefact.size, artefact.sha256) for artefact in artefacts)
+        return artefacts.brief(first, last)
+    return ((artefact.path, artefact.size, artefact.sha256) for artefact in artefacts[first:last])
 
 
 def sizes(artefacts: Sequence[Artefact]) -> Iterable[int]:

@@ -48,6 +48,6 @@ class BundleStale(ApplianceError):
 
 
 class Interrupted(ApplianceError):
-    """Somebody pressed Ctrl-C."""
+    """Somebody pressed Ctrl-C, or ended one of this program's processes."""
 
     exit_code = 130

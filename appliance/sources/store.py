@@ -77,9 +77,9 @@ class Store:
 
     def needed(self, sha256: str, size: int) -> bool:
         """Whether the file is here, as ``holds``; if so its age, known to the hour, counts from now."""
-        place = self._place(sha256)
+        place = self.place(sha256)
         try:
-            status = os.stat(place)  # noqa: PTH116 - see _place
+            status = os.stat(place)  # noqa: PTH116 - see place
         except FileNotFoundError:
             return False
         if status.st_mtime < time.time() - _HOUR:
@@ -89,12 +89,16 @@ class Store:
 
     def path(self, sha256: str) -> Path:
         """Where the file with this digest is, or would be."""
-        return Path(self._place(sha256))
+        return Path(self.place(sha256))
+
+    def place(self, sha256: str) -> str:
+        """The same as text: of 200,000 files, making each a ``Path`` takes longer than asking for it."""
+        return f"{self._objects}/{sha256[:2]}/{sha256}"
 
     def holds(self, sha256: str, size: int) -> bool:
         """Whether the file is here, by name and size in bytes; its bytes were checked when it came in."""
         try:
-            return os.stat(self._place(sha256)).st_size == size  # noqa: PTH116 - see _place
+            return os.stat(self.place(sha256)).st_size == size  # noqa: PTH116 - see place
         except FileNotFoundError:
             return False
 
@@ -230,10 +234,6 @@ class Store:
         if known and known != self.known(sha256):
             self.keep_known(sha256, known)
         return True
-
-    def _place(self, sha256: str) -> str:
-        """The same as text: of 200,000 files, making each a ``Path`` takes longer than asking for it."""
-        return f"{self._objects}/{sha256[:2]}/{sha256}"
 
     def _known_path(self, sha256: str) -> Path:
         return self.path(sha256).with_name(sha256 + KNOWN_ENDING)

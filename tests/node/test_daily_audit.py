@@ -30,9 +30,9 @@ SETTING = '\naudit: {daily: true, at: "02:15"}\n'
 #: An exporter as far as programs on the node see one: takes what comes while an audit runs.
 EXPORTER = f"""
 import json, os, socket, subprocess
-os.makedirs("/run/appliance", exist_ok=True)
+os.makedirs("/run/appliance-export", exist_ok=True)
 server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-server.bind("/run/appliance/export")
+server.bind("/run/appliance-export/records")
 try:
     subprocess.run(["systemctl", "start", "{SERVICE}"])
     server.setblocking(False)
@@ -43,7 +43,7 @@ try:
     except BlockingIOError:
         print(json.dumps(taken))
 finally:
-    os.unlink("/run/appliance/export")
+    os.unlink("/run/appliance-export/records")
 """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle import payload
 from appliance.bundle.blocks import BLOCK_SIZE
 
 if TYPE_CHECKING:
@@ -69,3 +70,32 @@ def test_the_payload_shares_its_blocks_with_the_store(
     with parts[0].open("r+b") as file:
         file.write(b"changed")
     assert maker.store().path(lock.components["model"].artefacts[0].sha256).read_bytes() == data
+
+
+def test_short_files_that_processes_copy_share_theirs(
+    disk: Path, maker_in: Callable[[Path], BundleMaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole blocks or not; as ``test_the_payload_shares_its_blocks_with_the_store`` of long ones."""
+    monkeypatch.setattr(payload, "MANY", 1)
+    maker = maker_in(disk)
+    files = {f"f{number:02}": os.urandom((64 << 10) + number) for number in range(64)}
+    lock = maker.lock(
+        {
+            "engine": ("python", {"engine-1.0-py3-none-any.whl": b"wheel"}),
+            "model": ("tiny-gguf", {**files, "tiny.gguf": os.urandom(BLOCK_SIZE)}),
+        }
+    )
+    os.sync()
+    bundle = maker.write("bundle", None, lock)
+    os.sync()
+    for path, data in files.items():
+        copy = bundle / "payload/model" / path
+        assert copy.read_bytes() == data
+        flags = extents(copy)
+        assert flags
+        assert all("shared" in extent for extent in flags)
+    first = bundle / "payload/model/f00"
+    with first.open("r+b") as file:
+        file.write(b"changed")
+    kept = next(each for each in lock.components["model"].artefacts if each.path == "f00")
+    assert maker.store().path(kept.sha256).read_bytes() == files["f00"]

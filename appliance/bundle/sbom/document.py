@@ -160,10 +160,7 @@ def _details(package: Package) -> dict[str, str]:
     details |= {f"origin:{key}": value for key, value in package.origin.items()}
     if package.sha256:
         return details | {"path": package.files[0].path}
-    lines = hashlib.sha256()
-    for file in package.files:
-        lines.update(f"{file.sha256}  {file.path}\n".encode())
-    return details | {"list-sha256": lines.hexdigest()}
+    return details | {"list-sha256": str(package.list_sha256)}
 
 
 def _properties(values: Mapping[str, str]) -> list[Property]:

@@ -34,7 +34,7 @@ SETTINGS: Final = Path("/etc/appliance/audit.json")
 #: Where results are kept: left out of every comparison (``asking.APART``).
 FOLDER: Final = Path("/var/lib/appliance/spool/audit")
 #: Where an exporter takes records (docs/export.md).
-EXPORTER: Final = Path("/run/appliance/export")
+EXPORTER: Final = Path("/run/appliance-export/records")
 FORMAT: Final = 1
 #: The role's data, in the file beside the code.
 DATA: Final = "host_data.json"

@@ -32,7 +32,7 @@ def size_if_right(bundle: Path) -> Callable[..., int | None]:
         with open_tree(bundle) as tree:
             listed = parse_listing((bundle / "trust/SHA256SUMS").read_bytes())
             batches = hashing_processes._Batches(Lists(listed), ())
-            worker = hashing_processes._Worker(tree, batches, hashing_processes._Stop())
+            worker = hashing_processes._Worker(tree, batches, lambda: False)
             found = worker.size_if_right(path, (sha256,), settled or time.time_ns() + LATER)
             worker.close()
         return found
@@ -129,10 +129,9 @@ def test_settled_files_are_looked_at_once(
 
     with open_tree(bundle) as tree:
         batches = hashing_processes._Batches(Lists(listed), ())
-        worker = hashing_processes._Worker(tree, batches, hashing_processes._Stop())
-        monkeypatch.setattr(hashing_processes, "_worker", worker, raising=False)
+        worker = hashing_processes._Worker(tree, batches, lambda: False)
         monkeypatch.setattr(os, "fstat", note)
-        sizes, faults = hashing_processes._check(0)
+        sizes, faults = worker.check(0)
         worker.close()
     assert len(seen) == looks
     assert sizes[listed.paths.index(PATH)] == len(b"wheel")

@@ -202,7 +202,7 @@ def test_a_batch_begins_when_all_of_it_may_be_opened(bundle: Path) -> None:
     assert len(listed) > 4
     with Tree(bundle) as tree, hashing_processes.Processes(tree, Lists(listed), (), 1) as processes:
         submitted: list[int] = []
-        processes._pool.submit = lambda _, first: submitted.append(first)  # type: ignore[method-assign,assignment,misc]
+        processes._forked.submit = submitted.append  # type: ignore[method-assign,assignment]
         for numbers, expected in (
             ([1], []),
             ([0, 3], [0]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,6 +56,40 @@ def test_files_are_those_of_the_artefacts(lock: Lock) -> None:
     assert files[1:3] == list(files)[1:3]
     assert list(files.brief()) == [(file.path, file.size, file.sha256) for file in files]
     assert list(files.parts()) == [(path, part.sha256) for file in files for path, part in file.parts()]
+
+
+def test_most_records_want_no_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a backslash, or a brace in its origin, does; the rest only for an origin not seen before."""
+    artefacts = [
+        *[artefact(f"a{number}") for number in range(5)],
+        artefact("b", licence='a "quoted": text'),
+        artefact("c", origin={"kind": "generated", "sentence": "a } b"}),
+        artefact("d", licence="Çelik-Lizenz", name="two  spaces"),
+        artefact("e"),
+    ]
+    lock = stored(lock_of(m=artefacts))
+    parsed = []
+
+    def note(text: str | bytes) -> object:
+        parsed.append(text)
+        return real(text)
+
+    real = json.loads
+    monkeypatch.setattr(json, "loads", note)
+    files = list(LockedFiles("m", lock.components["m"].artefacts, SLICE))
+    monkeypatch.undo()
+    assert len(parsed) == 3
+    names = ("size", "sha256", "name", "version", "licence", "origin")
+    for file, each in zip(files, artefacts, strict=True):
+        assert [getattr(file, name) for name in names] == [getattr(each, name) for name in names]
+
+
+def test_what_files_have_in_common_is_kept_once() -> None:
+    origins = [{"kind": "file"}, {"kind": "generated", "generator": "x"}]
+    lock = stored(lock_of(m=[artefact(f"a{number}", origin=origins[number % 2]) for number in range(6)]))
+    files = list(LockedFiles("m", lock.components["m"].artefacts, SLICE))
+    assert len({id(file.origin) for file in files}) == 2
+    assert len({id(file.licence) for file in files}) == len({id(file.version) for file in files}) == 1
 
 
 @pytest.mark.parametrize("lock", [LOCK, stored(LOCK)], ids=["objects", "text"])

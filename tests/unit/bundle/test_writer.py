@@ -214,19 +214,21 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-def test_a_really_full_disk(maker: BundleMaker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("many", [4096, 1], ids=["threads", "processes"])
+def test_a_really_full_disk(many: int, maker: BundleMaker, tmp_path: Path) -> None:
     """A file system of 1 MB, with the check beforehand switched off."""
     lock = maker.lock(model(os.urandom(2 << 20)))
     (tmp_path / "lock").write_text(lock.model_dump_json())
     script = """
 import sys, os
 from pathlib import Path
-from appliance.bundle import writer
+from appliance.bundle import payload, writer
 from appliance.definition.lock import parse_lock
 from appliance.errors import SpaceExhausted
 from appliance.progress import Silent
 from appliance.sources.store import Store
 writer.free_bytes = lambda _: 1 << 40
+payload.MANY = int(sys.argv[2])
 base = Path(sys.argv[1])
 try:
     writer.write_bundle(base / "small/bundle", parse_lock((base / "lock").read_text()),
@@ -235,8 +237,9 @@ except SpaceExhausted as error:
     print(error.name, os.listdir(base / "small"))
 """
     (tmp_path / "small").mkdir()
-    shell = 'mount -t tmpfs -o size=1m none "$1/small" && exec "$2" -c "$3" "$1"'
+    shell = 'mount -t tmpfs -o size=1m none "$1/small" && exec "$2" -c "$3" "$1" "$4"'
     command = ["unshare", "--mount", "sh", "-c", shell, "sh", str(tmp_path), sys.executable, script]
+    command.append(str(many))
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "SpaceExhausted []\n"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.definition import lock_records
 from appliance.definition.lock import (
     Artefact,
     Lock,
@@ -75,7 +76,13 @@ def lock_of(**components: Sequence[Artefact]) -> Lock:
 LOCK = lock_of(e=ARTEFACTS[:2], empty=(), m=ARTEFACTS)
 
 
-def test_a_lock_is_read_as_a_whole_one_is_and_kept_as_it_stands() -> None:
+@pytest.mark.parametrize("short", [0, 1 << 20], ids=["compressed", "as it is"])
+@pytest.mark.parametrize("together", [1, 4, 512])
+def test_a_lock_is_read_as_a_whole_one_is_and_kept_as_it_stands(
+    short: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_records, "_SHORT", short)
+    monkeypatch.setattr(lock_records, "_TOGETHER", together)
     text = lock_text(LOCK)
     read = read_lock_bytes(text.encode())
     assert read == parse_lock(text) == LOCK
@@ -85,9 +92,25 @@ def test_a_lock_is_read_as_a_whole_one_is_and_kept_as_it_stands() -> None:
     assert [read.components["m"].artefacts[number] for number in (3, -1)] == [ARTEFACTS[3], ARTEFACTS[-1]]
     assert read.components["m"].artefacts[2:4] == list(ARTEFACTS[2:4])
     assert list(brief(read.components["m"].artefacts)) == list(brief(ARTEFACTS))
+    for first in range(len(ARTEFACTS)):
+        for last in range(first, len(ARTEFACTS) + 1):
+            some = list(brief(read.components["m"].artefacts, first, last))
+            assert some == list(brief(ARTEFACTS, first, last)) == list(brief(ARTEFACTS))[first:last]
     assert lock_text(read) == text
     assert lock_digest(read) == lock_digest(LOCK) == hashlib.sha256(text.encode()).hexdigest()
     assert read.size == LOCK.size
+
+
+def test_records_that_take_much_room_are_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = lock_of(m=[artefact(f"{number:04}") for number in range(1000)])
+    data = lock_text(lock).encode()
+    room = []
+    for short in (0, 1 << 20):
+        monkeypatch.setattr(lock_records, "_SHORT", short)
+        artefacts = read_lock_bytes(data).components["m"].artefacts
+        assert isinstance(artefacts, StoredArtefacts)
+        room.append(sum(map(len, artefacts._portions)))
+    assert room[0] < room[1] / 3
 
 
 def test_a_change_of_what_was_read_is_in_the_text() -> None:

@@ -155,6 +155,20 @@ def test_many_files_stay_one_component(manifest: Manifest) -> None:
     assert sbom_bytes(other) != data
 
 
+def test_several_files_have_the_digest_of_their_list(manifest: Manifest) -> None:
+    """As sha256sum prints it, in the order of their paths; a package of one file has that file's own."""
+    for count in (1, 2, MOST_FILES + 1):
+        files = [payload(f"extras/{number:06}", "f", "1", "MIT", kind="file") for number in range(count)]
+        one = replace(manifest, components={**manifest.components, "extras": component("files", *files)})
+        lines = "".join(f"{file.sha256}  {file.path}\n" for file in files)
+        found = [
+            properties(each).get("appliance:list-sha256")
+            for each in json.loads(sbom_bytes(one))["components"]
+            if properties(each)["appliance:component"] == "extras"
+        ]
+        assert found == [hashlib.sha256(lines.encode()).hexdigest() if count > 1 else None]
+
+
 def test_a_model_of_very_many_files_is_not_listed(manifest: Manifest) -> None:
     origin = {"kind": "huggingface", "repository": "example/m", "revision": COMMIT}
     files = [
