@@ -138,10 +138,12 @@ def _summary(audit: NodeAudit) -> str:
     """For the node's own log."""
     if audit.trouble:
         return f"{audit.node}: not audited: {audit.trouble.message}: {audit.trouble.found}"
-    more = len(audit.drifts) - _NAMED
+    count = len(audit.drifts)
+    told = f"{count} difference" if count == 1 else f"{count} differences"
+    more = count - _NAMED
     return "\n".join(
         (
-            f"{audit.node}: {len(audit.drifts)} differences, baseline {audit.baseline or 'none'}",
+            f"{audit.node}: {told}, baseline {audit.baseline or 'none'}",
             *(f"  {each.subject}: {each.what}" for each in audit.drifts[:_NAMED]),
             *((f"  and {more} more",) if more > 0 else ()),
         )

@@ -97,7 +97,7 @@ def test_without_an_exporter_results_wait_and_go_out_in_their_order(
     assert node.files() == ["0000000001.waiting.json", "0000000002.waiting.json"]
     told = capsys.readouterr().out
     assert f"2 results wait in {node.kept}: there is no exporter ({node.exporter})" in told
-    assert "1 differences, baseline " + DIGEST in told
+    assert "1 difference, baseline " + DIGEST in told
     assert "  files: /usr/bin/evil" in told
     source = DatagramSource(node.exporter)
     node.audit = SAME
