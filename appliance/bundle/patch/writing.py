@@ -37,6 +37,9 @@ class _Sources:
     def path(self, sha256: str) -> Path:
         return self.places[sha256]
 
+    def place(self, sha256: str) -> str:
+        return str(self.places[sha256])
+
     def known(self, sha256: str) -> bytes | None:
         return None
 
