@@ -279,7 +279,8 @@ for each in /proc/[0-9]*; do
   cat $each/comm
 done
 """
-    assert exporting.node.run(script).stdout.split() == ["appliance"]
+    # The sender, and the program that reads the journal for it.
+    assert sorted(exporting.node.run(script).stdout.split()) == ["appliance", "journalctl"]
     assert "racked9" not in exporting.node.run("ip -br link").stdout
 
 
@@ -306,6 +307,13 @@ def test_records_arrive_and_checkpoints_carry_the_walls(exporting: Subject, rece
     found = awaited(lambda: (receiving.status().get("checkpoint") or {}).get("digests"), "a checkpoint")
     assert found == exporting.shown()["digests"]
     assert found.keys() == {"ruleset", "xdp", "sysctl"}
+
+
+def test_what_the_node_logs_arrives(exporting: Subject, receiving: Receiving) -> None:
+    exporting.node.run("logger --tag ward-7 'a line of the journal'")
+    awaited(lambda: receiving.heard("a line of the journal"), "the line")
+    (found,) = [each for each in receiving.records() if "a line of the journal" in json.dumps(each)]
+    assert "ward-7" in json.dumps(found)
 
 
 def test_a_frame_that_comes_in_is_dropped_and_told(exporting: Subject, receiving: Receiving) -> None:

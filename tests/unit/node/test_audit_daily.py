@@ -12,7 +12,7 @@ import pytest
 from appliance.bundle import durable
 from appliance.definition.inventory import Inventory, Management, NodeEntry
 from appliance.errors import ApplianceError, PreflightFailed, SettingsInvalid, SpaceExhausted
-from appliance.export.sources import DatagramSource
+from appliance.export.sources.local import DatagramSource
 from appliance.node.audit import daily, results
 from appliance.node.audit.asking import APART
 from appliance.node.audit.drift import Drift, NodeAudit

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.export.payload import MAX_RECORD as WHAT_THE_EXPORT_TAKES
 from appliance.export.selection import read_selection
-from appliance.export.sources import DatagramSource
+from appliance.export.sources.local import DatagramSource
 from appliance.node.audit import handing_over
 from appliance.node.audit.handing_over import MAX_RECORD, hand_over, make_record, parts_of
 
