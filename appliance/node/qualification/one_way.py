@@ -157,16 +157,16 @@ def judge_running(found: Mapping[str, Any]) -> Finding:
         if (words.get("NoNewPrivs"), words.get("Seccomp")) != (["1"], ["2"]):
             wrong.append("the sender can gain privileges, or call what it likes")
     pid = int(found["units"][UNITS[-1]].get("MainPID") or 0)
-    # Whoever watches goes in for a moment, to look at the rules from there.
+    # Whoever watches goes in for a moment, to look at the rules from there; and the sender has journalctl.
     strangers = [
         f"{name} ({number})"
         for number, name, group in found["members"]
-        if number != pid and not group.endswith(f"/{UNITS[1]}")
+        if number != pid and not group.endswith((f"/{UNITS[1]}", f"/{UNITS[-1]}"))
     ]
     if pid not in {number for number, *_ in found["members"]}:
         wrong.append("the sender is not in the namespace")
     wrong += [f"{each} is in the namespace beside the sender" for each in strangers]
-    wanted = "three units at work and enabled; the sender alone in its namespace, no root, no capability"
+    wanted = "three units at work and enabled; nobody beside them in the namespace, no root, no capability"
     return Finding(not wrong, lines(wrong, otherwise=f"as wanted; process {pid}"), wanted)
 
 

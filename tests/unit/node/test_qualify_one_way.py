@@ -25,6 +25,7 @@ FOUND: dict[str, Any] = {
     "members": [
         [77, "appliance", "0::/system.slice/appliance-export.service"],
         [78, "nft", "0::/system.slice/appliance-export-watch.service"],
+        [80, "journalctl", "0::/system.slice/appliance-export.service"],
     ],
     "units": {
         name: {"ActiveState": "active", "UnitFileState": "enabled", "MainPID": str(pid)}
