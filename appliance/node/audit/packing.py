@@ -35,7 +35,10 @@ MODULES: Final = (
     "bundle/__init__.py",
     "bundle/durable.py",
     *(f"definition/{name}.py" for name in ("__init__", "export", "host", "inventory", "inventory_record")),
-    *(f"errors/{name}.py" for name in ("__init__", "base", "outcomes", "unready", "untrusted", "written")),
+    *(
+        f"errors/{name}.py"
+        for name in ("__init__", "base", "outcomes", "unfit", "unready", "untrusted", "written")
+    ),
     *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
     *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),

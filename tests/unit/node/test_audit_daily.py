@@ -69,6 +69,11 @@ def exporter(node: Node) -> Iterator[DatagramSource]:
     source.close()
 
 
+def records(source: DatagramSource) -> list[bytes]:
+    """What came to it."""
+    return [each.record for each in source.read()]
+
+
 def fields(data: bytes) -> dict[str, Any]:
     record = json.loads(data)
     assert record["stream"] == "audit"
@@ -82,7 +87,7 @@ def test_what_came_of_it_is_the_exit_status_and_the_record(
 ) -> None:
     node.audit = audit
     assert daily.main() == code
-    (taken,) = exporter.read()
+    (taken,) = records(exporter)
     head = {"site": "clinic", "host": "gpu-01", "number": 1, "exit_code": code}
     assert fields(taken) == {**head, **json.loads(json.dumps(audit.as_dict()))}
     assert json.loads((node.kept / "0000000001.json").read_bytes()) == json.loads(taken)
@@ -102,10 +107,10 @@ def test_without_an_exporter_results_wait_and_go_out_in_their_order(
     source = DatagramSource(node.exporter)
     node.audit = SAME
     assert daily.main() == 0
-    assert [fields(each)["number"] for each in source.read()] == [1, 2, 3]
+    assert [fields(each)["number"] for each in records(source)] == [1, 2, 3]
     assert node.files() == [f"000000000{number}.json" for number in (1, 2, 3)]
     daily.main()
-    assert [fields(each)["number"] for each in source.read()] == [4], "each once"
+    assert [fields(each)["number"] for each in records(source)] == [4], "each once"
     source.close()
 
 
@@ -125,7 +130,7 @@ def test_what_was_damaged_on_the_disk_keeps_no_other_result_back(
     damaged = node.kept / "0000000004.waiting.json"
     damaged.write_bytes(b"\0" * 20)
     assert daily.main() == 0
-    assert [fields(each)["number"] for each in exporter.read()] == [5]
+    assert [fields(each)["number"] for each in records(exporter)] == [5]
     assert f"{damaged} is not what was written" in capsys.readouterr().err
     assert damaged.exists()
 
@@ -151,7 +156,7 @@ def test_on_a_full_disk_a_result_is_told_all_the_same_and_the_audit_fails(
     monkeypatch.setattr(durable, "write_file", full)
     node.audit = audit
     assert daily.main() == code >= SpaceExhausted.exit_code
-    assert [fields(each)["number"] for each in exporter.read()] == [1]
+    assert [fields(each)["number"] for each in records(exporter)] == [1]
     assert node.files() == []
 
 
@@ -200,4 +205,4 @@ def test_of_many_differences_the_log_names_some_and_the_record_has_all(
     assert daily.main() == 8
     told = capsys.readouterr().out
     assert "  files: /19\n  and 10 more\n" in told
-    assert len(fields(exporter.read()[0])["drift"]) == 30
+    assert len(fields(records(exporter)[0])["drift"]) == 30

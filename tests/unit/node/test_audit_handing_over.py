@@ -104,7 +104,7 @@ def reading(source: DatagramSource, count: int) -> Iterator[list[bytes]]:
 
     def read() -> None:
         while len(taken) < count and select.select([source], [], [], 20)[0]:
-            taken.extend(source.read())
+            taken.extend(each.record for each in source.read())
 
     reader = threading.Thread(target=read)
     reader.start()
