@@ -75,7 +75,7 @@ def status(
         site = load_inventory(inventory)
         found = ask_nodes(site, select_nodes(site, tuple(limit or ())), recheck=recheck, short=short)
     written: dict[str, str] = {}
-    if export is not None:
+    if export is not None and any(each.inventory for each in found):
         with writing_under(export):
             export.mkdir(parents=True, exist_ok=True)
         for each in found:
@@ -100,6 +100,7 @@ def status_text(found: Sequence[NodeStatus], written: Mapping[str, str]) -> str:
         elif each.trouble is not None:
             lines.append(f"{each.node}: {each.trouble.message}")
             lines += [f"  found: {each.trouble.found}"] if each.trouble.found else []
+            lines += [f"  do:    {each.trouble.hint}"] if each.trouble.hint else []
     return "\n".join(lines)
 
 

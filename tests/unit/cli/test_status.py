@@ -68,14 +68,19 @@ def test_an_inventory_is_exported_as_it_was_signed(
 
 
 def test_a_node_that_cannot_be_reached_is_the_exit_code(
-    asked: dict[str, Any], appliance: Callable[..., Outcome]
+    asked: dict[str, Any], appliance: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    trouble = NodeUnreachable("gpu-02 did not say what it holds", found="timeout")
+    trouble = NodeUnreachable(
+        "gpu-02 did not say what it holds", found="timeout", hint="look at its console"
+    )
     asked["answer"].append(NodeStatus("gpu-02", trouble=trouble))
     done = appliance("status", "-i", EXAMPLE)
     assert done.code == 6
-    assert "gpu-02 did not say what it holds" in done.out
-    assert "demo 1.0.0" in done.out
+    for said in ("gpu-02 did not say what it holds", "timeout", "look at its console", "demo 1.0.0"):
+        assert said in done.out
+    asked["answer"] = [NodeStatus("gpu-02", trouble=trouble)]
+    assert appliance("status", "-i", EXAMPLE, "--export", tmp_path / "stick").code == 6
+    assert not (tmp_path / "stick").exists(), "no folder for nothing"
 
 
 def test_an_exported_inventory_is_read_and_judged(
