@@ -28,12 +28,13 @@ def secure_boot_on(variable: bytes) -> bool | None:
 def certificates(lists: bytes) -> tuple[bytes, ...]:
     """The DER certificates in signature lists; what follows a malformed list is left out."""
     found: list[bytes] = []
-    while len(lists) >= _LIST.size:
-        kind, whole, header, size = _LIST.unpack_from(lists)
-        if whole < _LIST.size + header or whole > len(lists):
+    start = 0  # and no copy of the rest for each list: a node may send many of no content
+    while len(lists) - start >= _LIST.size:
+        kind, whole, header, size = _LIST.unpack_from(lists, start)
+        if whole < _LIST.size + header or whole > len(lists) - start:
             break
-        body = lists[_LIST.size + header : whole]
         if kind == X509.bytes_le and size > _OWNER:
-            found += [body[at + _OWNER : at + size] for at in range(0, len(body) - size + 1, size)]
-        lists = lists[whole:]
+            first, end = start + _LIST.size + header, start + whole
+            found += [lists[at + _OWNER : at + size] for at in range(first, end - size + 1, size)]
+        start += whole
     return tuple(found)

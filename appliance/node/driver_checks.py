@@ -33,8 +33,14 @@ _IMAGE: Final = re.compile(r"linux-image-([0-9].*)")
 _CONSOLE: Final = "needs the console"
 
 
-def driver_checks(machine: Machine, manifest: Manifest) -> list[Check]:
-    """Every check of the driver that a bundle brings; without one in it, what is told of the node."""
+def driver_checks(machine: Machine, manifest: Manifest, *, staged: int = 0) -> list[Check]:
+    """Every check of the driver that a bundle brings; without one in it, what is told of the node.
+
+    Args:
+        machine: the node.
+        manifest: the bundle's.
+        staged: bytes of the bundle that the node has already.
+    """
     brought = {
         file.name: file.version
         for component in manifest.components.values()
@@ -47,7 +53,7 @@ def driver_checks(machine: Machine, manifest: Manifest) -> list[Check]:
         _fabric_manager(machine, brought),
         *_cuda(machine, manifest, brought),
         _nouveau(machine),
-        *_room(machine, manifest),
+        *_room(machine, manifest, staged),
     ]
 
 
@@ -173,14 +179,15 @@ def _nouveau(machine: Machine) -> Check:
     )
 
 
-def _room(machine: Machine, manifest: Manifest) -> Iterator[Check]:
+def _room(machine: Machine, manifest: Manifest, staged: int) -> Iterator[Check]:
     """The next version is staged beside this one, so its weights need a place while these still serve."""
     needs = manifest.hardware
     if needs is None:
         return
     sizes = [sum(file.size for file in component.files) for component in manifest.components.values()]
     patch = needs.patch_gb * 10**9 or max(sizes, default=0)
-    wanted = sum(sizes) + patch
+    # What is staged already takes no more room: the command can be run again on a node that just held it.
+    wanted = max(0, sum(sizes) - staged) + patch
     yield Check(
         "disk-patch",
         machine.disk_free >= wanted,

@@ -24,7 +24,7 @@ from appliance.errors import (
     PreflightFailed,
     SlicesImpossible,
 )
-from appliance.hardware.machine import Machine, read_machine
+from appliance.hardware.machine import read_machine
 from appliance.node.connection import SSH_FAILED
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
@@ -32,15 +32,19 @@ from appliance.node.script import load_script, start_command
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from appliance.bundle.manifest import Manifest
+    from appliance.hardware.machine import Machine
     from appliance.hardware.needs import HardwareNeeds
     from appliance.node.connection import Connection
 
 #: Eight GPUs that nobody keeps awake start one after the other.
 SECONDS: Final = 180
+#: The most that a node may answer, and how deep: hundreds of times, and six times, what any has.
+MAX_BYTES: Final = 64 << 20
+_DEPTH: Final = 32
 #: What each failed check is called when it fails alone; together they are HardwareUnfit.
 UNFIT: Final[dict[str, type[PreflightFailed]]] = {
     "cuda-driver": HardwareUnfit,
@@ -102,35 +106,68 @@ def gather(connection: Connection) -> tuple[Mapping[str, Any] | None, str]:
         done = connection.run(start_command(script, "hardware"), stdin=script, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return None, f"no answer within {SECONDS} s"
+    if len(done.stdout) > MAX_BYTES:
+        return None, f"{len(done.stdout):,} bytes, which no machine has to say"
     try:
         gathered = json.loads(done.stdout.splitlines()[-1])
+    except RecursionError:
+        return None, "nested too deeply"
     except (ValueError, IndexError):
         text = (done.stderr or done.stdout).decode(errors="replace").strip()[-300:]
         return None, ("not reachable: " if done.returncode == SSH_FAILED else "") + (
             text or f"exit status {done.returncode}"
         )
-    return (gathered, "") if isinstance(gathered, dict) else (None, "no JSON object")
+    if not isinstance(gathered, dict):
+        return None, "no JSON object"
+    # What could be read at the edge of what Python nests could not be written again.
+    return (None, "nested too deeply") if _is_deep(gathered) else (gathered, "")
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def report(
     name: str, gathered: Mapping[str, Any] | None, trouble: str, needs: HardwareNeeds | None
 ) -> HardwareReport:
     """Judge what was gathered, or recorded."""
-    machine = _machine(gathered) if gathered is not None else trouble
-    if isinstance(machine, str):
-        return HardwareReport(name, (_unread(machine),), None)
-    return HardwareReport(name, tuple(hardware_checks(machine, needs)), gathered)
+    if gathered is None:
+        return HardwareReport(name, (_unread(trouble),), None)
+    checks = _judged(gathered, lambda machine: hardware_checks(machine, needs))
+    if isinstance(checks, str):
+        return HardwareReport(name, (_unread(checks),), None)
+    return HardwareReport(name, tuple(checks), gathered)
 
 
-def preflight_checks(connection: Connection, manifest: Manifest) -> list[Check]:
-    """Every check of a node's hardware and driver, for a bundle that asks for some; else none."""
-    if manifest.hardware is None:
+def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int = 0) -> list[Check]:
+    """Every check of a node's hardware and driver, for a bundle that asks for some; else none.
+
+    Args:
+        connection: to the node.
+        manifest: the bundle's.
+        staged: bytes of the bundle that the node has already.
+    """
+    if (needs := manifest.hardware) is None:
         return []
     gathered, trouble = gather(connection)
-    machine = _machine(gathered) if gathered is not None else trouble
-    if isinstance(machine, str):
-        return [_unread(machine)]
-    return [*hardware_checks(machine, manifest.hardware), *driver_checks(machine, manifest)]
+    if gathered is None:
+        return [_unread(trouble)]
+    checks = _judged(
+        gathered,
+        lambda machine: [
+            *hardware_checks(machine, needs),
+            *driver_checks(machine, manifest, staged=staged),
+        ],
+    )
+    return [_unread(checks)] if isinstance(checks, str) else checks
 
 
 def named(failed: AbstractSet[str]) -> type[PreflightFailed] | None:
@@ -189,11 +226,18 @@ def hardware_values(reports: Sequence[HardwareReport]) -> dict[str, object]:
     }
 
 
-def _machine(gathered: Mapping[str, Any]) -> Machine | str:
-    """The machine, or why what came is none."""
+def _judged(gathered: Mapping[str, Any], judge: Callable[[Machine], list[Check]]) -> list[Check] | str:
+    """What is said of the machine, or why what came is none: no node ends the command for all others."""
     try:
-        return read_machine(gathered)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as fault:
+        return judge(read_machine(gathered))
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as fault:
         return f"not what was asked for: {type(fault).__name__} {fault}"
 
 

@@ -135,7 +135,10 @@ def _look(connection: Connection, ssh: Ssh | None, wanted: Wanted) -> NodeReport
             "facts", False, text or f"exit status {done.returncode}", "one line of JSON", _HINT_PYTHON
         )
         return NodeReport(node, (*connected, broken))
-    checks = (*node_checks(node, facts, wanted), *preflight_checks(connection, wanted.manifest))
+    checks = (
+        *node_checks(node, facts, wanted),
+        *preflight_checks(connection, wanted.manifest, staged=facts["staged"]),
+    )
     return NodeReport(node, (*connected, *checks), facts)
 
 

@@ -77,6 +77,23 @@ def test_secure_boot_is_the_byte_behind_the_attributes(variable: bytes, on: bool
     assert secure_boot_on(variable) is on
 
 
+class Watched(bytes):
+    """Bytes that add up how many are copied out of them."""
+
+    copied = 0
+
+    def __getitem__(self, where: object) -> object:  # type: ignore[override]
+        found = super().__getitem__(where)  # type: ignore[index]
+        type(self).copied += len(found) if isinstance(found, bytes) else 1
+        return found
+
+
+def test_a_node_s_many_empty_lists_are_not_copied_again_and_again() -> None:
+    empty = X509.bytes_le + struct.pack("<III", 28, 0, 0)
+    assert certificates(Watched(empty * 1000 + signature_list(b"one"))) == (b"one",)
+    assert Watched.copied == len(b"one")
+
+
 def test_certificates_are_taken_out_of_their_lists() -> None:
     assert certificates(signature_list(b"one", b"another")) == (b"one", b"another")
     two = X509.bytes_le + struct.pack("<III", 28 + 4 + 2 * 19, 4, 19) + b"head" + (b"o" * 16 + b"abc") * 2

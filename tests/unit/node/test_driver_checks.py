@@ -199,6 +199,18 @@ def test_the_disk_holds_the_next_version_beside_this_one() -> None:
     assert "disk-patch" not in judged(replace(bundle(), hardware=None), disk_free=0)
 
 
+def test_what_is_staged_already_needs_no_room_again() -> None:
+    """An installation that was broken off after the copy is started again, on a disk that just held it."""
+    machine = read_machine(h100_node(disk_free=140 * 10**9))
+    size = sum(file.size for file in bundle().payload())
+
+    def room(staged: int) -> bool:
+        checks = driver_checks(machine, bundle(), staged=staged)
+        return not next(check for check in checks if check.name == "disk-patch").stops
+
+    assert [room(staged) for staged in (0, size - 1, size, size + 10**9)] == [False, False, True, True]
+
+
 def test_nouveau_is_noted() -> None:
     check = judged(modules="nouveau 3178496 1 - Live 0x0\n")["nouveau"]
     assert (check.passed, check.level) == (False, "information")

@@ -25,6 +25,8 @@ from appliance.errors import (
 )
 from appliance.hardware.machine import read_machine
 from appliance.hardware.needs import HardwareNeeds
+from appliance.node import hardware, preflight
+from appliance.node.checks import Wanted
 from appliance.node.connection import LocalConnection
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware import (
@@ -40,14 +42,17 @@ from appliance.node.hardware import (
     report,
 )
 from appliance.node.hardware_checks import hardware_checks
-from appliance.node.preflight import NodeReport
+from appliance.node.preflight import NodeReport, look_at_nodes
 from appliance.node.preflight import refuse as refuse_nodes
+from appliance.node.site import load_inventory
 from appliance.node.verdict import Check
+from tests.unit.cli.inventories import EXAMPLE
 from tests.unit.hardware.nodes import h100_node
 from tests.unit.node.test_checks import NODE
 from tests.unit.node.test_driver_checks import BUILT, bundle
 
 if TYPE_CHECKING:
+    from appliance.definition.inventory import NodeEntry
     from appliance.node.connection import Connection
 
 NEEDS = HardwareNeeds("h100-sxm", 8)
@@ -62,6 +67,7 @@ class Answers:
     err: bytes = b""
     slow: bool = False
     asked: int = 0
+    node: NodeEntry = NODE
 
     def run(self, command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
         self.asked += 1
@@ -99,6 +105,20 @@ def test_a_bundle_that_asks_for_nothing_costs_no_round_trip(pristine_bundle: Pat
     assert [check.name for check in checks if check.stops] == []
 
 
+def test_preflight_counts_what_is_staged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The facts of the node say how much of the bundle it has; the check of its disk is told."""
+    size = sum(file.size for file in bundle().payload())
+    checks = preflight_checks(connection(saying(h100_node(disk_free=140 * 10**9))), bundle(), staged=size)
+    assert "disk-patch" in {check.name for check in checks}
+    assert "disk-patch" not in {check.name for check in checks if check.stops}
+    told: list[int] = []
+    monkeypatch.setattr(preflight, "preflight_checks", lambda *_, staged: told.append(staged) or [])
+    monkeypatch.setattr(preflight, "node_checks", lambda *_: [])
+    wanted = Wanted(bundle(), "d" * 64, size, load_inventory(EXAMPLE), 0.0)
+    (seen,) = look_at_nodes({NODE.name: connection(saying({"staged": 7}))}, None, wanted)
+    assert (seen.passed, told) == (True, [7])
+
+
 @pytest.mark.parametrize(
     ("answers", "found"),
     [
@@ -110,6 +130,12 @@ def test_a_bundle_that_asks_for_nothing_costs_no_round_trip(pristine_bundle: Pat
         (Answers(b"[]\n"), "no JSON object"),
         (saying({"pci": []}), "not what was asked for: KeyError 'lspci'"),
         (saying(h100_node(efi=None)), "not what was asked for: TypeError"),
+        (Answers(b'{"pci":' + b"[" * 200_000), "nested too deeply"),
+        (Answers(b'{"more":' + b"[" * 40 + b"]" * 40 + b"}"), "nested too deeply"),
+        (saying(h100_node(disk_free=float("inf"))), "not what was asked for: OverflowError"),
+        (saying(h100_node(tpm={"a": 2, "b": "2"})), "not what was asked for: TypeError"),
+        (saying(h100_node(iommu=[1])), "not what was asked for: TypeError"),
+        (saying(h100_node(nvidia_smi="\ud800")), "not what was asked for: UnicodeEncodeError"),
     ],
 )
 def test_a_node_that_gives_no_answer_stops_the_installation(answers: Answers, found: str) -> None:
@@ -118,6 +144,22 @@ def test_a_node_that_gives_no_answer_stops_the_installation(answers: Answers, fo
     assert check.found.startswith(found)
     (told,) = look_at_hardware({"gpu-01": connection(answers)}, None)
     assert [(each.name, each.found) for each in told.failed] == [("hardware", check.found)]
+
+
+def test_an_answer_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "MAX_BYTES", 1000)
+    assert gather(connection(Answers(b" " * 1000 + b"{}"))) == (
+        None,
+        "1,002 bytes, which no machine has to say",
+    )
+
+
+def test_a_driver_without_a_number_is_the_nodes_own_trouble() -> None:
+    """What modinfo says of a module is whatever its maker wrote."""
+    asking = bundle({}, {"nvidia-cuda-runtime": "13.0.96"})
+    odd = saying(h100_node(modinfo="version: x\n", packages={}))
+    (check,) = preflight_checks(connection(odd), asking)
+    assert check.found.startswith("not what was asked for: ValueError")
 
 
 NAMED: dict[str, tuple[type[PreflightFailed], dict[str, Any], dict[str, Any]]] = {
