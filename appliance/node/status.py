@@ -6,10 +6,16 @@ import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.documents import read_plain
-from appliance.errors import ApplianceError, KeyRefused, NodeUnreachable, PreflightFailed
+from appliance.errors import (
+    ApplianceError,
+    KeyRefused,
+    NodeInventoryInvalid,
+    NodeUnreachable,
+    PreflightFailed,
+)
 from appliance.node.audit.asking import HOME, RECHECK_SECONDS, SECONDS
 from appliance.node.connection import SSH_FAILED
 from appliance.node.qualification.subject import UNIT
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from appliance.node.connection import Connection
 
 _PATIENCE: Final = 20
+#: An inventory in a JSON text, where each quotation mark takes two bytes.
+_ANSWER: Final = 2 * MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def ask_nodes(
             node = connection.node
             try:
                 data = ask(connection, site.site, recheck=recheck, short=short)
-                return read_status(data, node, keys_of(site, node))
+                return read_status(data, node, keys_of(site, node), site=site.site)
             except ApplianceError as trouble:
                 return NodeStatus(node.name, trouble=trouble)
             finally:
@@ -100,12 +108,23 @@ def read_exported(site: Inventory, file: Path) -> NodeStatus:
     """
     data = read_plain(file, MAX_BYTES)
     node = select_nodes(site, (parse_inventory(data).node,))[0]
-    return read_status(data, node, keys_of(site, node))
+    return read_status(data, node, keys_of(site, node), site=site.site)
 
 
-def read_status(data: bytes, node: NodeEntry, keys: Sequence[PublicKey]) -> NodeStatus:
-    """An inventory and who signed it; without ``keys`` only a local node's is taken."""
+def read_status(data: bytes, node: NodeEntry, keys: Sequence[PublicKey], *, site: str) -> NodeStatus:
+    """An inventory and who signed it; without ``keys`` only a local node's is taken.
+
+    Raises:
+        NodeInventoryInvalid: it is malformed, of another node or site, or was not signed by the node.
+    """
     inventory = parse_inventory(data)
+    if (inventory.site, inventory.node) != (site, node.name):
+        raise NodeInventoryInvalid(
+            f"{node.name} answers as another",
+            found=f"{inventory.node} of {inventory.site}",
+            wanted=f"{node.name} of {site}",
+            hint="ask the node again; look for a second entry of known_hosts with its key",
+        )
     if not keys and node.connection == "local":
         return NodeStatus(node.name, inventory, data)
     return NodeStatus(node.name, inventory, data, judge_inventory(inventory, keys).fingerprint)
@@ -158,18 +177,32 @@ def ask(
     told = done.stderr.decode(errors="replace").strip()[-500:]
     if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
         raise _unreachable(name, told or "ssh failed")
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        answer = {"error": "failed", "text": told or f"exit status {done.returncode}"}
-    if "error" not in answer:
-        return str(answer["text"]).encode()
+    text, trouble = _answer(done.stdout)
+    if text is not None:
+        return text
     raise PreflightFailed(
         f"{name} cannot say what it holds",
-        found=str(answer.get("text") or answer["error"]),
+        found=trouble or told or f"exit status {done.returncode}",
         wanted="root or password-less sudo, python3, ssh-keygen, and a host key of Ed25519 or ECDSA",
         hint="put that right and run the same command again; nothing was changed",
     )
+
+
+def _answer(said: bytes) -> tuple[bytes | None, str]:
+    """What the node's half printed: the inventory, or why there is none; not to be believed yet."""
+    if len(said) > _ANSWER:
+        return None, f"an answer of {len(said):,} bytes, more than any node has to say"
+    try:
+        answer = json.loads(said.splitlines()[-1])
+        if "error" in answer:
+            return None, str(answer.get("text") or answer["error"])
+        return answer["text"].encode(), ""
+    except (ValueError, IndexError) as fault:
+        # Nothing, or no JSON: what the node wrote beside it says more.
+        odd = isinstance(fault, UnicodeEncodeError)
+        return None, "an answer that is no text" if odd else ""
+    except (LookupError, TypeError, AttributeError, RecursionError) as fault:
+        return None, f"not what was asked for: {type(fault).__name__}"
 
 
 def _unreachable(name: str, found: str) -> NodeUnreachable:

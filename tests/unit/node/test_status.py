@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from appliance.bundle.verify import verify_bundle
 from appliance.cli.status import status_text
 from appliance.definition.inventory import NodeEntry
 from appliance.errors import NodeInventoryInvalid, PreflightFailed
+from appliance.node import status
 from appliance.node.connection import LocalConnection
 from appliance.node.sent import files_to_send
 from appliance.node.status import Place, ask, read_status
@@ -120,7 +122,7 @@ def test_a_file_that_is_not_what_was_signed_is_not_held(node: Node) -> None:
     assert WHEEL in copy.faults
     assert WHEEL not in copy.holds
     assert parse_inventory(node.ask(short=True)).copies[0].wrong == 1
-    assert "1 wrong" in status_text([read_status(node.ask(), NODE, [node.key])], {})
+    assert "1 wrong" in status_text([read_status(node.ask(), NODE, [node.key], site="site")], {})
 
 
 def test_a_copy_cut_off_is_not_whole(node: Node) -> None:
@@ -155,7 +157,58 @@ def test_a_new_node_says_that_it_holds_nothing(node: Node, tmp_path: Path) -> No
     node.home = tmp_path / "nothing"
     said = parse_inventory(node.ask())
     assert (said.copies, said.installed, said.journal) == ((), None, None)
-    assert "nothing installed" in status_text([read_status(node.ask(), NODE, [node.key])], {})
+    assert "nothing installed" in status_text([read_status(node.ask(), NODE, [node.key], site="site")], {})
+
+
+@pytest.mark.parametrize(("node_name", "site"), [("gpu-02", "site"), ("gpu-01", "elsewhere")])
+def test_a_node_speaks_for_itself_alone(node: Node, node_name: str, site: str) -> None:
+    """Two nodes whose keys the site pins, or whose key was copied: the name that was asked must answer."""
+    asked = replace(NODE, name=node_name)
+    with pytest.raises(NodeInventoryInvalid, match="answers as another") as raised:
+        read_status(node.ask(), asked, [node.key], site=site)
+    assert raised.value.found == "gpu-01 of site"
+    assert raised.value.wanted == f"{node_name} of {site}"
+
+
+@dataclass(frozen=True)
+class Says(LocalConnection):
+    """A connection to a node that answers this."""
+
+    out: bytes = b""
+
+    def run(self, *_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess([], 0, self.out, b"")
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (b"", "exit status 0"),
+        (b"motd", "exit status 0"),
+        (b"[]", "TypeError"),
+        (b"5", "TypeError"),
+        (b"null", "TypeError"),
+        (b'"text"', "TypeError"),
+        (b"{}", "KeyError"),
+        (b'{"text": 5}', "AttributeError"),
+        (b'["error"]', "AttributeError"),
+        (b'{"text": "\\ud800"}', "no text"),
+        (b'{"error": "failed", "text": "no key"}', "no key"),
+        (b'{"text":' + b"[" * 200_000, "RecursionError"),
+    ],
+    ids=range(12),
+)
+def test_an_odd_answer_is_that_nodes_own_trouble(said: bytes, found: str) -> None:
+    with pytest.raises(PreflightFailed, match="cannot say what it holds") as raised:
+        ask(Says(NODE, said), "site")
+    assert found in (raised.value.found or "")
+
+
+def test_an_answer_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_ANSWER", 1000)
+    with pytest.raises(PreflightFailed) as raised:
+        ask(Says(NODE, b" " * 1000 + b'{"text":"x"}'), "site")
+    assert "an answer of 1,012 bytes" in (raised.value.found or "")
 
 
 @pytest.mark.parametrize("field", ["site", "node", "time", "copies", "installed", "journal", "serving"])
