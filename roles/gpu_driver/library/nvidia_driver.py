@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,10 @@ def take(step: Step) -> None:
         run("systemctl", "enable", "--now", "--", step.word)
     else:
         run("systemctl", "disable", "--now", "--", step.word)
-        run("systemctl", "reset-failed", "--", step.word)
+        # A unit that failed must not be told as failing for ever; one that is not loaded any more, now that
+        # it is disabled, has nothing to forget, and systemctl then fails.
+        with suppress(InTheWay):
+            run("systemctl", "reset-failed", "--", step.word)
 
 
 def prove(gpus: int) -> None:

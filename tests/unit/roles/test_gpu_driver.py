@@ -208,6 +208,29 @@ def test_everything_is_done_in_order_and_then_proven(
     assert told[-1][0] == "/usr/bin/python3"
 
 
+def test_a_service_that_is_not_loaded_any_more_has_nothing_to_forget(
+    module: Any, rules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    refused = "reset-failed"
+
+    def run(*command: str) -> str:
+        asked.append(command)
+        if command[1] == refused:
+            raise rules.InTheWay(f"systemctl {refused} ended with 1: Unit {MANAGER} not loaded.")
+        return ""
+
+    monkeypatch.setattr(module, "run", run)
+    module.take(rules.Step("disable", MANAGER))
+    assert asked == [
+        ("systemctl", "disable", "--now", "--", MANAGER),
+        ("systemctl", "reset-failed", "--", MANAGER),
+    ]
+    refused = "disable"
+    with pytest.raises(rules.InTheWay, match="disable ended with 1"):
+        module.take(rules.Step("disable", MANAGER))
+
+
 def test_a_second_run_changes_nothing_and_proves_again(
     module: Any, ready: Any, told: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
