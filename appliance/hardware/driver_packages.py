@@ -35,29 +35,33 @@ class OneVersion:
         lead: the part that the others follow; whole names.
         follow: whole names of these.
         why: what happens otherwise.
+        instead: what the others follow where there is no lead; None if they then agree among themselves.
     """
 
     name: str
     lead: re.Pattern[str]
     follow: re.Pattern[str]
     why: str
+    instead: re.Pattern[str] | None = None
 
 
+#: The driver's other parts.
+_LIBRARIES: Final = re.compile(
+    # Debian
+    r"nvidia-(?:driver|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
+    r"|nvidia-(?:open-)?kernel-(?:support|source)|firmware-nvidia-gsp"
+    r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
+    r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
+    # Ubuntu and NVIDIA
+    r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source|firmware)-[0-9]+(?:-server)?(?:-open)?"
+    r"|libnvidia-(?:compute|cfg1|common|gl|decode|encode)-[0-9]+(?:-server)?"
+    r"|cuda-drivers(?:-[0-9]+)?|libnvidia-ml|libcuda"
+)
 RULES: Final = (
     OneVersion(
         "driver",
         _DKMS,
-        re.compile(
-            # Debian
-            r"nvidia-(?:driver|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
-            r"|nvidia-(?:open-)?kernel-(?:support|source)|firmware-nvidia-gsp"
-            r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
-            r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
-            # Ubuntu and NVIDIA
-            r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source|firmware)-[0-9]+(?:-server)?(?:-open)?"
-            r"|libnvidia-(?:compute|cfg1|common|gl|decode|encode)-[0-9]+(?:-server)?"
-            r"|cuda-drivers(?:-[0-9]+)?|libnvidia-ml|libcuda"
-        ),
+        _LIBRARIES,
         "the driver's libraries refuse a kernel module of another version",
     ),
     OneVersion(
@@ -68,6 +72,8 @@ RULES: Final = (
             r"|nvidia-imex(?:-[0-9]+)?|cuda-drivers-fabricmanager(?:-[0-9]+)?"
         ),
         "Fabric Manager refuses a driver of another version, and CUDA then finds no GPU (error 802)",
+        # A module built for one kernel is numbered by that; the libraries beside it are by the driver.
+        instead=_LIBRARIES,
     ),
     OneVersion(
         "dcgm",
@@ -160,7 +166,7 @@ def driver_version(packages: Mapping[str, str]) -> str | None:
         packages: versions by name.
     """
     # A package of built modules is numbered by its kernel; the libraries beside it are by the driver.
-    for pattern in (_DKMS, RULES[0].follow):
+    for pattern in (_DKMS, _LIBRARIES):
         for name in sorted(packages):
             if pattern.fullmatch(name):
                 return upstream(packages[name])

@@ -44,12 +44,14 @@ def check_versions(
     Raises:
         VersionsDiffer: with each part that differs, and the version that the others have.
     """
-    packages = {
-        artefact.name: artefact.version
+    debian = [
+        artefact
         for name, artefacts in resolved.items()
         if kinds[name] == "debian"
         for artefact in artefacts
-    }
+    ]
+    _check_twice(debian, where)
+    packages = {artefact.name: artefact.version for artefact in debian}
     for rule in RULES:
         _check_rule(rule, packages, where)
     _check_builds(packages, where)
@@ -63,8 +65,27 @@ def check_versions(
     _check_cuda(packages, wheels, where)
 
 
+def _check_twice(packages: Sequence[Artefact], where: Location) -> None:
+    """A node has one version of a package: two components with two would each get what it does not want."""
+    versions: dict[str, set[str]] = {}
+    for each in packages:
+        if any(rule.lead.fullmatch(each.name) or rule.follow.fullmatch(each.name) for rule in RULES):
+            versions.setdefault(each.name, set()).add(each.version)
+    for name, found in sorted(versions.items()):
+        if len(found) > 1:
+            raise VersionsDiffer(
+                f"components bring {name} in more than one version",
+                found=", ".join(f"{name} {version}" for version in sorted(found)),
+                wanted="one version of each package, whichever components name it",
+                hint="take all of the driver from one repository, and pin it there to one version",
+                where=where,
+            )
+
+
 def _check_rule(rule: OneVersion, packages: Mapping[str, str], where: Location) -> None:
     leads = {name: upstream(version) for name, version in packages.items() if rule.lead.fullmatch(name)}
+    if not leads and (instead := rule.instead):
+        leads = {name: upstream(version) for name, version in packages.items() if instead.fullmatch(name)}
     follow = {name: upstream(version) for name, version in packages.items() if rule.follow.fullmatch(name)}
     if not leads and len(set(follow.values())) < 2:  # noqa: PLR2004 - they agree among themselves
         return

@@ -113,6 +113,37 @@ def test_libraries_without_a_module_must_agree_among_themselves() -> None:
         check({"nvidia-utils-580-server": "580.105.08-1", "libnvidia-compute-580-server": "580.95.05-1"})
 
 
+PREBUILT = {
+    "linux-modules-nvidia-580-server-open-6.8.0-60-generic": "6.8.0-60.63",
+    "libnvidia-compute-580-server": "580.105.08-0ubuntu1",
+    "nvidia-utils-580-server": "580.105.08-0ubuntu1",
+}
+
+
+def test_without_dkms_fabric_manager_follows_the_drivers_libraries() -> None:
+    check({**PREBUILT, "nvidia-fabricmanager-580": "580.105.08-0ubuntu0.24.04.2"})
+    with pytest.raises(VersionsDiffer, match="error 802") as caught:
+        check({**PREBUILT, "nvidia-fabricmanager-580": "580.95.05-0ubuntu0.24.04.2"})
+    assert caught.value.found == "nvidia-fabricmanager-580 580.95.05"
+    check({"nvidia-fabricmanager-580": "580.95.05-1", "libnvidia-nscq-580": "580.95.05-1"})
+
+
+@pytest.mark.parametrize("first", ["550.163.01-2", "580.105.08-1"])
+def test_a_package_in_two_versions_is_refused_whichever_comes_last(first: str) -> None:
+    """The driver's component and the system's may both bring it: neither hides the other."""
+    second = {"550.163.01-2": "580.105.08-1", "580.105.08-1": "550.163.01-2"}[first]
+    resolved = {
+        "driver": [locked("debian", "libcuda1", first)],
+        "system": [locked("debian", "libcuda1", second), locked("debian", "nvidia-smi", second)],
+    }
+    kinds = dict.fromkeys(resolved, "debian")
+    with pytest.raises(VersionsDiffer, match="libcuda1 in more than one version") as caught:
+        check_versions(kinds, resolved, WHERE)
+    assert caught.value.found == "libcuda1 550.163.01-2, libcuda1 580.105.08-1"
+    same = {name: [locked("debian", "libcuda1", first)] for name in kinds}
+    check_versions(kinds, same, WHERE)
+
+
 HEADERS = {"linux-headers-6.12.118+deb13-amd64": "6.12.118-1"}
 
 
