@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from appliance.definition.lock import Lock
+    from appliance.hardware.needs import HardwareNeeds
 
 
 @dataclass(frozen=True, slots=True)
 class Leads:
-    """What a patch leads from, and the digest of the bundle that it makes."""
+    """What a patch leads from, and to: the digest of the bundle that it makes, its date, what it needs."""
 
     base: Base
     makes: str
+    expires: str | None = None
+    hardware: HardwareNeeds | None = None
 
 
 def draft_manifest(
@@ -61,7 +64,7 @@ def draft_manifest(
         version=lock.version,
         sequence=lock.sequence,
         created=lock.created,
-        expires=lock.expires,
+        expires=patch.expires if patch else lock.expires,
         target=Target(**lock.target.model_dump()),
         inference=Inference(**lock.inference.model_dump()),
         components={
@@ -76,7 +79,7 @@ def draft_manifest(
         build=None if patch else Build(lock.definition, lock_digest(lock)),
         requires=(patch.base,) if patch else (),
         makes=patch.makes if patch else None,
-        hardware=lock.hardware.needs() if lock.hardware else None,
+        hardware=patch.hardware if patch else lock.hardware.needs() if lock.hardware else None,
     )
     try:
         judge(draft)

@@ -10,7 +10,7 @@ from appliance.bundle.draft import Leads
 from appliance.bundle.manifest import PATCH
 from appliance.bundle.patch.recipe import NAME
 from appliance.bundle.paths import PAYLOAD_FOLDER, TRUST_FOLDER
-from appliance.bundle.reader import newest_root
+from appliance.bundle.reader import newest_root, read_listed
 from appliance.bundle.writer import write_bundle
 from appliance.definition.lock import Artefact, Lock, LockedComponent
 from appliance.definition.names import Inference, Target
@@ -69,6 +69,7 @@ def write_patch(
 
     Raises:
         PatchUnfit: the bundle has a component of the name that a patch needs.
+        DigestMismatch: a root or revocation of the bundle was changed.
         and what ``write_bundle`` raises.
     """
     manifest = target.manifest
@@ -105,7 +106,7 @@ def write_patch(
         documents=documents,
         progress=progress,
         companions=companions,
-        patch=Leads(holdings.base, target.digest),
+        patch=Leads(holdings.base, target.digest, manifest.expires, manifest.hardware),
     )
 
 
@@ -150,11 +151,15 @@ def _place(target: OpenBundle, path: str) -> Path:
 
 
 def _trust(target: OpenBundle) -> tuple[bytes | None, dict[str, bytes]]:
-    """The root that the bundle is for, and what lies with it."""
-    listed = target.manifest.files
+    """The root that the bundle is for, and what lies with it, as the bundle's list has them.
+
+    Raises:
+        DigestMismatch: one of them was changed since the bundle was made.
+    """
+    listed, lists = target.manifest.files, target.contents.files.lists
     newest = newest_root(listed)
     documents = {
-        path: target.tree.read(path, limit=listed[path].size)
+        path: read_listed(target.tree, lists, path, limit=listed[path].size)
         for path in listed
         if path.startswith(f"{TRUST_FOLDER}/") and path != newest and "SUMS" not in path
     }
