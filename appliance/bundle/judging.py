@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from appliance.bundle.list_kind import require_kind
 from appliance.bundle.paths import TRUST_FOLDER, revocation_serial, root_path, root_version
-from appliance.errors import RevocationInvalid, RootInvalid
+from appliance.errors import BundleMalformed, RevocationInvalid, RootInvalid
 from appliance.trust import mldsa, revocation, sshsig
 from appliance.trust import root as roots
 from appliance.trust.chain import Chain, Link, follow
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from appliance.bundle.listing import Listing
+    from appliance.bundle.manifest import Manifest
     from appliance.bundle.reader import Signed
     from appliance.trust.root import Root
 
@@ -82,6 +83,23 @@ def judge_list(
     if verdict.accepted:
         newest.require_bundle(signed.digest)
     return Judgement(chain, newest, verdict)
+
+
+def require_role(manifest: Manifest, role: str) -> None:
+    """Who may bring patches brings no whole bundles, and the other way round.
+
+    Raises:
+        BundleMalformed: the manifest's bundle is of the kind that this role cannot vouch for.
+    """
+    if (manifest.makes is not None) == (role == "patch"):
+        return
+    kind = "a whole bundle" if manifest.makes is None else "a patch"
+    raise BundleMalformed(
+        f"this is {kind}, which the role {role} cannot vouch for",
+        found=f"{kind}, signed as {role}",
+        wanted="a patch signed as patch, or a whole bundle signed as release",
+        hint="ask its holders what they meant to sign; a patch has --role patch wherever it is judged",
+    )
 
 
 def follow_carried(

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import replace_file
+from appliance.bundle.judging import require_role
 from appliance.bundle.list_kind import require_kind
 from appliance.bundle.media.label import SPARE_FOLDER
 from appliance.bundle.opening import open_tree
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from appliance.bundle.reader import Signed
     from appliance.errors import BundleUntrusted
     from appliance.trust.root import Root
+
+
+#: Roles that bring bundles, each of one kind.
+_KINDS: Final = frozenset({"patch", "release"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ def sign_bundle(
         SigningFailed: the key could not be opened, or would not sign.
         SignerUnknown, SignatureInvalid, KeyRefused: by the bundle's root this key does not count.
         ProfileNotMet: the bundle lacks the list that its root's profile has signed.
-        BundleUntrusted: the bundle is incomplete or malformed; it is not signed.
+        BundleUntrusted: the bundle is incomplete or malformed, or of another kind than the role may bring;
+            it is not signed.
         PreflightFailed, SpaceExhausted: a volume cannot be written to.
     """
     if role not in ROLES:
@@ -100,6 +106,8 @@ def sign_bundle(
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
+    if role in _KINDS:
+        require_role(contents.manifest, role)
     root = parse_root(contents.root) if contents.root is not None else None
     if root is not None:
         require_kind(signed.kind, root.policy.rules)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import check_blocks
 from appliance.bundle.hashing import check_bytes, hashing_meanwhile
-from appliance.bundle.judging import judge_list, refuse_second_root
+from appliance.bundle.judging import judge_list, refuse_second_root, require_role
 from appliance.bundle.lists import parse_lists
 from appliance.bundle.opening import open_tree
 from appliance.bundle.paths import BLOCKS_PATH, MANIFEST_PATH
@@ -34,7 +34,6 @@ from appliance.bundle.reader import (
     require_file,
 )
 from appliance.bundle.upstream import check_upstream
-from appliance.errors import BundleMalformed
 from appliance.trust.revocation import NOTHING
 
 if TYPE_CHECKING:
@@ -133,7 +132,9 @@ def verify_bundle(
         with hashing_meanwhile(tree, lists, read, workers) as begun:
             contents = read_contents(tree, signed, lists, begun.begin if begun else None)
             refuse_second_root(lists.signed, root)
-            _check_role(contents.manifest, role)
+            require_role(contents.manifest, role)
+            if (makes := contents.manifest.makes) is not None:  # not to be had by a detour either
+                judged.revocation.require_bundle(makes)
             statement = statement_bytes(signed.digests, contents.manifest, contents.files)
             for refusal in judge_provenance(signed.provenance, verdict.signers, chain.root, statement):
                 raise refusal
@@ -157,19 +158,6 @@ def verify_bundle(
         revocation=judged.revocation,
         notes=(*tree.notes, *verdict.notes),
         upstream=upstream,
-    )
-
-
-def _check_role(manifest: Manifest, role: str) -> None:
-    """Who may bring patches brings no whole bundles, and the other way round."""
-    if (manifest.makes is not None) == (role == "patch"):
-        return
-    kind = "a whole bundle" if manifest.makes is None else "a patch"
-    raise BundleMalformed(
-        f"this is {kind}, which the role {role} cannot vouch for",
-        found=f"{kind}, signed as {role}",
-        wanted="a patch signed as patch, or a whole bundle signed as release",
-        hint="ask its holders what they meant to sign; a patch is verified with --role patch",
     )
 
 

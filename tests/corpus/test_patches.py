@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +12,9 @@ import pytest
 from appliance.bundle.listing import listing_bytes
 from appliance.bundle.patch.applying import check
 from appliance.bundle.patch.packing import pack, unpack
-from appliance.errors import BundleMalformed, BundleUntrusted, RecipeInvalid
+from appliance.errors import BundleMalformed, BundleRevoked, BundleUntrusted, RecipeInvalid
 from appliance.progress import Silent
+from appliance.trust.allowed_signers import allowed_signers
 from appliance.trust.canonical import canonical_bytes
 from tests.conftest import BundleMaker
 from tests.corpus.groups import cases
@@ -27,6 +27,7 @@ from tests.unit.bundle.patch.conftest import (
     root_with_patches,
 )
 from tests.unit.bundle.patch.test_recipe import BLOCKS, WRONG
+from tests.unit.bundle.test_review_page import PASSED, Reviewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +60,8 @@ def changed(pair: Pair, bundle: Path, role: str, change: Callable[[Any], None], 
     digests = {str(path.relative_to(copy)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     listing = listing_bytes(dict(sorted(digests.items())))
     (copy / "trust/SHA256SUMS").write_bytes(listing)
-    for name in ("carol", "mallory") if role == "patch" else ("alice", "bob"):
-        key = pair.station.maker.holders.key(name)
-        command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", f"{role}@appliance"]
-        done = subprocess.run(command, input=listing, stdout=subprocess.PIPE, check=True)
-        (copy / f"trust/SHA256SUMS.{name}.sig").write_bytes(done.stdout)
-    return copy
+    names = ("carol", "mallory") if role == "patch" else ("alice", "bob")
+    return pair.station.maker.sign_regardless(copy, *names, role=role)
 
 
 def _base(**values: Any) -> Callable[[Any], None]:
@@ -73,6 +70,17 @@ def _base(**values: Any) -> Callable[[Any], None]:
 
 def _kind(name: str, kind: str) -> Callable[[Any], None]:
     return lambda manifest: manifest["components"][name].update(kind=kind)
+
+
+def _origin(manifest: Any, **facts: str) -> None:
+    """What an origin says of a file; its keys are anybody's words."""
+    for component in manifest["components"].values():
+        for file in component["files"]:
+            file["origin"].update(facts)
+
+
+def origin_makes(manifest: Any) -> None:
+    _origin(manifest, makes="d" * 64)
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
@@ -95,6 +103,11 @@ PATCHES: dict[str, Callable[[Any], None]] = {
     "makes its base": lambda manifest: manifest.update(makes=manifest["requires"][0]["bundle"]),
     "no component that says how": _kind("patch", "files"),
     "two that say how": _kind("engine", "patch"),
+    "of which an origin alone says what it makes": lambda manifest: (
+        manifest.pop("makes"),
+        manifest.update(requires=[]),
+        origin_makes(manifest),
+    ),
 }
 WHOLE: dict[str, Callable[[Any], None]] = {
     "that requires another": lambda manifest: manifest.update(
@@ -104,6 +117,10 @@ WHOLE: dict[str, Callable[[Any], None]] = {
     "with a component that says how": _kind("engine", "patch"),
     "that calls itself a patch": lambda manifest: manifest.update(
         requires=[{"bundle": OTHER, "version": "1", "sequence": 1}], makes=OTHER[:-1] + "d"
+    ),
+    "with a component that says how, and an origin that says what it makes": lambda manifest: (
+        _kind("engine", "patch")(manifest),
+        origin_makes(manifest),
     ),
     "that is one by all signs": lambda manifest: (
         manifest.update(requires=[{"bundle": OTHER, "version": "1", "sequence": 1}], makes="d" * 64),
@@ -121,6 +138,35 @@ def test_a_patch(name: str, pair: Pair, tmp_path: Path) -> None:
         return
     with pytest.raises(BundleMalformed):
         verify_bundle(patch, root, "patch", progress=Silent())
+
+
+@pytest.mark.group(10)
+@pytest.mark.control
+def test_a_whole_bundle_whose_origin_says_that_it_makes_something(pair: Pair, tmp_path: Path) -> None:
+    """``makes`` is a patch's word in one place alone: the page, the grammar and the program agree."""
+    bundle = changed(pair, pair.new, "release", origin_makes, tmp_path)
+    verify_bundle(bundle, pair.station.root_data, progress=Silent())
+    assert review(pair, bundle, "release", tmp_path) == PASSED
+
+
+@pytest.mark.group(10)
+def test_such_a_bundle_signed_as_a_patch(pair: Pair, tmp_path: Path) -> None:
+    bundle = changed(pair, pair.new, "patch", origin_makes, tmp_path)
+    with pytest.raises(BundleMalformed, match="a whole bundle, which the role patch cannot vouch for"):
+        verify_bundle(bundle, pair.station.root_data, "patch", progress=Silent())
+    assert review(pair, bundle, "patch", tmp_path) == [*PASSED[:5], "5: FAILED"]
+
+
+@pytest.mark.group(10)
+def test_a_bundle_that_was_taken_back_in_the_hands_of_those_who_sign_patches(pair: Pair) -> None:
+    taken = pair.station.revoking(pair.built.makes)
+    with pytest.raises(BundleRevoked):
+        verify_bundle(pair.patch, pair.station.root_data, "patch", [taken], progress=Silent())
+
+
+def review(pair: Pair, bundle: Path, role: str, folder: Path) -> list[str]:
+    """What the steps of the printed page say."""
+    return Reviewer(folder, allowed_signers(pair.station.root), role=role).review(bundle)[:6]
 
 
 @pytest.mark.parametrize("name", cases(10, {name: name for name in WHOLE}))

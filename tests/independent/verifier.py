@@ -256,7 +256,7 @@ def verify(folders: list[Path], trusted: bytes, role: str = "release", *revoked:
     manifest, payload = read_manifest(read(files["manifest.json"], 128 * MIB))
     named = {file["path"]: file for file in [*manifest["files"], *payload]}
     lists = {algorithm: listed, "sha256": sums | {index: (bundle := digest(files[index]))}}
-    need(bundle not in refused, (role == "patch") == ("makes" in manifest))
+    need(not {bundle, manifest.get("makes")} & refused, (role == "patch") == ("makes" in manifest))
     need({*named, "manifest.json"} == {*sums}, *(sums[path] == named[path]["sha256"] for path in named))
     need(all(files[path].stat().st_size == file["size"] for path, file in named.items()))
     need(*(digest(files[path], by) == it[path] for by, it in lists.items() for path in it))  # else damaged

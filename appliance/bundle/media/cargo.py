@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
-from appliance.bundle.judging import judge_list
+from appliance.bundle.judging import judge_list, require_role
 from appliance.bundle.paths import (
     BLOCKS_PATH,
     MANIFEST_PATH,
@@ -91,7 +91,8 @@ def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "rele
         role: the role whose holders must have signed.
 
     Raises:
-        BundleUntrusted: malformed, contradictory, or not signed as the root wants.
+        BundleUntrusted: malformed, contradictory, not signed as the root wants, or of another kind than
+            the role may bring.
     """
     require_file(tree, MANIFEST_PATH)
     signed = read_signed(tree)
@@ -99,6 +100,8 @@ def read_cargo(tree: BundleTree, *, root: bytes | None = None, role: str = "rele
         judge_list(tree, signed, root, role).verdict.require()
     contents = read_contents(tree, signed)
     manifest = contents.manifest
+    if root is not None:
+        require_role(manifest, role)
     blocks = read_listed(tree, contents.files.lists, BLOCKS_PATH, limit=manifest.files[BLOCKS_PATH].size)
     for _ in split_blocks(manifest, blocks):
         pass  # each step checks one file

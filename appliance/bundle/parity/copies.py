@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.bundle import listing as listings
+from appliance.bundle.judging import require_role
 from appliance.bundle.list_kind import INDEX
 from appliance.bundle.manifest import ListedFile, Manifest, parse_manifest
 from appliance.bundle.manifest_reader import MAX_BYTES as MAX_MANIFEST
@@ -68,7 +69,8 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
         FileMissing: no copy of the list can be read; or a volume was not written that far.
         VolumesMixed: the folders are of several bundles.
         DamageTooGreat: list, manifest, or a root on the way to the bundle's are damaged in every copy.
-        BundleUntrusted: not signed as the root, and those that follow from it, want.
+        BundleUntrusted: not signed as the root, and those that follow from it, want; or of another kind
+            than the role may bring.
     """
     copies = gather(volumes)
     if not copies.lists:
@@ -90,6 +92,8 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
             hint="name more volumes of this bundle: each has two copies of it",
         )
     manifest = parse_manifest(data)
+    if root is not None:
+        require_role(manifest, role)
     contents = {LIST_PATH: listing, MANIFEST_PATH: data}
     ours = [review_bytes(), *([root] if root is not None else [])]  # the same in every such bundle
     for path, file in manifest.files.items():

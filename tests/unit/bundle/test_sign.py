@@ -220,7 +220,7 @@ def test_another_holder_s_name(unsigned: Path, holders: Holders) -> None:
 
 def test_a_role_the_root_does_not_have(unsigned: Path, holders: Holders) -> None:
     with pytest.raises(SignerUnknown, match="nobody"):
-        sign_bundle(unsigned, holders.key("alice"), role="patch")
+        sign_bundle(unsigned, holders.key("alice"), role="site")
     with pytest.raises(Usage, match="no such role"):
         sign_bundle(unsigned, holders.key("alice"), role="admin")
 

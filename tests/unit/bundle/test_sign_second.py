@@ -64,7 +64,7 @@ def test_a_key_of_nobody(maker: BundleMaker, strict: Root, tmp_path: Path) -> No
     with pytest.raises(SignerUnknown):
         sign_bundle(bundle, tmp_path / "mallory-2")
     with pytest.raises(SignerUnknown):
-        sign_bundle(bundle, tmp_path / "alice-2", role="patch")
+        sign_bundle(bundle, tmp_path / "alice-2", role="site")
     assert not list((bundle / "trust").glob("*.mldsa87"))
 
 
