@@ -140,7 +140,7 @@ def write_bundle(
         try:
             folder.rename(out)
         except OSError as fault:
-            raise _exists(out) from fault
+            raise exists_already(out) from fault
         sync_folder(out.parent)
     return out
 
@@ -220,7 +220,7 @@ def _check_space(parent: Path, draft: Manifest, beside: int) -> None:
 def partial_folder(out: Path) -> Iterator[tuple[Path, int]]:
     """The empty hidden folder to write to, open and locked; it is gone afterwards, renamed or removed."""
     if out.exists() or out.is_symlink():
-        raise _exists(out)
+        raise exists_already(out)
     folder = out.with_name(f".{out.name}.partial")
     folder.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -242,7 +242,20 @@ def partial_folder(out: Path) -> Iterator[tuple[Path, int]]:
         os.close(fd)
 
 
-def _exists(out: Path) -> Usage:
+def require_new(out: Path) -> None:
+    """Refuse a place for a new folder before anything is done to fill it.
+
+    Raises:
+        Usage: something is there, or the folder that it should lie in is none.
+    """
+    if out.exists() or out.is_symlink():
+        raise exists_already(out)
+    if not out.parent.is_dir():
+        raise Usage(f"{out.parent} is not a folder", wanted="an existing folder to write into")
+
+
+def exists_already(out: Path) -> Usage:
+    """What is said of a new folder's place where something is."""
     return Usage(
         f"{out} exists already", wanted="a new folder", hint="remove it, or name another with --out"
     )

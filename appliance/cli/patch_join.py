@@ -22,6 +22,10 @@ def join(
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
+    revoked: Annotated[
+        list[Path] | None,
+        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle that comes of a base and a patch: complete, or none.
@@ -29,23 +33,33 @@ def join(
     The patch is verified (role patch) and the base's signatures are judged
     (role release) first; then it is asked whether both belong together and
     nothing is lacking. Every file is compared with the list whose digest the
-    patch's holders signed. Bytes that are the same share their place on disk
-    where the file system can do that.
+    patch's holders signed. A bundle that was taken back is not made. Bytes
+    that are the same share their place on disk where the file system can do
+    that.
 
     \b
     Examples:
       appliance patch join --base demo-1 --patch demo-1-to-2 --out demo-2 --trust root.1.json
+      appliance patch join --base demo-1 --patch p -o demo-2 -t root.1.json --revoked revoked.4.json
 
     \b
     Exit codes:
-      2  the folder exists already
+      2  the folder exists already, or has no folder to lie in
       4  patch or base must not be believed, or a file of the base is damaged
       5  another base, one that lacks something, or no room; nothing was written
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.documents import read_document
     from appliance.bundle.patch.joining import join_patch
     from appliance.bundle.roots import load_root
 
-    joined = join_patch(base, patch, out, load_root(trust, fingerprint), progress=progress())
+    joined = join_patch(
+        base,
+        patch,
+        out,
+        load_root(trust, fingerprint),
+        progress=progress(),
+        revocations=[read_document(path) for path in revoked or []],
+    )
     signed = (
         f"signed as release by {', '.join(joined.signers)}"
         if joined.release

@@ -31,7 +31,8 @@ from appliance.bundle.patch.result import BuiltPatch, Entry
 from appliance.bundle.patch.whole import WholeFile
 from appliance.bundle.patch.writing import write_patch
 from appliance.bundle.paths import PAYLOAD_FOLDER
-from appliance.errors import DigestMismatch, PatchUnfit, PatchUseless, Usage
+from appliance.bundle.writer import require_new
+from appliance.errors import DigestMismatch, PatchUnfit, PatchUseless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,10 +90,7 @@ def build_patch(
         BundleUntrusted: the bundle breaks the format.
         Usage, SpaceExhausted, PreflightFailed: ``out`` exists, or cannot be written.
     """
-    if out.exists() or out.is_symlink():
-        raise Usage(f"{out} exists already", wanted="a new folder", hint="name another with --out")
-    if not out.parent.is_dir():
-        raise Usage(f"{out.parent} is not a folder", wanted="an existing folder to write the patch into")
+    require_new(out)
     work = out.with_name(_WORK.format(out.name))
     with ExitStack() as stack:
         tree = stack.enter_context(open_tree(to))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.patch.chunks import Chunks, mean_size, require_digest
 from appliance.bundle.patch.matching import Stretch, match
-from appliance.bundle.patch.packing import MIN_PREFIX, pack
-from appliance.bundle.patch.recipe import SEGMENT, Part, Range
+from appliance.bundle.patch.packing import pack
+from appliance.bundle.patch.recipe import MIN_PREFIX, SEGMENT, Part, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from appliance.bundle.listing import MAX_BYTES as MAX_LIST
 from appliance.bundle.listing import parse_listing
 from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.manifest_reader import MAX_BYTES
@@ -66,20 +67,46 @@ def require_base(base: OpenBundle, patch: Manifest) -> None:
     )
 
 
+def require_sound(checked: Checked, carried: Mapping[str, HeldFile]) -> None:
+    """Refuse a recipe that could make nothing of this patch, before anything is made.
+
+    Args:
+        checked: what the recipe asks for.
+        carried: files of the patch, whole, by path.
+
+    Raises:
+        RecipeInvalid: it takes what the patch does not carry, or makes no list and manifest that could be
+            read.
+    """
+    for path, most in ((LIST_PATH, MAX_LIST), (MANIFEST_PATH, MAX_BYTES)):
+        if path not in checked.made or path in checked.taken:
+            _refuse(
+                f"it does not make {path}", found="no such file", wanted="a new list and a new manifest"
+            )
+        if (size := checked.made[path].size) > most:
+            _refuse(f"{path} is too large", found=f"{size:,} bytes", wanted=f"at most {most:,} bytes")
+    for path in sorted(checked.taken):
+        made, file = checked.made[path], carried.get(path)
+        if file is None or (file.sha256, file.size) != (made.sha256, made.size):
+            _refuse(
+                f"it takes {path}, which the patch does not carry so",
+                found=f"sha256 {file.sha256}, {file.size:,} bytes" if file else "no such file",
+                wanted=f"sha256 {made.sha256}, {made.size:,} bytes",
+            )
+
+
 def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
     """What is to be made, by its list and its manifest, which the recipe has made in ``folder``.
+
+    Args:
+        folder: where they lie.
+        checked: what the recipe asks for, sound (``require_sound``).
+        patch: the manifest of the patch.
 
     Raises:
         RecipeInvalid: the recipe makes another bundle than the patch says, or files that it does not list.
         BundleMalformed: list or manifest break the format.
     """
-    for path in (LIST_PATH, MANIFEST_PATH):
-        if path not in checked.made or path in checked.taken:
-            _refuse(
-                f"it does not make {path}", found="no such file", wanted="a new list and a new manifest"
-            )
-        if checked.made[path].size > MAX_BYTES:
-            _refuse(f"{path} is too large", found=f"{checked.made[path].size:,} bytes", wanted="a document")
     data = (folder / LIST_PATH).read_bytes()
     if (digest := hashlib.sha256(data).hexdigest()) != patch.makes:
         _refuse("it makes another bundle than was signed", found=digest, wanted=str(patch.makes))
@@ -101,6 +128,39 @@ def read_target(folder: Path, checked: Checked, patch: Manifest) -> Target:
     files = _whole(manifest)
     _require_listed(checked, files)
     return Target(digest, manifest, listing, files)
+
+
+def kept_files(
+    target: Target, checked: Checked, by_digest: Mapping[str, HeldFile]
+) -> list[tuple[HeldFile, HeldFile]]:
+    """Files that are the base's: what they are, and what they are there.
+
+    Args:
+        target: the bundle that is made.
+        checked: what the recipe asks for.
+        by_digest: files of the base by SHA-256 (hex).
+
+    Raises:
+        PatchUnfit: neither the patch nor the base has some; nothing of the payload was written yet.
+        RecipeInvalid: the bundle lists one of the base's files with another size.
+    """
+    rest = [file for path, file in target.files.items() if path not in checked.made]
+    missing = [file.path for file in rest if file.sha256 not in by_digest]
+    if missing:
+        raise PatchUnfit(
+            f"neither patch nor base has {len(missing)} of the bundle's files",
+            found=f"no {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}",  # noqa: PLR2004
+            wanted="the base that the patch was built against, whole",
+            hint="build the patch against what is there",
+        )
+    for file in rest:
+        if (size := by_digest[file.sha256].size) != file.size:
+            _refuse(
+                f"the bundle lists {file.path} with another size than the base's file of this digest has",
+                found=f"{file.size:,} bytes",
+                wanted=f"{size:,} bytes",
+            )
+    return [(file, by_digest[file.sha256]) for file in rest]
 
 
 def _whole(manifest: Manifest) -> dict[str, HeldFile]:

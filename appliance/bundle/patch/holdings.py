@@ -127,9 +127,20 @@ def whole_files(bundle: OpenBundle) -> dict[str, HeldFile]:
 
 
 def bundle_holdings(bundle: OpenBundle) -> Holdings:
-    """What whoever has this bundle holds."""
+    """What whoever has this bundle holds.
+
+    Raises:
+        PatchUnfit: it is a patch, and nobody has what that leads to by it alone.
+    """
     files = whole_files(bundle)
     manifest = bundle.manifest
+    if manifest.makes is not None:
+        raise PatchUnfit(
+            "what the patch should start from is a patch itself",
+            found=bundle.digest,
+            wanted="a whole bundle",
+            hint="join it with its base first: appliance patch join",
+        )
     return Holdings(
         base=Base(bundle.digest, manifest.version, manifest.sequence),
         product=manifest.product,

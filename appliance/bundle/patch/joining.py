@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import (
     FOLDER_MODE,
-    create_file,
     free_bytes,
     settle_file,
     sync_file_system,
@@ -23,14 +22,14 @@ from appliance.bundle.durable import (
 from appliance.bundle.judging import judge_list
 from appliance.bundle.opening import open_tree
 from appliance.bundle.patch.applying import Maker, check, copy_range, digest_of, require_bases
-from appliance.bundle.patch.fitting import Target, read_target, require_base
+from appliance.bundle.patch.fitting import kept_files, read_target, require_base, require_sound
 from appliance.bundle.patch.holdings import open_bundle, whole_files
 from appliance.bundle.patch.recipe import BLOCKS, MAX_LINE, NAME, RECIPE
-from appliance.bundle.patch.recovery import remake_parity
-from appliance.bundle.patch.whole import WholeFile
+from appliance.bundle.patch.recovery import remake_parity, sets_to_remake
+from appliance.bundle.patch.whole import NewParts, WholeFile
 from appliance.bundle.paths import PAYLOAD_FOLDER
 from appliance.bundle.verify import verify_bundle
-from appliance.bundle.writer import partial_folder
+from appliance.bundle.writer import exists_already, partial_folder, require_new
 from appliance.errors import DigestMismatch, PatchUnfit, SpaceExhausted
 
 if TYPE_CHECKING:
@@ -39,9 +38,11 @@ if TYPE_CHECKING:
 
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.patch.applying import Checked
+    from appliance.bundle.patch.fitting import Target
     from appliance.bundle.patch.holdings import HeldFile
     from appliance.bundle.patch.recipe import MadeFile
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 _RECIPE_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{RECIPE}"
 _BLOCKS_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{BLOCKS}"
@@ -73,6 +74,7 @@ def join_patch(
     root: bytes,
     *,
     progress: Progress,
+    revocations: Sequence[SignedDocument] = (),
 ) -> Joined:
     """Make the bundle that ``patch`` makes of ``base``, as the new folder ``out``.
 
@@ -82,17 +84,23 @@ def join_patch(
         out: must not exist; the folder it lies in must.
         root: the bytes of the root that is trusted.
         progress: told of each file.
+        revocations: what was taken back, brought by another way.  By these the patch is judged, and what it
+            makes, but not the base: that it was taken back may be why there is a patch.
 
     Raises:
+        BundleRevoked: patch or bundle were taken back, by these or by what base, patch or bundle bring.
         BundleUntrusted: patch or base is not signed as it should be, or a file is not what it should be.
         RecipeInvalid: the recipe breaks a rule, or makes another bundle than the patch says.
         PatchUnfit: this is not the base that the patch requires, or it lacks what the patch needs.
         Usage, SpaceExhausted, PreflightFailed: ``out`` exists, or cannot be written.
     """
-    verified = verify_bundle(patch, root, progress=progress, role="patch")
+    require_new(out)
+    verified = verify_bundle(patch, root, progress=progress, role="patch", revocations=revocations)
     with ExitStack() as stack:
         old = open_bundle(stack.enter_context(open_tree(base)))
-        judge_list(old.tree, old.signed, root, "release").verdict.require()
+        judged = judge_list(old.tree, old.signed, root, "release")
+        judged.verdict.require()
+        judged.revocation.require_bundle(str(verified.manifest.makes))
         require_base(old, verified.manifest)
         new = open_bundle(stack.enter_context(open_tree(patch)))
         if new.digest != verified.digest:
@@ -103,6 +111,7 @@ def join_patch(
         by_digest = {file.sha256: file for file in held.values()}
         checked = check(_lines(new.tree, carried), blocks=blocks.size if blocks else 0)
         require_bases(checked, {file.sha256: file.size for file in held.values()})
+        require_sound(checked, carried)
         stack.enter_context(writing_under(out.parent))
         folder, fd = stack.enter_context(partial_folder(out))
         join = _Join(
@@ -117,7 +126,8 @@ def join_patch(
         _require_room(out, sum(checked.made[path].size for path in outside))
         join.make(_lines(new.tree, carried), opened, outside.__contains__)
         target = read_target(folder, checked, verified.manifest)
-        kept = _kept(target, checked, by_digest)
+        sets_to_remake(target.manifest, checked.remade)  # refused now, not after hours
+        kept = kept_files(target, checked, by_digest)
         _require_room(out, sum(file.size for file in target.files.values()))
         join.target = target
         progress.begin("join", len(target.files), sum(file.size for file in target.files.values()))
@@ -132,9 +142,12 @@ def join_patch(
             os.chmod(inner, FOLDER_MODE)  # noqa: PTH101 - os.walk gives text
         with open_tree(folder) as tree:
             made = open_bundle(tree)
-            verdict = judge_list(tree, made.signed, root, "release").verdict
+            judged = judge_list(tree, made.signed, root, "release", revocations)
         sync_file_system(fd)
-        folder.rename(out)
+        try:
+            folder.rename(out)
+        except OSError as fault:
+            raise exists_already(out) from fault
         sync_folder(out.parent)
     return Joined(
         out,
@@ -143,8 +156,8 @@ def join_patch(
         made=len(checked.made) - len(checked.taken),
         carried=len(checked.taken),
         kept=len(kept),
-        signers=tuple(one.holder for one in verdict.signers),
-        release=verdict.accepted,
+        signers=tuple(one.holder for one in judged.verdict.signers),
+        release=judged.verdict.accepted,
     )
 
 
@@ -162,26 +175,6 @@ def _lines(tree: BundleTree, carried: Mapping[str, HeldFile]) -> Iterator[bytes]
             yield line
 
 
-def _kept(
-    target: Target, checked: Checked, by_digest: Mapping[str, HeldFile]
-) -> list[tuple[HeldFile, HeldFile]]:
-    """Files that are the base's: what they are, and what they are there.
-
-    Raises:
-        PatchUnfit: neither the patch nor the base has some; nothing of the payload was written yet.
-    """
-    rest = [file for path, file in target.files.items() if path not in checked.made]
-    missing = [file.path for file in rest if file.sha256 not in by_digest]
-    if missing:
-        raise PatchUnfit(
-            f"neither patch nor base has {len(missing)} of the bundle's files",
-            found=f"no {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}",  # noqa: PLR2004
-            wanted="the base that the patch was built against, whole",
-            hint="build the patch against what is there",
-        )
-    return [(file, by_digest[file.sha256]) for file in rest]
-
-
 def _require_room(out: Path, wanted: int) -> None:
     if (free := free_bytes(out.parent)) < wanted:
         raise SpaceExhausted(
@@ -190,30 +183,6 @@ def _require_room(out: Path, wanted: int) -> None:
             wanted=f"{wanted:,} bytes",
             hint="free some space or name another folder with --out; nothing was kept",
         )
-
-
-class _Parts:
-    """The files that one whole file lies in, new and open; a ``Sink``."""
-
-    def __init__(self, folder: Path, parts: Sequence[tuple[str, int]]) -> None:
-        self.paths = [path for path, _ in parts]
-        self._sizes = [size for _, size in parts]
-        self.fds: list[int] = []
-        for path in self.paths:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            self.fds.append(create_file(folder / path))
-
-    def place(self, offset: int, length: int) -> Iterable[tuple[int, int, int]]:
-        for fd, size in zip(self.fds, self._sizes, strict=True):
-            if offset < size and length:
-                count = min(length, size - offset)
-                yield fd, offset, count
-                offset, length = offset + count, length - count
-            offset -= size
-
-    def close(self) -> None:
-        for fd in self.fds:
-            os.close(fd)
 
 
 class _Join:
@@ -231,7 +200,7 @@ class _Join:
         self._folder, self._checked, self._progress = folder, checked, progress
         self._open_base, self._open_carried = open_base, open_carried
         self.target: Target | None = None
-        self._parts: _Parts | None = None
+        self._parts: NewParts | None = None
 
     def make(self, lines: Iterator[bytes], blocks: WholeFile | None, wanted: Callable[[str], bool]) -> None:
         """Make the files of the recipe that are wanted now."""
@@ -245,7 +214,7 @@ class _Join:
         """Copy a file of the base."""
         file, source = pair
         try:
-            self._parts = _Parts(self._folder, file.parts)
+            self._parts = NewParts(self._folder, file.parts)
             with self._open_base(source.sha256) as opened:
                 copy_range(opened, 0, self._parts, 0, file.size)
             self._prove(file.path, file.sha256)
@@ -262,10 +231,10 @@ class _Join:
             if found != self._checked.made[path].sha256:
                 raise _otherwise(path, found, self._checked.made[path].sha256)
 
-    def _begin(self, file: MadeFile) -> _Parts:
+    def _begin(self, file: MadeFile) -> NewParts:
         known = self.target.files.get(file.path) if self.target else None
         parts = known.parts if known else ((file.path, file.size),)
-        self._parts = _Parts(self._folder, parts)
+        self._parts = NewParts(self._folder, parts)
         return self._parts
 
     def _done(self, file: MadeFile, taken: bool) -> None:
@@ -282,7 +251,8 @@ class _Join:
         """Every part is what the list says; a file that no list names is what the recipe says."""
         if self._parts is None:
             raise RuntimeError("nothing was made")
-        for part, fd in zip(self._parts.paths, self._parts.fds, strict=True):
+        for number, part in enumerate(self._parts.paths):
+            fd = self._parts.fd(number)
             wanted = self.target.listing.get(part, whole) if self.target else whole
             if (found := digest_of(fd)) != wanted:
                 raise _otherwise(path, found, wanted)

@@ -18,8 +18,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Shorter prefixes are not taken as raw content.
-MIN_PREFIX: Final = 8
 #: Twice the largest segment: the window that a frame may ask for.
 _WINDOW_LOG: Final = 25
 #: Bytes up to which trying hard costs less than a second, or next to nothing, and their level; that of

@@ -38,6 +38,8 @@ BLOCKS: Final = "blocks"
 HEAD: Final = b"appliance recipe 1\n"
 #: The most bytes that one frame gives, is packed in, or looks back to: what applying it needs in memory.
 SEGMENT: Final = 16 << 20
+#: zstd takes no shorter prefix as raw content.
+MIN_PREFIX: Final = 8
 #: Base files of one patch, files that it makes, and lines in all: two for each chunk of two terabytes.
 MAX_BASES: Final = 1 << 18
 MAX_FILES: Final = 1 << 18
@@ -235,8 +237,8 @@ class _State:
                 _refuse(number, line, "no such base file")
             if source.offset + source.length > self.bases[source.base].size:
                 _refuse(number, line, "the part reads outside its base")
-            if part.compressed and not 0 < source.length <= SEGMENT:
-                _refuse(number, line, "a frame's prefix is empty, or larger than it may be")
+            if part.compressed and not MIN_PREFIX <= source.length <= SEGMENT:
+                _refuse(number, line, "a frame's prefix is shorter or larger than it may be")
         self.left -= part.length
         self.blocks -= part.packed
         self.is_empty = False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.bundle.parity.creating import make_parity
 from appliance.bundle.parity.sets import covered, divide
 from appliance.bundle.paths import parity_number
+from appliance.errors import RecipeInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -48,11 +49,28 @@ def _fits(each: ParitySet, size: int) -> bool:
     return each.recovery * (each.block_size + _PACKET) <= size <= each.parity_size
 
 
+def sets_to_remake(manifest: Manifest, paths: Collection[str]) -> list[ParitySet]:
+    """The sets of these parity files.
+
+    Raises:
+        RecipeInvalid: their builder made one otherwise, so it cannot be computed again.
+    """
+    sets = parity_sets(manifest)
+    if unknown := sorted(set(paths) - sets.keys()):
+        raise RecipeInvalid(
+            "the recipe computes recovery data that no builder makes so",
+            found=", ".join(unknown[:5]),
+            wanted="sets as the sizes of the bundle's files give them",
+            hint="do not use this patch; ask who signed it",
+        )
+    return [each for path, each in sets.items() if path in paths]
+
+
 def remake_parity(folder: Path, manifest: Manifest, paths: Collection[str], progress: Progress) -> None:
     """Make these parity files in ``folder``, where every file that they cover lies.
 
     Raises:
+        RecipeInvalid: as ``sets_to_remake``.
         ToolMissing, SpaceExhausted, ParityFailed: as ``make_parity``.
     """
-    sets = parity_sets(manifest)
-    make_parity(folder, [each for path, each in sets.items() if path in paths], progress)
+    make_parity(folder, sets_to_remake(manifest, paths), progress)

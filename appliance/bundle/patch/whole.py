@@ -1,4 +1,4 @@
-"""Files of a bundle read whole, wherever their slices lie; positions are those of the whole file."""
+"""Files of a bundle read and made whole, whatever their slices; positions are those of the whole file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import os
 from bisect import bisect_right
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from appliance.bundle.durable import create_file
 from appliance.bundle.plain_files import unreadable
 from appliance.errors import DigestMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
     from typing import Self
+
+
+#: Parts of one file that are open at the same time.
+MAX_OPEN: Final = 8
 
 
 class Opens(Protocol):
@@ -53,35 +59,58 @@ class WholeFile:
         self._opens, self._parts = opens, parts
         self._ends = [*accumulate(size for _, size in parts)]
         self.size = self._ends[-1] if parts else 0
-        self._fds: list[int] = []
-        self._stack = ExitStack()
+        self._open: dict[int, tuple[int, ExitStack]] = {}  # the part used last is the last
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            for path, size in self._parts:
-                fd = stack.enter_context(self._opens.open(path))
-                if (found := os.fstat(fd).st_size) != size:
-                    raise DigestMismatch(
-                        f"{path} has another size than was signed",
-                        found=f"{found:,} bytes",
-                        wanted=f"{size:,} bytes",
-                        hint="obtain the bundle again",
-                    )
-                self._fds.append(fd)
-            self._stack = stack.pop_all()
+        try:
+            for number in range(len(self._parts)):
+                self._fd(number)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self._fds.clear()
+        self._close()
+
+    def _close(self) -> None:
+        while self._open:
+            self._open.popitem()[1][1].close()
+
+    def _fd(self, number: int) -> int:
+        """A part, open; of hundreds of slices only some are at once, since a process may have 1,024 files.
+
+        Raises:
+            DigestMismatch: it has another size than was signed.
+        """
+        if number in self._open:
+            self._open[number] = self._open.pop(number)
+            return self._open[number][0]
+        if len(self._open) == MAX_OPEN:
+            self._open.pop(next(iter(self._open)))[1].close()
+        path, size = self._parts[number]
+        with ExitStack() as stack:
+            fd = stack.enter_context(self._opens.open(path))
+            if (found := os.fstat(fd).st_size) != size:
+                raise DigestMismatch(
+                    f"{path} has another size than was signed",
+                    found=f"{found:,} bytes",
+                    wanted=f"{size:,} bytes",
+                    hint="obtain the bundle again",
+                )
+            self._open[number] = fd, stack.pop_all()
+        return fd
 
     def places(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Where these bytes lie: descriptors, positions in them, and lengths."""
+        """Where these bytes lie: descriptors, positions in them, and lengths.
+
+        A descriptor is to be used before the next one is asked for.
+        """
         number = bisect_right(self._ends, offset)
         while length:
             start = self._ends[number - 1] if number else 0
             count = min(length, self._ends[number] - offset)
-            yield self._fds[number], offset - start, count
+            yield self._fd(number), offset - start, count
             offset, length, number = offset + count, length - count, number + 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -106,3 +135,44 @@ class WholeFile:
                 found.append(data)
                 done += len(data)
         return found[0] if len(found) == 1 else b"".join(found)
+
+
+class NewParts:
+    """The files that one whole file lies in, new; a ``Sink`` of ``appliance.bundle.patch.applying``.
+
+    Args:
+        folder: of the bundle.
+        parts: path and size in bytes of each part, in order.
+    """
+
+    def __init__(self, folder: Path, parts: Sequence[tuple[str, int]]) -> None:
+        self.paths = [path for path, _ in parts]
+        self._places = [folder / path for path in self.paths]
+        self._ends = [*accumulate(size for _, size in parts)]
+        self._open: tuple[int, int] | None = None
+        for place in self._places:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.close(create_file(place))
+
+    def fd(self, number: int) -> int:
+        """A part, open for reading and writing until another one is asked for."""
+        if self._open is None or self._open[0] != number:
+            self.close()
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._open = number, os.open(self._places[number], flags)
+        return self._open[1]
+
+    def place(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Where these bytes belong: descriptors, positions in them, and lengths; one at a time."""
+        number = bisect_right(self._ends, offset)
+        while length:
+            start = self._ends[number - 1] if number else 0
+            count = min(length, self._ends[number] - offset)
+            yield self.fd(number), offset - start, count
+            offset, length, number = offset + count, length - count, number + 1
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._open is not None:
+            os.close(self._open[1])
+        self._open = None

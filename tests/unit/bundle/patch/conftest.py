@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -13,12 +14,16 @@ from appliance.bundle.patch.building import build_patch
 from appliance.bundle.patch.holdings import bundle_holdings, open_bundle
 from appliance.bundle.patch.joining import join_patch
 from appliance.progress import Silent
+from appliance.trust.documents import SignedDocument
 from appliance.trust.founding import Enrolment, compose
 from appliance.trust.keys import parse_public_file
+from appliance.trust.policy import Signatures
+from appliance.trust.revocation import Revocation, revocation_bytes
 from appliance.trust.root import root_bytes
 from tests.conftest import BundleMaker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from appliance.bundle.patch.joining import Joined
@@ -75,9 +80,17 @@ class Station:
         return root_bytes(self.root)
 
     def bundle(
-        self, name: str, contents: Contents, *, sequence: int, signed: bool = True, **options: int
+        self,
+        name: str,
+        contents: Contents,
+        *,
+        sequence: int,
+        signed: bool = True,
+        locked: Mapping[str, object] | None = None,
+        **options: Any,
     ) -> Path:
-        values = {"sequence": sequence, "version": f"1.0.{sequence}"}
+        """A bundle; ``locked``: what its lock says besides, ``options`` as of ``write_bundle``."""
+        values = {"sequence": sequence, "version": f"1.0.{sequence}", **(locked or {})}
         lock = self.maker.lock(contents).model_copy(update=values)
         folder = self.maker.write(name, self.root, lock, **options)
         return self.maker.sign(folder, "alice", "bob") if signed else folder
@@ -92,8 +105,29 @@ class Station:
         """The same, signed."""
         return self.maker.sign(self.build(old, new, name).folder, "carol", "mallory", role="patch")
 
-    def join(self, old: Path, patch: Path, name: str = "joined") -> Joined:
-        return join_patch(old, patch, self.folder / name, self.root_data, progress=Silent())
+    def join(self, old: Path, patch: Path, name: str = "joined", *revoked: SignedDocument) -> Joined:
+        return join_patch(
+            old, patch, self.folder / name, self.root_data, progress=Silent(), revocations=revoked
+        )
+
+    def revoking(self, *bundles: str, serial: int = 1) -> SignedDocument:
+        """Bundles taken back, by alice and bob."""
+        data = revocation_bytes(Revocation(serial, bundles=tuple(sorted(bundles))))
+        return SignedDocument(data, Signatures(dict(self._signed(data, "revoke"))))
+
+    def revocation_files(self, document: SignedDocument, serial: int = 1) -> dict[str, bytes]:
+        """As a bundle carries it."""
+        files = {f"trust/revoked.{serial}.json": document.data}
+        beside = document.signatures.ssh.items()
+        return files | {f"trust/revoked.{serial}.{name}.sig": data for name, data in beside}
+
+    def _signed(self, data: bytes, role: str) -> Iterator[tuple[str, bytes]]:
+        for name in ("alice", "bob"):
+            key = self.maker.holders.key(name)
+            keyid = parse_public_file(self.maker.holders.public(name)).keyid
+            command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", f"{role}@appliance"]
+            done = subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True)
+            yield f"{name}.{keyid[:8]}", done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +140,11 @@ def root_with_patches(holders: Holders) -> Root:
     roles = {"carol": ("patch",), "mallory": ("patch",)}
     return compose(
         [
-            Enrolment(name, parse_public_file(holders.public(name)), roles.get(name, ("root", "release")))
+            Enrolment(
+                name,
+                parse_public_file(holders.public(name)),
+                roles.get(name, ("root", "release", "revoke")),
+            )
             for name in ("alice", "bob", "carol", "mallory")
         ]
     )

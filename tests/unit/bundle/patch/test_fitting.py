@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.bundle.listing import MAX_BYTES as MAX_LIST
 from appliance.bundle.manifest import Manifest, manifest_bytes, parse_manifest
 from appliance.bundle.manifest_reader import MAX_BYTES
 from appliance.bundle.patch.applying import Checked, require_bases
-from appliance.bundle.patch.fitting import read_target
+from appliance.bundle.patch.fitting import kept_files, read_target, require_sound
+from appliance.bundle.patch.holdings import HeldFile
 from appliance.bundle.patch.recipe import BaseFile
 from appliance.errors import BundleMalformed, PatchUnfit, RecipeInvalid
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tests.unit.bundle.patch.conftest import Pair
 
 LIST, MANIFEST, MODEL = "trust/SHA256SUMS", "manifest.json", "payload/model/tiny.gguf"
+WHEEL = "payload/engine/a-1.1.whl"
 
 
 class Made:
@@ -37,10 +40,14 @@ class Made:
         entries = [entry.path for entry in pair.built.entries if entry.how != "held"]
         files = {path: (pair.new / path).read_bytes() for path in entries}
         made = {p: BaseFile(hashlib.sha256(data).hexdigest(), len(data)) for p, data in files.items()}
-        self.checked = Checked([], made)
+        self.checked = Checked([], made, taken={WHEEL})
+        self.carried = {WHEEL: HeldFile(WHEEL, made[WHEEL].sha256, made[WHEEL].size, "engine", "a", ())}
 
     def says(self, path: str, **changes: Any) -> None:
         self.checked.made[path] = replace(self.checked.made[path], **changes)
+
+    def carries(self, **changes: Any) -> None:
+        self.carried[WHEEL] = replace(self.carried[WHEEL], **changes)
 
     def manifest(self, **changes: Any) -> None:
         """Another manifest, which the list names, and whose list the patch's holders signed."""
@@ -70,13 +77,6 @@ def test_what_was_signed_is_what_is_made(made: Made, pair: Pair) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Made], object], str]] = {
-    "no list": (lambda made: made.checked.made.pop(LIST), "does not make trust/SHA256SUMS"),
-    "no manifest": (lambda made: made.checked.made.pop(MANIFEST), "does not make manifest.json"),
-    "a manifest taken whole": (
-        lambda made: made.checked.taken.add(MANIFEST),
-        "does not make manifest.json",
-    ),
-    "a list too large": (lambda made: made.says(LIST, size=MAX_BYTES + 1), "is too large"),
     "another list": (
         lambda made: (made.folder / LIST).write_bytes(b"x\n"),
         "another bundle than was signed",
@@ -102,6 +102,55 @@ WRONG: dict[str, tuple[Callable[[Made], object], str]] = {
         "which the bundle does not list",
     ),
 }
+
+
+UNSOUND: dict[str, tuple[Callable[[Made], object], str]] = {
+    "no list": (lambda made: made.checked.made.pop(LIST), "does not make trust/SHA256SUMS"),
+    "no manifest": (lambda made: made.checked.made.pop(MANIFEST), "does not make manifest.json"),
+    "a manifest taken whole": (
+        lambda made: made.checked.taken.add(MANIFEST),
+        "does not make manifest.json",
+    ),
+    "a list too large": (lambda made: made.says(LIST, size=MAX_LIST + 1), "trust/SHA256SUMS is too large"),
+    "a manifest too large": (
+        lambda made: made.says(MANIFEST, size=MAX_BYTES + 1),
+        "manifest.json is too large",
+    ),
+    "a file taken that is not there": (lambda made: made.carried.pop(WHEEL), f"takes {WHEEL}, which"),
+    "a file taken of another digest": (lambda made: made.carries(sha256="0" * 64), f"takes {WHEEL}, which"),
+    "a file taken of another size": (lambda made: made.carries(size=1), f"takes {WHEEL}, which"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_a_recipe_of_which_nothing_could_come_is_refused_first(name: str, made: Made) -> None:
+    change, said = UNSOUND[name]
+    require_sound(made.checked, made.carried)
+    change(made)
+    with pytest.raises(RecipeInvalid, match=said):
+        require_sound(made.checked, made.carried)
+
+
+def test_list_and_manifest_may_be_as_large_as_any(made: Made) -> None:
+    made.says(LIST, size=MAX_LIST)
+    made.says(MANIFEST, size=MAX_BYTES)
+    require_sound(made.checked, made.carried)
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_a_file_of_the_base_has_its_size(made: Made, more: int) -> None:
+    """Of a larger one, bytes would be read that no slice has; of a smaller one, the list says the rest."""
+    target = read_target(made.folder, made.checked, made.patch)
+    held = {file.sha256: file for file in target.files.values()}
+    kept = kept_files(target, made.checked, held)
+    assert sorted(file.path for file, _ in kept) == sorted(target.files.keys() - made.checked.made.keys())
+    one = kept[0][0]
+    held[one.sha256] = replace(one, size=one.size + more)
+    with pytest.raises(RecipeInvalid, match="with another size than the base's"):
+        kept_files(target, made.checked, held)
+    del held[one.sha256]
+    with pytest.raises(PatchUnfit, match="neither patch nor base has 1"):
+        kept_files(target, made.checked, held)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -128,15 +128,18 @@ def test_what_is_there_is_not_written_over(pair: Pair) -> None:
         pair.station.join(pair.old, pair.patch, name="old")
 
 
-def forged(pair: Pair, name: str, change: Callable[[list[bytes]], list[bytes]]) -> Path:
-    """A patch whose holders signed a recipe that was changed; its blocks and bundle are the real ones."""
+def forged(pair: Pair, name: str, change: Callable[[list[bytes]], list[bytes]], without: str = "") -> Path:
+    """A patch whose holders signed a recipe that was changed; its blocks and bundle are the real ones.
+
+    ``without`` a file that the recipe takes.
+    """
     work = pair.station.folder / f"{name}-work"
     work.mkdir()
     for part in ("blocks", "recipe"):
         shutil.copy(pair.patch / "payload/patch" / part, work / part)
     lines = (work / "recipe").read_bytes().splitlines(keepends=True)
     (work / "recipe").write_bytes(b"".join(change(lines)))
-    taken = {entry.path for entry in pair.built.entries if entry.how == "whole"}
+    taken = {entry.path for entry in pair.built.entries if entry.how == "whole"} - {without}
     out = pair.station.folder / name
     with open_tree(pair.old) as old, open_tree(pair.new) as new:
         holdings = bundle_holdings(open_bundle(old))
@@ -196,6 +199,24 @@ def test_a_hostile_recipe_makes_nothing(
     said: str,
 ) -> None:
     refused(pair, pair.old, forged(pair, f"forged-{name}", change), error, said)
+
+
+def test_a_file_that_the_patch_does_not_carry_is_not_taken(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = "payload/engine/a-1.1.whl"
+    patch = forged(pair, "forged-take", lambda lines: lines, without=wheel)
+    monkeypatch.setattr(joining, "partial_folder", lambda _: pytest.fail("something is made"))
+    refused(pair, pair.old, patch, RecipeInvalid, f"it takes {wheel}")
+
+
+def test_a_prefix_too_short_for_zstd_is_refused(pair: Pair) -> None:
+    def shorten(lines: list[bytes]) -> list[bytes]:
+        number = next(n for n, line in enumerate(lines) if line.startswith(b"delta"))
+        words = lines[number].split(b" ")
+        return [*lines[:number], b" ".join([*words[:5], b"7\n"]), *lines[number + 1 :]]
+
+    refused(pair, pair.old, forged(pair, "forged-prefix", shorten), RecipeInvalid, "prefix is shorter")
 
 
 def test_another_list_than_was_signed_is_not_made(pair: Pair) -> None:

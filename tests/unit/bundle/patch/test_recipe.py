@@ -87,7 +87,9 @@ WRONG: Final = [
     (changed(6, "zstd 2000 31"), "than there are blocks"),
     (changed(6, "zstd 2000 0"), "a frame is larger"),
     (changed(6, "zstd 2000 2000"), "than there are blocks"),
-    (changed(7, "delta 2000 20 1 0 0"), "prefix is empty"),
+    (changed(7, "delta 2000 20 1 0 0"), "prefix is shorter"),
+    (changed(7, "delta 2000 20 1 0 1"), "prefix is shorter"),
+    (changed(7, "delta 2000 20 1 0 7"), "prefix is shorter"),
     (changed(7, "delta 2000 20 1 1 50"), "reads outside its base"),
     (changed(0, f"base {B} 100"), "not in order of their digests"),
     (changed(1, f"base {A} 50"), "not in order of their digests"),
@@ -140,7 +142,7 @@ def test_a_frame_larger_than_a_segment_is_refused() -> None:
         with pytest.raises(RecipeInvalid, match="a frame is larger"):
             check(lines_of(lines), blocks=30)
     lines = [f"base {A} {size}", f"file {A} 100 payload/model/x", f"delta 100 30 0 0 {size}"]
-    with pytest.raises(RecipeInvalid, match="prefix is empty, or larger"):
+    with pytest.raises(RecipeInvalid, match="prefix is shorter or larger"):
         check(lines_of(lines), blocks=30)
 
 

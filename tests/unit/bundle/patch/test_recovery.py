@@ -9,10 +9,10 @@ import pytest
 
 from appliance.bundle.manifest import parse_manifest
 from appliance.bundle.parity.creating import parity_companion
-from appliance.bundle.patch import joining
+from appliance.bundle.patch import joining, recovery
 from appliance.bundle.patch.applying import check
 from appliance.bundle.patch.recipe import HEAD
-from appliance.bundle.patch.recovery import parity_sets
+from appliance.bundle.patch.recovery import parity_sets, sets_to_remake
 from appliance.errors import DigestMismatch, RecipeInvalid
 from tests.unit.bundle.patch.conftest import Station, files_of, new_contents, old_contents
 
@@ -67,6 +67,24 @@ def test_parity_of_others_is_no_set_of_ours(station: Station) -> None:
     manifest = parse_manifest((bundle / "manifest.json").read_bytes())
     short = replace(manifest.files[PARITY], size=7)
     assert parity_sets(replace(manifest, files={**manifest.files, PARITY: short})) == {}
+
+
+def test_recovery_data_that_nobody_could_compute_is_refused_before_the_payload_is_made(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = with_parity(station, "old", 1), with_parity(station, "new", 2)
+    patch = station.patch(old, new)
+    manifest = parse_manifest((new / "manifest.json").read_bytes())
+    assert [each.path for each in sets_to_remake(manifest, {PARITY})] == [PARITY]
+    assert sets_to_remake(manifest, ()) == []
+    with pytest.raises(RecipeInvalid, match="no builder makes so") as raised:
+        sets_to_remake(manifest, {PARITY, "parity/set-0001.par2"})
+    assert raised.value.found == "parity/set-0001.par2"
+    monkeypatch.setattr(recovery, "parity_sets", lambda _: {})
+    monkeypatch.setattr(joining, "kept_files", lambda *_: pytest.fail("it went on"))
+    with pytest.raises(RecipeInvalid, match="no builder makes so"):
+        station.join(old, patch)
+    assert not (station.folder / "joined").exists()
 
 
 def test_only_recovery_data_is_made_again() -> None:
