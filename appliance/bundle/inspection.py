@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
     from appliance.trust.root import Root
 
-#: Whose holders must have signed a bundle that is inspected.
-ROLE: Final = "release"
 #: A bill of materials grows with the packages, not with the files.
 _MAX_SBOM: Final = 128 << 20
 _IDENTIFIER = re.compile(r"[!-~]{1,2048}")
@@ -80,6 +78,7 @@ class Inspection:
     that is shown here is what was signed, but nobody has looked whether the payload is.
     ``trusted`` is the root it was judged by; ``root`` is only the one carried.  ``kind`` is the list that
     is signed.
+    ``role``: whose holders must have signed it.
     ``upstream``: signatures of models by their makers, which hold for the files the manifest names.
     """
 
@@ -95,6 +94,7 @@ class Inspection:
     verified: bool
     signed: bool
     trusted: Root | None
+    role: str
     notes: tuple[str, ...] = ()
     upstream: tuple[UpstreamFinding, ...] = ()
 
@@ -126,6 +126,7 @@ def inspect_bundle(
     trusted: bytes | None,
     progress: Progress,
     every_byte: bool = True,
+    role: str = "release",
 ) -> Inspection:
     """Read everything but the payload's bytes; verify first if there is a root to do it by.
 
@@ -135,6 +136,8 @@ def inspect_bundle(
         progress: told of what verifying does.
         every_byte: with a root, refuse the bundle unless all of it verifies.  Otherwise only the
             signatures are judged, and the result is told by ``Inspection.signed``.
+        role: the role whose holders must have signed it, if it is verified.  Otherwise it is the one that
+            its kind asks for.
 
     Raises:
         BundleUntrusted: malformed, or list, manifest and folder contradict each other, or not
@@ -143,14 +146,16 @@ def inspect_bundle(
     """
     verified = None
     if trusted is not None and every_byte:
-        verified = verify_bundle(folders, trusted, progress=progress)
+        verified = verify_bundle(folders, trusted, progress=progress, role=role)
     with open_tree(folders) as tree:
         require_file(tree, MANIFEST_PATH)
         signed = read_signed(tree)
         contents = read_contents(tree, signed)
         sbom = _sbom(tree, contents)
         upstream = check_upstream(tree, contents) if every_byte else ()
-        judge, is_signed = (None, False) if trusted is None else _judged(tree, signed, trusted)
+        if verified is None:
+            role = "release" if contents.manifest.makes is None else "patch"
+        judge, is_signed = (None, False) if trusted is None else _judged(tree, signed, trusted, role)
     if verified is not None and verified.digest != signed.digest:
         raise DigestMismatch(
             "the bundle was exchanged while it was inspected",
@@ -171,6 +176,7 @@ def inspect_bundle(
         verified=verified is not None,
         signed=verified is not None or is_signed,
         trusted=judge,
+        role=role,
         notes=tree.notes,
         upstream=upstream,
     )
@@ -191,10 +197,10 @@ def _signatures(signed: Signed, contents: Contents) -> tuple[SeenSignature, ...]
     return tuple(seen)
 
 
-def _judged(tree: BundleTree, signed: Signed, trusted: bytes) -> tuple[Root, bool]:
+def _judged(tree: BundleTree, signed: Signed, trusted: bytes, role: str) -> tuple[Root, bool]:
     """The newest root that the trusted one leads to, and whether enough of its holders signed."""
     try:
-        judged = judge_list(tree, signed, trusted, ROLE)
+        judged = judge_list(tree, signed, trusted, role)
     except BundleUntrusted:
         return parse_root(trusted), False  # verify says why
     return judged.chain.root, judged.verdict.accepted

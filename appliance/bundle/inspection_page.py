@@ -19,7 +19,6 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from appliance.bundle.durable import replace_file
-from appliance.bundle.inspection import ROLE
 from appliance.bundle.licences import normalised
 from appliance.bundle.media.sizes import size_text
 from appliance.bundle.origins import NAMES, origin_text
@@ -113,7 +112,7 @@ def render(seen: Inspection, changes: Comparison | None, *, files: bool) -> str:
         beside=sorted({MANIFEST_PATH: seen.files[MANIFEST_PATH], **seen.manifest.files}.items()),
         with_files=files,
         shown=_REPLACED_SHOWN,
-        role=ROLE,
+        role=seen.role,
         origin=origin_text,
         names=NAMES,
         counted=counted,

@@ -20,6 +20,9 @@ def inspect(
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
+    role: Annotated[
+        str, typer.Option("--role", help="The role that must have signed, with --trust.")
+    ] = "release",
     against: Annotated[
         list[Path] | None,
         typer.Option(
@@ -51,6 +54,7 @@ def inspect(
       appliance inspect /media/usb/demo --files
       appliance inspect /media/a /media/b
       appliance inspect /media/usb/demo --trust root.1.json --html review.html
+      appliance inspect demo-1-to-2 --trust root.1.json --role patch
       appliance inspect out/demo-2 --against out/demo-1 --trust root.1.json --json
 
     \b
@@ -71,7 +75,7 @@ def inspect(
         from appliance.bundle.inspection_page import check_place
 
         check_place(html, [*folders, *(against or ())], replace=force)
-    seen = inspect_bundle(folders, trusted=root, progress=progress())
+    seen = inspect_bundle(folders, trusted=root, progress=progress(), role=role)
     lines, values = inspection_lines(seen, files=files), inspection_values(seen, files=files)
     changes = None
     if against:

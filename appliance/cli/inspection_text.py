@@ -5,7 +5,6 @@ from __future__ import annotations
 from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
-from appliance.bundle.inspection import ROLE
 from appliance.bundle.origins import origin_text
 from appliance.bundle.wording import counted, exact_size
 from appliance.cli.inspection_values import licence_counts
@@ -84,7 +83,9 @@ def _signatures(seen: Inspection) -> list[str]:
         lines.append(f"judged by    the root with fingerprint {seen.judged_by}")
     if root := seen.authority:
         whose = "" if seen.trusted else ", says the root in the bundle"
-        needed = f"{root.roles[ROLE].threshold} of {', '.join(root.holders(ROLE))} as {ROLE}"
+        rule = root.roles.get(seen.role)
+        needed = f"{rule.threshold} of {', '.join(root.holders(seen.role))}" if rule else "nobody can sign"
+        needed += f" as {seen.role}"
         lines.append(f"needed       {needed}{whose}")
         if root.solo:
             lines.append("note         this root is solo: one person alone can release")

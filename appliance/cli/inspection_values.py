@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from appliance.bundle.inspection import ROLE
 from appliance.bundle.licences import normalised
 from appliance.bundle.origins import OWN, origin_text
 
@@ -39,7 +38,7 @@ def inspection_values(seen: Inspection, *, files: bool) -> dict[str, object]:
     return {
         "verified": seen.verified,
         "judged_by": seen.judged_by,
-        "trusted": _root_values(seen.trusted) if seen.trusted else None,
+        "trusted": _root_values(seen.trusted, seen.role) if seen.trusted else None,
         "product": manifest.product,
         "version": manifest.version,
         "sequence": manifest.sequence,
@@ -51,7 +50,7 @@ def inspection_values(seen: Inspection, *, files: bool) -> dict[str, object]:
         "target": asdict(manifest.target),
         "inference": asdict(manifest.inference),
         "build": asdict(manifest.build) if manifest.build else None,
-        "root": _root_values(seen.root) if seen.root else None,
+        "root": _root_values(seen.root, seen.role) if seen.root else None,
         "sbom": _sbom_values(seen.sbom) if seen.sbom else None,
         "parity": {"sets": sets, "bytes": size},
         "signatures": [asdict(one) for one in seen.signatures],
@@ -84,15 +83,16 @@ def licence_counts(component: Component) -> dict[str, int]:
     return _counted(normalised(file.licence) for file in component.files)
 
 
-def _root_values(root: Root) -> dict[str, object]:
-    """A root, and its rule for the role that counts here."""
+def _root_values(root: Root, role: str) -> dict[str, object]:
+    """A root, and its rule for the role that counts here; none if it gives nobody the role."""
+    rule = root.roles.get(role)
     return {
         "version": root.version,
         "fingerprint": root.fingerprint,
         "solo": root.solo,
-        "role": ROLE,
-        "threshold": root.roles[ROLE].threshold,
-        "holders": list(root.holders(ROLE)),
+        "role": role,
+        "threshold": rule.threshold if rule else None,
+        "holders": list(root.holders(role)) if rule else [],
     }
 
 

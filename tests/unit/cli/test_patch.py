@@ -82,13 +82,55 @@ def test_a_patch_is_built_signed_verified_and_joined(desk: Desk) -> None:
     done = desk.run("verify", desk.out, "--trust", desk.root, "--role", "patch")
     assert (done.code, "demo 1.0.2" in done.out) == (0, True)
     assert desk.run("verify", desk.out, "--trust", desk.root).code == 4
-    done = desk.run("inspect", desk.out)
-    assert (done.code, "payload/patch/recipe" in done.out or "patch" in done.out) == (0, True)
+    done = desk.run("inspect", desk.out, "--files")
+    assert done.code == 0
+    assert "payload/patch/recipe" in done.out
+    assert "needed       2 of carol, mallory as patch, says the root in the bundle" in done.out
+    done = desk.run("inspect", desk.out, "--trust", desk.root, "--role", "patch")
+    assert (done.code, done.out.splitlines()[0]) == (0, "verified")
+    assert "needed       2 of carol, mallory as patch\n" in done.out
+    done = desk.run("inspect", desk.out, "--trust", desk.root)
+    assert (done.code, "another role" in done.err) == (4, True)
     done = desk.join()
     assert done.code == 0
     assert "signed as release by alice, bob" in done.out
     assert files_of(desk.station.folder / "joined") == files_of(desk.new)
     assert desk.run("verify", desk.station.folder / "joined", "--trust", desk.root).code == 0
+
+
+def test_a_patch_is_shown_against_its_base_each_by_its_own_role(desk: Desk, tmp_path: Path) -> None:
+    desk.build()
+    desk.sign()
+    page = tmp_path / "review.html"
+    trust = ("--trust", desk.root, "--role", "patch")
+    done = desk.run("inspect", desk.out, "--against", desk.old, *trust, "--html", page, "--json")
+    assert (done.code, done.json["root"]["role"], done.json["root"]["holders"]) == (
+        0,
+        "patch",
+        ["carol", "mallory"],
+    )
+    assert "2 of carol, mallory, as patch" in page.read_text()
+
+
+def test_a_patch_is_no_base(desk: Desk) -> None:
+    desk.build()
+    patch, desk.out = desk.out, desk.out.with_name("again")
+    done = desk.build(source=patch)
+    assert (done.code, "what the patch should start from is a patch itself" in done.err) == (5, True)
+    assert not desk.out.exists()
+
+
+def test_a_bundle_that_was_taken_back_is_not_joined(desk: Desk) -> None:
+    makes = desk.build("--json").json["to"]["bundle"]
+    desk.sign()
+    taken = desk.station.revocation_files(desk.station.revoking(makes))
+    for path, data in taken.items():
+        (desk.station.folder / path.removeprefix("trust/")).write_bytes(data)
+    done = desk.join("joined", "--revoked", desk.station.folder / "revoked.1.json")
+    assert (done.code, "was taken back by its makers" in done.err) == (4, True)
+    assert not (desk.station.folder / "joined").exists()
+    assert desk.join("nosuch/joined").code == 2
+    assert desk.join().code == 0
 
 
 def test_a_patch_is_carried_on_media(desk: Desk) -> None:
