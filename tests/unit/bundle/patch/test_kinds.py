@@ -85,6 +85,19 @@ def test_a_bundle_that_was_taken_back_is_not_to_be_had_by_a_patch(pair: Pair) ->
     verify_bundle(pair.patch, root, "patch", [other], progress=Silent())
 
 
+def test_a_bundle_that_nobody_released_is_taken_back_as_well(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rests on the patch alone: no signatures of its own are there to be judged in the end."""
+    old = station.bundle("old", old_contents(), sequence=1)
+    new = station.bundle("new", new_contents(), sequence=2, signed=False)
+    patch = station.patch(old, new)
+    makes = str(parse_manifest((patch / "manifest.json").read_bytes()).makes)
+    monkeypatch.setattr(joining, "partial_folder", lambda _: pytest.fail("something is made"))
+    with pytest.raises(BundleRevoked):
+        station.join(old, patch, "joined", station.revoking(makes))
+
+
 def test_what_the_base_knows_to_be_taken_back_is_not_made(pair: Pair, station: Station) -> None:
     """The patch brings an older word than the base does."""
     taken = station.revocation_files(station.revoking(pair.built.makes))
@@ -129,8 +142,9 @@ def test_a_patch_is_no_base(pair: Pair) -> None:
 
 
 def test_a_document_that_was_changed_is_not_carried_on(station: Station) -> None:
+    """The base has the same document, so no byte of it is needed for the recipe."""
     documents = station.revocation_files(station.revoking("e" * 64))
-    old = station.bundle("old", old_contents(), sequence=1)
+    old = station.bundle("old", old_contents(), sequence=1, documents=documents)
     new = station.bundle("new", new_contents(), sequence=2, documents=documents)
     place = new / "trust/revoked.1.json"
     place.write_bytes(place.read_bytes().replace(b"e" * 64, b"d" * 64))
