@@ -115,7 +115,7 @@ def _read(files: Sequence[Path], needs: HardwareNeeds | None) -> tuple[HardwareR
     for file in files:
         try:
             gathered = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as fault:
+        except (OSError, ValueError, RecursionError) as fault:
             raise Usage(
                 f"{file} is no recording", found=str(fault), wanted="a file that --keep wrote"
             ) from fault

@@ -119,7 +119,7 @@ def test_a_definition_that_asks_for_nothing_judges_nothing(
     assert "asks for no particular hardware" in done.err
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "7"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "7", "[" * 200_000], ids=range(5))
 def test_a_file_that_is_no_recording_is_refused(
     appliance: Callable[..., Outcome], tmp_path: Path, text: str
 ) -> None:
