@@ -171,6 +171,14 @@ def _confirm(seen: Seen) -> None:
 
 
 def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
+    if keys is not None and keys.drive.namespace != drive.namespace:
+        raise _refused(
+            drive,
+            "other-namespace",
+            f"it is namespace {drive.namespace or 'unknown'}, and {keys.stem} of the escrow has the keys of "
+            f"namespace {keys.drive.namespace or 'unknown'} of the same drive",
+            "nothing was changed",
+        )
     if keys is None:
         raise _refused(
             drive,
@@ -182,6 +190,8 @@ def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
 
 
 def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
+    if keys.drive.namespace != seen.drive.namespace:  # what was begun there says nothing of this one
+        raise refusal(seen.drive, seen.fitness.against)
     if header is not None:
         raise _refused(
             seen.drive,

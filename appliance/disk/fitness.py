@@ -7,7 +7,8 @@ Against stands: what is in use or holds anything; a drive that is not a drive of
 without media encryption, Ruby or Enterprise that Linux has no ComID of); one that somebody owns, whose
 owner cannot be told, or whose firmware blocks SID; a TPer that counts in other blocks than the drive does,
 with which part of a range stays in clear or data beyond it is destroyed (cryptsetup 2.7.3 release notes);
-one without a serial number, which nothing can be bound to; a kernel or cryptsetup that is too old.
+one without a serial number, which nothing can be bound to; one of several namespaces, which have one owner
+and are reset together, so that what is right for an empty one ends another that is in use; a kernel or cryptsetup that is too old.
 
 An enrolled drive is not ready either, and that is no fault: ``verdict`` says so first.
 """
@@ -142,6 +143,12 @@ def _of_owner(drive: Drive) -> Iterator[Reason]:
             "the host's firmware has blocked SID: nobody can take ownership",
             "power it off and on with Block SID turned off in the host's setup",
         )
+    if drive.namespaces > 1:
+        yield Reason(
+            "namespaces",
+            f"the drive has {drive.namespaces} namespaces, with one owner, and one reset, for all of them",
+            "make one namespace of it (nvme delete-ns), if all of the others may be lost",
+        )
     if not drive.serial:
         yield Reason("no-serial", "it has no serial number that anything could be bound to")
     if not drive.writable:
@@ -171,7 +178,7 @@ def _notes(drive: Drive, host: Host) -> Iterator[Reason]:
         yield Reason("firmware-caution", f"{drive.known.says} ({drive.known.source})")
     if drive.removable:
         yield Reason("removable", "it can be taken out while the node runs")
-    if drive.namespaces > 1:
+    if drive.namespaces > 1 and drive.enrolled:
         yield Reason("namespaces", f"the drive has {drive.namespaces} namespaces, with one owner for all")
     if drive.tcg != "yes" or found is None:
         return
