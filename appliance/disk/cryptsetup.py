@@ -60,7 +60,7 @@ class Cryptsetup:
             ApplyFailed: cryptsetup could not.
         """
         command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
-        command += [*_LAYERS[keys.record.layers], path]
+        command += ["--uuid", keys.record.uuid, *_LAYERS[keys.record.layers], path]
         given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
         self._must(command, f"{path} could not be formatted", given)
 

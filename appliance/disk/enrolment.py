@@ -2,15 +2,16 @@
 
 A run goes by this table from the top; the first line that fits counts.  What is seen is read without a PIN
 each time, so a run that was cut off anywhere is gone on with, or refused, by what the drive and the escrow
-say and never by what somebody remembers.
+say and never by what somebody remembers.  With which keys a drive was enrolled its header says: the UUID of
+the volume is that of the record (``Record.uuid``).
 
 ====  =========================================================  =====================================
       seen                                                       next
 ====  =========================================================  =====================================
 1     the serial number that was typed is not the drive's        refused
-2     enrolled, and the escrow has neither keys nor header       refused: ``foreign``
-3     enrolled, keys in the escrow, no header                    ``EscrowHeader``
-4     enrolled, keys and header in the escrow                    ``Done``
+2     enrolled, and not with keys of this escrow                 refused: ``foreign``
+3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
+4     enrolled, its keys and their header in the escrow          ``Done``
 5     owned, not enrolled, keys and header in the escrow         refused: ``header-lost``; restore it
 6     owned, not enrolled, keys in the escrow, more against it   refused, with all of it
 7     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
@@ -112,14 +113,11 @@ def next_step(seen: Seen) -> Step:
         DriveUnsuitable: the drive may not be enrolled, or not gone on with.
     """
     _confirm(seen)
-    keys = _newest(seen.records, "keys")
-    header = _newest(seen.records, "header")
-    if header is not None and keys is not None and header.generation != keys.generation:
-        header = None
+    keys = _newest(seen.records)
     if seen.drive.enrolled:
-        return _enrolled(seen.drive, keys, header)
+        return _enrolled(seen.drive, seen.records)
     if seen.drive.owner == "somebody" and keys is not None:
-        return _left_half_way(seen, keys, header)
+        return _left_half_way(seen, keys, _header_of(keys, seen.records))
     if seen.fitness.verdict != "ready":
         raise refusal(seen.drive, seen.fitness.against)
     if seen.formatted:
@@ -170,7 +168,9 @@ def _confirm(seen: Seen) -> None:
         )
 
 
-def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
+def _enrolled(drive: Drive, records: Sequence[Record]) -> Step:
+    uuid = "" if drive.luks is None else drive.luks.uuid
+    keys = next((one for one in records if one.purpose == "keys" and one.uuid == uuid), None)
     if keys is not None and keys.drive.namespace != drive.namespace:
         raise _refused(
             drive,
@@ -183,9 +183,10 @@ def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
         raise _refused(
             drive,
             "foreign",
-            "it is enrolled, and the escrow has no keys of it",
+            f"it is enrolled as {uuid or 'a volume without UUID'}, and no keys of the escrow are of that",
             "name the escrow that has; nothing was changed",
         )
+    header = _header_of(keys, records)
     return EscrowHeader(keys) if header is None else Done(header)
 
 
@@ -217,9 +218,16 @@ def _only_our_beginning(drive: Drive) -> bool:
     return drive.unfinished and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
 
 
-def _newest(records: Sequence[Record], purpose: str) -> Record | None:
-    fitting = [one for one in records if one.purpose == purpose]
+def _newest(records: Sequence[Record]) -> Record | None:
+    """The newest keys."""
+    fitting = [one for one in records if one.purpose == "keys"]
     return max(fitting, key=lambda one: one.generation, default=None)
+
+
+def _header_of(keys: Record, records: Sequence[Record]) -> Record | None:
+    """The header that was escrowed with these keys."""
+    fitting = (one for one in records if (one.purpose, one.generation) == ("header", keys.generation))
+    return next(fitting, None)
 
 
 def _refused(drive: Drive, name: str, says: str, hint: str) -> DriveUnsuitable:

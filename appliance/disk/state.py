@@ -28,7 +28,7 @@ from appliance.errors import DriveUnreadable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Owner = Literal["nobody", "somebody", "unknown"]
 Tcg = Literal["yes", "no", "unknown"]
@@ -183,7 +183,7 @@ def _owner(discovery: Discovery | None) -> Owner:
 
 def _luks(told: Mapping[str, Any]) -> LuksHeader | None:
     try:
-        return parse_luks(told["json"]) if told["json"] else None
+        return parse_luks(told["json"], told["uuid"]) if told["json"] else None
     except ValueError:
         return None
 

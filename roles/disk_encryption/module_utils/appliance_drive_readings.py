@@ -31,7 +31,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 #: _IOWR('N', 0x41, struct nvme_passthru_cmd), which has 72 bytes.
 NVME_ADMIN = 0xC0484E41
 #: _IOR('p', 236, struct opal_status) and _IOW('p', 239, struct opal_discovery).
@@ -202,9 +202,12 @@ def is_drive(path: Path) -> bool:
 
 
 def luks(path: str) -> dict[str, Any]:
-    """A LUKS header on the drive itself: exit status of cryptsetup's dump, and the JSON that it wrote."""
+    """A LUKS header on the drive itself: exit status of cryptsetup's dump, the JSON that it wrote, the UUID."""
     status, text = run("cryptsetup", "luksDump", "--dump-json-metadata", path)
-    return {"status": status, "json": text if status == 0 else ""}
+    if status != 0:
+        return {"status": status, "json": "", "uuid": ""}
+    known, uuid = run("cryptsetup", "luksUUID", path)
+    return {"status": status, "json": text, "uuid": uuid.strip().lower() if known == 0 else ""}
 
 
 def tree() -> list[dict[str, Any]] | None:

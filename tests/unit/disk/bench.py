@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appliance.disk.luks import MAGIC, uuid_in
 from appliance.lab.drive.profile import MIB, Profile
 from tests.unit.disk.drives import entry, level_0, machine, top
-from tests.unit.disk.test_state import BOTH
+from tests.unit.disk.test_state import ALONE, BOTH
 from tests.unit.lab.drive.conftest import Bench
 from tests.unit.lab.drive.host import OK, PSID, admin, user
 
 if TYPE_CHECKING:
     from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.escrow.record import Record
     from appliance.disk.secret import Secret
 
-#: How the test's LUKS header begins; then "0", or "1" when it has a keyslot.
-MAGIC = b"LUKS\xba\xbe"
+#: Where the test's LUKS header has how many keyslots and, of layers, ``b`` or ``a``: in its label.
+LABEL = slice(24, 26)
+TEXTS = {b"1b": BOTH, b"1a": ALONE, b"0b": None, b"0a": None}
 FIRST, COUNT = 80, 80
 BEGUN = BOTH.replace('"0":{},"1":{}', "", 1)
+
+
+LONG = 4096
+
+
+def header_of(record: Record, *, keyslots: int = 1) -> bytes:
+    """The beginning of a LUKS2 header, as far as it is read here."""
+    label = b"%d%s" % (keyslots, b"a" if record.layers == "opal" else b"b")
+    return MAGIC + bytes(16) + label.ljust(144, b"\0") + record.uuid.encode().ljust(40, b"\0")
 
 
 class StepFailed(Exception):
@@ -33,8 +45,9 @@ class BenchDoer:
         self.before_header = self.before_keyslot = lambda: None
 
     def read(self) -> dict[str, Any]:
-        header = self.bench.media.read(0, 1)
-        text = (BOTH if header[len(MAGIC) :][:1] == b"1" else BEGUN) if header.startswith(MAGIC) else ""
+        header = self.header("/dev/nvme0n1")
+        uuid = uuid_in(header)
+        text = "" if uuid is None else TEXTS[header[LABEL]] or BEGUN
         profile = self.bench.profile
         return machine(
             entry(
@@ -42,7 +55,7 @@ class BenchDoer:
                 serial=profile.serial,
                 size=profile.size,
                 block_size=profile.block_size,
-                luks={"status": 0 if text else 1, "json": text},
+                luks={"status": 0 if text else 1, "json": text, "uuid": uuid or ""},
             ),
             tree=[top(fstype="crypto_LUKS" if text else None)],
         )
@@ -59,17 +72,17 @@ class BenchDoer:
         self._must(host.set_up_range(pin, 1, FIRST, COUNT))
         self._must(host.lock(pin, 1, read=1, write=1))
         self.before_header()
-        self.write(MAGIC + b"0")
+        self.write(header_of(keys.record, keyslots=0))
         self.before_keyslot()
-        self.write(MAGIC + b"1" + keys.record.stem.encode())
+        self.write(header_of(keys.record))
 
     def write(self, text: bytes) -> None:
         """Write to the beginning of the drive, which is in no range; a reset makes noise of it."""
-        self.bench.media.write(0, text.ljust(self.bench.profile.block_size, b"\0"))
+        self.bench.media.write(0, text.ljust(LONG, b"\0"))
 
     def header(self, path: str) -> bytes:
         assert path == "/dev/nvme0n1"
-        return self.bench.media.read(0, 1)
+        return self.bench.media.read(0, LONG // self.bench.profile.block_size)
 
     def reset(self, path: str, psid: Secret) -> None:
         assert path == "/dev/nvme0n1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,7 +57,9 @@ class Machine:
         if "luksFormat" in words:
             phrase, pin, rest = stdin.split(b"\n")
             assert (len(phrase), len(pin), rest) == (47, 32, b"")
-            self.doer.format("/dev/nvme0n1", _Given(pin))  # type: ignore[arg-type]
+            uuid = words[words.index("--uuid") + 1]
+            layers = "opal" if "--hw-opal-only" in words else "opal and dm-crypt"
+            self.doer.format("/dev/nvme0n1", _Given(pin, uuid, layers))  # type: ignore[arg-type]
         elif "luksErase" in words:
             self.doer.reset("/dev/nvme0n1", Secret(stdin))
         else:
@@ -71,9 +74,9 @@ class Machine:
 class _Given:
     """Keys as cryptsetup has them: without any proof."""
 
-    def __init__(self, pin: bytes) -> None:
+    def __init__(self, pin: bytes, uuid: str, layers: str) -> None:
         self.admin_pin = Secret(pin)
-        self.record = type("Record", (), {"stem": "as given"})
+        self.record = SimpleNamespace(uuid=uuid, layers=layers)
 
 
 @pytest.fixture
@@ -277,7 +280,8 @@ def test_formatting_gives_both_secrets_by_standard_input_alone(
     argv = (tmp_path / "argv").read_text().splitlines()
     assert argv[:4] == ["luksFormat", "--batch-mode", "--type", "luks2"]
     assert (argv[4:6], argv[-1]) == (["--pbkdf", "argon2id"], "/dev/nvme1n1")
-    assert argv[6:-1] == options
+    assert argv[6:8] == ["--uuid", proven.record.uuid]
+    assert argv[8:-1] == options
     phrase, pin = proven.passphrase.reveal(), proven.admin_pin.reveal()
     assert (tmp_path / "stdin").read_bytes() == phrase + b"\n" + pin + b"\n"
     elsewhere = (tmp_path / "argv").read_bytes() + (tmp_path / "env").read_bytes()

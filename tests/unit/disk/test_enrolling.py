@@ -13,10 +13,11 @@ import pytest
 from appliance.disk.enrolling import Request, enrol
 from appliance.disk.escrow.keeping import kept_in, read_kept, records_of
 from appliance.disk.escrow.sealing import Openers, open_sealed
+from appliance.disk.luks import MAGIC
 from appliance.disk.secret import Secret
 from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
 from appliance.lab.drive.orders import PowerLost
-from tests.unit.disk.bench import MAGIC, BenchDoer, StepFailed
+from tests.unit.disk.bench import BenchDoer, StepFailed
 from tests.unit.disk.drives import only, top
 from tests.unit.disk.escrows import CREATED, escrow, key
 from tests.unit.lab.drive.host import ADMIN_SP, LOCKED_OUT, OK, SID

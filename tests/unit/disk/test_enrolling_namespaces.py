@@ -22,7 +22,7 @@ def beside_the_root(read: Callable[[], dict[str, Any]]) -> Callable[[], dict[str
     def both() -> dict[str, Any]:
         readings = read()
         other = {**readings["drives"][0], "name": "nvme0n2", "namespace": "2"}
-        other["luks"] = {"status": 1, "json": ""}
+        other["luks"] = {"status": 1, "json": "", "uuid": ""}
         tree = [*readings["tree"], top("nvme0n2", fstype="ext4", mountpoints=["/"])]
         return {**readings, "drives": [*readings["drives"], other], "tree": tree}
 

@@ -283,20 +283,22 @@ def test_programs_that_are_missing_or_fail_are_no_fault(program: ModuleType) -> 
 def test_a_real_header_of_cryptsetup_is_read(program: ModuleType, tmp_path: Path) -> None:
     image = tmp_path / "luks.img"
     image.write_bytes(bytes(32 << 20))
+    uuid = "8b0e35a2-ffff-0000-1111-2222aabbccdd"  # hexadecimal digits, and of no version
     assert shutil.which("cryptsetup", path="/usr/sbin:/sbin"), "system-packages.txt names cryptsetup-bin"
     subprocess.run(
         [
             *("/usr/sbin/cryptsetup", "luksFormat", "-q", "--type", "luks2", "--key-file", "-"),
             *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
-            *("--cipher", "aes-xts-plain64", "--key-size", "512", str(image)),
+            *("--cipher", "aes-xts-plain64", "--key-size", "512", "--uuid", uuid, str(image)),
         ],
         input=b"a passphrase",
         check=True,
     )
-    from appliance.disk.luks import parse_luks
+    from appliance.disk.luks import parse_luks, uuid_in
 
     told = program.luks(str(image))
-    header = parse_luks(told["json"])
+    header = parse_luks(told["json"], told["uuid"])
+    assert (header.uuid, uuid_in(image.read_bytes())) == (uuid, uuid)
     assert (told["status"], header.layer, header.cipher) == (0, "dm-crypt", "aes-xts-plain64")
     assert (header.keyslots, header.tokens, header.range) == (1, (), None)
     assert program.luks(os.devnull)["json"] == ""

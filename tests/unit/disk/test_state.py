@@ -144,7 +144,7 @@ def test_every_reason_is_told_and_not_the_first_alone() -> None:
     [(BOTH, "opal and dm-crypt", set()), (ALONE, "opal", {"single-layer"})],
 )
 def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str, notes: set[str]) -> None:
-    drive, fitness = only(machine(entry(answer=owned(), luks={"status": 0, "json": header})))
+    drive, fitness = only(machine(entry(answer=owned(), luks={"status": 0, "json": header, "uuid": ""})))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.keyslots, drive.luks.tokens) == (layer, 2, ("systemd-tpm2",))
     assert (fitness.verdict, fitness.against) == ("enrolled", ())
@@ -153,17 +153,17 @@ def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str,
 
 def test_a_header_without_a_keyslot_is_no_enrolment() -> None:
     begun = BOTH.replace('"0":{},"1":{}', "", 1)
-    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun}))) == {"owned"}
+    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun, "uuid": ""}))) == {"owned"}
 
 
 def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     """As after a reset by PSID: what the header opened is gone."""
-    reset = machine(entry(answer=NEW, luks={"status": 0, "json": BOTH}), tree=[top(fstype="crypto_LUKS")])
+    reset = machine(entry(answer=NEW, luks={"status": 0, "json": BOTH, "uuid": ""}), tree=[top(fstype="crypto_LUKS")])
     assert reasons(reset) == {"not-empty"}
 
 
 def test_plain_luks_is_told_and_no_enrolment() -> None:
-    drive, fitness = only(machine(entry(answer=NEW, luks={"status": 0, "json": PLAIN})))
+    drive, fitness = only(machine(entry(answer=NEW, luks={"status": 0, "json": PLAIN, "uuid": ""})))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.cipher, drive.luks.range) == ("dm-crypt", "aes-xts-plain64", None)
     assert fitness.verdict == "ready"
@@ -171,14 +171,14 @@ def test_plain_luks_is_told_and_no_enrolment() -> None:
 
 def test_a_segment_that_is_not_encrypted_is_the_weakest() -> None:
     mixed = '{"segments":{"0":{"type":"crypt"},"1":{"type":"linear"}},"keyslots":{}}'
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": mixed})))
+    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": mixed, "uuid": ""})))
     assert drive.luks is not None
     assert drive.luks.layer is None
 
 
 @pytest.mark.parametrize("text", ["[]", "nonsense", '{"segments":[]}'])
 def test_a_header_that_is_none_is_no_header(text: str) -> None:
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": text})))
+    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": text, "uuid": ""})))
     assert drive.luks is None
 
 
@@ -218,7 +218,7 @@ def test_namespaces_of_one_drive_are_counted() -> None:
     ("readings", "found"),
     [
         ({}, "KeyError"),
-        ({"format": 2, "drives": []}, "format 2"),
+        ({"format": 1, "drives": []}, "format 1"),
         (machine(entry()) | {"drives": None}, "TypeError"),
         (machine({**entry(), "discovery": {}}), "KeyError"),
         (machine({"name": "nvme0n1"}), "KeyError"),

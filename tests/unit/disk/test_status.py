@@ -28,7 +28,7 @@ RUNNER = CliRunner()
 RACK = machine(
     entry(answer=level_0(simulated())),
     entry("nvme1n1", level_0(simulated(kind="pyrite")), serial="SIM2", model="Some drive"),
-    entry("nvme2n1", owned(), serial="SIM3", luks={"status": 0, "json": BOTH}),
+    entry("nvme2n1", owned(), serial="SIM3", luks={"status": 0, "json": BOTH, "uuid": ""}),
     entry("sda", None, serial="", namespace="", transport="sata"),
     tree=[
         *(top(), top("nvme1n1"), top("nvme2n1", fstype="crypto_LUKS")),
