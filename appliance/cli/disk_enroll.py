@@ -68,6 +68,7 @@ def enroll(
     from appliance.disk.cryptsetup import Cryptsetup
     from appliance.disk.enrolling import Request, enrol, identity
     from appliance.disk.enrolment import Seen, next_step
+    from appliance.disk.escrow.given import given_among
     from appliance.disk.escrow.keeping import records_of
     from appliance.disk.fitness import judge
     from appliance.disk.reading import reading_program
@@ -92,7 +93,9 @@ def enroll(
             host, drives = read_state(doer.read())
             found = select_drives(drives, (drive,), node=chosen.name)[0]
             records = records_of(escrow, found.serial) if found.serial else ()
-            next_step(Seen(found, judge(found, host), records, found.serial, reset=reset))  # before asking
+            given = given_among(escrow, records)
+            fitness = judge(found, host)
+            next_step(Seen(found, fitness, records, given, found.serial, reset=reset))  # before asking
             request = Request(
                 path=found.path,
                 typed=_typed(found, chosen.name) if confirm is None else confirm,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, next_step
+from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
 from appliance.disk.fitness import judge
@@ -88,7 +89,8 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     while True:
         host, drive = _look(doer, request.path)
         records = records_of(request.folder, drive.serial) if drive.serial else ()
-        seen = Seen(drive, judge(drive, host), records, request.typed, keys, formatted, reset)
+        given = given_among(request.folder, records)
+        seen = Seen(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset)
         match next_step(seen):
             case EscrowKeys():
                 told(f"escrowing new keys of {drive.serial} in {request.folder}")
@@ -101,6 +103,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
             case Format(proven):
                 told(f"taking ownership of {drive.serial} and formatting it")
                 formatted = True
+                mark_given(request.folder, proven.record)
                 doer.format(drive.path, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")

@@ -12,10 +12,11 @@ the volume is that of the record (``Record.uuid``).
 2     enrolled, and not with keys of this escrow                 refused: ``foreign``
 3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
 4     enrolled, its keys and their header in the escrow          ``Done``
-5     owned, not enrolled, keys and header in the escrow         refused: ``header-lost``; restore it
-6     owned, not enrolled, keys in the escrow, more against it   refused, with all of it
-7     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
-8     owned, not enrolled, keys in the escrow                    refused: ``interrupted``; they open it
+5     owned, not enrolled, given keys whose header is escrowed   refused: ``header-lost``; restore it
+6     owned, not enrolled, given no keys, or anything more       refused, with all of it
+      against it, or anything that says it is not ours
+7     owned, not enrolled, given the newest keys; reset wanted   ``Reset`` by PSID
+8     owned, not enrolled, given the newest keys                 refused: ``interrupted``
 9     anything stands against it (``fitness``)                   refused, with all of it
 10    ready, but this run has formatted it already               refused: ``one-attempt``
 11    ready, and this run has no keys for it                     ``EscrowKeys``
@@ -23,19 +24,21 @@ the volume is that of the record (``Record.uuid``).
 ====  =========================================================  =====================================
 
 Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
-without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  New keys are made
-only for a drive that says nobody owns it, so the keys of an owned drive are those of the newest generation:
-one PIN to try, once.
+without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  Before ``Format`` a
+mark is made that the drive gets these keys (``escrow.given``): keys without one were never used, and say
+nothing of an owned drive, which may be anybody's.  New keys are made only for a drive that says nobody owns
+it, so a mark of older keys says nothing either once there are newer ones: one PIN to try, once.
 
-A drive that is owned, has no header, or one without a keyslot (cryptsetup writes that first), and never had
-one in the escrow holds nothing yet, so a reset by its PSID loses nothing.  Still it is done only where
-somebody says so, and not where anything else is on the drive or uses it.
+A drive that was given the newest keys, is owned, has no header, or our own without a keyslot (cryptsetup
+writes that first), and never had one in the escrow holds nothing of ours yet, so a reset by its PSID loses
+nothing.  Still it is done only where somebody says so, and not where anything else is on the drive or uses
+it, or its shadow MBR is on, which cryptsetup leaves alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.errors import DriveUnsuitable, Usage
 
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
     from appliance.disk.state import Drive
 
 
+_BY_HAND: Final = "reset it by hand, by its PSID, if all that may be on it may be lost"
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is known before a step.
@@ -56,6 +62,7 @@ class Seen:
         drive: as it was read just now.
         fitness: what stands against it.
         records: of this drive in the escrow, oldest first.
+        given: generations of those keys that the drive was given.
         typed: the serial number that a person typed; empty: nobody confirmed.
         keys: of this run, if it has escrowed some.
         formatted: whether this run has given the drive keys already.
@@ -65,6 +72,7 @@ class Seen:
     drive: Drive
     fitness: Fitness
     records: Sequence[Record]
+    given: frozenset[int]
     typed: str
     keys: Escrowed | None = None
     formatted: bool = False
@@ -113,11 +121,10 @@ def next_step(seen: Seen) -> Step:
         DriveUnsuitable: the drive may not be enrolled, or not gone on with.
     """
     _confirm(seen)
-    keys = _newest(seen.records)
     if seen.drive.enrolled:
         return _enrolled(seen.drive, seen.records)
-    if seen.drive.owner == "somebody" and keys is not None:
-        return _left_half_way(seen, keys, _header_of(keys, seen.records))
+    if seen.drive.owner == "somebody":
+        return _owned(seen)
     if seen.fitness.verdict != "ready":
         raise refusal(seen.drive, seen.fitness.against)
     if seen.formatted:
@@ -129,7 +136,7 @@ def next_step(seen: Seen) -> Step:
         )
     if seen.keys is None:
         return EscrowKeys()
-    if keys is None or seen.keys.record != keys:
+    if seen.keys.record != _newest(seen.records):
         raise _refused(
             seen.drive,
             "other-keys",
@@ -190,32 +197,55 @@ def _enrolled(drive: Drive, records: Sequence[Record]) -> Step:
     return EscrowHeader(keys) if header is None else Done(header)
 
 
-def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
-    if keys.drive.namespace != seen.drive.namespace:  # what was begun there says nothing of this one
-        raise refusal(seen.drive, seen.fitness.against)
-    if header is not None:
+def _owned(seen: Seen) -> Step:
+    """Of a drive that somebody owns and that is not enrolled: reset it where it is ours to reset."""
+    drive, against = seen.drive, seen.fitness.against
+    keys = _newest([one for one in seen.records if one.generation in seen.given])
+    if keys is None or keys.drive.namespace != drive.namespace:  # nothing says that it is ours
+        raise refusal(drive, against)
+    if drive.has_opal_header and not drive.unfinished:  # its header is there; what it needs is not
+        raise refusal(drive, against)
+    if (header := _header_of(keys, seen.records)) is not None and drive.locking:
         raise _refused(
-            seen.drive,
+            drive,
             "header-lost",
             f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
             "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
         )
-    expected = {"owned", *(("not-empty",) if _only_our_beginning(seen.drive) else ())}
-    if any(reason.name not in expected for reason in seen.fitness.against):
-        raise refusal(seen.drive, seen.fitness.against)
+    foreign = _not_ours(seen, keys, header)
+    if foreign:
+        raise _refused(drive, "owned", f"somebody has taken ownership of it: {foreign}", _BY_HAND)
+    expected = {"owned", *(("not-empty",) if _only_our_beginning(drive, keys) else ())}
+    if any(reason.name not in expected for reason in against):
+        raise refusal(drive, against)
     if seen.reset:
         return Reset()
     raise _refused(
-        seen.drive,
+        drive,
         "interrupted",
-        f"its enrolment was cut off after ownership was taken; {keys.stem} of the escrow has its PIN",
-        "nothing is on it yet: reset it by its PSID and begin again, with --reset",
+        f"it was given {keys.stem} of the escrow, and its enrolment was cut off after ownership was taken",
+        "nothing of ours is on it yet: unless somebody else can have taken it since, reset it by its PSID "
+        "and begin again, with --reset",
     )
 
 
-def _only_our_beginning(drive: Drive) -> bool:
-    """Whether all that is on it is a header that cryptsetup had begun."""
-    return drive.unfinished and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
+def _not_ours(seen: Seen, keys: Record, header: Record | None) -> str:
+    """What says that an owned drive does not have the keys it was given; empty where nothing does."""
+    found = seen.drive.discovery
+    if header is not None:
+        return f"it was enrolled with {keys.stem}, and its locking is off now"
+    if found is not None and found.shadow_enabled:
+        return "its shadow MBR is on, which cryptsetup never does"
+    newest = _newest(seen.records)
+    if newest is not None and newest.generation > keys.generation:
+        return f"it was given {keys.stem}, and nobody owned it when {newest.stem} was made later"
+    return ""
+
+
+def _only_our_beginning(drive: Drive, keys: Record) -> bool:
+    """Whether all that is on it is a header that cryptsetup had begun with these keys."""
+    begun = drive.unfinished and drive.luks is not None and drive.luks.uuid == keys.uuid
+    return begun and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
 
 
 def _newest(records: Sequence[Record]) -> Record | None:

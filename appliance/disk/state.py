@@ -8,7 +8,8 @@ The rules:
   and finding out would cost a try.
 * ``tcg``: "no" where the drive ends the command as unknown to it, names no SSC, or (other than NVMe) is
   none that sed-opal takes; "unknown" where it could not be asked.
-* ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, and somebody owns it.
+* ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, somebody owns it, and its
+  Locking SP is on.
 * Nothing is refused here: what of it stands against enrolment is ``appliance.disk.fitness``.
 
 NVM Express Base 1.4, Figures 126 and 127: status codes.
@@ -87,8 +88,13 @@ class Drive:
 
     @property
     def enrolled(self) -> bool:
-        """Whether cryptsetup has encrypted it with its own encryption, and it has an owner."""
-        return self.has_opal_header and self.owner == "somebody" and not self.unfinished
+        """Whether cryptsetup has encrypted it with its own encryption, it has an owner, and locking is on."""
+        return self.has_opal_header and self.owner == "somebody" and not self.unfinished and self.locking
+
+    @property
+    def locking(self) -> bool:
+        """Whether its Locking SP is on: without it no range has a key, and nothing is locked."""
+        return self.discovery is not None and bool(self.discovery.locking_enabled)
 
     @property
     def has_opal_header(self) -> bool:

@@ -5,6 +5,7 @@ A folder holds the records of many drives, flat, so that it is copied with any t
     S6CVNG0T100123.0001.keys.json     what it is, in the open
     S6CVNG0T100123.0001.keys.age      sealed
     S6CVNG0T100123.0001.keys.share-NAME.age     where m of n are needed
+    S6CVNG0T100123.0001.keys.given    the drive was given these keys (``given``)
     S6CVNG0T100123.0001.header.json, .age       the LUKS header, after the drive was formatted
 
 The rules:
@@ -19,18 +20,17 @@ The rules:
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pyrage
 
-from appliance.bundle.durable import sync_folder, writing_under
+from appliance.disk.escrow.files import names_in, put_file, read_file
 from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
 from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
 from appliance.disk.secret import Secret, new_passphrase, new_pin
-from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven, PreflightFailed
+from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,7 +163,7 @@ def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
             known |= set(kept.record.sealed)
         except EscrowInvalid as fault:
             found.append(fault)
-            known |= {name for name in _names(folder) if name.startswith(f"{path.stem}.")}
+            known |= {name for name in names_in(folder) if name.startswith(f"{path.stem}.")}
     found += [
         EscrowInvalid(
             f"{path.name} has no record",
@@ -183,30 +183,21 @@ def read_kept(folder: Path, name: str) -> Kept:
         EscrowInvalid: it is malformed.
         PreflightFailed: it cannot be read.
     """
-    record = parse_record(_read(folder / name, LONGEST), name)
+    record = parse_record(read_file(folder / name, LONGEST), name)
     paths = {each: folder / each for each in record.sealed}
-    there = {each: _read(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
+    there = {each: read_file(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
     return Kept(folder, record, there)
 
 
 def _next_generation(folder: Path, serial: str) -> int:
     """One that no file of this drive has, not even one that was left half-way."""
     pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\.")
-    matches = [pattern.match(name) for name in _names(folder)]
+    matches = [pattern.match(name) for name in names_in(folder)]
     return 1 + max((int(match[1]) for match in matches if match), default=0)
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError as fault:
-        raise PreflightFailed(
-            f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
-        ) from fault
-
-
 def _record_files(folder: Path) -> list[Path]:
-    return [folder / name for name in _names(folder) if name.endswith(".json")]
+    return [folder / name for name in names_in(folder) if name.endswith(".json")]
 
 
 def _write(
@@ -214,17 +205,11 @@ def _write(
 ) -> str:
     """Write the sealed files, then the record; its stem."""
     sealed, files = seal(record, keys, header, test=test)
-    with writing_under(folder):
-        for name, data in [*files.items(), (f"{sealed.stem}.json", sealed.to_bytes())]:
-            try:
-                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                raise _unproven(sealed.stem, f"{name} is there already") from None
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(folder)
+    for name, data in [*files.items(), (f"{sealed.stem}.json", sealed.to_bytes())]:
+        try:
+            put_file(folder, name, data)
+        except FileExistsError:
+            raise _unproven(sealed.stem, f"{name} is there already") from None
     return sealed.stem
 
 
@@ -236,19 +221,6 @@ def _proven(folder: Path, stem: str, test: pyrage.x25519.Identity) -> tuple[Mapp
     except ApplianceError as fault:
         raise _unproven(stem, f"{fault.message}: {fault.found}") from None
     return opened.secrets, opened.header.reveal()
-
-
-def _read(path: Path, most: int) -> bytes:
-    """A file from the medium rather than from memory, where the system can."""
-    try:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            data = file.read(most + 1)
-    except OSError as fault:
-        raise PreflightFailed(f"{path} cannot be read", found=fault.strerror) from fault
-    if len(data) > most:
-        raise EscrowInvalid(f"{path.name} is too long", found=f"more than {most:,} bytes")
-    return data
 
 
 def _unproven(stem: str, found: str) -> EscrowUnproven:

@@ -125,9 +125,9 @@ def test_the_header_is_escrowed_with_the_generation_of_its_keys(tmp_path: Path) 
 
 def test_keys_that_were_not_read_back_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The medium loses a byte between writing and reading."""
-    read = keeping._read
+    read = keeping.read_file
     monkeypatch.setattr(
-        keeping, "_read", lambda path, most: read(path, most).replace(b"age-enc", b"age-eno")
+        keeping, "read_file", lambda path, most: read(path, most).replace(b"age-enc", b"age-eno")
     )
     with pytest.raises(EscrowUnproven) as raised:
         made(tmp_path)

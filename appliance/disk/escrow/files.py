@@ -1,0 +1,60 @@
+"""Files of an escrow's folder: written once and brought to the disk, read from the medium."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from appliance.bundle.durable import sync_folder, writing_under
+from appliance.errors import EscrowInvalid, PreflightFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of all files of an escrow, sorted.
+
+    Raises:
+        PreflightFailed: the folder cannot be read.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as fault:
+        raise PreflightFailed(
+            f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
+        ) from fault
+
+
+def put_file(folder: Path, name: str, data: bytes) -> None:
+    """Write a new file, for its owner alone, and wait until it is on the disk.
+
+    Raises:
+        FileExistsError: there is one of that name.
+        SpaceExhausted, PreflightFailed: it could not be written.
+    """
+    with writing_under(folder):
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(folder)
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """A file of at most so many bytes, from the medium rather than from memory where the system can.
+
+    Raises:
+        EscrowInvalid: it is longer.
+        PreflightFailed: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            data = file.read(most + 1)
+    except OSError as fault:
+        raise PreflightFailed(f"{path} cannot be read", found=fault.strerror) from fault
+    if len(data) > most:
+        raise EscrowInvalid(f"{path.name} is too long", found=f"more than {most:,} bytes")
+    return data
