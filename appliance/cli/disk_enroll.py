@@ -70,6 +70,7 @@ def enroll(
     from appliance.disk.enrolment import Seen, next_step
     from appliance.disk.escrow.given import given_among
     from appliance.disk.escrow.keeping import records_of
+    from appliance.disk.escrow.medium import refuse_medium
     from appliance.disk.fitness import judge
     from appliance.disk.reading import reading_program
     from appliance.disk.selection import select_drives
@@ -82,7 +83,7 @@ def enroll(
     site = load_inventory(inventory)
     chosen = _node(site, node)
     to = _recipients(site)
-    _refuse_folder(escrow, chosen)
+    refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
         connection = open_connections(site, (chosen,), private)[chosen.name]
         try:
@@ -139,22 +140,6 @@ def _recipients(site: Inventory) -> Escrow:
             hint="each holder makes a key with age-keygen and gives its public half; docs/disk.md",
         )
     return site.escrow
-
-
-def _refuse_folder(folder: Path, node: NodeEntry) -> None:
-    """Refuse an escrow that lies where the drive is."""
-    try:
-        here = folder.stat().st_dev
-    except OSError as fault:
-        raise Usage(
-            f"the escrow {folder} cannot be used", found=fault.strerror, wanted="a folder"
-        ) from fault
-    if node.connection == "local" and here == Path("/").stat().st_dev:
-        raise Usage(
-            f"the escrow {folder} lies on the node itself",
-            found="the file system that the node starts from",
-            wanted="a medium that is taken out of it",
-        )
 
 
 def _typed(drive: Drive, node: str) -> str:

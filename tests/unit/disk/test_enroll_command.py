@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from appliance.cli.app import app
 from appliance.disk.cryptsetup import Cryptsetup
+from appliance.disk.escrow import medium
 from appliance.disk.escrow.keeping import Escrowed, escrow_keys
 from appliance.disk.psid import parse_psid, read_psid
 from appliance.disk.secret import Secret
@@ -89,6 +91,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     made.append(Machine(None))
     monkeypatch.setattr("appliance.node.connection.open_connections", open_connections)
+    _on_a_disk(tmp_path, monkeypatch)
     monkeypatch.setattr("appliance.node.drives.ask_node_drives", lambda *_: made[0].doer.read())
     (tmp_path / "escrow").mkdir()
     (tmp_path / "psid").touch(0o600)
@@ -99,6 +102,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     write_inventory(tmp_path)
     monkeypatch.chdir(tmp_path)
     return made[0]
+
+
+def _on_a_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tests run on, here it is a disk."""
+    number = folder.stat().st_dev
+    (folder / "mounts").write_text(f"1 0 {os.major(number)}:{os.minor(number)} / / rw - ext4 /dev/sdz1 rw\n")
+    usual = medium.refuse_medium.__kwdefaults__
+    monkeypatch.setitem(usual, "mounts", folder / "mounts")
+    monkeypatch.setitem(usual, "devices", folder / "devices")
 
 
 HOST_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJ7Bk4/AoEs0Q3T9ZQCCpwuB5Z3Ns6ZZ3mkXPnCHbVJ7"
@@ -215,6 +227,13 @@ def test_an_escrow_that_lies_on_the_node_itself(machine: Machine, tmp_path: Path
     error = refused("--escrow", "/")
     assert "lies on the node itself" in error.message
     assert machine.commands == []
+
+
+def test_an_escrow_in_memory(machine: Machine, tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(mounts.read_text().replace("ext4", "tmpfs"))
+    assert "lies in memory" in refused().message
+    assert (machine.commands, list((tmp_path / "escrow").iterdir())) == ([], [])
 
 
 # --- what cryptsetup is asked ---------------------------------------------------------------------------
