@@ -66,6 +66,9 @@ def _of_use(drive: Drive) -> Iterator[Reason]:
     if use is None:
         yield Reason("use-unknown", "nobody can say what of it is used", "install lsblk (util-linux)")
         return
+    if use.unread:
+        says = "nobody can say what it holds: wipefs cannot look through it"
+        yield Reason("use-unknown", says, "as root, with wipefs (util-linux); else the kernel's log")
     if use.root:
         yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}")
     elif use.mounted:

@@ -153,7 +153,7 @@ def _drive(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], tree:
         trouble=trouble,
         owner=_owner(discovery),
         taken=entry["kernel"],
-        use=None if tree is None else read_use(entry["name"], tree, swaps, entry["holders"]),
+        use=None if tree is None else read_use(entry["name"], tree, swaps, entry["holders"], entry["signatures"]),
         luks=_luks(entry["luks"]),
         known=judge_firmware(entry["model"], entry["firmware"]),
     )

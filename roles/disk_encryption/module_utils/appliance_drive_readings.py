@@ -13,7 +13,7 @@ How each thing is asked:
 * Whether sed-opal takes the drive by IOC_OPAL_GET_STATUS (6.1 or later): what it does not take cryptsetup
   cannot encrypt.
 * Model, serial number, firmware, transport, namespace, size from sysfs; what is on a drive and what of it
-  is used from lsblk and /proc/swaps; LUKS2 headers from cryptsetup.
+  is used from lsblk, wipefs (which only reads) and /proc/swaps; LUKS2 headers from cryptsetup.
 
 Why not sedutil-cli or nvme-cli: neither is installed by default, and the one prints prose, the other is one
 more package for the same ioctl.
@@ -193,6 +193,7 @@ def drive(path: Path) -> dict[str, Any]:
         "holders": names(path / "holders"),
         **asked(node, path.name.startswith("nvme")),
         "luks": luks(node),
+        "signatures": signatures(node),
     }
 
 
@@ -208,6 +209,20 @@ def luks(path: str) -> dict[str, Any]:
         return {"status": status, "json": "", "uuid": ""}
     known, uuid = run("cryptsetup", "luksUUID", path)
     return {"status": status, "json": text, "uuid": uuid.strip().lower() if known == 0 else ""}
+
+
+def signatures(path: str) -> list[str] | None:
+    """Kinds of all signatures on the drive itself; None when they cannot be looked for.
+
+    lsblk shows none where libblkid finds two that do not go together, and then a full drive looks empty.
+    Without --all wipefs opens a device to read, and lists them.
+    """
+    status, text = run("wipefs", "--json", "--output", "TYPE", path)
+    try:
+        found = [str(one["type"]) for one in json.loads(text)["signatures"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return sorted(set(found)) if status == 0 else None
 
 
 def tree() -> list[dict[str, Any]] | None:

@@ -49,6 +49,7 @@ def entry(name: str = "nvme0n1", answer: bytes | None = None, **changed: Any) ->
         "discovery": told,
         "kernel": answer is not None,
         "luks": {"status": 1, "json": "", "uuid": ""},
+        "signatures": [],
         **changed,
     }
 

@@ -116,6 +116,8 @@ def programs(tree: list[dict[str, Any]], luks: str = "") -> Callable[..., tuple[
         match command:
             case ["lsblk", *_]:
                 return 0, json.dumps({"blockdevices": tree})
+            case ["wipefs", "--json", "--output", "TYPE", _]:
+                return 0, '{"signatures": []}'
             case ["cryptsetup", "--version"]:
                 return 0, "cryptsetup 2.7.5 flags: UDEV\n"
             case ["cryptsetup", "luksDump", "--dump-json-metadata", "/dev/nvme0n1"] if luks:
@@ -273,6 +275,33 @@ def test_lsblk_that_says_nothing(
 ) -> None:
     monkeypatch.setattr(program, "run", lambda *_: answer)
     assert program.tree() is None
+
+
+def test_all_signatures_of_a_disk_are_listed_and_it_is_not_changed(
+    program: ModuleType, tmp_path: Path
+) -> None:
+    """ext4, and the magic of romfs: libblkid calls that ambivalent, and lsblk then shows nothing."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(20 << 20))
+    assert program.signatures(str(image)) == []
+    subprocess.run(["/usr/sbin/mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+    with image.open("r+b") as file:
+        file.write(b"-rom1fs-")
+    before = image.read_bytes()
+    assert subprocess.run(["/usr/sbin/blkid", "-p", str(image)], check=False).returncode == 8
+    assert program.signatures(str(image)) == ["ext4", "romfs"]
+    assert image.read_bytes() == before
+    assert program.signatures(str(tmp_path / "none")) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [(1, '{"signatures":[]}'), (0, ""), (0, "[]"), (0, '{"signatures":[1]}'), (127, "")]
+)
+def test_wipefs_that_says_nothing(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(program, "run", lambda *_: answer)
+    assert program.signatures("/dev/nvme0n1") is None
 
 
 def test_programs_that_are_missing_or_fail_are_no_fault(program: ModuleType) -> None:

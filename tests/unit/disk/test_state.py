@@ -102,6 +102,20 @@ def test_a_drive_that_is_in_use(device: dict[str, Any], against: set[str]) -> No
     assert reasons(machine(entry(answer=NEW), tree=[top(**device)])) == against
 
 
+def test_a_drive_of_two_signatures_that_lsblk_shows_as_empty() -> None:
+    readings = machine(entry(answer=NEW, signatures=["crypto_LUKS", "ext4"]))
+    assert reasons(readings) == {"not-empty"}
+    use = only(readings)[0].use
+    assert use is not None
+    assert use.holds == ("crypto_LUKS nvme0n1", "ext4 nvme0n1")
+
+
+def test_a_drive_that_nobody_can_look_through() -> None:
+    assert reasons(machine(entry(answer=NEW, signatures=None))) == {"use-unknown"}
+    rooted = machine(entry(answer=NEW, signatures=None), tree=[top(mountpoints=["/"])])
+    assert reasons(rooted) == {"use-unknown", "root"}
+
+
 @pytest.mark.parametrize("tree", [[], [top("nvme1n1")]])
 def test_a_drive_of_which_nobody_knows_what_is_used(tree: list[dict[str, Any]]) -> None:
     assert reasons(machine(entry(answer=NEW), tree=tree)) == {"use-unknown"}
