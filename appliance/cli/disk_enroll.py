@@ -66,10 +66,9 @@ def enroll(
     import datetime as dt
 
     from appliance.disk.cryptsetup import Cryptsetup
-    from appliance.disk.enrolling import Request, enrol, identity
+    from appliance.disk.enrolling import Request, enrol, identity, records_in
     from appliance.disk.enrolment import Seen, next_step
     from appliance.disk.escrow.given import given_among
-    from appliance.disk.escrow.keeping import records_of
     from appliance.disk.escrow.medium import refuse_medium
     from appliance.disk.fitness import judge
     from appliance.disk.reading import reading_program
@@ -93,7 +92,7 @@ def enroll(
             )
             host, drives = read_state(doer.read())
             found = select_drives(drives, (drive,), node=chosen.name)[0]
-            records = records_of(escrow, found.serial) if found.serial else ()
+            records = records_in(escrow, found)
             given = given_among(escrow, records)
             fitness = judge(found, host)
             next_step(Seen(found, fitness, records, given, found.serial, reset=reset))  # before asking

@@ -88,7 +88,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     reset = request.reset
     while True:
         host, drive = _look(doer, request.path)
-        records = records_of(request.folder, drive.serial) if drive.serial else ()
+        records = records_in(request.folder, drive)
         given = given_among(request.folder, records)
         seen = Seen(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset)
         match next_step(seen):
@@ -119,6 +119,15 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
 def identity(drive: Drive) -> DriveIdentity:
     """What of a drive goes into its records."""
     return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
+
+
+def records_in(folder: Path, drive: Drive) -> tuple[Record, ...]:
+    """A drive's records in an escrow; none of a drive without a serial number.
+
+    Raises:
+        EscrowInvalid, PreflightFailed: they cannot be relied on, or read.
+    """
+    return records_of(folder, drive.serial, owned=drive.owner != "nobody") if drive.serial else ()
 
 
 def _look(doer: Doer, path: str) -> tuple[Host, Drive]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import sync_folder, writing_under
+from appliance.disk.escrow.record import spelled
 from appliance.errors import EscrowInvalid, PreflightFailed
 
 if TYPE_CHECKING:
@@ -24,6 +26,17 @@ def names_in(folder: Path) -> list[str]:
         raise PreflightFailed(
             f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
         ) from fault
+
+
+def newest_generation(folder: Path, serial: str, purpose: str = "") -> int:
+    """The newest generation that any file of a drive names, record or not, whole or not; 0 where none does.
+
+    Raises:
+        PreflightFailed: the folder cannot be read.
+    """
+    pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\." + re.escape(purpose))
+    matches = [pattern.match(name) for name in names_in(folder)]
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def put_file(folder: Path, name: str, data: bytes) -> None:

@@ -20,13 +20,12 @@ The rules:
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pyrage
 
-from appliance.disk.escrow.files import names_in, put_file, read_file
+from appliance.disk.escrow.files import names_in, newest_generation, put_file, read_file
 from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
 from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
 from appliance.disk.secret import Secret, new_passphrase, new_pin
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
 #: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
 MOST_SEALED: Final = 160 * 1024 * 1024
 _PROVEN: Final = object()
+_UNRECORDED: Final = (
+    "keep it: escrowing was interrupted, or its record was lost; age -d opens it, and it says what it is"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def escrow_keys(
         drive=drive,
         purpose="keys",
         layers=layers,
-        generation=_next_generation(folder, drive.serial),
+        generation=1 + newest_generation(folder, drive.serial),
         created=created,
         recipients=dict(escrow.recipients),
         threshold=escrow.threshold,
@@ -135,11 +137,17 @@ def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) ->
     return read_kept(folder, f"{stem}.json").record
 
 
-def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
+def records_of(folder: Path, serial: str, *, owned: bool) -> tuple[Record, ...]:
     """A drive's records that are whole, oldest first.
 
+    Args:
+        folder: the escrow.
+        serial: whose.
+        owned: whether somebody owns the drive, so that keys without a record may be those it has.
+
     Raises:
-        EscrowInvalid: one of its records is not: which keys the drive has cannot be told then.
+        EscrowInvalid: one of its records is not whole, or newer keys have none: which keys the drive has
+            cannot be told then.
         PreflightFailed: the folder cannot be read.
     """
     beginning = f"{spelled(serial)}."
@@ -148,7 +156,16 @@ def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
     ]
     for one in kept:
         check_files(one.record, one.files)
-    return tuple(sorted((one.record for one in kept), key=lambda record: record.generation))
+    records = sorted((one.record for one in kept), key=lambda record: record.generation)
+    known = max((one.generation for one in records if one.purpose == "keys"), default=0)
+    if owned and (newest := newest_generation(folder, serial, "keys.")) > known:
+        raise EscrowInvalid(
+            f"{spelled(serial)}.{newest:04}.keys has no record",
+            found=f"its sealed file, and records up to generation {known}",
+            wanted="the record of the newest keys, which the drive may have",
+            hint=_UNRECORDED,
+        )
+    return tuple(records)
 
 
 def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
@@ -168,7 +185,7 @@ def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
         EscrowInvalid(
             f"{path.name} has no record",
             found="a sealed file alone",
-            hint="an escrow was interrupted before its keys were used; it may be removed",
+            hint=_UNRECORDED,
         )
         for path in sorted(folder.glob("*.age"))
         if path.name not in known
@@ -187,13 +204,6 @@ def read_kept(folder: Path, name: str) -> Kept:
     paths = {each: folder / each for each in record.sealed}
     there = {each: read_file(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
     return Kept(folder, record, there)
-
-
-def _next_generation(folder: Path, serial: str) -> int:
-    """One that no file of this drive has, not even one that was left half-way."""
-    pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\.")
-    matches = [pattern.match(name) for name in names_in(folder)]
-    return 1 + max((int(match[1]) for match in matches if match), default=0)
 
 
 def _record_files(folder: Path) -> list[Path]:

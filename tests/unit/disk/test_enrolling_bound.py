@@ -47,7 +47,7 @@ def test_keys_of_another_medium_that_were_never_used(tmp_path: Path) -> None:
     before = sorted(first.iterdir())
     with pytest.raises(DriveUnsuitable, match="foreign") as raised:
         run(doer, first)
-    (given,) = [one for one in records_of(second, "SIM1") if one.purpose == "keys"]
+    (given,) = [one for one in records_of(second, "SIM1", owned=False) if one.purpose == "keys"]
     assert given.uuid in str(raised.value.found)
     assert sorted(first.iterdir()) == before
     escrow_header(first, keys.record, header_of(keys.record), created=CREATED)  # as was done before
@@ -64,7 +64,7 @@ def test_the_newest_keys_are_not_the_ones_the_drive_has(tmp_path: Path) -> None:
 
     doer.before_header = second
     header = run(doer, tmp_path)
-    assert [(one.purpose, one.generation) for one in records_of(tmp_path, "SIM1")] == [
+    assert [(one.purpose, one.generation) for one in records_of(tmp_path, "SIM1", owned=False)] == [
         *(("header", 1), ("keys", 1), ("keys", 2)),
     ]
     assert header.generation == 1

@@ -107,7 +107,7 @@ def test_the_mark_is_made_before_the_drive_gets_its_keys(tmp_path: Path) -> None
     with pytest.raises(CutOff):
         run(doer, tmp_path)
     mark = tmp_path / "SIM1.0001.keys.given"
-    (keys,) = records_of(tmp_path, "SIM1")
+    (keys,) = records_of(tmp_path, "SIM1", owned=False)
     assert mark.read_text() == f"{keys.uuid}\n"
     assert mark.stat().st_mode & 0o777 == 0o600
     assert given_among(tmp_path, [keys]) == {1}
@@ -141,3 +141,12 @@ def test_a_mark_that_does_not_come_back(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(EscrowUnproven):
         run(doer, tmp_path)
     assert doer.attempts == []
+
+
+def test_keys_without_a_record_may_be_those_of_an_owned_drive(tmp_path: Path) -> None:
+    doer = left_half_way(tmp_path)
+    (tmp_path / "SIM1.0001.keys.json").unlink()
+    doer.reset = lambda *_: pytest.fail("nobody knows")  # type: ignore[method-assign]
+    with pytest.raises(EscrowInvalid, match=r"SIM1\.0001\.keys has no record") as raised:
+        run(doer, tmp_path, reset=True)
+    assert "keep it" in str(raised.value.hint)

@@ -98,7 +98,7 @@ def test_a_serial_number_that_looks_like_another_drives_record_is_not_taken_for_
         drive = replace(DRIVE, serial=serial)
         escrow_keys(tmp_path, "gpu-01", drive, PSID, escrow=escrow("safe"), created=CREATED)
     for serial in ("S1", "S1.0007", "../S1", "S1 "):
-        (record,) = records_of(tmp_path, serial)
+        (record,) = records_of(tmp_path, serial, owned=False)
         assert (record.drive.serial, record.generation) == (serial, 1)
     assert len(list(tmp_path.iterdir())) == 8
 
