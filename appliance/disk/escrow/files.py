@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from appliance.bundle.durable import sync_folder, writing_under
 from appliance.disk.escrow.record import spelled
-from appliance.errors import EscrowInvalid, PreflightFailed
+from appliance.errors import EscrowInvalid, EscrowUnproven, PreflightFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -52,6 +55,45 @@ def put_file(folder: Path, name: str, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(folder)
+
+
+@contextmanager
+def writing_alone(folder: Path, stem: str) -> Iterator[None]:
+    """Keep other programs of this machine from writing to the folder, as far as its file system can.
+
+    Raises:
+        EscrowUnproven: another one is writing.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # as NFS, which locks no folder
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise EscrowUnproven(
+                    f"{stem} was not escrowed",
+                    found=f"another program writes to {folder}",
+                    hint="wait until it has ended, and run it again",
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_unrecorded(folder: Path, stem: str) -> None:
+    """Remove sealed files of a stem that has no record; on the disk when this returns.
+
+    Raises:
+        PreflightFailed: they cannot be removed.
+    """
+    there = names_in(folder)
+    left = [name for name in there if name.startswith(f"{stem}.") and name.endswith(".age")]
+    if f"{stem}.json" in there or not left:
+        return
+    with writing_under(folder):
+        for name in left:
+            (folder / name).unlink()
         sync_folder(folder)
 
 

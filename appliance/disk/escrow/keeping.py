@@ -10,7 +10,8 @@ A folder holds the records of many drives, flat, so that it is copied with any t
 
 The rules:
 
-* Nothing is overwritten, ever: a new attempt is a new generation.  Sealed files come first and the record
+* Nothing is overwritten, ever: a new attempt is a new generation; only of a header, which is on the drive
+  still, what was cut off is taken away for the next attempt.  Sealed files come first and the record
   last, each brought to the disk; sealed files without a record are an attempt that was interrupted.
 * ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
   with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
@@ -25,7 +26,14 @@ from typing import TYPE_CHECKING, Final
 
 import pyrage
 
-from appliance.disk.escrow.files import names_in, newest_generation, put_file, read_file
+from appliance.disk.escrow.files import (
+    names_in,
+    newest_generation,
+    put_file,
+    read_file,
+    remove_unrecorded,
+    writing_alone,
+)
 from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
 from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
 from appliance.disk.secret import Secret, new_passphrase, new_pin
@@ -125,13 +133,18 @@ def escrow_keys(
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:
     """Escrow the LUKS header that a drive got with the keys of a record, and have it back.
 
+    What an attempt left that was cut off is removed first: the header is on the drive still, and its name in
+    the escrow is taken by its keys' generation.
+
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
         SpaceExhausted, PreflightFailed: it could not be written.
     """
     record = replace(keys, purpose="header", created=created, sealed={})
     test = pyrage.x25519.Identity.generate()
-    stem = _write(folder, record, {}, header, test)
+    with writing_alone(folder, record.stem):
+        remove_unrecorded(folder, record.stem)
+        stem = _write(folder, record, {}, header, test)
     if _proven(folder, stem, test) != ({}, header):
         raise _unproven(stem, "another header than was written")
     return read_kept(folder, f"{stem}.json").record
@@ -238,5 +251,8 @@ def _unproven(stem: str, found: str) -> EscrowUnproven:
         f"the escrow does not give back {stem}",
         found=found,
         wanted="what was written, opened with a test key",
-        hint="nothing was done to the drive; use another medium for the escrow",
+        hint="the drive is enrolled, and the escrow has its keys; only its header is missing there: see to the "
+        "medium, and run it again"
+        if stem.endswith(".header")
+        else "nothing was done to the drive; use another medium for the escrow",
     )
