@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import re
+import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.durable import sync_folder, writing_under
 from appliance.disk.escrow.record import spelled
@@ -16,15 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: What link(2) says where the file system has none, and renameat2(2) where it knows no such renaming.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_NO_RENAME: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+#: linux/fcntl.h and linux/fs.h
+_AT_FDCWD: Final = -100
+_NO_REPLACE: Final = 1
+
 
 def names_in(folder: Path) -> list[str]:
-    """Names of all files of an escrow, sorted.
+    """Names of all files of an escrow, sorted; without those that were never finished, which are hidden.
 
     Raises:
         PreflightFailed: the folder cannot be read.
     """
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as fault:
         raise PreflightFailed(
             f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
@@ -43,19 +53,57 @@ def newest_generation(folder: Path, serial: str, purpose: str = "") -> int:
 
 
 def put_file(folder: Path, name: str, data: bytes) -> None:
-    """Write a new file, for its owner alone, and wait until it is on the disk.
+    """Write a new file, for its owner alone, and wait until it is on the disk: whole, or not there.
 
     Raises:
         FileExistsError: there is one of that name.
         SpaceExhausted, PreflightFailed: it could not be written.
     """
     with writing_under(folder):
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        partial = folder / f".{name}.{secrets.token_hex(4)}"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            _name(partial, folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
         sync_folder(folder)
+
+
+def _name(partial: Path, path: Path) -> None:
+    """Give a file its name, if no other has it: by a link, or where there are none, as on FAT, by renaming."""
+    try:
+        os.link(partial, path)
+    except OSError as fault:
+        if fault.errno not in _NO_LINKS:
+            raise
+        rename_new(partial, path)
+
+
+def rename_new(old: Path, new: Path) -> None:
+    """Rename a file, and never over another: renameat2(2), RENAME_NOREPLACE.
+
+    Raises:
+        FileExistsError: there is one of the new name.
+        PreflightFailed: the file system cannot.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    done = library.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _NO_REPLACE)
+    code = 0 if done == 0 else ctypes.get_errno()
+    if code in _NO_RENAME:
+        raise PreflightFailed(
+            f"{new.parent} is no place for an escrow",
+            found="a file system where a file cannot be named without the danger of replacing another",
+            wanted="ext4, XFS, btrfs, FAT, exFAT or NFS",
+        )
+    if code:
+        raise OSError(code, os.strerror(code), str(new))
 
 
 @contextmanager

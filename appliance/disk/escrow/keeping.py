@@ -12,7 +12,7 @@ The rules:
 
 * Nothing is overwritten, ever: a new attempt is a new generation; only of a header, which is on the drive
   still, what was cut off is taken away for the next attempt.  Sealed files come first and the record
-  last, each brought to the disk; sealed files without a record are an attempt that was interrupted.
+  last, each brought to the disk under a hidden name and then named: whole or not there; sealed files without a record are an attempt that was interrupted.
 * ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
   with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
   drive gets are the ones that were read back, not the ones that were written: a drive cannot be given keys
@@ -196,12 +196,12 @@ def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
             known |= {name for name in names_in(folder) if name.startswith(f"{path.stem}.")}
     found += [
         EscrowInvalid(
-            f"{path.name} has no record",
+            f"{name} has no record",
             found="a sealed file alone",
             hint=_UNRECORDED,
         )
-        for path in sorted(folder.glob("*.age"))
-        if path.name not in known
+        for name in names_in(folder)
+        if name.endswith(".age") and name not in known
     ]
     return tuple(found)
 
