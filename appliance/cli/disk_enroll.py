@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,7 +72,7 @@ def enroll(
     from appliance.disk.escrow.medium import refuse_medium
     from appliance.disk.fitness import judge
     from appliance.disk.reading import reading_program
-    from appliance.disk.selection import select_drives
+    from appliance.disk.selection import select_drive
     from appliance.disk.state import read_state
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
@@ -91,7 +91,7 @@ def enroll(
                 lambda: ask_node_drives(connection, reading_program()),
             )
             host, drives = read_state(doer.read())
-            found = select_drives(drives, (drive,), node=chosen.name)[0]
+            found = select_drive(drives, drive, node=chosen.name)
             records = records_in(escrow, found)
             given = given_among(escrow, records)
             fitness = judge(found, host)

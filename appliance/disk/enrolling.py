@@ -14,7 +14,7 @@ from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
 from appliance.disk.fitness import judge
-from appliance.disk.selection import select_drives
+from appliance.disk.selection import select_drive
 from appliance.disk.state import Drive, Host, read_state
 
 if TYPE_CHECKING:
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 class Doer(Protocol):
-    """Whoever does things to drives of one machine."""
+    """Whoever does things to drives of one machine, having made sure that each is the one that was read."""
 
     def read(self) -> dict[str, Any]:
         """The readings of the machine, as they are now."""
 
-    def format(self, path: str, keys: Escrowed) -> None:
+    def format(self, drive: Drive, keys: Escrowed) -> None:
         """Take ownership, set up a range and write a LUKS2 header, in the layers of the keys' record."""
 
-    def header(self, path: str) -> bytes:
+    def header(self, drive: Drive) -> bytes:
         """The LUKS2 header of a drive."""
 
-    def reset(self, path: str, psid: Secret) -> None:
+    def reset(self, drive: Drive, psid: Secret) -> None:
         """Take a drive back to as it was made."""
 
 
@@ -104,14 +104,14 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 told(f"taking ownership of {drive.serial} and formatting it")
                 formatted = True
                 mark_given(request.folder, proven.record)
-                doer.format(drive.path, proven)
+                doer.format(drive, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
-                escrow_header(request.folder, record, doer.header(drive.path), created=now())
+                escrow_header(request.folder, record, doer.header(drive), created=now())
             case Reset():
                 told(f"resetting {drive.serial} by its PSID")
                 reset = False  # once; what it was not good for, it will not be good for again
-                doer.reset(drive.path, request.psid)
+                doer.reset(drive, request.psid)
             case Done(record):
                 return record
 
@@ -132,4 +132,4 @@ def records_in(folder: Path, drive: Drive) -> tuple[Record, ...]:
 
 def _look(doer: Doer, path: str) -> tuple[Host, Drive]:
     host, drives = read_state(doer.read())
-    return host, select_drives(drives, (path,))[0]
+    return host, select_drive(drives, path)

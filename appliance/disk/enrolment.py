@@ -182,8 +182,8 @@ def _enrolled(drive: Drive, records: Sequence[Record]) -> Step:
         raise _refused(
             drive,
             "other-namespace",
-            f"it is namespace {drive.namespace or 'unknown'}, and {keys.stem} of the escrow has the keys of "
-            f"namespace {keys.drive.namespace or 'unknown'} of the same drive",
+            f"it is namespace {drive.namespace or 'unknown'}, and {keys.stem} of the escrow has the keys "
+            f"of namespace {keys.drive.namespace or 'unknown'} of the same drive",
             "nothing was changed",
         )
     if keys is None:

@@ -49,6 +49,7 @@ class Drive:
         transport: pcie, tcp, sata, sas, usb; empty where it does not show.
         namespace: NVMe's identifier of it; empty for others.
         namespaces: how many the drive has that this node sees.
+        wwid: of the device, as sysfs has it; empty where it has none.
         size, block_size: bytes.
         writable, removable: as the kernel says.
         tcg: whether it is a TCG drive at all.
@@ -68,6 +69,7 @@ class Drive:
     transport: str
     namespace: str
     namespaces: int
+    wwid: str
     size: int
     block_size: int
     writable: bool
@@ -144,6 +146,7 @@ def _drive(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], tree:
         transport=entry["transport"],
         namespace=entry["namespace"],
         namespaces=sum(1 for one in entries if one["serial"] == serial and one["namespace"]),
+        wwid=entry["wwid"],
         size=entry["size"],
         block_size=entry["block_size"],
         writable=not entry["read_only"],
@@ -153,7 +156,9 @@ def _drive(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], tree:
         trouble=trouble,
         owner=_owner(discovery),
         taken=entry["kernel"],
-        use=None if tree is None else read_use(entry["name"], tree, swaps, entry["holders"], entry["signatures"]),
+        use=None
+        if tree is None
+        else read_use(entry["name"], tree, swaps, entry["holders"], entry["signatures"]),
         luks=_luks(entry["luks"]),
         known=judge_firmware(entry["model"], entry["firmware"]),
     )

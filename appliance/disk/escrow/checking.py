@@ -93,7 +93,7 @@ def choose(folder: Path, serial: str, purpose: Purpose, generation: int | None =
             raise EscrowInvalid(
                 f"the newest {purpose} of {ascii(serial)[1:-1]} cannot be opened: generation {newest}",
                 found=f"its record is damaged or missing; {chosen.record.stem} is whole",
-                hint="take it from another copy of the escrow; --generation names an older one all the same",
+                hint="take it from another copy of the escrow; --generation names an older one",
             )
         return chosen
     if damaged := [one for one in every if isinstance(one, EscrowInvalid)]:

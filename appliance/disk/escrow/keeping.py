@@ -11,8 +11,9 @@ A folder holds the records of many drives, flat, so that it is copied with any t
 The rules:
 
 * Nothing is overwritten, ever: a new attempt is a new generation; only of a header, which is on the drive
-  still, what was cut off is taken away for the next attempt.  Sealed files come first and the record
-  last, each brought to the disk under a hidden name and then named: whole or not there; sealed files without a record are an attempt that was interrupted.
+  still, what was cut off is taken away for the next attempt.
+* Sealed files come first and the record last, each brought to the disk under a hidden name and then named:
+  whole or not there.  Sealed files without a record are an attempt that was interrupted.
 * ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
   with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
   drive gets are the ones that were read back, not the ones that were written: a drive cannot be given keys
@@ -133,8 +134,8 @@ def escrow_keys(
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:
     """Escrow the LUKS header that a drive got with the keys of a record, and have it back.
 
-    What an attempt left that was cut off is removed first: the header is on the drive still, and its name in
-    the escrow is taken by its keys' generation.
+    What an attempt left that was cut off is removed first: the header is on the drive still, and a
+    header has no generation but its keys'.
 
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
@@ -251,8 +252,8 @@ def _unproven(stem: str, found: str) -> EscrowUnproven:
         f"the escrow does not give back {stem}",
         found=found,
         wanted="what was written, opened with a test key",
-        hint="the drive is enrolled, and the escrow has its keys; only its header is missing there: see to the "
-        "medium, and run it again"
+        hint="the drive is enrolled, and the escrow has its keys; only its header is missing there: "
+        "see to the medium, and run it again"
         if stem.endswith(".header")
         else "nothing was done to the drive; use another medium for the escrow",
     )

@@ -60,7 +60,9 @@ def refuse_medium(
         ) from fault
     if here is None or here.kind in _IN_MEMORY or any(disk.startswith(_MEMORY) for disk in disks):
         raise Usage(
-            f"the escrow {folder} lies in memory" if here else f"nobody knows where the escrow {folder} lies",
+            f"the escrow {folder} lies in memory"
+            if here
+            else f"nobody knows where the escrow {folder} lies",
             found=here.kind if here else "no such mount",
             wanted="a medium that outlasts this machine",
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.escrow.record import Record
     from appliance.disk.secret import Secret
+    from appliance.disk.state import Drive
 
 #: Where the test's LUKS header has how many keyslots and, of layers, ``b`` or ``a``: in its label.
 LABEL = slice(24, 26)
@@ -45,7 +46,7 @@ class BenchDoer:
         self.before_header = self.before_keyslot = lambda: None
 
     def read(self) -> dict[str, Any]:
-        header = self.header("/dev/nvme0n1")
+        header = self.beginning()
         uuid = uuid_in(header)
         text = "" if uuid is None else TEXTS[header[LABEL]] or BEGUN
         profile = self.bench.profile
@@ -60,8 +61,8 @@ class BenchDoer:
             tree=[top(fstype="crypto_LUKS" if text else None)],
         )
 
-    def format(self, path: str, keys: Escrowed) -> None:
-        assert path == "/dev/nvme0n1"
+    def format(self, drive: Drive, keys: Escrowed) -> None:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
         host, pin = self.bench.host, keys.admin_pin.reveal().decode()
         self.attempts.append(keys.admin_pin.reveal())
         self._must(host.take_ownership(pin))
@@ -80,12 +81,16 @@ class BenchDoer:
         """Write to the beginning of the drive, which is in no range; a reset makes noise of it."""
         self.bench.media.write(0, text.ljust(LONG, b"\0"))
 
-    def header(self, path: str) -> bytes:
-        assert path == "/dev/nvme0n1"
+    def header(self, drive: Drive) -> bytes:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
+        return self.beginning()
+
+    def beginning(self) -> bytes:
+        """What is written at the beginning of the drive."""
         return self.bench.media.read(0, LONG // self.bench.profile.block_size)
 
-    def reset(self, path: str, psid: Secret) -> None:
-        assert path == "/dev/nvme0n1"
+    def reset(self, drive: Drive, psid: Secret) -> None:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
         self._must(self.bench.host.revert(PSID, psid.reveal().decode()))
 
     def owner_is(self, pin: bytes) -> bool:

@@ -113,7 +113,9 @@ def test_power_fails_between_any_two_methods(tmp_path: Path, after: int) -> None
         assert doer.owner_is(pin), "the escrow opens it, in one attempt"
         with pytest.raises(DriveUnsuitable, match="interrupted") as raised:
             run(doer, tmp_path)
-        assert f"given {records_of(tmp_path, 'SIM1', owned=False)[0].stem} of the escrow" in str(raised.value.found)
+        assert f"given {records_of(tmp_path, 'SIM1', owned=False)[0].stem} of the escrow" in str(
+            raised.value.found
+        )
         assert len(doer.attempts) == 1
         assert run(doer, tmp_path, reset=True).generation == 2
     assert doer.owner_is(pin_in(tmp_path))
@@ -337,7 +339,7 @@ def test_a_drive_whose_header_is_gone_is_not_reset(tmp_path: Path) -> None:
 def test_a_drive_that_was_reset_gets_new_keys(tmp_path: Path) -> None:
     doer = BenchDoer()
     run(doer, tmp_path)
-    doer.reset("/dev/nvme0n1", Secret(doer.bench.profile.psid.encode()))
+    doer.reset(only(doer.read())[0], Secret(doer.bench.profile.psid.encode()))
     assert run(doer, tmp_path).generation == 2
     assert len(set(doer.attempts)) == 2
 

@@ -44,9 +44,7 @@ class Station:
         return f"{raised.value.message}: {raised.value.found}"
 
     def check(self, *, local: bool = False) -> None:
-        refuse_medium(
-            self.escrow, local=local, root=self.root, mounts=self.mounts, devices=self.devices
-        )
+        refuse_medium(self.escrow, local=local, root=self.root, mounts=self.mounts, devices=self.devices)
 
 
 @pytest.fixture

@@ -167,12 +167,16 @@ def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str,
 
 def test_a_header_without_a_keyslot_is_no_enrolment() -> None:
     begun = BOTH.replace('"0":{},"1":{}', "", 1)
-    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun, "uuid": ""}))) == {"owned"}
+    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun, "uuid": ""}))) == {
+        "owned"
+    }
 
 
 def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     """As after a reset by PSID: what the header opened is gone."""
-    reset = machine(entry(answer=NEW, luks={"status": 0, "json": BOTH, "uuid": ""}), tree=[top(fstype="crypto_LUKS")])
+    reset = machine(
+        entry(answer=NEW, luks={"status": 0, "json": BOTH, "uuid": ""}), tree=[top(fstype="crypto_LUKS")]
+    )
     assert reasons(reset) == {"not-empty"}
 
 
