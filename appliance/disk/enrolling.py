@@ -14,8 +14,10 @@ from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
 from appliance.disk.fitness import judge
+from appliance.disk.luks import uuid_in
 from appliance.disk.selection import select_drive
 from appliance.disk.state import Drive, Host, read_state
+from appliance.errors import ApplyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +109,8 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 doer.format(drive, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
-                escrow_header(request.folder, record, doer.header(drive), created=now())
+                header = _checked(doer.header(drive), drive, record)
+                escrow_header(request.folder, record, header, created=now())
             case Reset():
                 told(f"resetting {drive.serial} by its PSID")
                 reset = False  # once; what it was not good for, it will not be good for again
@@ -119,6 +122,24 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
 def identity(drive: Drive) -> DriveIdentity:
     """What of a drive goes into its records."""
     return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
+
+
+def _checked(header: bytes, drive: Drive, keys: Record) -> bytes:
+    """A header, if it is one, and that of the volume that was made with these keys.
+
+    Raises:
+        ApplyFailed: it is something else.
+    """
+    if (found := uuid_in(header)) != keys.uuid:
+        raise ApplyFailed(
+            f"what came as the header of {drive.path} is not its header",
+            found=f"{len(header):,} bytes that are no LUKS2 header"
+            if found is None
+            else f"that of {found}",
+            wanted=f"the LUKS2 header of {keys.uuid}",
+            hint="nothing was escrowed; does a login script on the node print something?",
+        )
+    return header
 
 
 def records_in(folder: Path, drive: Drive) -> tuple[Record, ...]:

@@ -8,7 +8,8 @@ without media encryption, Ruby or Enterprise that Linux has no ComID of); one th
 owner cannot be told, or whose firmware blocks SID; a TPer that counts in other blocks than the drive does,
 with which part of a range stays in clear or data beyond it is destroyed (cryptsetup 2.7.3 release notes);
 one without a serial number, which nothing can be bound to; one of several namespaces, which have one owner
-and are reset together, so that what is right for an empty one ends another that is in use; a kernel or cryptsetup that is too old.
+and are reset together, so that what is right for an empty one ends another that is in use; a kernel or
+cryptsetup that is too old.
 
 An enrolled drive is not ready either, and that is no fault: ``verdict`` says so first.
 """

@@ -1,7 +1,7 @@
 """What a LUKS2 header says, without a passphrase: cryptsetup's JSON in, values out.
 
-LUKS2 On-Disk Format Specification 1.1.1, sections 2 and 3; segments of type ``hw-opal`` and ``hw-opal-crypt`` are
-cryptsetup's since 2.7.0 (its release notes).
+LUKS2 On-Disk Format Specification 1.1.1, sections 2 and 3; segments of type ``hw-opal`` and
+``hw-opal-crypt`` are cryptsetup's since 2.7.0 (its release notes).
 """
 
 from __future__ import annotations

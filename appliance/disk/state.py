@@ -90,7 +90,7 @@ class Drive:
 
     @property
     def enrolled(self) -> bool:
-        """Whether cryptsetup has encrypted it with its own encryption, it has an owner, and locking is on."""
+        """Whether cryptsetup has encrypted it with its own encryption, somebody owns it, and it locks."""
         return self.has_opal_header and self.owner == "somebody" and not self.unfinished and self.locking
 
     @property

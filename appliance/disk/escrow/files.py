@@ -77,7 +77,7 @@ def put_file(folder: Path, name: str, data: bytes) -> None:
 
 
 def _name(partial: Path, path: Path) -> None:
-    """Give a file its name, if no other has it: by a link, or by renaming where there are none, as on FAT."""
+    """Give a file its name, if no other has it: by a link, or by renaming where FAT has none."""
     try:
         os.link(partial, path)
     except OSError as fault:

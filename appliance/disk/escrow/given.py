@@ -1,7 +1,7 @@
 """Marks of keys that a drive was really given: ``STEM.given``, made right before the drive gets them.
 
-Keys in an escrow say nothing of a drive that somebody owns: they may never have been used, and the drive may be
-anybody's.  A mark says that the drive was about to get these keys, nobody else's, when nobody owned it.
+Keys in an escrow say nothing of a drive that somebody owns: they may never have been used, and the drive
+may be anybody's.  A mark says that it was about to get these keys, and nobody else's, when nobody owned it.
 It holds the UUID of the volume that was to be made, so that a mark of other keys is noticed.
 """
 

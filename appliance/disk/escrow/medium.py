@@ -1,11 +1,11 @@
 """Where an escrow lies: not in memory, and not on the disk that the drive's own node starts from.
 
 What is written to memory comes back from memory, whole, and is gone when the machine stops.  So an escrow
-there proves nothing.  Of the node's own console besides: a folder on another partition or volume of the disk
-that holds the root dies with that disk.
+there proves nothing.  Of the node's own console besides: a folder on another partition or volume of the
+disk that holds the root dies with that disk.
 
-By proc_pid_mountinfo(5), and of disks by sysfs: a partition's folder lies in its disk's, and a volume's disks
-are those of its ``slaves``.
+By proc_pid_mountinfo(5), and of disks by sysfs: a partition's folder lies in its disk's, and a volume's
+disks are those of its ``slaves``.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def refuse_medium(
 
 
 def _mount(path: Path, mounts: Path) -> _Mount | None:
-    """What a path lies on: by its device's number; by its place where that is of no mount, as with btrfs."""
+    """What a path lies on: by its device's number; by its place where no mount has it, as with btrfs."""
     real = path.resolve()
     number = real.stat().st_dev
     every = [_parsed(line) for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]

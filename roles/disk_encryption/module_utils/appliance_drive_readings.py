@@ -203,7 +203,7 @@ def is_drive(path: Path) -> bool:
 
 
 def luks(path: str) -> dict[str, Any]:
-    """A LUKS header on the drive itself: exit status of cryptsetup's dump, the JSON that it wrote, the UUID."""
+    """A LUKS header on the drive itself: exit status of cryptsetup's dump, its JSON, and the UUID."""
     status, text = run("cryptsetup", "luksDump", "--dump-json-metadata", path)
     if status != 0:
         return {"status": status, "json": "", "uuid": ""}

@@ -151,17 +151,15 @@ ACTS = [
 
 
 @pytest.mark.parametrize("ask", ACTS)
-@pytest.mark.parametrize(
-    ("attribute", "text"), [("device/serial", "SIM2\n"), ("nsid", "2\n"), ("nsid", None)]
-)
+@pytest.mark.parametrize("changed", [("device/serial", "SIM2\n"), ("nsid", "2\n"), ("nsid", None)])
 def test_nothing_is_done_to_another_drive_that_got_the_name(
     tmp_path: Path,
     keys: Callable[[str], Escrowed],
     cryptsetup: Callable[..., Cryptsetup],
     ask: Callable[[Cryptsetup, Escrowed], object],
-    attribute: str,
-    text: str | None,
+    changed: tuple[str, str | None],
 ) -> None:
+    attribute, text = changed
     proven, program = keys("opal"), cryptsetup()
     path = tmp_path / "block/nvme1n1" / attribute
     path.unlink()

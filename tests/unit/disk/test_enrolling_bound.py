@@ -9,7 +9,7 @@ import pytest
 
 from appliance.disk.enrolling import identity
 from appliance.disk.escrow.keeping import escrow_header, escrow_keys, records_of
-from appliance.errors import DriveUnsuitable
+from appliance.errors import ApplyFailed, DriveUnsuitable
 from tests.unit.disk.bench import BenchDoer, header_of
 from tests.unit.disk.drives import only
 from tests.unit.disk.escrows import CREATED, PSID, escrow
@@ -79,3 +79,25 @@ def test_the_header_that_is_missing_is_that_of_the_drives_keys(tmp_path: Path) -
     later = unused(doer, tmp_path)
     escrow_header(tmp_path, later.record, header_of(later.record), created=CREATED)
     assert run(doer, tmp_path).generation == 1
+
+
+@pytest.mark.parametrize("spoil", ["banner", "nothing", "cut", "other"])
+def test_whatever_is_not_the_drives_header_is_not_escrowed_as_one(tmp_path: Path, spoil: str) -> None:
+    doer, other = BenchDoer(), tmp_path / "other"
+    other.mkdir()
+    folder = tmp_path / "escrow"
+    folder.mkdir()
+    keys, real = unused(doer, other).record, doer.header
+    spoiled = {
+        "banner": lambda drive: b"Welcome!\n" + real(drive),
+        "nothing": lambda _drive: b"",
+        "cut": lambda drive: real(drive)[:1000],
+        "other": lambda _drive: header_of(keys).ljust(4096, b"\0"),
+    }
+    doer.header = spoiled[spoil]  # type: ignore[method-assign]
+    with pytest.raises(ApplyFailed, match="is not its header") as raised:
+        run(doer, folder)
+    assert "login script" in str(raised.value.hint)
+    assert not list(folder.glob("*.header.*"))
+    doer.header = real  # type: ignore[method-assign]
+    assert run(doer, folder).generation == 1

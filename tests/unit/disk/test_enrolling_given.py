@@ -39,7 +39,7 @@ def test_keys_that_were_never_given_say_nothing_of_a_drive_that_somebody_took(tm
     doer = BenchDoer()
     unused(doer, tmp_path)
     taken(doer)
-    with pytest.raises(DriveUnsuitable, match="encrypted: owned$") as raised:
+    with pytest.raises(DriveUnsuitable, match=r"encrypted: owned$") as raised:
         run(doer, tmp_path, reset=True)
     assert "--reset" not in str(raised.value.hint)
 
@@ -53,7 +53,7 @@ def test_a_mark_says_nothing_once_newer_keys_were_made(tmp_path: Path) -> None:
     doer.format = real  # type: ignore[method-assign]
     unused(doer, tmp_path)
     taken(doer)
-    with pytest.raises(DriveUnsuitable, match="encrypted: owned$") as raised:
+    with pytest.raises(DriveUnsuitable, match=r"encrypted: owned$") as raised:
         run(doer, tmp_path, reset=True)
     assert "nobody owned it when SIM1.0002.keys was made" in str(raised.value.found)
 
@@ -86,7 +86,7 @@ def test_a_shadow_mbr_is_somebody_elses(tmp_path: Path) -> None:
     doer.bench.host.as_admin(pin_in(tmp_path).decode()).set(bytes.fromhex("0000080300000001"), c1=1)
     doer.bench.host.end()
     doer.reset = lambda *_: pytest.fail("somebody's shadow MBR")  # type: ignore[method-assign]
-    with pytest.raises(DriveUnsuitable, match="encrypted: owned$") as raised:
+    with pytest.raises(DriveUnsuitable, match=r"encrypted: owned$") as raised:
         run(doer, tmp_path, reset=True)
     assert "shadow MBR" in str(raised.value.found)
 

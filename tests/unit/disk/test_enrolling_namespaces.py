@@ -32,7 +32,7 @@ def beside_the_root(read: Callable[[], dict[str, Any]]) -> Callable[[], dict[str
 def test_an_empty_namespace_beside_the_root_is_refused(tmp_path: Path) -> None:
     doer = BenchDoer()
     doer.read = beside_the_root(doer.read)  # type: ignore[method-assign]
-    with pytest.raises(DriveUnsuitable, match="encrypted: namespaces$"):
+    with pytest.raises(DriveUnsuitable, match=r"encrypted: namespaces$"):
         run(doer, tmp_path)
     assert (doer.attempts, list(tmp_path.iterdir())) == ([], [])
 

@@ -1,4 +1,4 @@
-"""Files of an escrow: whole or not there, never over another, also where the machine stops in the middle."""
+"""Files of an escrow: whole or not there, never over another, wherever the machine stops."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def test_what_was_never_finished_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / ".x.age").write_bytes(b"{")
     assert (names_in(tmp_path), kept_in(tmp_path)) == ([], ())
     assert run(doer, tmp_path).generation == 1
+    doer.write(b"")
     with pytest.raises(DriveUnsuitable, match="header-lost"):
-        doer.write(b"")
         run(doer, tmp_path)
 
 

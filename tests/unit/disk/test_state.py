@@ -20,6 +20,11 @@ ALONE = HEADER % '{"type":"hw-opal","opal_segment_number":2}'
 PLAIN = HEADER % '{"type":"crypt","encryption":"aes-xts-plain64"}'
 
 
+def told(header: str) -> dict[str, Any]:
+    """What cryptsetup says of a header."""
+    return {"status": 0, "json": header, "uuid": ""}
+
+
 def owned() -> bytes:
     drive = simulated()
     host = Host(drive)
@@ -158,7 +163,7 @@ def test_every_reason_is_told_and_not_the_first_alone() -> None:
     [(BOTH, "opal and dm-crypt", set()), (ALONE, "opal", {"single-layer"})],
 )
 def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str, notes: set[str]) -> None:
-    drive, fitness = only(machine(entry(answer=owned(), luks={"status": 0, "json": header, "uuid": ""})))
+    drive, fitness = only(machine(entry(answer=owned(), luks=told(header))))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.keyslots, drive.luks.tokens) == (layer, 2, ("systemd-tpm2",))
     assert (fitness.verdict, fitness.against) == ("enrolled", ())
@@ -167,21 +172,17 @@ def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str,
 
 def test_a_header_without_a_keyslot_is_no_enrolment() -> None:
     begun = BOTH.replace('"0":{},"1":{}', "", 1)
-    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun, "uuid": ""}))) == {
-        "owned"
-    }
+    assert reasons(machine(entry(answer=owned(), luks=told(begun)))) == {"owned"}
 
 
 def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     """As after a reset by PSID: what the header opened is gone."""
-    reset = machine(
-        entry(answer=NEW, luks={"status": 0, "json": BOTH, "uuid": ""}), tree=[top(fstype="crypto_LUKS")]
-    )
+    reset = machine(entry(answer=NEW, luks=told(BOTH)), tree=[top(fstype="crypto_LUKS")])
     assert reasons(reset) == {"not-empty"}
 
 
 def test_plain_luks_is_told_and_no_enrolment() -> None:
-    drive, fitness = only(machine(entry(answer=NEW, luks={"status": 0, "json": PLAIN, "uuid": ""})))
+    drive, fitness = only(machine(entry(answer=NEW, luks=told(PLAIN))))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.cipher, drive.luks.range) == ("dm-crypt", "aes-xts-plain64", None)
     assert fitness.verdict == "ready"
@@ -189,14 +190,14 @@ def test_plain_luks_is_told_and_no_enrolment() -> None:
 
 def test_a_segment_that_is_not_encrypted_is_the_weakest() -> None:
     mixed = '{"segments":{"0":{"type":"crypt"},"1":{"type":"linear"}},"keyslots":{}}'
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": mixed, "uuid": ""})))
+    drive, _ = only(machine(entry(answer=NEW, luks=told(mixed))))
     assert drive.luks is not None
     assert drive.luks.layer is None
 
 
 @pytest.mark.parametrize("text", ["[]", "nonsense", '{"segments":[]}'])
 def test_a_header_that_is_none_is_no_header(text: str) -> None:
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": text, "uuid": ""})))
+    drive, _ = only(machine(entry(answer=NEW, luks=told(text))))
     assert drive.luks is None
 
 
