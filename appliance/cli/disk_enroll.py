@@ -66,7 +66,7 @@ def enroll(
     import datetime as dt
 
     from appliance.disk.cryptsetup import Cryptsetup
-    from appliance.disk.enrolling import Request, enrol, identity, records_in
+    from appliance.disk.enrolling import Request, enrol, identity, layers_of, records_in
     from appliance.disk.enrolment import Seen, next_step
     from appliance.disk.escrow.given import given_among
     from appliance.disk.escrow.medium import refuse_medium
@@ -95,7 +95,10 @@ def enroll(
             records = records_in(escrow, found)
             given = given_among(escrow, records)
             fitness = judge(found, host)
-            next_step(Seen(found, fitness, records, given, found.serial, reset=reset))  # before asking
+            layers = layers_of(opal_only=hw_opal_only)
+            next_step(  # before asking
+                Seen(found, fitness, records, given, found.serial, reset=reset, layers=layers)
+            )
             request = Request(
                 path=found.path,
                 typed=_typed(found, chosen.name) if confirm is None else confirm,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appliance.definition.escrow import Escrow
+    from appliance.disk.escrow.record import Layers
     from appliance.disk.secret import Secret
 
 
@@ -68,6 +69,11 @@ class Request:
     opal_only: bool = False
     reset: bool = False
 
+    @property
+    def layers(self) -> Layers:
+        """What shall encrypt."""
+        return layers_of(opal_only=self.opal_only)
+
 
 def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callable[[str], None]) -> Record:
     """Bring a drive to where it is enrolled, and its keys and header are in the escrow.
@@ -92,7 +98,10 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
         host, drive = _look(doer, request.path)
         records = records_in(request.folder, drive)
         given = given_among(request.folder, records)
-        seen = Seen(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset)
+        seen = Seen(
+            *(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset),
+            layers=request.layers,
+        )
         match next_step(seen):
             case EscrowKeys():
                 told(f"escrowing new keys of {drive.serial} in {request.folder}")
@@ -100,7 +109,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                     *(request.folder, request.host, identity(drive), request.psid),
                     escrow=request.escrow,
                     created=now(),
-                    layers="opal" if request.opal_only else "opal and dm-crypt",
+                    layers=request.layers,
                 )
             case Format(proven):
                 told(f"taking ownership of {drive.serial} and formatting it")
@@ -117,6 +126,11 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 doer.reset(drive, request.psid)
             case Done(record):
                 return record
+
+
+def layers_of(*, opal_only: bool) -> Layers:
+    """What shall encrypt: both, or by a choice that is recorded the drive alone."""
+    return "opal" if opal_only else "opal and dm-crypt"
 
 
 def identity(drive: Drive) -> DriveIdentity:

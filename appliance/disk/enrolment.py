@@ -9,7 +9,8 @@ the volume is that of the record (``Record.uuid``).
       seen                                                       next
 ====  =========================================================  =====================================
 1     the serial number that was typed is not the drive's        refused
-2     enrolled, and not with keys of this escrow                 refused: ``foreign``
+2     enrolled, and not with keys of this escrow, or in other    refused: ``foreign``, ``other-layers``
+      layers than they were made for or are asked for
 3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
 4     enrolled, its keys and their header in the escrow          ``Done``
 5     owned, not enrolled, given keys whose header is escrowed   refused: ``header-lost``; restore it
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.disk.escrow.keeping import Escrowed
-    from appliance.disk.escrow.record import Record
+    from appliance.disk.escrow.record import Layers, Record
     from appliance.disk.fitness import Fitness, Reason
     from appliance.disk.state import Drive
 
@@ -67,6 +68,7 @@ class Seen:
         keys: of this run, if it has escrowed some.
         formatted: whether this run has given the drive keys already.
         reset: whether a drive that was left half-way may be reset.
+        layers: what shall encrypt.
     """
 
     drive: Drive
@@ -77,6 +79,7 @@ class Seen:
     keys: Escrowed | None = None
     formatted: bool = False
     reset: bool = False
+    layers: Layers = "opal and dm-crypt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def next_step(seen: Seen) -> Step:
     """
     _confirm(seen)
     if seen.drive.enrolled:
-        return _enrolled(seen.drive, seen.records)
+        return _enrolled(seen)
     if seen.drive.owner == "somebody":
         return _owned(seen)
     if seen.fitness.verdict != "ready":
@@ -175,7 +178,8 @@ def _confirm(seen: Seen) -> None:
         )
 
 
-def _enrolled(drive: Drive, records: Sequence[Record]) -> Step:
+def _enrolled(seen: Seen) -> Step:
+    drive, records = seen.drive, seen.records
     uuid = "" if drive.luks is None else drive.luks.uuid
     keys = next((one for one in records if one.purpose == "keys" and one.uuid == uuid), None)
     if keys is not None and keys.drive.namespace != drive.namespace:
@@ -193,8 +197,29 @@ def _enrolled(drive: Drive, records: Sequence[Record]) -> Step:
             f"it is enrolled as {uuid or 'a volume without UUID'}, and no keys of the escrow are of that",
             "name the escrow that has; nothing was changed",
         )
+    _same_layers(seen, keys)
     header = _header_of(keys, records)
     return EscrowHeader(keys) if header is None else Done(header)
+
+
+def _same_layers(seen: Seen, keys: Record) -> None:
+    """What encrypts has to be what was recorded, and what is asked for now."""
+    layer = None if seen.drive.luks is None else seen.drive.luks.layer
+    if layer != keys.layers:
+        raise _refused(
+            seen.drive,
+            "other-layers",
+            f"its header says that {layer or 'nothing'} encrypts, and {keys.stem} says {keys.layers}",
+            "write nothing to it: take down what is on it, " + _BY_HAND,
+        )
+    if seen.layers != keys.layers:
+        raise _refused(
+            seen.drive,
+            "other-layers",
+            f"{seen.layers} was asked for, and it is enrolled with {keys.layers}",
+            "nothing was changed; ask "
+            + ("with --hw-opal-only" if keys.layers == "opal" else "without --hw-opal-only"),
+        )
 
 
 def _owned(seen: Seen) -> Step:

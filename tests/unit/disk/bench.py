@@ -27,9 +27,9 @@ BEGUN = BOTH.replace('"0":{},"1":{}', "", 1)
 LONG = 4096
 
 
-def header_of(record: Record, *, keyslots: int = 1) -> bytes:
+def header_of(record: Record, *, keyslots: int = 1, alone: bool = False) -> bytes:
     """The beginning of a LUKS2 header, as far as it is read here."""
-    label = b"%d%s" % (keyslots, b"a" if record.layers == "opal" else b"b")
+    label = b"%d%s" % (keyslots, b"a" if alone or record.layers == "opal" else b"b")
     return MAGIC + bytes(16) + label.ljust(144, b"\0") + record.uuid.encode().ljust(40, b"\0")
 
 

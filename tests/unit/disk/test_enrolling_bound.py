@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.state import Drive
 
 
 def unused(doer: BenchDoer, folder: Path) -> Escrowed:
@@ -101,3 +102,32 @@ def test_whatever_is_not_the_drives_header_is_not_escrowed_as_one(tmp_path: Path
     assert not list(folder.glob("*.header.*"))
     doer.header = real  # type: ignore[method-assign]
     assert run(doer, folder).generation == 1
+
+
+@pytest.mark.parametrize("opal_only", [True, False])
+def test_a_drive_is_not_called_enrolled_in_other_layers_than_were_asked_for(
+    tmp_path: Path, opal_only: bool
+) -> None:
+    doer = BenchDoer()
+    run(doer, tmp_path, opal_only=opal_only)
+    with pytest.raises(DriveUnsuitable, match="other-layers") as raised:
+        run(doer, tmp_path, opal_only=not opal_only)
+    assert ("ask with --hw" if opal_only else "ask without --hw") in str(raised.value.hint)
+
+
+def test_what_cryptsetup_made_is_compared_with_what_was_recorded(tmp_path: Path) -> None:
+    """The volume came without dm-crypt."""
+    doer = BenchDoer()
+    real = doer.format
+
+    def format_(drive: Drive, keys: Escrowed) -> None:
+        real(drive, keys)
+        doer.write(header_of(keys.record, alone=True))
+
+    doer.format = format_  # type: ignore[method-assign]
+    with pytest.raises(DriveUnsuitable, match="other-layers") as raised:
+        run(doer, tmp_path)
+    assert raised.value.found == (
+        "its header says that opal encrypts, and SIM1.0001.keys says opal and dm-crypt"
+    )
+    assert not list(tmp_path.glob("*.header.*"))

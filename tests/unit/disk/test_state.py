@@ -175,6 +175,12 @@ def test_a_header_without_a_keyslot_is_no_enrolment() -> None:
     assert reasons(machine(entry(answer=owned(), luks=told(begun)))) == {"owned"}
 
 
+def test_a_drive_that_does_not_lock_is_no_enrolment() -> None:
+    """Its owner is somebody, and its Locking SP is off: no range has a key."""
+    answer = level_0(simulated(owner_pin="somebody's"))
+    assert reasons(machine(entry(answer=answer, luks=told(BOTH)))) == {"owned"}
+
+
 def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     """As after a reset by PSID: what the header opened is gone."""
     reset = machine(entry(answer=NEW, luks=told(BOTH)), tree=[top(fstype="crypto_LUKS")])
