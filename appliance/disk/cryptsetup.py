@@ -2,7 +2,8 @@
 
 Secrets go in by its standard input, a line each, and never by command line, environment or a file: the
 volume's passphrase first, then the administrator's PIN (cryptsetup-luksFormat(8), --hw-opal).  What it
-prints has none.  Its exit status and the drive's own state are what counts, never its words.
+prints should have none, and is told without them.  Its exit status and the drive's own state are what
+counts, never its words.
 
 The kernel's names move when drives come and go.  So each command looks again, in the same shell and right
 before cryptsetup, whether the drive of that name is the one that was read.
@@ -13,6 +14,7 @@ before cryptsetup, whether the drive of that name is the one that was read.
 from __future__ import annotations
 
 import shlex
+from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.bundle.media.device import last_words
@@ -20,7 +22,7 @@ from appliance.errors import ApplyFailed, DriveUnsuitable
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.secret import Secret
@@ -80,7 +82,8 @@ class Cryptsetup:
         command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
         command += ["--uuid", keys.record.uuid, *_LAYERS[keys.record.layers], drive.path]
         given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
-        self._must(drive, command, f"{drive.path} could not be formatted", given)
+        secrets = (keys.passphrase, keys.admin_pin)
+        self._must(drive, command, f"{drive.path} could not be formatted", given, secrets)
 
     def header(self, drive: Drive) -> bytes:
         """The LUKS2 header of a drive.
@@ -99,18 +102,35 @@ class Cryptsetup:
         """
         command = ["cryptsetup", "luksErase", "--batch-mode", "--hw-opal-factory-reset"]
         command += ["--key-file", "-", drive.path]
-        self._must(drive, command, f"{drive.path} could not be reset", psid.reveal())
+        self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
 
-    def _must(self, drive: Drive, command: list[str], failure: str, given: bytes = b"") -> bytes:
+    def _must(
+        self,
+        drive: Drive,
+        command: list[str],
+        failure: str,
+        given: bytes = b"",
+        secrets: Sequence[Secret] = (),
+    ) -> bytes:
         same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
         done = self._run(_as_root([*same, *command]), given)
         if done.returncode != 0:
             raise ApplyFailed(
                 failure,
-                found=last_words(done),
+                found=last_words(_without(secrets, done)),
                 hint="appliance disk status says how the drive stands; the escrow has its newest keys",
             )
         return done.stdout
+
+
+def _without(
+    secrets: Sequence[Secret], done: subprocess.CompletedProcess[bytes]
+) -> subprocess.CompletedProcess[bytes]:
+    """What a program said, with nothing in it of what it was given; standard output is never told."""
+    said = done.stderr
+    for secret in secrets:
+        said = said.replace(secret.reveal(), b"<secret>")
+    return CompletedProcess(done.args, done.returncode, b"", said)
 
 
 def _known_by(drive: Drive) -> list[str]:

@@ -17,7 +17,7 @@ An enrolled drive is not ready either, and that is no fault: ``verdict`` says so
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from appliance.disk.discovery import KNOWN_TO_LINUX
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from appliance.disk.state import Drive, Host
+    from appliance.disk.use import Use
 
 Verdict = Literal["enrolled", "ready", "refused"]
 
@@ -71,11 +72,17 @@ def _of_use(drive: Drive) -> Iterator[Reason]:
         says = "nobody can say what it holds: wipefs cannot look through it"
         yield Reason("use-unknown", says, "as root, with wipefs (util-linux); else the kernel's log")
     if use.root:
-        yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}")
+        wrong = "it is the wrong drive: one that the node starts from cannot be enrolled"
+        yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}", wrong)
     elif use.mounted:
         yield Reason(
             "mounted", f"mounted at {', '.join(use.mounted)}", "unmount it, if it is the right one"
         )
+    for reason in _of_content(use):
+        yield replace(reason, hint="") if use.root else reason  # nothing of the root is to be taken away
+
+
+def _of_content(use: Use) -> Iterator[Reason]:
     if use.swap:
         yield Reason("swap", f"swapped to: {', '.join(use.swap)}", "swapoff, and take it out of /etc/fstab")
     if use.holders:

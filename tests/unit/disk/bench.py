@@ -43,6 +43,7 @@ class BenchDoer:
     def __init__(self, **fields: Any) -> None:
         self.bench = Bench(Profile(**{"size": 16 * MIB, "serial": "SIM1", **fields}))
         self.attempts: list[bytes] = []
+        self.phrases: list[bytes] = []
         self.before_header = self.before_keyslot = lambda: None
 
     def read(self) -> dict[str, Any]:
@@ -65,6 +66,7 @@ class BenchDoer:
         assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
         host, pin = self.bench.host, keys.admin_pin.reveal().decode()
         self.attempts.append(keys.admin_pin.reveal())
+        self.phrases.append(keys.passphrase.reveal())
         self._must(host.take_ownership(pin))
         self._must(host.activate(pin))
         self._must(host.as_admin(pin).set(user(1), c5=1))

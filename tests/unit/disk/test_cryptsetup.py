@@ -37,7 +37,7 @@ printf '%s\\n' "$@" >"$NOTES/argv"
 env >"$NOTES/env"
 case "$1" in
 luksHeaderBackup) printf 'LUKS\\0header' >"$3" ;;
-*) cat >"$NOTES/stdin" ;;
+*) tee "$NOTES/stdin" | tr '\\n' ' ' >&2 ;;
 esac
 exit "$FAIL"
 """
@@ -134,13 +134,13 @@ def test_each_failure_is_told_without_a_secret(
     ask: Callable[[Cryptsetup, Escrowed], object],
 ) -> None:
     proven = keys("opal")
-    failing = cryptsetup(fail=5)
+    failing = cryptsetup(fail=5)  # it says all that it was given
     with pytest.raises(ApplyFailed) as raised:
         ask(failing, proven)
     everything = repr(raised.value.as_dict()).encode()
     for secret in (proven.admin_pin, proven.passphrase, PSID):
         assert secret.reveal() not in everything
-    assert raised.value.found == "exit code 5"
+    assert raised.value.found in {"exit code 5", "<secret> <secret>", "<secret>"}
 
 
 ACTS = [

@@ -61,7 +61,7 @@ class Machine:
             assert (len(phrase), len(pin), rest) == (47, 32, b"")
             uuid = words[words.index("--uuid") + 1]
             layers = "opal" if "--hw-opal-only" in words else "opal and dm-crypt"
-            self.doer.format(here, _Given(pin, uuid, layers))  # type: ignore[arg-type]
+            self.doer.format(here, _Given(phrase, pin, uuid, layers))  # type: ignore[arg-type]
         elif "luksErase" in words:
             self.doer.reset(here, Secret(stdin))
         else:
@@ -76,8 +76,8 @@ class Machine:
 class _Given:
     """Keys as cryptsetup has them: without any proof."""
 
-    def __init__(self, pin: bytes, uuid: str, layers: str) -> None:
-        self.admin_pin = Secret(pin)
+    def __init__(self, phrase: bytes, pin: bytes, uuid: str, layers: str) -> None:
+        self.passphrase, self.admin_pin = Secret(phrase), Secret(pin)
         self.record = SimpleNamespace(uuid=uuid, layers=layers)
 
 
@@ -151,10 +151,11 @@ def test_a_drive_is_enrolled_and_the_second_run_changes_nothing(machine: Machine
 
 def test_no_secret_is_in_a_command_the_output_or_a_file(machine: Machine, tmp_path: Path) -> None:
     done = run()
-    secrets = [*machine.doer.attempts, machine.doer.bench.profile.psid.encode()]
+    doer = machine.doer
+    secrets = [*doer.attempts, *doer.phrases, doer.bench.profile.psid.encode()]
     said = "\n".join([*machine.commands, done.output]).encode()
     said += b"".join(path.read_bytes() for path in (tmp_path / "escrow").iterdir())
-    assert len(secrets) == 2
+    assert [len(secret) for secret in secrets] == [32, 47, 32]
     assert not [secret for secret in secrets if secret in said]
 
 

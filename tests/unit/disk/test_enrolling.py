@@ -385,7 +385,7 @@ def test_nothing_that_is_said_or_left_behind_holds_a_secret(tmp_path: Path) -> N
     enrol(doer, request(doer, tmp_path, reset=True), now=lambda: CREATED, told=said.append)
     said += [repr(lost.value), repr(refused.value.as_dict()), repr(request(doer, tmp_path))]
     everything = "\n".join(said).encode() + b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    secrets = [*doer.attempts, doer.bench.profile.psid.encode()]
-    assert len(set(secrets)) == 3
+    secrets = [*doer.attempts, *doer.phrases, doer.bench.profile.psid.encode()]
+    assert len(set(secrets)) == 5
     assert not [secret for secret in secrets if secret in everything]
     assert len([one for one in kept_in(tmp_path) if not isinstance(one, EscrowInvalid)]) == 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.disk.enrolment import refusal
 from appliance.disk.firmware import UNKNOWN, Known, judge_firmware, known_drives
 from appliance.disk.state import read_state
 from appliance.errors import DriveUnreadable
@@ -119,6 +120,15 @@ def test_a_drive_that_nobody_can_look_through() -> None:
     assert reasons(machine(entry(answer=NEW, signatures=None))) == {"use-unknown"}
     rooted = machine(entry(answer=NEW, signatures=None), tree=[top(mountpoints=["/"])])
     assert reasons(rooted) == {"use-unknown", "root"}
+
+
+def test_nobody_is_told_to_wipe_the_root() -> None:
+    rooted = top(pttype="gpt", children=[top("nvme0n1p1", type="part", mountpoints=["/"], fstype="ext4")])
+    drive, fitness = only(machine(entry(answer=NEW), tree=[rooted]))
+    assert {reason.name for reason in fitness.against} == {"root", "partitioned", "not-empty"}
+    everything = repr(fitness.against) + repr(refusal(drive, fitness.against).as_dict())
+    assert "wipefs" not in everything
+    assert "the wrong drive" in str(refusal(drive, fitness.against).hint)
 
 
 @pytest.mark.parametrize("tree", [[], [top("nvme1n1")]])
