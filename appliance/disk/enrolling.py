@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, next_step
-from appliance.disk.escrow.given import given_among, mark_given
+from appliance.disk.escrow.given import given_among, mark_given, void_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
 from appliance.disk.fitness import judge
@@ -97,6 +97,8 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     while True:
         host, drive = _look(doer, request.path)
         records = records_in(request.folder, drive)
+        if drive.owner == "nobody" and request.typed == drive.serial:
+            void_given(request.folder, records)
         given = given_among(request.folder, records)
         seen = Seen(
             *(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset),

@@ -25,10 +25,11 @@ the volume is that of the record (``Record.uuid``).
 ====  =========================================================  =====================================
 
 Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
-without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  Before ``Format`` a
-mark is made that the drive gets these keys (``escrow.given``): keys without one were never used, and say
-nothing of an owned drive, which may be anybody's.  New keys are made only for a drive that says nobody owns
-it, so a mark of older keys says nothing either once there are newer ones: one PIN to try, once.
+without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  Before ``Format``
+a mark is made that the drive gets these keys (``escrow.given``): keys without one were never used, and
+say nothing of an owned drive, which may be anybody's.  A mark is void once the drive says that nobody
+owns it, and says nothing either once there are newer keys, which are made for such a drive alone: one PIN
+to try, once.
 
 A drive that was given the newest keys, is owned, has no header, or our own without a keyslot (cryptsetup
 writes that first), and never had one in the escrow holds nothing of ours yet, so a reset by its PSID loses

@@ -3,10 +3,14 @@
 Keys in an escrow say nothing of a drive that somebody owns: they may never have been used, and the drive
 may be anybody's.  A mark says that it was about to get these keys, and nobody else's, when nobody owned it.
 It holds the UUID of the volume that was to be made, so that a mark of other keys is noticed.
+
+A drive that says later that nobody owns it does not have them: cryptsetup failed, or it was reset.  Then
+``STEM.void`` is put beside the mark, and the mark counts for nothing, whoever takes the drive after that.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from appliance.disk.escrow.files import names_in, put_file, read_file
@@ -37,15 +41,33 @@ def mark_given(folder: Path, keys: Record) -> None:
         raise _unproven(keys, f"{name} does not come back as it was written")
 
 
+def void_given(folder: Path, records: Sequence[Record]) -> None:
+    """Void all marks of a drive, of which nobody is the owner now.
+
+    Raises:
+        EscrowInvalid: a mark is damaged.
+        SpaceExhausted, PreflightFailed: it could not be written.
+    """
+    given = given_among(folder, records)
+    for one in records:
+        if one.purpose == "keys" and one.generation in given:
+            with suppress(FileExistsError):
+                put_file(folder, f"{one.stem}.void", _text(one))
+
+
 def given_among(folder: Path, records: Sequence[Record]) -> frozenset[int]:
-    """Generations of those keys among a drive's records that the drive was given.
+    """Generations of those keys among a drive's records that the drive was given, and may still have.
 
     Raises:
         EscrowInvalid: a mark is damaged, or of other keys.
         PreflightFailed: the folder cannot be read.
     """
     there = set(names_in(folder))
-    marked = [one for one in records if one.purpose == "keys" and f"{one.stem}.given" in there]
+    marked = [
+        one
+        for one in records
+        if one.purpose == "keys" and f"{one.stem}.given" in there and f"{one.stem}.void" not in there
+    ]
     for one in marked:
         if read_file(folder / f"{one.stem}.given", _LONGEST) != _text(one):
             raise EscrowInvalid(

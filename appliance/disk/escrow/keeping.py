@@ -5,7 +5,7 @@ A folder holds the records of many drives, flat, so that it is copied with any t
     S6CVNG0T100123.0001.keys.json     what it is, in the open
     S6CVNG0T100123.0001.keys.age      sealed
     S6CVNG0T100123.0001.keys.share-NAME.age     where m of n are needed
-    S6CVNG0T100123.0001.keys.given    the drive was given these keys (``given``)
+    S6CVNG0T100123.0001.keys.given, .void    the drive got these keys; it does not have them (``given``)
     S6CVNG0T100123.0001.header.json, .age       the LUKS header, after the drive was formatted
 
 The rules:

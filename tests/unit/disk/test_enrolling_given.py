@@ -8,7 +8,7 @@ import pytest
 
 from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import records_of
-from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven
+from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
 from tests.unit.disk.bench import BenchDoer, header_of
 from tests.unit.disk.test_enrolling import CutOff, owner_of, pin_in, run, stop
 from tests.unit.disk.test_enrolling_bound import unused
@@ -45,12 +45,9 @@ def test_keys_that_were_never_given_say_nothing_of_a_drive_that_somebody_took(tm
 
 
 def test_a_mark_says_nothing_once_newer_keys_were_made(tmp_path: Path) -> None:
-    """It was given keys and did not take them; then nobody owned it; then somebody took it."""
+    """Newer keys are made for a drive that nobody owns, as another operator saw it."""
     doer = BenchDoer()
-    real, doer.format = doer.format, lambda *_: None  # type: ignore[method-assign]
-    with pytest.raises(DriveUnsuitable, match="one-attempt"):
-        run(doer, tmp_path)
-    doer.format = real  # type: ignore[method-assign]
+    mark_given(tmp_path, unused(doer, tmp_path).record)
     unused(doer, tmp_path)
     taken(doer)
     with pytest.raises(DriveUnsuitable, match=r"encrypted: owned$") as raised:
@@ -150,3 +147,27 @@ def test_keys_without_a_record_may_be_those_of_an_owned_drive(tmp_path: Path) ->
     with pytest.raises(EscrowInvalid, match=r"SIM1\.0001\.keys has no record") as raised:
         run(doer, tmp_path, reset=True)
     assert "keep it" in str(raised.value.hint)
+
+
+def test_a_mark_is_void_once_nobody_owned_the_drive(tmp_path: Path) -> None:
+    """A format did nothing, somebody saw to it and used the drive otherwise, and then we are back."""
+    doer = BenchDoer()
+    real, doer.format = doer.format, lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(DriveUnsuitable, match="one-attempt"):
+        run(doer, tmp_path)
+    doer.format = real  # type: ignore[method-assign]
+    records = records_of(tmp_path, "SIM1", owned=False)
+    assert given_among(tmp_path, records) == frozenset()
+    assert (tmp_path / "SIM1.0001.keys.given").exists()
+    taken(doer)
+    with pytest.raises(DriveUnsuitable, match=r"encrypted: owned$"):
+        run(doer, tmp_path, reset=True)
+
+
+def test_a_mark_is_not_voided_by_whoever_meant_another_drive(tmp_path: Path) -> None:
+    doer = BenchDoer()
+    keys = unused(doer, tmp_path).record
+    mark_given(tmp_path, keys)
+    with pytest.raises(Usage):
+        run(doer, tmp_path, typed="SIM2")
+    assert given_among(tmp_path, [keys]) == {1}
