@@ -57,7 +57,8 @@ def enroll(
 
     \b
     Exit codes:
-      2  nobody confirmed, or another drive was meant
+      2  nobody confirmed, or another drive was meant; or the escrow lies in
+         memory, or on the node itself
       3  the inventory is wrong, or names no recipients
       4  a record of the drive in the escrow is damaged
       5  the drive may not be encrypted, or the escrow does not give back

@@ -229,8 +229,6 @@ def _owned(seen: Seen) -> Step:
     keys = _newest([one for one in seen.records if one.generation in seen.given])
     if keys is None or keys.drive.namespace != drive.namespace:  # nothing says that it is ours
         raise refusal(drive, against)
-    if drive.has_opal_header and not drive.unfinished:  # its header is there; what it needs is not
-        raise refusal(drive, against)
     if (header := _header_of(keys, seen.records)) is not None and drive.locking:
         raise _refused(
             drive,
