@@ -68,9 +68,6 @@ def _of_use(drive: Drive) -> Iterator[Reason]:
     if use is None:
         yield Reason("use-unknown", "nobody can say what of it is used", "install lsblk (util-linux)")
         return
-    if use.unread:
-        says = "nobody can say what it holds: wipefs cannot look through it"
-        yield Reason("use-unknown", says, "as root, with wipefs (util-linux); else the kernel's log")
     if use.root:
         wrong = "it is the wrong drive: one that the node starts from cannot be enrolled"
         yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}", wrong)
@@ -80,6 +77,9 @@ def _of_use(drive: Drive) -> Iterator[Reason]:
         )
     for reason in _of_content(use):
         yield replace(reason, hint="") if use.root else reason  # nothing of the root is to be taken away
+    if use.unread:
+        says = "nobody can say what it holds: wipefs cannot look through it"
+        yield Reason("use-unknown", says, "as root, with wipefs (util-linux); else the kernel's log")
 
 
 def _of_content(use: Use) -> Iterator[Reason]:

@@ -119,7 +119,9 @@ def test_a_drive_of_two_signatures_that_lsblk_shows_as_empty() -> None:
 def test_a_drive_that_nobody_can_look_through() -> None:
     assert reasons(machine(entry(answer=NEW, signatures=None))) == {"use-unknown"}
     rooted = machine(entry(answer=NEW, signatures=None), tree=[top(mountpoints=["/"])])
-    assert reasons(rooted) == {"use-unknown", "root"}
+    drive, fitness = only(rooted)
+    assert [reason.name for reason in fitness.against] == ["root", "use-unknown"]
+    assert "the wrong drive" in str(refusal(drive, fitness.against).hint)
 
 
 def test_nobody_is_told_to_wipe_the_root() -> None:
