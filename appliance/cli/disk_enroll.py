@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,7 +57,8 @@ def enroll(
 
     \b
     Exit codes:
-      2  nobody confirmed, or another drive was meant
+      2  nobody confirmed, or another drive was meant; or the escrow lies in
+         memory, or on the node itself
       3  the inventory is wrong, or names no recipients
       4  a record of the drive in the escrow is damaged
       5  the drive may not be encrypted, or the escrow does not give back
@@ -66,12 +67,13 @@ def enroll(
     import datetime as dt
 
     from appliance.disk.cryptsetup import Cryptsetup
-    from appliance.disk.enrolling import Request, enrol, identity
+    from appliance.disk.enrolling import Request, enrol, identity, layers_of, records_in
     from appliance.disk.enrolment import Seen, next_step
-    from appliance.disk.escrow.keeping import records_of
+    from appliance.disk.escrow.given import given_among
+    from appliance.disk.escrow.medium import refuse_medium
     from appliance.disk.fitness import judge
     from appliance.disk.reading import reading_program
-    from appliance.disk.selection import select_drives
+    from appliance.disk.selection import select_drive
     from appliance.disk.state import read_state
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
@@ -81,7 +83,7 @@ def enroll(
     site = load_inventory(inventory)
     chosen = _node(site, node)
     to = _recipients(site)
-    _refuse_folder(escrow, chosen)
+    refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
         connection = open_connections(site, (chosen,), private)[chosen.name]
         try:
@@ -90,9 +92,14 @@ def enroll(
                 lambda: ask_node_drives(connection, reading_program()),
             )
             host, drives = read_state(doer.read())
-            found = select_drives(drives, (drive,), node=chosen.name)[0]
-            records = records_of(escrow, found.serial) if found.serial else ()
-            next_step(Seen(found, judge(found, host), records, found.serial, reset=reset))  # before asking
+            found = select_drive(drives, drive, node=chosen.name)
+            records = records_in(escrow, found)
+            given = given_among(escrow, records)
+            fitness = judge(found, host)
+            layers = layers_of(opal_only=hw_opal_only)
+            next_step(  # before asking
+                Seen(found, fitness, records, given, found.serial, reset=reset, layers=layers)
+            )
             request = Request(
                 path=found.path,
                 typed=_typed(found, chosen.name) if confirm is None else confirm,
@@ -136,22 +143,6 @@ def _recipients(site: Inventory) -> Escrow:
             hint="each holder makes a key with age-keygen and gives its public half; docs/disk.md",
         )
     return site.escrow
-
-
-def _refuse_folder(folder: Path, node: NodeEntry) -> None:
-    """Refuse an escrow that lies where the drive is."""
-    try:
-        here = folder.stat().st_dev
-    except OSError as fault:
-        raise Usage(
-            f"the escrow {folder} cannot be used", found=fault.strerror, wanted="a folder"
-        ) from fault
-    if node.connection == "local" and here == Path("/").stat().st_dev:
-        raise Usage(
-            f"the escrow {folder} lies on the node itself",
-            found="the file system that the node starts from",
-            wanted="a medium that is taken out of it",
-        )
 
 
 def _typed(drive: Drive, node: str) -> str:

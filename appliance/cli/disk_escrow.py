@@ -134,6 +134,7 @@ def open_(
     found = opened.header if what == "header" else opened.secrets[what]
     told = f"{what} of {serial}, generation {kept.record.generation}, {kept.record.host}"
     if out is None:
+        typer.echo(f"{told}:", err=True)
         typer.echo(found.reveal().decode("ascii"))
         return
     _write(out, found.reveal())

@@ -2,7 +2,11 @@
 
 Secrets go in by its standard input, a line each, and never by command line, environment or a file: the
 volume's passphrase first, then the administrator's PIN (cryptsetup-luksFormat(8), --hw-opal).  What it
-prints has none.  Its exit status and the drive's own state are what counts, never its words.
+prints should have none, and is told without them.  Its exit status and the drive's own state are what
+counts, never its words.
+
+The kernel's names move when drives come and go.  So each command looks again, in the same shell and right
+before cryptsetup, whether the drive of that name is the one that was read.
 
 512 bits of key are AES-256-XTS in dm-crypt; what the drive itself encrypts with is its own affair.
 """
@@ -10,17 +14,19 @@ prints has none.  Its exit status and the drive's own state are what counts, nev
 from __future__ import annotations
 
 import shlex
+from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.bundle.media.device import last_words
-from appliance.errors import ApplyFailed
+from appliance.errors import ApplyFailed, DriveUnsuitable
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.secret import Secret
+    from appliance.disk.state import Drive
 
     #: Runs a shell command line with bytes on its standard input.
     Runner = Callable[[str, bytes], subprocess.CompletedProcess[bytes]]
@@ -36,6 +42,17 @@ _HEADER: Final = (
     's=$?; rm -rf "$d"; exit "$s"'
 )
 
+#: Looks whether the drive at a place is still the one that was read, right before whatever follows ``--``.
+_SAME: Final = (
+    "place=$1; shift; "
+    'while [ "$1" != -- ]; do '
+    'is=; read -r is <"$place/$1"; '
+    '[ "$is" = "$2" ] || { echo "another drive is there now: $1 is not what it was" >&2; exit 76; }; '
+    'shift 2; done; shift; exec "$@"'
+)
+#: Where a kernel has its block devices.
+_PLACES: Final = "/sys/class/block"
+
 
 class Cryptsetup:
     """Enrols drives of one machine.
@@ -43,53 +60,94 @@ class Cryptsetup:
     Args:
         run: runs a shell command line there.
         read: reads that machine's drives.
+        places: where it has its block devices in sysfs.
     """
 
-    def __init__(self, run: Runner, read: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, run: Runner, read: Callable[[], dict[str, Any]], places: str = _PLACES) -> None:
         self._run = run
         self._read = read
+        self._places = places
 
     def read(self) -> dict[str, Any]:
         """The readings of the machine, as they are now."""
         return self._read()
 
-    def format(self, path: str, keys: Escrowed) -> None:
+    def format(self, drive: Drive, keys: Escrowed) -> None:
         """Take ownership, set up a range over all that the header leaves, write a LUKS2 header.
 
         Raises:
-            ApplyFailed: cryptsetup could not.
+            ApplyFailed: cryptsetup could not, or another drive is there now.
+            DriveUnsuitable: it could not be known again.
         """
         command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
-        command += [*_LAYERS[keys.record.layers], path]
+        command += ["--uuid", keys.record.uuid, *_LAYERS[keys.record.layers], drive.path]
         given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
-        self._must(command, f"{path} could not be formatted", given)
+        secrets = (keys.passphrase, keys.admin_pin)
+        self._must(drive, command, f"{drive.path} could not be formatted", given, secrets)
 
-    def header(self, path: str) -> bytes:
+    def header(self, drive: Drive) -> bytes:
         """The LUKS2 header of a drive.
 
         Raises:
-            ApplyFailed: cryptsetup could not.
+            ApplyFailed, DriveUnsuitable: as ``format``.
         """
-        return self._must(["sh", "-c", _HEADER, "sh", path], f"the header of {path} could not be had")
+        command = ["sh", "-c", _HEADER, "sh", drive.path]
+        return self._must(drive, command, f"the header of {drive.path} could not be had")
 
-    def reset(self, path: str, psid: Secret) -> None:
+    def reset(self, drive: Drive, psid: Secret) -> None:
         """Take a drive back to as it was made, by its PSID.
 
         Raises:
-            ApplyFailed: cryptsetup could not.
+            ApplyFailed, DriveUnsuitable: as ``format``.
         """
         command = ["cryptsetup", "luksErase", "--batch-mode", "--hw-opal-factory-reset"]
-        self._must([*command, "--key-file", "-", path], f"{path} could not be reset", psid.reveal())
+        command += ["--key-file", "-", drive.path]
+        self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
 
-    def _must(self, command: list[str], failure: str, given: bytes = b"") -> bytes:
-        done = self._run(_as_root(command), given)
+    def _must(
+        self,
+        drive: Drive,
+        command: list[str],
+        failure: str,
+        given: bytes = b"",
+        secrets: Sequence[Secret] = (),
+    ) -> bytes:
+        same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
+        done = self._run(_as_root([*same, *command]), given)
         if done.returncode != 0:
             raise ApplyFailed(
                 failure,
-                found=last_words(done),
+                found=last_words(_without(secrets, done)),
                 hint="appliance disk status says how the drive stands; the escrow has its newest keys",
             )
         return done.stdout
+
+
+def _without(
+    secrets: Sequence[Secret], done: subprocess.CompletedProcess[bytes]
+) -> subprocess.CompletedProcess[bytes]:
+    """What a program said, with nothing in it of what it was given; standard output is never told."""
+    said = done.stderr
+    for secret in secrets:
+        said = said.replace(secret.reveal(), b"<secret>")
+    return CompletedProcess(done.args, done.returncode, b"", said)
+
+
+def _known_by(drive: Drive) -> list[str]:
+    """Attributes in sysfs that a drive is known again by, each with its value.
+
+    Raises:
+        DriveUnsuitable: it has none.
+    """
+    if drive.name.startswith("nvme") and drive.serial and drive.namespace:
+        return ["device/serial", drive.serial, "nsid", drive.namespace]
+    if drive.wwid and not drive.name.startswith("nvme"):
+        return ["device/wwid", drive.wwid]
+    raise DriveUnsuitable(
+        f"{drive.path} could not be known again",
+        found="no serial number of NVMe, and no world wide name",
+        wanted="one of them, so that nothing is done to another drive that gets its name",
+    )
 
 
 def _as_root(command: list[str]) -> str:

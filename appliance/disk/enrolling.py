@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, next_step
+from appliance.disk.escrow.given import given_among, mark_given, void_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
 from appliance.disk.fitness import judge
-from appliance.disk.selection import select_drives
+from appliance.disk.luks import uuid_in
+from appliance.disk.selection import select_drive
 from appliance.disk.state import Drive, Host, read_state
+from appliance.errors import ApplyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,22 +25,23 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appliance.definition.escrow import Escrow
+    from appliance.disk.escrow.record import Layers
     from appliance.disk.secret import Secret
 
 
 class Doer(Protocol):
-    """Whoever does things to drives of one machine."""
+    """Whoever does things to drives of one machine, having made sure that each is the one that was read."""
 
     def read(self) -> dict[str, Any]:
         """The readings of the machine, as they are now."""
 
-    def format(self, path: str, keys: Escrowed) -> None:
+    def format(self, drive: Drive, keys: Escrowed) -> None:
         """Take ownership, set up a range and write a LUKS2 header, in the layers of the keys' record."""
 
-    def header(self, path: str) -> bytes:
+    def header(self, drive: Drive) -> bytes:
         """The LUKS2 header of a drive."""
 
-    def reset(self, path: str, psid: Secret) -> None:
+    def reset(self, drive: Drive, psid: Secret) -> None:
         """Take a drive back to as it was made."""
 
 
@@ -65,6 +69,11 @@ class Request:
     opal_only: bool = False
     reset: bool = False
 
+    @property
+    def layers(self) -> Layers:
+        """What shall encrypt."""
+        return layers_of(opal_only=self.opal_only)
+
 
 def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callable[[str], None]) -> Record:
     """Bring a drive to where it is enrolled, and its keys and header are in the escrow.
@@ -87,8 +96,14 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     reset = request.reset
     while True:
         host, drive = _look(doer, request.path)
-        records = records_of(request.folder, drive.serial) if drive.serial else ()
-        seen = Seen(drive, judge(drive, host), records, request.typed, keys, formatted, reset)
+        records = records_in(request.folder, drive)
+        if drive.owner == "nobody" and request.typed == drive.serial:
+            void_given(request.folder, records)
+        given = given_among(request.folder, records)
+        seen = Seen(
+            *(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset),
+            layers=request.layers,
+        )
         match next_step(seen):
             case EscrowKeys():
                 told(f"escrowing new keys of {drive.serial} in {request.folder}")
@@ -96,21 +111,28 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                     *(request.folder, request.host, identity(drive), request.psid),
                     escrow=request.escrow,
                     created=now(),
-                    layers="opal" if request.opal_only else "opal and dm-crypt",
+                    layers=request.layers,
                 )
             case Format(proven):
                 told(f"taking ownership of {drive.serial} and formatting it")
                 formatted = True
-                doer.format(drive.path, proven)
+                mark_given(request.folder, proven.record)
+                doer.format(drive, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
-                escrow_header(request.folder, record, doer.header(drive.path), created=now())
+                header = _checked(doer.header(drive), drive, record)
+                escrow_header(request.folder, record, header, created=now())
             case Reset():
                 told(f"resetting {drive.serial} by its PSID")
                 reset = False  # once; what it was not good for, it will not be good for again
-                doer.reset(drive.path, request.psid)
+                doer.reset(drive, request.psid)
             case Done(record):
                 return record
+
+
+def layers_of(*, opal_only: bool) -> Layers:
+    """What shall encrypt: both, or by a choice that is recorded the drive alone."""
+    return "opal" if opal_only else "opal and dm-crypt"
 
 
 def identity(drive: Drive) -> DriveIdentity:
@@ -118,6 +140,33 @@ def identity(drive: Drive) -> DriveIdentity:
     return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
 
 
+def _checked(header: bytes, drive: Drive, keys: Record) -> bytes:
+    """A header, if it is one, and that of the volume that was made with these keys.
+
+    Raises:
+        ApplyFailed: it is something else.
+    """
+    if (found := uuid_in(header)) != keys.uuid:
+        raise ApplyFailed(
+            f"what came as the header of {drive.path} is not its header",
+            found=f"{len(header):,} bytes that are no LUKS2 header"
+            if found is None
+            else f"that of {found}",
+            wanted=f"the LUKS2 header of {keys.uuid}",
+            hint="nothing was escrowed; does a login script on the node print something?",
+        )
+    return header
+
+
+def records_in(folder: Path, drive: Drive) -> tuple[Record, ...]:
+    """A drive's records in an escrow; none of a drive without a serial number.
+
+    Raises:
+        EscrowInvalid, PreflightFailed: they cannot be relied on, or read.
+    """
+    return records_of(folder, drive.serial, owned=drive.owner != "nobody") if drive.serial else ()
+
+
 def _look(doer: Doer, path: str) -> tuple[Host, Drive]:
     host, drives = read_state(doer.read())
-    return host, select_drives(drives, (path,))[0]
+    return host, select_drive(drives, path)

@@ -2,19 +2,22 @@
 
 A run goes by this table from the top; the first line that fits counts.  What is seen is read without a PIN
 each time, so a run that was cut off anywhere is gone on with, or refused, by what the drive and the escrow
-say and never by what somebody remembers.
+say and never by what somebody remembers.  With which keys a drive was enrolled its header says: the UUID of
+the volume is that of the record (``Record.uuid``).
 
 ====  =========================================================  =====================================
       seen                                                       next
 ====  =========================================================  =====================================
 1     the serial number that was typed is not the drive's        refused
-2     enrolled, and the escrow has neither keys nor header       refused: ``foreign``
-3     enrolled, keys in the escrow, no header                    ``EscrowHeader``
-4     enrolled, keys and header in the escrow                    ``Done``
-5     owned, not enrolled, keys and header in the escrow         refused: ``header-lost``; restore it
-6     owned, not enrolled, keys in the escrow, more against it   refused, with all of it
-7     owned, not enrolled, keys in the escrow, a reset wanted    ``Reset`` by PSID
-8     owned, not enrolled, keys in the escrow                    refused: ``interrupted``; they open it
+2     enrolled, and not with keys of this escrow, or in other    refused: ``foreign``, ``other-layers``
+      layers than they were made for or are asked for
+3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
+4     enrolled, its keys and their header in the escrow          ``Done``
+5     owned, not enrolled, given keys whose header is escrowed   refused: ``header-lost``; restore it
+6     owned, not enrolled, given no keys, or anything more       refused, with all of it
+      against it, or anything that says it is not ours
+7     owned, not enrolled, given the newest keys; reset wanted   ``Reset`` by PSID
+8     owned, not enrolled, given the newest keys                 refused: ``interrupted``
 9     anything stands against it (``fitness``)                   refused, with all of it
 10    ready, but this run has formatted it already               refused: ``one-attempt``
 11    ready, and this run has no keys for it                     ``EscrowKeys``
@@ -22,19 +25,22 @@ say and never by what somebody remembers.
 ====  =========================================================  =====================================
 
 Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
-without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  New keys are made
-only for a drive that says nobody owns it, so the keys of an owned drive are those of the newest generation:
-one PIN to try, once.
+without ``Escrowed``; and ``Escrowed`` is of the newest generation of this very drive.  Before ``Format``
+a mark is made that the drive gets these keys (``escrow.given``): keys without one were never used, and
+say nothing of an owned drive, which may be anybody's.  A mark is void once the drive says that nobody
+owns it, and says nothing either once there are newer keys, which are made for such a drive alone: one PIN
+to try, once.
 
-A drive that is owned, has no header, or one without a keyslot (cryptsetup writes that first), and never had
-one in the escrow holds nothing yet, so a reset by its PSID loses nothing.  Still it is done only where
-somebody says so, and not where anything else is on the drive or uses it.
+A drive that was given the newest keys, is owned, has no header, or our own without a keyslot (cryptsetup
+writes that first), and never had one in the escrow holds nothing of ours yet, so a reset by its PSID loses
+nothing.  Still it is done only where somebody says so, and not where anything else is on the drive or uses
+it, or its shadow MBR is on, which cryptsetup leaves alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.errors import DriveUnsuitable, Usage
 
@@ -42,9 +48,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.disk.escrow.keeping import Escrowed
-    from appliance.disk.escrow.record import Record
+    from appliance.disk.escrow.record import Layers, Record
     from appliance.disk.fitness import Fitness, Reason
     from appliance.disk.state import Drive
+
+
+_BY_HAND: Final = "reset it by hand, by its PSID, if all that may be on it may be lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +64,23 @@ class Seen:
         drive: as it was read just now.
         fitness: what stands against it.
         records: of this drive in the escrow, oldest first.
+        given: generations of those keys that the drive was given.
         typed: the serial number that a person typed; empty: nobody confirmed.
         keys: of this run, if it has escrowed some.
         formatted: whether this run has given the drive keys already.
         reset: whether a drive that was left half-way may be reset.
+        layers: what shall encrypt.
     """
 
     drive: Drive
     fitness: Fitness
     records: Sequence[Record]
+    given: frozenset[int]
     typed: str
     keys: Escrowed | None = None
     formatted: bool = False
     reset: bool = False
+    layers: Layers = "opal and dm-crypt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +125,10 @@ def next_step(seen: Seen) -> Step:
         DriveUnsuitable: the drive may not be enrolled, or not gone on with.
     """
     _confirm(seen)
-    keys = _newest(seen.records, "keys")
-    header = _newest(seen.records, "header")
-    if header is not None and keys is not None and header.generation != keys.generation:
-        header = None
     if seen.drive.enrolled:
-        return _enrolled(seen.drive, keys, header)
-    if seen.drive.owner == "somebody" and keys is not None:
-        return _left_half_way(seen, keys, header)
+        return _enrolled(seen)
+    if seen.drive.owner == "somebody":
+        return _owned(seen)
     if seen.fitness.verdict != "ready":
         raise refusal(seen.drive, seen.fitness.against)
     if seen.formatted:
@@ -131,7 +140,7 @@ def next_step(seen: Seen) -> Step:
         )
     if seen.keys is None:
         return EscrowKeys()
-    if keys is None or seen.keys.record != keys:
+    if seen.keys.record != _newest(seen.records):
         raise _refused(
             seen.drive,
             "other-keys",
@@ -170,46 +179,109 @@ def _confirm(seen: Seen) -> None:
         )
 
 
-def _enrolled(drive: Drive, keys: Record | None, header: Record | None) -> Step:
+def _enrolled(seen: Seen) -> Step:
+    drive, records = seen.drive, seen.records
+    uuid = "" if drive.luks is None else drive.luks.uuid
+    keys = next((one for one in records if one.purpose == "keys" and one.uuid == uuid), None)
+    if keys is not None and keys.drive.namespace != drive.namespace:
+        raise _refused(
+            drive,
+            "other-namespace",
+            f"it is namespace {drive.namespace or 'unknown'}, and {keys.stem} of the escrow has the keys "
+            f"of namespace {keys.drive.namespace or 'unknown'} of the same drive",
+            "nothing was changed",
+        )
     if keys is None:
         raise _refused(
             drive,
             "foreign",
-            "it is enrolled, and the escrow has no keys of it",
+            f"it is enrolled as {uuid or 'a volume without UUID'}, and no keys of the escrow are of that",
             "name the escrow that has; nothing was changed",
         )
+    _same_layers(seen, keys)
+    header = _header_of(keys, records)
     return EscrowHeader(keys) if header is None else Done(header)
 
 
-def _left_half_way(seen: Seen, keys: Record, header: Record | None) -> Step:
-    if header is not None:
+def _same_layers(seen: Seen, keys: Record) -> None:
+    """What encrypts has to be what was recorded, and what is asked for now."""
+    layer = None if seen.drive.luks is None else seen.drive.luks.layer
+    if layer != keys.layers:
         raise _refused(
             seen.drive,
+            "other-layers",
+            f"its header says that {layer or 'nothing'} encrypts, and {keys.stem} says {keys.layers}",
+            "write nothing to it: take down what is on it, " + _BY_HAND,
+        )
+    if seen.layers != keys.layers:
+        raise _refused(
+            seen.drive,
+            "other-layers",
+            f"{seen.layers} was asked for, and it is enrolled with {keys.layers}",
+            "nothing was changed; ask "
+            + ("with --hw-opal-only" if keys.layers == "opal" else "without --hw-opal-only"),
+        )
+
+
+def _owned(seen: Seen) -> Step:
+    """Of a drive that somebody owns and that is not enrolled: reset it where it is ours to reset."""
+    drive, against = seen.drive, seen.fitness.against
+    keys = _newest([one for one in seen.records if one.generation in seen.given])
+    if keys is None or keys.drive.namespace != drive.namespace:  # nothing says that it is ours
+        raise refusal(drive, against)
+    if (header := _header_of(keys, seen.records)) is not None and drive.locking:
+        raise _refused(
+            drive,
             "header-lost",
             f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
             "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
         )
-    expected = {"owned", *(("not-empty",) if _only_our_beginning(seen.drive) else ())}
-    if any(reason.name not in expected for reason in seen.fitness.against):
-        raise refusal(seen.drive, seen.fitness.against)
+    foreign = _not_ours(seen, keys, header)
+    if foreign:
+        raise _refused(drive, "owned", f"somebody has taken ownership of it: {foreign}", _BY_HAND)
+    expected = {"owned", *(("not-empty",) if _only_our_beginning(drive, keys) else ())}
+    if any(reason.name not in expected for reason in against):
+        raise refusal(drive, against)
     if seen.reset:
         return Reset()
     raise _refused(
-        seen.drive,
+        drive,
         "interrupted",
-        f"its enrolment was cut off after ownership was taken; {keys.stem} of the escrow has its PIN",
-        "nothing is on it yet: reset it by its PSID and begin again, with --reset",
+        f"it was given {keys.stem} of the escrow, and its enrolment was cut off after ownership was taken",
+        "nothing of ours is on it yet: unless somebody else can have taken it since, reset it by its PSID "
+        "and begin again, with --reset",
     )
 
 
-def _only_our_beginning(drive: Drive) -> bool:
-    """Whether all that is on it is a header that cryptsetup had begun."""
-    return drive.unfinished and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
+def _not_ours(seen: Seen, keys: Record, header: Record | None) -> str:
+    """What says that an owned drive does not have the keys it was given; empty where nothing does."""
+    found = seen.drive.discovery
+    if header is not None:
+        return f"it was enrolled with {keys.stem}, and its locking is off now"
+    if found is not None and found.shadow_enabled:
+        return "its shadow MBR is on, which cryptsetup never does"
+    newest = _newest(seen.records)
+    if newest is not None and newest.generation > keys.generation:
+        return f"it was given {keys.stem}, and nobody owned it when {newest.stem} was made later"
+    return ""
 
 
-def _newest(records: Sequence[Record], purpose: str) -> Record | None:
-    fitting = [one for one in records if one.purpose == purpose]
+def _only_our_beginning(drive: Drive, keys: Record) -> bool:
+    """Whether all that is on it is a header that cryptsetup had begun with these keys."""
+    begun = drive.unfinished and drive.luks is not None and drive.luks.uuid == keys.uuid
+    return begun and drive.use is not None and drive.use.holds == (f"crypto_LUKS {drive.name}",)
+
+
+def _newest(records: Sequence[Record]) -> Record | None:
+    """The newest keys."""
+    fitting = [one for one in records if one.purpose == "keys"]
     return max(fitting, key=lambda one: one.generation, default=None)
+
+
+def _header_of(keys: Record, records: Sequence[Record]) -> Record | None:
+    """The header that was escrowed with these keys."""
+    fitting = (one for one in records if (one.purpose, one.generation) == ("header", keys.generation))
+    return next(fitting, None)
 
 
 def _refused(drive: Drive, name: str, says: str, hint: str) -> DriveUnsuitable:

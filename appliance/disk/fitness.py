@@ -7,7 +7,9 @@ Against stands: what is in use or holds anything; a drive that is not a drive of
 without media encryption, Ruby or Enterprise that Linux has no ComID of); one that somebody owns, whose
 owner cannot be told, or whose firmware blocks SID; a TPer that counts in other blocks than the drive does,
 with which part of a range stays in clear or data beyond it is destroyed (cryptsetup 2.7.3 release notes);
-one without a serial number, which nothing can be bound to; a kernel or cryptsetup that is too old.
+one without a serial number, which nothing can be bound to; one of several namespaces, which have one owner
+and are reset together, so that what is right for an empty one ends another that is in use; a kernel or
+cryptsetup that is too old.
 
 An enrolled drive is not ready either, and that is no fault: ``verdict`` says so first.
 """
@@ -15,7 +17,7 @@ An enrolled drive is not ready either, and that is no fault: ``verdict`` says so
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from appliance.disk.discovery import KNOWN_TO_LINUX
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from appliance.disk.state import Drive, Host
+    from appliance.disk.use import Use
 
 Verdict = Literal["enrolled", "ready", "refused"]
 
@@ -66,11 +69,20 @@ def _of_use(drive: Drive) -> Iterator[Reason]:
         yield Reason("use-unknown", "nobody can say what of it is used", "install lsblk (util-linux)")
         return
     if use.root:
-        yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}")
+        wrong = "it is the wrong drive: one that the node starts from cannot be enrolled"
+        yield Reason("root", f"the node starts from it: {', '.join(use.mounted)}", wrong)
     elif use.mounted:
         yield Reason(
             "mounted", f"mounted at {', '.join(use.mounted)}", "unmount it, if it is the right one"
         )
+    for reason in _of_content(use):
+        yield replace(reason, hint="") if use.root else reason  # nothing of the root is to be taken away
+    if use.unread:
+        says = "nobody can say what it holds: wipefs cannot look through it"
+        yield Reason("use-unknown", says, "as root, with wipefs (util-linux); else the kernel's log")
+
+
+def _of_content(use: Use) -> Iterator[Reason]:
     if use.swap:
         yield Reason("swap", f"swapped to: {', '.join(use.swap)}", "swapoff, and take it out of /etc/fstab")
     if use.holders:
@@ -142,6 +154,12 @@ def _of_owner(drive: Drive) -> Iterator[Reason]:
             "the host's firmware has blocked SID: nobody can take ownership",
             "power it off and on with Block SID turned off in the host's setup",
         )
+    if drive.namespaces > 1:
+        yield Reason(
+            "namespaces",
+            f"the drive has {drive.namespaces} namespaces, with one owner, and one reset, for all of them",
+            "make one namespace of it (nvme delete-ns), if all of the others may be lost",
+        )
     if not drive.serial:
         yield Reason("no-serial", "it has no serial number that anything could be bound to")
     if not drive.writable:
@@ -171,7 +189,7 @@ def _notes(drive: Drive, host: Host) -> Iterator[Reason]:
         yield Reason("firmware-caution", f"{drive.known.says} ({drive.known.source})")
     if drive.removable:
         yield Reason("removable", "it can be taken out while the node runs")
-    if drive.namespaces > 1:
+    if drive.namespaces > 1 and drive.enrolled:
         yield Reason("namespaces", f"the drive has {drive.namespaces} namespaces, with one owner for all")
     if drive.tcg != "yes" or found is None:
         return

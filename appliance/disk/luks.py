@@ -1,7 +1,7 @@
 """What a LUKS2 header says, without a passphrase: cryptsetup's JSON in, values out.
 
-LUKS2 On-Disk Format Specification 1.1.1, section 3; segments of type ``hw-opal`` and ``hw-opal-crypt`` are
-cryptsetup's since 2.7.0 (its release notes).
+LUKS2 On-Disk Format Specification 1.1.1, sections 2 and 3; segments of type ``hw-opal`` and
+``hw-opal-crypt`` are cryptsetup's since 2.7.0 (its release notes).
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Layer = Literal["dm-crypt", "opal", "opal and dm-crypt"]
+
+#: The magic of a primary header, and version 2; then where the UUID lies, and as long as all of it is.
+MAGIC: Final = b"LUKS\xba\xbe\0\x02"
+_UUID: Final = slice(168, 208)
+_BINARY: Final = 4096
 
 _LAYERS: Final[dict[str, Layer]] = {
     "crypt": "dm-crypt",
@@ -31,6 +36,7 @@ class LuksHeader:
         range: the drive's locking range that it uses; None without OPAL.
         keyslots: how many passphrases or tokens open it.
         tokens: their kinds, as systemd-tpm2.
+        uuid: of the volume; empty where it cannot be told.
     """
 
     layer: Layer | None
@@ -38,10 +44,11 @@ class LuksHeader:
     range: int | None
     keyslots: int
     tokens: tuple[str, ...]
+    uuid: str = ""
 
 
-def parse_luks(text: str) -> LuksHeader:
-    """Read ``cryptsetup luksDump --dump-json-metadata``.
+def parse_luks(text: str, uuid: str = "") -> LuksHeader:
+    """Read ``cryptsetup luksDump --dump-json-metadata``, and what ``cryptsetup luksUUID`` says.
 
     Raises:
         ValueError: it is no such JSON.
@@ -59,4 +66,12 @@ def parse_luks(text: str) -> LuksHeader:
         range=int(ranges[0]) if ranges else None,
         keyslots=len(values.get("keyslots") or {}),
         tokens=tuple(sorted(str(one.get("type")) for one in tokens.values())),
+        uuid=uuid,
     )
+
+
+def uuid_in(header: bytes) -> str | None:
+    """The volume's UUID in a binary header (section 2.2); None where these bytes are no LUKS2 header."""
+    if len(header) < _BINARY or not header.startswith(MAGIC):
+        return None
+    return header[_UUID].partition(b"\0")[0].decode("ascii", "replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.errors import DriveUnsuitable
+from appliance.errors import DriveUnsuitable, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,23 @@ def select_drives(drives: Sequence[Drive], wanted: Sequence[str], *, node: str =
                 hint="appliance disk status lists them",
             )
     return tuple(drive for drive in drives if not wanted or _names(drive) & set(wanted))
+
+
+def select_drive(drives: Sequence[Drive], wanted: str, *, node: str = "") -> Drive:
+    """The one drive that is named.
+
+    Raises:
+        DriveUnsuitable: there is no such drive.
+        Usage: it is the name of several.
+    """
+    found = select_drives(drives, (wanted,), node=node)
+    if len(found) > 1:
+        raise Usage(
+            f"{ascii(wanted)[1:-1]} is the name of several drives",
+            found=", ".join(drive.path for drive in found),
+            wanted="one of these device nodes",
+        )
+    return found[0]
 
 
 def _names(drive: Drive) -> set[str]:

@@ -8,7 +8,8 @@ The rules:
   and finding out would cost a try.
 * ``tcg``: "no" where the drive ends the command as unknown to it, names no SSC, or (other than NVMe) is
   none that sed-opal takes; "unknown" where it could not be asked.
-* ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, and somebody owns it.
+* ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, somebody owns it, and its
+  Locking SP is on.
 * Nothing is refused here: what of it stands against enrolment is ``appliance.disk.fitness``.
 
 NVM Express Base 1.4, Figures 126 and 127: status codes.
@@ -28,7 +29,7 @@ from appliance.errors import DriveUnreadable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Owner = Literal["nobody", "somebody", "unknown"]
 Tcg = Literal["yes", "no", "unknown"]
@@ -48,6 +49,7 @@ class Drive:
         transport: pcie, tcp, sata, sas, usb; empty where it does not show.
         namespace: NVMe's identifier of it; empty for others.
         namespaces: how many the drive has that this node sees.
+        wwid: of the device, as sysfs has it; empty where it has none.
         size, block_size: bytes.
         writable, removable: as the kernel says.
         tcg: whether it is a TCG drive at all.
@@ -67,6 +69,7 @@ class Drive:
     transport: str
     namespace: str
     namespaces: int
+    wwid: str
     size: int
     block_size: int
     writable: bool
@@ -87,8 +90,13 @@ class Drive:
 
     @property
     def enrolled(self) -> bool:
-        """Whether cryptsetup has encrypted it with its own encryption, and it has an owner."""
-        return self.has_opal_header and self.owner == "somebody" and not self.unfinished
+        """Whether cryptsetup has encrypted it with its own encryption, somebody owns it, and it locks."""
+        return self.has_opal_header and self.owner == "somebody" and not self.unfinished and self.locking
+
+    @property
+    def locking(self) -> bool:
+        """Whether its Locking SP is on: without it no range has a key, and nothing is locked."""
+        return self.discovery is not None and bool(self.discovery.locking_enabled)
 
     @property
     def has_opal_header(self) -> bool:
@@ -138,6 +146,7 @@ def _drive(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], tree:
         transport=entry["transport"],
         namespace=entry["namespace"],
         namespaces=sum(1 for one in entries if one["serial"] == serial and one["namespace"]),
+        wwid=entry["wwid"],
         size=entry["size"],
         block_size=entry["block_size"],
         writable=not entry["read_only"],
@@ -147,7 +156,9 @@ def _drive(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], tree:
         trouble=trouble,
         owner=_owner(discovery),
         taken=entry["kernel"],
-        use=None if tree is None else read_use(entry["name"], tree, swaps, entry["holders"]),
+        use=None
+        if tree is None
+        else read_use(entry["name"], tree, swaps, entry["holders"], entry["signatures"]),
         luks=_luks(entry["luks"]),
         known=judge_firmware(entry["model"], entry["firmware"]),
     )
@@ -183,7 +194,7 @@ def _owner(discovery: Discovery | None) -> Owner:
 
 def _luks(told: Mapping[str, Any]) -> LuksHeader | None:
     try:
-        return parse_luks(told["json"]) if told["json"] else None
+        return parse_luks(told["json"], told["uuid"]) if told["json"] else None
     except ValueError:
         return None
 

@@ -1,4 +1,4 @@
-"""What of a drive is used, and by what: lsblk's tree and /proc/swaps in, values out.
+"""What of a drive is used, and by what: lsblk's tree, wipefs' list and /proc/swaps in, values out.
 
 The rules:
 
@@ -8,7 +8,8 @@ The rules:
   does not start without them.
 * A swap file counts where the file system that it lies in does.
 * Signatures count as content wherever they are, also those that lsblk shows for the drive itself, and a
-  partition table without partitions.
+  partition table without partitions.  lsblk shows none where several contradict one another, so wipefs is
+  asked as well, and where it cannot be, nobody knows what the drive holds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Use:
         partitions: their names.
         holders: what else is made of it, as dm-0, by the kernel's names.
         holds: signatures and where, as ``crypto_LUKS nvme0n1``.
+        unread: whether there may be others, since the drive itself could not be looked through.
     """
 
     mounted: tuple[str, ...] = ()
@@ -42,10 +44,15 @@ class Use:
     partitions: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
+    unread: bool = False
 
 
 def read_use(
-    name: str, tree: Sequence[Mapping[str, Any]], swaps: str, holders: Sequence[str] = ()
+    name: str,
+    tree: Sequence[Mapping[str, Any]],
+    swaps: str,
+    holders: Sequence[str] = (),
+    signatures: Sequence[str] | None = (),
 ) -> Use | None:
     """What of a drive is used.
 
@@ -54,6 +61,7 @@ def read_use(
         tree: lsblk's ``blockdevices``.
         swaps: the text of /proc/swaps.
         holders: of the drive itself, by sysfs.
+        signatures: of the drive itself, by wipefs; None where it could not look.
 
     Returns:
         None where lsblk does not show the drive: nobody knows.
@@ -71,7 +79,8 @@ def read_use(
         swap=tuple(sorted({*_swap(every, mounted, _places(tree), swaps)})),
         partitions=tuple(one["name"] for one in every if one.get("type") == "part"),
         holders=tuple(holders),
-        holds=tuple(_signatures(every)),
+        holds=tuple(dict.fromkeys([*_signatures(every), *(f"{kind} {name}" for kind in signatures or ())])),
+        unread=signatures is None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from appliance.disk.escrow.files import newest_generation
 from appliance.disk.escrow.keeping import Kept, kept_in
 from appliance.disk.escrow.sealing import open_sealed
 from appliance.errors import ApplianceError, EscrowClosed, EscrowInvalid, Usage
@@ -70,9 +71,11 @@ def without_header(checked: Sequence[Checked]) -> tuple[Record, ...]:
 def choose(folder: Path, serial: str, purpose: Purpose, generation: int | None = None) -> Kept:
     """One drive's record: the newest, or that of a generation.
 
+    Never an older one in place of the newest: its PIN would be tried on a drive that counts.
+
     Raises:
         Usage: there is none.
-        EscrowInvalid: a record of the folder is damaged, and it may be the one.
+        EscrowInvalid: the newest is damaged or missing, or a record of the folder that may be the one.
         PreflightFailed: the folder cannot be read.
     """
     every = kept_in(folder)
@@ -84,7 +87,15 @@ def choose(folder: Path, serial: str, purpose: Purpose, generation: int | None =
         and generation in {None, one.record.generation}
     ]
     if fitting:
-        return max(fitting, key=lambda one: one.record.generation)
+        chosen = max(fitting, key=lambda one: one.record.generation)
+        newest = newest_generation(folder, serial, f"{purpose}.")
+        if generation is None and newest > chosen.record.generation:
+            raise EscrowInvalid(
+                f"the newest {purpose} of {ascii(serial)[1:-1]} cannot be opened: generation {newest}",
+                found=f"its record is damaged or missing; {chosen.record.stem} is whole",
+                hint="take it from another copy of the escrow; --generation names an older one",
+            )
+        return chosen
     if damaged := [one for one in every if isinstance(one, EscrowInvalid)]:
         raise damaged[0]
     known = sorted({one.record.drive.serial for one in every if isinstance(one, Kept)})

@@ -5,12 +5,15 @@ A folder holds the records of many drives, flat, so that it is copied with any t
     S6CVNG0T100123.0001.keys.json     what it is, in the open
     S6CVNG0T100123.0001.keys.age      sealed
     S6CVNG0T100123.0001.keys.share-NAME.age     where m of n are needed
+    S6CVNG0T100123.0001.keys.given, .void    the drive got these keys; it does not have them (``given``)
     S6CVNG0T100123.0001.header.json, .age       the LUKS header, after the drive was formatted
 
 The rules:
 
-* Nothing is overwritten, ever: a new attempt is a new generation.  Sealed files come first and the record
-  last, each brought to the disk; sealed files without a record are an attempt that was interrupted.
+* Nothing is overwritten, ever: a new attempt is a new generation; only of a header, which is on the drive
+  still, what was cut off is taken away for the next attempt.
+* Sealed files come first and the record last, each brought to the disk under a hidden name and then named:
+  whole or not there.  Sealed files without a record are an attempt that was interrupted.
 * ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
   with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
   drive gets are the ones that were read back, not the ones that were written: a drive cannot be given keys
@@ -19,18 +22,23 @@ The rules:
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import pyrage
 
-from appliance.bundle.durable import sync_folder, writing_under
+from appliance.disk.escrow.files import (
+    names_in,
+    newest_generation,
+    put_file,
+    read_file,
+    remove_unrecorded,
+    writing_alone,
+)
 from appliance.disk.escrow.record import LONGEST, Record, parse_record, spelled
 from appliance.disk.escrow.sealing import Openers, check_files, open_sealed, seal
 from appliance.disk.secret import Secret, new_passphrase, new_pin
-from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven, PreflightFailed
+from appliance.errors import ApplianceError, EscrowInvalid, EscrowUnproven
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +50,9 @@ if TYPE_CHECKING:
 #: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
 MOST_SEALED: Final = 160 * 1024 * 1024
 _PROVEN: Final = object()
+_UNRECORDED: Final = (
+    "keep it: escrowing was interrupted, or its record was lost; age -d opens it, and it says what it is"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +114,7 @@ def escrow_keys(
         drive=drive,
         purpose="keys",
         layers=layers,
-        generation=_next_generation(folder, drive.serial),
+        generation=1 + newest_generation(folder, drive.serial),
         created=created,
         recipients=dict(escrow.recipients),
         threshold=escrow.threshold,
@@ -123,23 +134,34 @@ def escrow_keys(
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:
     """Escrow the LUKS header that a drive got with the keys of a record, and have it back.
 
+    What an attempt left that was cut off is removed first: the header is on the drive still, and a
+    header has no generation but its keys'.
+
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
         SpaceExhausted, PreflightFailed: it could not be written.
     """
     record = replace(keys, purpose="header", created=created, sealed={})
     test = pyrage.x25519.Identity.generate()
-    stem = _write(folder, record, {}, header, test)
+    with writing_alone(folder, record.stem):
+        remove_unrecorded(folder, record.stem)
+        stem = _write(folder, record, {}, header, test)
     if _proven(folder, stem, test) != ({}, header):
         raise _unproven(stem, "another header than was written")
     return read_kept(folder, f"{stem}.json").record
 
 
-def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
+def records_of(folder: Path, serial: str, *, owned: bool) -> tuple[Record, ...]:
     """A drive's records that are whole, oldest first.
 
+    Args:
+        folder: the escrow.
+        serial: whose.
+        owned: whether somebody owns the drive, so that keys without a record may be those it has.
+
     Raises:
-        EscrowInvalid: one of its records is not: which keys the drive has cannot be told then.
+        EscrowInvalid: one of its records is not whole, or newer keys have none: which keys the drive has
+            cannot be told then.
         PreflightFailed: the folder cannot be read.
     """
     beginning = f"{spelled(serial)}."
@@ -148,7 +170,16 @@ def records_of(folder: Path, serial: str) -> tuple[Record, ...]:
     ]
     for one in kept:
         check_files(one.record, one.files)
-    return tuple(sorted((one.record for one in kept), key=lambda record: record.generation))
+    records = sorted((one.record for one in kept), key=lambda record: record.generation)
+    known = max((one.generation for one in records if one.purpose == "keys"), default=0)
+    if owned and (newest := newest_generation(folder, serial, "keys.")) > known:
+        raise EscrowInvalid(
+            f"{spelled(serial)}.{newest:04}.keys has no record",
+            found=f"its sealed file, and records up to generation {known}",
+            wanted="the record of the newest keys, which the drive may have",
+            hint=_UNRECORDED,
+        )
+    return tuple(records)
 
 
 def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
@@ -163,15 +194,15 @@ def kept_in(folder: Path) -> tuple[Kept | EscrowInvalid, ...]:
             known |= set(kept.record.sealed)
         except EscrowInvalid as fault:
             found.append(fault)
-            known |= {name for name in _names(folder) if name.startswith(f"{path.stem}.")}
+            known |= {name for name in names_in(folder) if name.startswith(f"{path.stem}.")}
     found += [
         EscrowInvalid(
-            f"{path.name} has no record",
+            f"{name} has no record",
             found="a sealed file alone",
-            hint="an escrow was interrupted before its keys were used; it may be removed",
+            hint=_UNRECORDED,
         )
-        for path in sorted(folder.glob("*.age"))
-        if path.name not in known
+        for name in names_in(folder)
+        if name.endswith(".age") and name not in known
     ]
     return tuple(found)
 
@@ -183,30 +214,14 @@ def read_kept(folder: Path, name: str) -> Kept:
         EscrowInvalid: it is malformed.
         PreflightFailed: it cannot be read.
     """
-    record = parse_record(_read(folder / name, LONGEST), name)
+    record = parse_record(read_file(folder / name, LONGEST), name)
     paths = {each: folder / each for each in record.sealed}
-    there = {each: _read(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
+    there = {each: read_file(path, MOST_SEALED) for each, path in paths.items() if path.is_file()}
     return Kept(folder, record, there)
 
 
-def _next_generation(folder: Path, serial: str) -> int:
-    """One that no file of this drive has, not even one that was left half-way."""
-    pattern = re.compile(re.escape(spelled(serial)) + r"\.(\d{4})\.")
-    matches = [pattern.match(name) for name in _names(folder)]
-    return 1 + max((int(match[1]) for match in matches if match), default=0)
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError as fault:
-        raise PreflightFailed(
-            f"the escrow {folder} cannot be read", found=fault.strerror, wanted="a folder of records"
-        ) from fault
-
-
 def _record_files(folder: Path) -> list[Path]:
-    return [folder / name for name in _names(folder) if name.endswith(".json")]
+    return [folder / name for name in names_in(folder) if name.endswith(".json")]
 
 
 def _write(
@@ -214,17 +229,11 @@ def _write(
 ) -> str:
     """Write the sealed files, then the record; its stem."""
     sealed, files = seal(record, keys, header, test=test)
-    with writing_under(folder):
-        for name, data in [*files.items(), (f"{sealed.stem}.json", sealed.to_bytes())]:
-            try:
-                descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                raise _unproven(sealed.stem, f"{name} is there already") from None
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(folder)
+    for name, data in [*files.items(), (f"{sealed.stem}.json", sealed.to_bytes())]:
+        try:
+            put_file(folder, name, data)
+        except FileExistsError:
+            raise _unproven(sealed.stem, f"{name} is there already") from None
     return sealed.stem
 
 
@@ -238,23 +247,13 @@ def _proven(folder: Path, stem: str, test: pyrage.x25519.Identity) -> tuple[Mapp
     return opened.secrets, opened.header.reveal()
 
 
-def _read(path: Path, most: int) -> bytes:
-    """A file from the medium rather than from memory, where the system can."""
-    try:
-        with path.open("rb") as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            data = file.read(most + 1)
-    except OSError as fault:
-        raise PreflightFailed(f"{path} cannot be read", found=fault.strerror) from fault
-    if len(data) > most:
-        raise EscrowInvalid(f"{path.name} is too long", found=f"more than {most:,} bytes")
-    return data
-
-
 def _unproven(stem: str, found: str) -> EscrowUnproven:
     return EscrowUnproven(
         f"the escrow does not give back {stem}",
         found=found,
         wanted="what was written, opened with a test key",
-        hint="nothing was done to the drive; use another medium for the escrow",
+        hint="the drive is enrolled, and the escrow has its keys; only its header is missing there: "
+        "see to the medium, and run it again"
+        if stem.endswith(".header")
+        else "nothing was done to the drive; use another medium for the escrow",
     )

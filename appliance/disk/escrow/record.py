@@ -18,6 +18,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import quote
+from uuid import UUID
 
 from appliance.errors import EscrowInvalid
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
@@ -82,6 +83,16 @@ class Record:
     def stem(self) -> str:
         """What its files' names begin with."""
         return f"{spelled(self.drive.serial)}.{self.generation:04}.{self.purpose}"
+
+    @property
+    def uuid(self) -> str:
+        """Of the LUKS volume that gets the keys of this record: first half of its sealed file's SHA-256.
+
+        So the header on a drive says which keys it was made with, of all that any escrow holds.
+        """
+        if self.purpose != "keys":
+            raise ValueError("a volume is named after its keys")
+        return str(UUID(self.sealed[f"{self.stem}.age"][:32]))
 
     @property
     def holds(self) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: drive_readings
 short_description: What a node's drives say of themselves
 description:
-  - Reads Level 0 Discovery, sysfs, lsblk, swap and LUKS headers of every drive. Opens no session with a
-    drive, tries no PIN and changes nothing.
+  - Reads Level 0 Discovery, sysfs, lsblk, wipefs, swap and LUKS headers of every drive. Opens no session
+    with a drive, tries no PIN and changes nothing.
 options: {}
 author:
   - The appliance developers

@@ -13,7 +13,7 @@ How each thing is asked:
 * Whether sed-opal takes the drive by IOC_OPAL_GET_STATUS (6.1 or later): what it does not take cryptsetup
   cannot encrypt.
 * Model, serial number, firmware, transport, namespace, size from sysfs; what is on a drive and what of it
-  is used from lsblk and /proc/swaps; LUKS2 headers from cryptsetup.
+  is used from lsblk, wipefs (which only reads) and /proc/swaps; LUKS2 headers from cryptsetup.
 
 Why not sedutil-cli or nvme-cli: neither is installed by default, and the one prints prose, the other is one
 more package for the same ioctl.
@@ -31,7 +31,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 #: _IOWR('N', 0x41, struct nvme_passthru_cmd), which has 72 bytes.
 NVME_ADMIN = 0xC0484E41
 #: _IOR('p', 236, struct opal_status) and _IOW('p', 239, struct opal_discovery).
@@ -193,6 +193,7 @@ def drive(path: Path) -> dict[str, Any]:
         "holders": names(path / "holders"),
         **asked(node, path.name.startswith("nvme")),
         "luks": luks(node),
+        "signatures": signatures(node),
     }
 
 
@@ -202,9 +203,26 @@ def is_drive(path: Path) -> bool:
 
 
 def luks(path: str) -> dict[str, Any]:
-    """A LUKS header on the drive itself: exit status of cryptsetup's dump, and the JSON that it wrote."""
+    """A LUKS header on the drive itself: exit status of cryptsetup's dump, its JSON, and the UUID."""
     status, text = run("cryptsetup", "luksDump", "--dump-json-metadata", path)
-    return {"status": status, "json": text if status == 0 else ""}
+    if status != 0:
+        return {"status": status, "json": "", "uuid": ""}
+    known, uuid = run("cryptsetup", "luksUUID", path)
+    return {"status": status, "json": text, "uuid": uuid.strip().lower() if known == 0 else ""}
+
+
+def signatures(path: str) -> list[str] | None:
+    """Kinds of all signatures on the drive itself; None when they cannot be looked for.
+
+    lsblk shows none where libblkid finds two that do not go together, and then a full drive looks empty.
+    Without --all wipefs opens a device to read, and lists them.
+    """
+    status, text = run("wipefs", "--json", "--output", "TYPE", path)
+    try:
+        found = [str(one["type"]) for one in json.loads(text)["signatures"]]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return sorted(set(found)) if status == 0 else None
 
 
 def tree() -> list[dict[str, Any]] | None:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from appliance.disk.luks import MAGIC, uuid_in
 from appliance.lab.drive.profile import MIB, Profile
 from tests.unit.disk.drives import entry, level_0, machine, top
-from tests.unit.disk.test_state import BOTH
+from tests.unit.disk.test_state import ALONE, BOTH
 from tests.unit.lab.drive.conftest import Bench
 from tests.unit.lab.drive.host import OK, PSID, admin, user
 
 if TYPE_CHECKING:
     from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.escrow.record import Record
     from appliance.disk.secret import Secret
+    from appliance.disk.state import Drive
 
-#: How the test's LUKS header begins; then "0", or "1" when it has a keyslot.
-MAGIC = b"LUKS\xba\xbe"
+#: Where the test's LUKS header has how many keyslots and, of layers, ``b`` or ``a``: in its label.
+LABEL = slice(24, 26)
+TEXTS = {b"1b": BOTH, b"1a": ALONE, b"0b": None, b"0a": None}
 FIRST, COUNT = 80, 80
 BEGUN = BOTH.replace('"0":{},"1":{}', "", 1)
+
+
+LONG = 4096
+
+
+def header_of(record: Record, *, keyslots: int = 1, alone: bool = False) -> bytes:
+    """The beginning of a LUKS2 header, as far as it is read here."""
+    label = b"%d%s" % (keyslots, b"a" if alone or record.layers == "opal" else b"b")
+    return MAGIC + bytes(16) + label.ljust(144, b"\0") + record.uuid.encode().ljust(40, b"\0")
 
 
 class StepFailed(Exception):
@@ -30,11 +43,13 @@ class BenchDoer:
     def __init__(self, **fields: Any) -> None:
         self.bench = Bench(Profile(**{"size": 16 * MIB, "serial": "SIM1", **fields}))
         self.attempts: list[bytes] = []
+        self.phrases: list[bytes] = []
         self.before_header = self.before_keyslot = lambda: None
 
     def read(self) -> dict[str, Any]:
-        header = self.bench.media.read(0, 1)
-        text = (BOTH if header[len(MAGIC) :][:1] == b"1" else BEGUN) if header.startswith(MAGIC) else ""
+        header = self.beginning()
+        uuid = uuid_in(header)
+        text = "" if uuid is None else TEXTS[header[LABEL]] or BEGUN
         profile = self.bench.profile
         return machine(
             entry(
@@ -42,15 +57,16 @@ class BenchDoer:
                 serial=profile.serial,
                 size=profile.size,
                 block_size=profile.block_size,
-                luks={"status": 0 if text else 1, "json": text},
+                luks={"status": 0 if text else 1, "json": text, "uuid": uuid or ""},
             ),
             tree=[top(fstype="crypto_LUKS" if text else None)],
         )
 
-    def format(self, path: str, keys: Escrowed) -> None:
-        assert path == "/dev/nvme0n1"
+    def format(self, drive: Drive, keys: Escrowed) -> None:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
         host, pin = self.bench.host, keys.admin_pin.reveal().decode()
         self.attempts.append(keys.admin_pin.reveal())
+        self.phrases.append(keys.passphrase.reveal())
         self._must(host.take_ownership(pin))
         self._must(host.activate(pin))
         self._must(host.as_admin(pin).set(user(1), c5=1))
@@ -59,20 +75,24 @@ class BenchDoer:
         self._must(host.set_up_range(pin, 1, FIRST, COUNT))
         self._must(host.lock(pin, 1, read=1, write=1))
         self.before_header()
-        self.write(MAGIC + b"0")
+        self.write(header_of(keys.record, keyslots=0))
         self.before_keyslot()
-        self.write(MAGIC + b"1" + keys.record.stem.encode())
+        self.write(header_of(keys.record))
 
     def write(self, text: bytes) -> None:
         """Write to the beginning of the drive, which is in no range; a reset makes noise of it."""
-        self.bench.media.write(0, text.ljust(self.bench.profile.block_size, b"\0"))
+        self.bench.media.write(0, text.ljust(LONG, b"\0"))
 
-    def header(self, path: str) -> bytes:
-        assert path == "/dev/nvme0n1"
-        return self.bench.media.read(0, 1)
+    def header(self, drive: Drive) -> bytes:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
+        return self.beginning()
 
-    def reset(self, path: str, psid: Secret) -> None:
-        assert path == "/dev/nvme0n1"
+    def beginning(self) -> bytes:
+        """What is written at the beginning of the drive."""
+        return self.bench.media.read(0, LONG // self.bench.profile.block_size)
+
+    def reset(self, drive: Drive, psid: Secret) -> None:
+        assert (drive.path, drive.serial) == ("/dev/nvme0n1", self.bench.profile.serial)
         self._must(self.bench.host.revert(PSID, psid.reveal().decode()))
 
     def owner_is(self, pin: bytes) -> bool:

@@ -48,7 +48,8 @@ def entry(name: str = "nvme0n1", answer: bytes | None = None, **changed: Any) ->
         "holders": [],
         "discovery": told,
         "kernel": answer is not None,
-        "luks": {"status": 1, "json": ""},
+        "luks": {"status": 1, "json": "", "uuid": ""},
+        "signatures": [],
         **changed,
     }
 
@@ -71,7 +72,7 @@ def machine(
 ) -> dict[str, Any]:
     """Readings of a machine with these drives, empty where the tree says nothing else."""
     return {
-        "format": 1,
+        "format": 2,
         "root": True,
         **MODERN,
         "tree": [top(one["name"]) for one in drives] if tree is None else tree,

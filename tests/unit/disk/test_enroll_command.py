@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
 from appliance.cli.app import app
-from appliance.disk.cryptsetup import Cryptsetup
-from appliance.disk.escrow.keeping import Escrowed, escrow_keys
+from appliance.disk.escrow import medium
 from appliance.disk.psid import parse_psid, read_psid
 from appliance.disk.secret import Secret
 from appliance.errors import (
@@ -25,11 +26,11 @@ from appliance.errors import (
 )
 from tests.unit.definition.test_host_keys import VALID
 from tests.unit.disk.bench import BenchDoer
-from tests.unit.disk.escrows import CREATED, DRIVE, PSID, escrow, key
+from tests.unit.disk.drives import only
+from tests.unit.disk.escrows import key
 from tests.unit.disk.test_enrolling import pin_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from click.testing import Result
@@ -52,16 +53,20 @@ class Machine:
         words = shlex.split(command)
         if self.fail:
             return subprocess.CompletedProcess([], 1, b"", b"Cannot setup OPAL segment.\n")
-        out = b""
+        out, here = b"", only(self.doer.read())[0]
+        place = words.index("/sys/class/block/nvme0n1")
+        assert words[place + 1 : place + 6] == ["device/serial", "SIM1", "nsid", "1", "--"]
         if "luksFormat" in words:
             phrase, pin, rest = stdin.split(b"\n")
             assert (len(phrase), len(pin), rest) == (47, 32, b"")
-            self.doer.format("/dev/nvme0n1", _Given(pin))  # type: ignore[arg-type]
+            uuid = words[words.index("--uuid") + 1]
+            layers = "opal" if "--hw-opal-only" in words else "opal and dm-crypt"
+            self.doer.format(here, _Given(phrase, pin, uuid, layers))  # type: ignore[arg-type]
         elif "luksErase" in words:
-            self.doer.reset("/dev/nvme0n1", Secret(stdin))
+            self.doer.reset(here, Secret(stdin))
         else:
             assert "luksHeaderBackup" in command
-            out = self.doer.header("/dev/nvme0n1")
+            out = self.doer.header(here)
         return subprocess.CompletedProcess([], 0, out, b"")
 
     def close(self) -> None:
@@ -71,9 +76,9 @@ class Machine:
 class _Given:
     """Keys as cryptsetup has them: without any proof."""
 
-    def __init__(self, pin: bytes) -> None:
-        self.admin_pin = Secret(pin)
-        self.record = type("Record", (), {"stem": "as given"})
+    def __init__(self, phrase: bytes, pin: bytes, uuid: str, layers: str) -> None:
+        self.passphrase, self.admin_pin = Secret(phrase), Secret(pin)
+        self.record = SimpleNamespace(uuid=uuid, layers=layers)
 
 
 @pytest.fixture
@@ -86,6 +91,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
     made.append(Machine(None))
     monkeypatch.setattr("appliance.node.connection.open_connections", open_connections)
+    _on_a_disk(tmp_path, monkeypatch)
     monkeypatch.setattr("appliance.node.drives.ask_node_drives", lambda *_: made[0].doer.read())
     (tmp_path / "escrow").mkdir()
     (tmp_path / "psid").touch(0o600)
@@ -96,6 +102,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     write_inventory(tmp_path)
     monkeypatch.chdir(tmp_path)
     return made[0]
+
+
+def _on_a_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever tests run on, here it is a disk."""
+    number = folder.stat().st_dev
+    (folder / "mounts").write_text(
+        f"1 0 {os.major(number)}:{os.minor(number)} / / rw - ext4 /dev/sdz1 rw\n"
+    )
+    usual = medium.refuse_medium.__kwdefaults__
+    monkeypatch.setitem(usual, "mounts", folder / "mounts")
+    monkeypatch.setitem(usual, "devices", folder / "devices")
 
 
 HOST_KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIJ7Bk4/AoEs0Q3T9ZQCCpwuB5Z3Ns6ZZ3mkXPnCHbVJ7"
@@ -134,10 +151,11 @@ def test_a_drive_is_enrolled_and_the_second_run_changes_nothing(machine: Machine
 
 def test_no_secret_is_in_a_command_the_output_or_a_file(machine: Machine, tmp_path: Path) -> None:
     done = run()
-    secrets = [*machine.doer.attempts, machine.doer.bench.profile.psid.encode()]
+    doer = machine.doer
+    secrets = [*doer.attempts, *doer.phrases, doer.bench.profile.psid.encode()]
     said = "\n".join([*machine.commands, done.output]).encode()
     said += b"".join(path.read_bytes() for path in (tmp_path / "escrow").iterdir())
-    assert len(secrets) == 2
+    assert [len(secret) for secret in secrets] == [32, 47, 32]
     assert not [secret for secret in secrets if secret in said]
 
 
@@ -214,124 +232,11 @@ def test_an_escrow_that_lies_on_the_node_itself(machine: Machine, tmp_path: Path
     assert machine.commands == []
 
 
-# --- what cryptsetup is asked ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Callable[[str], Escrowed]:
-    def make(layers: Any) -> Escrowed:
-        return escrow_keys(
-            tmp_path, "gpu-01", DRIVE, PSID, escrow=escrow("safe"), created=CREATED, layers=layers
-        )
-
-    return make
-
-
-FAKE = """#!/bin/sh
-umask 077
-printf '%s\\n' "$@" >"$NOTES/argv"
-env >"$NOTES/env"
-case "$1" in
-luksHeaderBackup) printf 'LUKS\\0header' >"$3" ;;
-*) cat >"$NOTES/stdin" ;;
-esac
-exit "$FAIL"
-"""
-
-
-@pytest.fixture
-def cryptsetup(tmp_path: Path) -> Callable[..., Cryptsetup]:
-    """Our client of cryptsetup, which is a program that notes how it was called."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/cryptsetup").write_text(FAKE)
-    (tmp_path / "bin/cryptsetup").chmod(0o755)
-
-    def make(fail: int = 0) -> Cryptsetup:
-        environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NOTES": str(tmp_path), "FAIL": str(fail)}
-
-        def shell(command: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
-            argv = ["sh", "-c", command]
-            return subprocess.run(argv, input=given, capture_output=True, check=False, env=environment)
-
-        return Cryptsetup(shell, dict)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("opal and dm-crypt", ["--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"]),
-        ("opal", ["--hw-opal-only"]),
-    ],
-)
-def test_formatting_gives_both_secrets_by_standard_input_alone(
-    tmp_path: Path,
-    keys: Callable[[str], Escrowed],
-    cryptsetup: Callable[..., Cryptsetup],
-    case: tuple[str, list[str]],
-) -> None:
-    layers, options = case
-    proven = keys(layers)
-    cryptsetup().format("/dev/nvme1n1", proven)
-    argv = (tmp_path / "argv").read_text().splitlines()
-    assert argv[:4] == ["luksFormat", "--batch-mode", "--type", "luks2"]
-    assert (argv[4:6], argv[-1]) == (["--pbkdf", "argon2id"], "/dev/nvme1n1")
-    assert argv[6:-1] == options
-    phrase, pin = proven.passphrase.reveal(), proven.admin_pin.reveal()
-    assert (tmp_path / "stdin").read_bytes() == phrase + b"\n" + pin + b"\n"
-    elsewhere = (tmp_path / "argv").read_bytes() + (tmp_path / "env").read_bytes()
-    assert phrase not in elsewhere
-    assert pin not in elsewhere
-
-
-def test_a_reset_gives_the_psid_by_standard_input_alone(
-    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
-) -> None:
-    cryptsetup().reset("/dev/nvme1n1", PSID)
-    argv = (tmp_path / "argv").read_text().splitlines()
-    assert argv == [
-        "luksErase",
-        "--batch-mode",
-        "--hw-opal-factory-reset",
-        "--key-file",
-        "-",
-        "/dev/nvme1n1",
-    ]
-    assert (tmp_path / "stdin").read_bytes() == PSID.reveal()
-    assert PSID.reveal() not in (tmp_path / "env").read_bytes()
-
-
-def test_a_header_is_had_whole_and_leaves_nothing_behind(
-    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
-) -> None:
-    assert cryptsetup().header("/dev/nvme1n1") == b"LUKS\0header"
-    place = (tmp_path / "argv").read_text().splitlines()[2]
-    assert place.startswith("/dev/shm/appliance-header.")
-    assert subprocess.run(["test", "-e", place.rpartition("/")[0]], check=False).returncode == 1
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda program, proven: program.format("/dev/nvme1n1", proven),
-        lambda program, _proven: program.header("/dev/nvme1n1"),
-        lambda program, _proven: program.reset("/dev/nvme1n1", PSID),
-    ],
-)
-def test_each_failure_is_told_without_a_secret(
-    keys: Callable[[str], Escrowed],
-    cryptsetup: Callable[..., Cryptsetup],
-    ask: Callable[[Cryptsetup, Escrowed], object],
-) -> None:
-    proven = keys("opal")
-    failing = cryptsetup(fail=5)
-    with pytest.raises(ApplyFailed) as raised:
-        ask(failing, proven)
-    everything = repr(raised.value.as_dict()).encode()
-    for secret in (proven.admin_pin, proven.passphrase, PSID):
-        assert secret.reveal() not in everything
-    assert raised.value.found == "exit code 5"
+def test_an_escrow_in_memory(machine: Machine, tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(mounts.read_text().replace("ext4", "tmpfs"))
+    assert "lies in memory" in refused().message
+    assert (machine.commands, list((tmp_path / "escrow").iterdir())) == ([], [])
 
 
 # --- PSIDs ----------------------------------------------------------------------------------------------

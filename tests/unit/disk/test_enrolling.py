@@ -13,10 +13,11 @@ import pytest
 from appliance.disk.enrolling import Request, enrol
 from appliance.disk.escrow.keeping import kept_in, read_kept, records_of
 from appliance.disk.escrow.sealing import Openers, open_sealed
+from appliance.disk.luks import MAGIC
 from appliance.disk.secret import Secret
 from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
 from appliance.lab.drive.orders import PowerLost
-from tests.unit.disk.bench import MAGIC, BenchDoer, StepFailed
+from tests.unit.disk.bench import BenchDoer, StepFailed
 from tests.unit.disk.drives import only, top
 from tests.unit.disk.escrows import CREATED, escrow, key
 from tests.unit.lab.drive.host import ADMIN_SP, LOCKED_OUT, OK, SID
@@ -48,7 +49,7 @@ def run(doer: BenchDoer, folder: Path, **changed: Any) -> Record:
 
 def pin_in(folder: Path, serial: str = "SIM1") -> bytes:
     """The PIN of the newest keys, opened as the site would: with a key of its own."""
-    newest = [one for one in records_of(folder, serial) if one.purpose == "keys"][-1]
+    newest = [one for one in records_of(folder, serial, owned=False) if one.purpose == "keys"][-1]
     kept = read_kept(folder, f"{newest.stem}.json")
     return open_sealed(kept.record, kept.files, Openers([key("office")])).secrets["admin-pin"].reveal()
 
@@ -112,7 +113,7 @@ def test_power_fails_between_any_two_methods(tmp_path: Path, after: int) -> None
         assert doer.owner_is(pin), "the escrow opens it, in one attempt"
         with pytest.raises(DriveUnsuitable, match="interrupted") as raised:
             run(doer, tmp_path)
-        assert f"{records_of(tmp_path, 'SIM1')[0].stem} of the escrow has its PIN" in str(
+        assert f"given {records_of(tmp_path, 'SIM1', owned=False)[0].stem} of the escrow" in str(
             raised.value.found
         )
         assert len(doer.attempts) == 1
@@ -201,12 +202,12 @@ def test_an_escrow_that_does_not_give_back_leaves_the_drive_alone(
     from appliance.disk.escrow import keeping
 
     doer = BenchDoer()
-    keeps, read = doer.bench.keeps, keeping._read
+    keeps, read = doer.bench.keeps, keeping.read_file
 
     def lossy(path: Path, most: int) -> bytes:
         return read(path, most).replace(b"age-enc", b"age-eno")
 
-    monkeypatch.setattr(keeping, "_read", lossy)
+    monkeypatch.setattr(keeping, "read_file", lossy)
     with pytest.raises(EscrowUnproven):
         run(doer, tmp_path)
     assert (doer.attempts, doer.bench.keeps, owner_of(doer)) == ([], keeps, "nobody")
@@ -338,7 +339,7 @@ def test_a_drive_whose_header_is_gone_is_not_reset(tmp_path: Path) -> None:
 def test_a_drive_that_was_reset_gets_new_keys(tmp_path: Path) -> None:
     doer = BenchDoer()
     run(doer, tmp_path)
-    doer.reset("/dev/nvme0n1", Secret(doer.bench.profile.psid.encode()))
+    doer.reset(only(doer.read())[0], Secret(doer.bench.profile.psid.encode()))
     assert run(doer, tmp_path).generation == 2
     assert len(set(doer.attempts)) == 2
 
@@ -384,7 +385,7 @@ def test_nothing_that_is_said_or_left_behind_holds_a_secret(tmp_path: Path) -> N
     enrol(doer, request(doer, tmp_path, reset=True), now=lambda: CREATED, told=said.append)
     said += [repr(lost.value), repr(refused.value.as_dict()), repr(request(doer, tmp_path))]
     everything = "\n".join(said).encode() + b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    secrets = [*doer.attempts, doer.bench.profile.psid.encode()]
-    assert len(set(secrets)) == 3
+    secrets = [*doer.attempts, *doer.phrases, doer.bench.profile.psid.encode()]
+    assert len(set(secrets)) == 5
     assert not [secret for secret in secrets if secret in everything]
     assert len([one for one in kept_in(tmp_path) if not isinstance(one, EscrowInvalid)]) == 3

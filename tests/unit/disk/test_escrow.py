@@ -12,6 +12,7 @@ import pyrage
 import pytest
 
 from appliance.disk.escrow import keeping, sealing
+from appliance.disk.escrow.files import writing_alone
 from appliance.disk.escrow.keeping import (
     Escrowed,
     escrow_header,
@@ -98,7 +99,7 @@ def test_a_serial_number_that_looks_like_another_drives_record_is_not_taken_for_
         drive = replace(DRIVE, serial=serial)
         escrow_keys(tmp_path, "gpu-01", drive, PSID, escrow=escrow("safe"), created=CREATED)
     for serial in ("S1", "S1.0007", "../S1", "S1 "):
-        (record,) = records_of(tmp_path, serial)
+        (record,) = records_of(tmp_path, serial, owned=False)
         assert (record.drive.serial, record.generation) == (serial, 1)
     assert len(list(tmp_path.iterdir())) == 8
 
@@ -118,6 +119,25 @@ def test_the_header_is_escrowed_with_the_generation_of_its_keys(tmp_path: Path) 
     with pytest.raises(EscrowUnproven, match=r"header") as raised:
         escrow_header(tmp_path, keys.record, header, created=CREATED)
     assert "is there already" in str(raised.value.found)
+    assert "only its header is missing there" in str(raised.value.hint)
+
+
+def test_a_header_that_was_cut_off_is_escrowed_by_the_next_attempt(tmp_path: Path) -> None:
+    keys = made(tmp_path, "ana", "bo", threshold=2)
+    record = escrow_header(tmp_path, keys.record, b"first", created=CREATED)
+    (tmp_path / f"{record.stem}.json").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.keys.*")}
+    again = escrow_header(tmp_path, keys.record, b"second", created=CREATED)
+    assert reopened(tmp_path, "ana", "bo", stem=again.stem).header.reveal() == b"second"
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.keys.*")} == before
+
+
+def test_a_header_is_not_taken_away_from_whoever_is_escrowing_it(tmp_path: Path) -> None:
+    keys = made(tmp_path)
+    (tmp_path / f"{STEM.replace('keys', 'header')}.age").write_bytes(b"being written")
+    with writing_alone(tmp_path, "x"), pytest.raises(EscrowUnproven, match="was not escrowed"):
+        escrow_header(tmp_path, keys.record, b"header", created=CREATED)
+    assert escrow_header(tmp_path, keys.record, b"header", created=CREATED).generation == 1
 
 
 # --- the escrow that does not give back -----------------------------------------------------------------
@@ -125,9 +145,9 @@ def test_the_header_is_escrowed_with_the_generation_of_its_keys(tmp_path: Path) 
 
 def test_keys_that_were_not_read_back_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The medium loses a byte between writing and reading."""
-    read = keeping._read
+    read = keeping.read_file
     monkeypatch.setattr(
-        keeping, "_read", lambda path, most: read(path, most).replace(b"age-enc", b"age-eno")
+        keeping, "read_file", lambda path, most: read(path, most).replace(b"age-enc", b"age-eno")
     )
     with pytest.raises(EscrowUnproven) as raised:
         made(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from appliance.cli.app import app
+from appliance.disk.escrow.given import mark_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys
 from appliance.errors import ApplianceError, EscrowClosed, EscrowInvalid, PreflightFailed, Usage
 from tests.unit.disk.escrows import CREATED, DRIVE, PSID, escrow, key, key_file
@@ -111,7 +112,9 @@ def test_a_secret_is_shown_on_a_terminal_alone(
     assert isinstance(error, Usage)
     assert "no terminal" in error.message
     monkeypatch.setattr("appliance.cli.disk_escrow.sys", _Terminal())
-    assert run(*asked).stdout == kept.passphrase.reveal().decode() + "\n"
+    shown = run(*asked)
+    assert shown.stdout == kept.passphrase.reveal().decode() + "\n"
+    assert shown.stderr == f"passphrase of {DRIVE.serial}, generation 1, gpu-01:\n"
 
 
 class _Terminal:
@@ -174,6 +177,44 @@ def test_a_damaged_record_is_told_before_that_there_is_none(tmp_path: Path, kept
     error = refused("open", tmp_path / "escrow", DRIVE.serial, "--out", tmp_path / "x")
     assert isinstance(error, EscrowInvalid)
     assert kept.record.stem in error.message
+
+
+@pytest.mark.parametrize("spoil", ["damage", "no record", "no sealed file", "no file but the mark"])
+def test_an_older_pin_is_never_shown_for_the_newest(tmp_path: Path, kept: Escrowed, spoil: str) -> None:
+    """A drive counts wrong PINs, and locks its owner out."""
+    folder = tmp_path / "escrow"
+    newest = escrow_keys(folder, "gpu-01", DRIVE, PSID, escrow=escrow("safe"), created=CREATED).record
+    mark_given(folder, newest)
+    record, sealed = folder / f"{newest.stem}.json", folder / f"{newest.stem}.age"
+    match spoil:
+        case "damage":
+            record.write_bytes(b"{")
+        case "no record":
+            record.unlink()
+        case "no sealed file":
+            sealed.unlink()
+        case _:
+            record.unlink()
+            sealed.unlink()
+    asked = ("open", folder, DRIVE.serial, "--what", "admin-pin", "--out", tmp_path / "x")
+    asked += ("--identity", key_file(tmp_path, "safe"))
+    error = refused(*asked)
+    assert isinstance(error, EscrowInvalid)
+    assert "newest keys of S6C/1 % cannot be opened: generation 2" in error.message
+    assert not (tmp_path / "x").exists()
+    assert run(*asked, "--generation", "1").exit_code == 0
+    assert (tmp_path / "x").read_bytes() == kept.admin_pin.reveal()
+    assert isinstance(refused(*asked, "--generation", "2"), ApplianceError)
+
+
+@pytest.mark.usefixtures("kept")
+def test_nobody_is_told_to_remove_keys(tmp_path: Path) -> None:
+    folder = tmp_path / "escrow"
+    (folder / f"{STEM}.json").unlink()
+    done = run("check", folder)
+    assert "keep it" in done.stderr
+    assert "age -d opens it" in done.stderr
+    assert "remove" not in done.stderr
 
 
 def test_a_folder_that_is_none_or_empty(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def programs(tree: list[dict[str, Any]], luks: str = "") -> Callable[..., tuple[
         match command:
             case ["lsblk", *_]:
                 return 0, json.dumps({"blockdevices": tree})
+            case ["wipefs", "--json", "--output", "TYPE", _]:
+                return 0, '{"signatures": []}'
             case ["cryptsetup", "--version"]:
                 return 0, "cryptsetup 2.7.5 flags: UDEV\n"
             case ["cryptsetup", "luksDump", "--dump-json-metadata", "/dev/nvme0n1"] if luks:
@@ -275,6 +277,33 @@ def test_lsblk_that_says_nothing(
     assert program.tree() is None
 
 
+def test_all_signatures_of_a_disk_are_listed_and_it_is_not_changed(
+    program: ModuleType, tmp_path: Path
+) -> None:
+    """ext4, and the magic of romfs: libblkid calls that ambivalent, and lsblk then shows nothing."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(20 << 20))
+    assert program.signatures(str(image)) == []
+    subprocess.run(["/usr/sbin/mke2fs", "-q", "-t", "ext4", str(image)], check=True)
+    with image.open("r+b") as file:
+        file.write(b"-rom1fs-")
+    before = image.read_bytes()
+    assert subprocess.run(["/usr/sbin/blkid", "-p", str(image)], check=False).returncode == 8
+    assert program.signatures(str(image)) == ["ext4", "romfs"]
+    assert image.read_bytes() == before
+    assert program.signatures(str(tmp_path / "none")) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [(1, '{"signatures":[]}'), (0, ""), (0, "[]"), (0, '{"signatures":[1]}'), (127, "")]
+)
+def test_wipefs_that_says_nothing(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, str]
+) -> None:
+    monkeypatch.setattr(program, "run", lambda *_: answer)
+    assert program.signatures("/dev/nvme0n1") is None
+
+
 def test_programs_that_are_missing_or_fail_are_no_fault(program: ModuleType) -> None:
     assert program.run("appliance-has-no-such-program") == (127, "")
     assert program.run("sh", "-c", "echo said; exit 3") == (3, "said\n")
@@ -283,20 +312,22 @@ def test_programs_that_are_missing_or_fail_are_no_fault(program: ModuleType) -> 
 def test_a_real_header_of_cryptsetup_is_read(program: ModuleType, tmp_path: Path) -> None:
     image = tmp_path / "luks.img"
     image.write_bytes(bytes(32 << 20))
+    uuid = "8b0e35a2-ffff-0000-1111-2222aabbccdd"  # hexadecimal digits, and of no version
     assert shutil.which("cryptsetup", path="/usr/sbin:/sbin"), "system-packages.txt names cryptsetup-bin"
     subprocess.run(
         [
             *("/usr/sbin/cryptsetup", "luksFormat", "-q", "--type", "luks2", "--key-file", "-"),
             *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"),
-            *("--cipher", "aes-xts-plain64", "--key-size", "512", str(image)),
+            *("--cipher", "aes-xts-plain64", "--key-size", "512", "--uuid", uuid, str(image)),
         ],
         input=b"a passphrase",
         check=True,
     )
-    from appliance.disk.luks import parse_luks
+    from appliance.disk.luks import parse_luks, uuid_in
 
     told = program.luks(str(image))
-    header = parse_luks(told["json"])
+    header = parse_luks(told["json"], told["uuid"])
+    assert (header.uuid, uuid_in(image.read_bytes())) == (uuid, uuid)
     assert (told["status"], header.layer, header.cipher) == (0, "dm-crypt", "aes-xts-plain64")
     assert (header.keyslots, header.tokens, header.range) == (1, (), None)
     assert program.luks(os.devnull)["json"] == ""

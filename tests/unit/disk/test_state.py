@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.disk.enrolment import refusal
 from appliance.disk.firmware import UNKNOWN, Known, judge_firmware, known_drives
 from appliance.disk.state import read_state
 from appliance.errors import DriveUnreadable
@@ -18,6 +19,11 @@ HEADER = '{"keyslots":{"0":{},"1":{}},"tokens":{"0":{"type":"systemd-tpm2"}},"se
 BOTH = HEADER % '{"type":"hw-opal-crypt","encryption":"aes-xts-plain64","opal_segment_number":1}'
 ALONE = HEADER % '{"type":"hw-opal","opal_segment_number":2}'
 PLAIN = HEADER % '{"type":"crypt","encryption":"aes-xts-plain64"}'
+
+
+def told(header: str) -> dict[str, Any]:
+    """What cryptsetup says of a header."""
+    return {"status": 0, "json": header, "uuid": ""}
 
 
 def owned() -> bytes:
@@ -102,6 +108,31 @@ def test_a_drive_that_is_in_use(device: dict[str, Any], against: set[str]) -> No
     assert reasons(machine(entry(answer=NEW), tree=[top(**device)])) == against
 
 
+def test_a_drive_of_two_signatures_that_lsblk_shows_as_empty() -> None:
+    readings = machine(entry(answer=NEW, signatures=["crypto_LUKS", "ext4"]))
+    assert reasons(readings) == {"not-empty"}
+    use = only(readings)[0].use
+    assert use is not None
+    assert use.holds == ("crypto_LUKS nvme0n1", "ext4 nvme0n1")
+
+
+def test_a_drive_that_nobody_can_look_through() -> None:
+    assert reasons(machine(entry(answer=NEW, signatures=None))) == {"use-unknown"}
+    rooted = machine(entry(answer=NEW, signatures=None), tree=[top(mountpoints=["/"])])
+    drive, fitness = only(rooted)
+    assert [reason.name for reason in fitness.against] == ["root", "use-unknown"]
+    assert "the wrong drive" in str(refusal(drive, fitness.against).hint)
+
+
+def test_nobody_is_told_to_wipe_the_root() -> None:
+    rooted = top(pttype="gpt", children=[top("nvme0n1p1", type="part", mountpoints=["/"], fstype="ext4")])
+    drive, fitness = only(machine(entry(answer=NEW), tree=[rooted]))
+    assert {reason.name for reason in fitness.against} == {"root", "partitioned", "not-empty"}
+    everything = repr(fitness.against) + repr(refusal(drive, fitness.against).as_dict())
+    assert "wipefs" not in everything
+    assert "the wrong drive" in str(refusal(drive, fitness.against).hint)
+
+
 @pytest.mark.parametrize("tree", [[], [top("nvme1n1")]])
 def test_a_drive_of_which_nobody_knows_what_is_used(tree: list[dict[str, Any]]) -> None:
     assert reasons(machine(entry(answer=NEW), tree=tree)) == {"use-unknown"}
@@ -144,7 +175,7 @@ def test_every_reason_is_told_and_not_the_first_alone() -> None:
     [(BOTH, "opal and dm-crypt", set()), (ALONE, "opal", {"single-layer"})],
 )
 def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str, notes: set[str]) -> None:
-    drive, fitness = only(machine(entry(answer=owned(), luks={"status": 0, "json": header})))
+    drive, fitness = only(machine(entry(answer=owned(), luks=told(header))))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.keyslots, drive.luks.tokens) == (layer, 2, ("systemd-tpm2",))
     assert (fitness.verdict, fitness.against) == ("enrolled", ())
@@ -153,17 +184,23 @@ def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str,
 
 def test_a_header_without_a_keyslot_is_no_enrolment() -> None:
     begun = BOTH.replace('"0":{},"1":{}', "", 1)
-    assert reasons(machine(entry(answer=owned(), luks={"status": 0, "json": begun}))) == {"owned"}
+    assert reasons(machine(entry(answer=owned(), luks=told(begun)))) == {"owned"}
+
+
+def test_a_drive_that_does_not_lock_is_no_enrolment() -> None:
+    """Its owner is somebody, and its Locking SP is off: no range has a key."""
+    answer = level_0(simulated(owner_pin="somebody's"))
+    assert reasons(machine(entry(answer=answer, luks=told(BOTH)))) == {"owned"}
 
 
 def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     """As after a reset by PSID: what the header opened is gone."""
-    reset = machine(entry(answer=NEW, luks={"status": 0, "json": BOTH}), tree=[top(fstype="crypto_LUKS")])
+    reset = machine(entry(answer=NEW, luks=told(BOTH)), tree=[top(fstype="crypto_LUKS")])
     assert reasons(reset) == {"not-empty"}
 
 
 def test_plain_luks_is_told_and_no_enrolment() -> None:
-    drive, fitness = only(machine(entry(answer=NEW, luks={"status": 0, "json": PLAIN})))
+    drive, fitness = only(machine(entry(answer=NEW, luks=told(PLAIN))))
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.cipher, drive.luks.range) == ("dm-crypt", "aes-xts-plain64", None)
     assert fitness.verdict == "ready"
@@ -171,14 +208,14 @@ def test_plain_luks_is_told_and_no_enrolment() -> None:
 
 def test_a_segment_that_is_not_encrypted_is_the_weakest() -> None:
     mixed = '{"segments":{"0":{"type":"crypt"},"1":{"type":"linear"}},"keyslots":{}}'
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": mixed})))
+    drive, _ = only(machine(entry(answer=NEW, luks=told(mixed))))
     assert drive.luks is not None
     assert drive.luks.layer is None
 
 
 @pytest.mark.parametrize("text", ["[]", "nonsense", '{"segments":[]}'])
 def test_a_header_that_is_none_is_no_header(text: str) -> None:
-    drive, _ = only(machine(entry(answer=NEW, luks={"status": 0, "json": text})))
+    drive, _ = only(machine(entry(answer=NEW, luks=told(text))))
     assert drive.luks is None
 
 
@@ -218,7 +255,7 @@ def test_namespaces_of_one_drive_are_counted() -> None:
     ("readings", "found"),
     [
         ({}, "KeyError"),
-        ({"format": 2, "drives": []}, "format 2"),
+        ({"format": 1, "drives": []}, "format 1"),
         (machine(entry()) | {"drives": None}, "TypeError"),
         (machine({**entry(), "discovery": {}}), "KeyError"),
         (machine({"name": "nvme0n1"}), "KeyError"),

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from appliance.cli.app import app
 from appliance.disk import reading
 from appliance.disk.present import node_text, node_values
-from appliance.disk.selection import select_drives
+from appliance.disk.selection import select_drive, select_drives
 from appliance.disk.state import read_state
-from appliance.errors import DriveUnsuitable, NodeUnreachable, PreflightFailed
+from appliance.errors import DriveUnsuitable, NodeUnreachable, PreflightFailed, Usage
 from appliance.node import drives as node_drives
 from tests.unit.disk.drives import entry, level_0, machine, simulated, top
 from tests.unit.disk.test_state import BOTH, owned
@@ -28,7 +28,7 @@ RUNNER = CliRunner()
 RACK = machine(
     entry(answer=level_0(simulated())),
     entry("nvme1n1", level_0(simulated(kind="pyrite")), serial="SIM2", model="Some drive"),
-    entry("nvme2n1", owned(), serial="SIM3", luks={"status": 0, "json": BOTH}),
+    entry("nvme2n1", owned(), serial="SIM3", luks={"status": 0, "json": BOTH, "uuid": ""}),
     entry("sda", None, serial="", namespace="", transport="sata"),
     tree=[
         *(top(), top("nvme1n1"), top("nvme2n1", fstype="crypto_LUKS")),
@@ -117,6 +117,15 @@ def test_a_drive_that_is_not_there() -> None:
     assert raised.value.message == "gpu-01 has no drive /dev/nvme9n1"
     assert "/dev/nvme2n1" in str(raised.value.wanted)
     assert raised.value.exit_code == 5
+
+
+def test_a_serial_number_of_two_namespaces_is_no_drives_name() -> None:
+    new = level_0(simulated())
+    _, drives = read_state(machine(entry(answer=new), entry("nvme0n2", new, namespace="2")))
+    assert select_drive(drives, "nvme0n2").path == "/dev/nvme0n2"
+    with pytest.raises(Usage, match="the name of several") as raised:
+        select_drive(drives, "SIM1")
+    assert raised.value.found == "/dev/nvme0n1, /dev/nvme0n2"
 
 
 def test_no_drive_has_an_empty_name() -> None:

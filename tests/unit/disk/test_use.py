@@ -63,6 +63,12 @@ def test_a_swap_file_counts_where_its_file_system_is() -> None:
     assert read_use("nvme1n1", TREE, root).swap == ()  # type: ignore[union-attr]
 
 
+def test_signatures_that_both_know_count_once() -> None:
+    use = read_use("nvme1n1", TREE, SWAPS, (), ["xfs", "ext4"])
+    assert use is not None
+    assert (use.holds, use.unread) == (("xfs nvme1n1", "ext4 nvme1n1"), False)
+
+
 def test_swap_that_only_the_kernel_tells_of() -> None:
     tree = [top("nvme2n1")]
     assert read_use("nvme2n1", tree, SWAPS + "/dev/nvme2n1 partition 1 0 -2\n").swap == (  # type: ignore[union-attr]
