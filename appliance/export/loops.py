@@ -124,9 +124,9 @@ class SendLoop:
         for record in self.watched.look(now) if self.watched else ():
             self.exporter.offer(record, now)
 
-    def _state(self, now: Moment) -> None:
+    def _state(self, now: Moment, *, last: bool = False) -> None:
         digests = {**self.digests, **(self.watched.digests if self.watched else {})}
-        if (made := self.exporter.checkpoint(digests, now)) is not None:
+        if (made := self.exporter.checkpoint(digests, now, last=last)) is not None:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
@@ -134,7 +134,7 @@ class SendLoop:
 
     def _settle(self, now: Moment) -> None:
         """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""
-        self._state(now)
+        self._state(now, last=True)
         self.line.settimeout(1.0)
         with contextlib.suppress(OSError):
             for each in self.sending.last_words():
