@@ -167,7 +167,7 @@ def send(
         line = TokenBucket(rate * _MEGA / _BITS, _BURST)
         idle = TokenBucket(idle_rate * _MEGA / _BITS, 1) if idle_rate else None
         sending = Sending(identity, exporter, line, idle=idle, percent=parity, constant=constant)
-        sources = opened(wanted, spool.state.positions, until)
+        sources = opened(wanted, spool.state.positions, until, selected)
         out = until.enter_context(sending_socket(peer))
         stop = until.enter_context(stopping())
         tell = tolerant(lambda values: write_status(folder, values))

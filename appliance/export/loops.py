@@ -96,8 +96,11 @@ class SendLoop:
                     self.exporter.tick(now)
                     self.intake.settle()
             finally:
-                self._settle(moment())
-                self.intake.settle()
+                try:
+                    self.intake.last()
+                finally:
+                    self._settle(moment())
+                    self.intake.settle()
 
     def _send(self, now: Moment, until: float) -> float:
         """Send what may leave; says how long to wait then."""
@@ -120,8 +123,8 @@ class SendLoop:
         return 0.0
 
     def _look(self, now: Moment) -> None:
-        """What is told of the walls is the exporter's own word: no selection keeps it back."""
-        for record in self.watched.look(now) if self.watched else ():
+        """What is told of walls and sources is the exporter's own word: no selection keeps it back."""
+        for record in [*(self.watched.look(now) if self.watched else ()), *self.intake.news(now)]:
             self.exporter.offer(record, now)
 
     def _state(self, now: Moment, *, last: bool = False) -> None:

@@ -220,6 +220,10 @@ class FileSource:
         words = tombstone(self.name, LOST, self._now(), count=None, file=what)
         return Taken(words, stated=True)
 
+    def rest(self) -> list[Taken]:
+        """Nothing: the file keeps it."""
+        return []
+
     def settled(self, position: str) -> None:
         """Nothing: whoever rotates the file away does."""
 

@@ -330,7 +330,7 @@ SYSCALL = (
         (
             SYSCALL,
             {
-                "stream": "audit",
+                "stream": "audit-log",
                 "time": 1364481363243,
                 "fields": {
                     "type": "SYSCALL",
@@ -349,12 +349,12 @@ SYSCALL = (
         (
             b"type=USER_CMD msg=audit(1.000:7): pid=1 msg='op=x res=success'",
             {
-                "stream": "audit",
+                "stream": "audit-log",
                 "time": 1000,
                 "fields": {"type": "USER_CMD", "serial": "7", "pid": "1", "msg": "op=x res=success"},
             },
         ),
-        (b"no record \xff", {"stream": "audit", "fields": {"line": "no record \\xff"}}),
+        (b"no record \xff", {"stream": "audit-log", "fields": {"line": "no record \\xff"}}),
     ],
     ids=["syscall", "user", "none"],
 )
