@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.definition.export import TAKEN
 from appliance.errors import Usage
 from appliance.export.sources.audit_line import AUDIT_LOG, audit_record
 from appliance.export.sources.endpoint import Endpoint, parse_endpoint
@@ -14,7 +15,6 @@ from appliance.export.sources.following import FileSource
 from appliance.export.sources.handover import FolderSource
 from appliance.export.sources.journal import JournalSource
 from appliance.export.sources.local import DatagramSource, LineSource
-from appliance.export.sources.source import EXPORT, JOURNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from appliance.export.sources.source import Source
 
-#: Streams of other sources: a folder of that name would have the other one's position.
-#: And streams that are told apart by who says them: the node's daily audit, and the exporter itself.
-_TAKEN: Final = frozenset({JOURNAL, AUDIT_LOG, "audit", EXPORT, "socket", "stdin", "metrics"})
 _NAME: Final = re.compile(r"([a-z][a-z0-9-]{0,31})=(.+)")
 
 
@@ -57,8 +54,8 @@ def parse_folders(texts: Sequence[str], make: type[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in texts:
         match = _NAME.fullmatch(text)
-        if not match or match[1] in _TAKEN | found.keys():
-            wanted = f"NAME=FOLDER, with a name of its own and none of {', '.join(sorted(_TAKEN))}"
+        if not match or match[1] in TAKEN | found.keys():
+            wanted = f"NAME=FOLDER, with a name of its own and none of {', '.join(sorted(TAKEN))}"
             raise Usage("not a folder of records", found=ascii(text)[:80], wanted=wanted)
         path = make(match[2])
         if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -78,8 +75,8 @@ def parse_endpoints(texts: Sequence[str]) -> list[Endpoint]:
     """
     found = [parse_endpoint(text) for text in texts]
     names = [each.name for each in found]
-    if taken := _TAKEN.intersection(names):
-        wanted = f"a name of its own and none of {', '.join(sorted(_TAKEN))}"
+    if taken := TAKEN.intersection(names):
+        wanted = f"a name of its own and none of {', '.join(sorted(TAKEN))}"
         raise Usage("the name of an endpoint is taken", found=", ".join(sorted(taken)), wanted=wanted)
     if len(set(names)) != len(names):
         raise Usage("two endpoints have one name", found=", ".join(names))
