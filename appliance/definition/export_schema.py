@@ -111,5 +111,7 @@ class ExportKey(_Model):
             address=self.address,
             receiver=Receiver(there.address, there.mac, there.port),
             folder=self.folder,
-            sources=Sources(self.sources.journal, self.sources.audit, tuple(sorted(self.sources.folders.items()))),
+            sources=Sources(
+                self.sources.journal, self.sources.audit, tuple(sorted(self.sources.folders.items()))
+            ),
         )

@@ -54,7 +54,9 @@ class Watched:
     def look(self, now: Moment) -> list[bytes]:
         """Read what was written; returns records about what is new and bad."""
         values = _values(self._read())
-        if self._seen is None or values.get("time") != self._values.get("time"):
+        if self._seen is None:  # what was written before we started is as old as it says
+            self._seen = now.steady - _age(values, now)
+        elif values.get("time") != self._values.get("time"):
             self._seen = now.steady
         was_fresh, self._values = self._fresh, values
         self._fresh = bool(values) and now.steady - self._seen < STALE
@@ -84,6 +86,12 @@ class Watched:
             f"{count} frames came in at the export's card, {self.received} since it is up: something sends"
         )
         return [own_word(now.wall, "received", message, count=count, total=self.received)]
+
+
+def _age(values: Mapping[str, Any], now: Moment) -> float:
+    """Seconds since it was written, by the clock that wrote it; 0 for what that clock has yet to reach."""
+    time = values.get("time")
+    return max(0.0, (now.wall - time) / 1000) if type(time) is int else 0.0
 
 
 def _values(data: bytes) -> Mapping[str, Any]:

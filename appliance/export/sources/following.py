@@ -2,8 +2,8 @@
 
 A position is inode, offset and a print of the file's beginning, so that an inode that was given to
 another file is noticed.  A rotated file keeps its inode and gets a number (``audit.log.1``, then ``.2``);
-it is read to its end there, and then the next younger one.  Where a file is gone whose followers may be gone
-too, or is shorter than it was or begins otherwise, a tombstone says so: how many lines that cost, nobody
+it is read to its end there, and then the next younger one.  Where a file is gone and others may be with
+it, or is shorter than it was or begins otherwise, a tombstone says so: how many lines that cost, nobody
 knows.
 """
 
@@ -101,7 +101,7 @@ class FileSource:
         return [self._lost("gone")] if wanted else []
 
     def _cut(self) -> list[Taken]:
-        """A word, and the file from its beginning, if it is not what it was: it was cut, and written anew."""
+        """A word, and the file from its beginning, if it is not what it was: cut, and written anew."""
         short = os.fstat(self._fd).st_size < self._offset
         if not short and (self._printed < 0 or _print(self._fd, self._printed) == self._print):
             return []

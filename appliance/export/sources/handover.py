@@ -80,7 +80,7 @@ class FolderSource:
         return -1
 
     def read(self) -> list[Taken]:
-        """Some files, unless those before them are on their way still; what cannot be read is left, and said."""
+        """Some files, unless those before them are on their way still; what cannot be read is said."""
         if self._taken:
             return []
         found, troubles = [], []
@@ -160,7 +160,7 @@ class FolderSource:
         return []
 
     def settled(self, position: str) -> None:
-        """Remove the files whose records are on the spool's disk, for good before there is another position."""
+        """Remove the files whose records are on the spool's disk, for good before the next position."""
         removed = False
         for mark in position.split(","):
             if mark not in self._taken:

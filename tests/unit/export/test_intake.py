@@ -204,7 +204,10 @@ def test_what_a_source_cannot_do_is_told_once_and_that_it_can_again(tmp_path: Pa
         "trouble": "journalctl ended with 1",
         "MESSAGE": "the source journal: journalctl ended with 1",
     }
-    assert (third["fields"]["trouble"], third["fields"]["MESSAGE"]) == ("", "the source journal: reads again")
+    assert (third["fields"]["trouble"], third["fields"]["MESSAGE"]) == (
+        "",
+        "the source journal: reads again",
+    )
 
 
 def test_an_end_is_noticed_with_what_came_before_it(tmp_path: Path) -> None:

@@ -243,7 +243,8 @@ def test_folders_are_read_with_their_names(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", [
+    "text",
+    [
         "{}",
         "={}",
         "Checks={}",

@@ -180,7 +180,7 @@ def test_headers_that_drip_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         try:
-            with pytest.raises(OSError, match="too slow|timed out"):
+            with pytest.raises(OSError, match=r"too slow|timed out"):
                 scrape(Endpoint("a", ("127.0.0.1", server.server_address[1]), "/"))
         finally:
             over.set()

@@ -82,7 +82,11 @@ def test_the_unit_confines_the_sender(directive: str, values: list[str]) -> None
 def test_the_sender_sends_to_the_receiver_and_knows_its_walls() -> None:
     (command,) = unit("appliance-export")["ExecStart"]
     assert " export send /var/lib/appliance-export/sender " in command
-    for part in ("--to 192.0.2.2:5514", "--watched /run/appliance-export-line/watched.json", "--journal --folder=checks=/var/spool/checks"):
+    for part in (
+        "--to 192.0.2.2:5514",
+        "--watched /run/appliance-export-line/watched.json",
+        "--journal --folder=checks=/var/spool/checks",
+    ):
         assert part in command
 
 
@@ -164,7 +168,9 @@ def test_what_the_inventory_asks_for_is_what_the_sender_is_given(
     [([*SOCKET, "--audit", "/a/b"], "/a/b"), (SOCKET, ""), (["--audit"], "")],
 )
 def test_the_audit_log_is_found_among_the_sources(sources: list[str], log: str) -> None:
-    assert (evaluated(read("vars/main.yml")["log_export_audit_log"], log_export_sources=sources) or "") == log
+    assert (
+        evaluated(read("vars/main.yml")["log_export_audit_log"], log_export_sources=sources) or ""
+    ) == log
 
 
 READABLE = {"exists": True, "gr_name": "adm", "rgrp": True, "xgrp": True}
@@ -185,12 +191,12 @@ def test_whose_group_reads_the_audit_log_is_seen_and_else_it_is_refused(
     values = read("vars/main.yml")
     found = evaluated(values["log_export_audit_group"], log_export_audit={"stat": stat}) or ""
     assert found == group
-    groups = evaluated(
-        values["log_export_groups"], log_export_audit_log="/a", log_export_audit_group=found
-    )
+    groups = evaluated(values["log_export_groups"], log_export_audit_log="/a", log_export_audit_group=found)
     assert groups == ["systemd-journal", group]
     (refusal,) = (each for each in read("tasks/present.yml") if each["name"].startswith("Refuse an audit"))
-    allowed = evaluated("{{ " + refusal["ansible.builtin.assert"]["that"] + " }}", log_export_audit_group=found)
+    allowed = evaluated(
+        "{{ " + refusal["ansible.builtin.assert"]["that"] + " }}", log_export_audit_group=found
+    )
     assert allowed is bool(group)
 
 
