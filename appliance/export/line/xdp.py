@@ -92,8 +92,8 @@ def load() -> int:
 def attach(device: str) -> None:
     """Put the program at a card of this network namespace; it stays there without us.
 
-    Into the driver; behind it where that runs no programs, has too few queues or too large packets for them,
-    or does not count what they drop.
+    In the driver; behind it where that runs no programs, has too few queues or too large packets for
+    them, or does not count what they drop.
 
     Raises:
         OSError: the kernel does not take it, or there is no such card.

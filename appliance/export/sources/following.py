@@ -204,15 +204,14 @@ class FileSource:
         return [self._lost("gone")] if missing else self._lines()
 
     def _after_ours(self, files: list[_File]) -> int:
-        """The oldest file that was written to after ours, which is gone; the newest one always was.
+        """The oldest file that came after ours, which is gone; the newest one always did.
 
-        A file that was there before ours is none, even within one tick of the file system's clock; but its
-        inode may be another file's by now, which was written to later.
+        What was not there before ours came after it, whatever the clock says; so did what was written to
+        later, since the inode of an older file that was removed may be another one's by now.
         """
         ours = os.fstat(self._fd).st_mtime_ns
         for place, each in enumerate(files[:-1]):
-            changed = each.path.lstat().st_mtime_ns
-            if changed > ours or (changed == ours and each.inode not in self._older):
+            if each.inode not in self._older or each.path.lstat().st_mtime_ns > ours:
                 return place
         return len(files) - 1
 

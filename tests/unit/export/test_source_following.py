@@ -180,6 +180,21 @@ def test_files_that_came_while_nobody_read_are_read_and_what_is_gone_is_said(
     assert text(all_of(source)) == [b"2", b"lost-at-source", b"4", b"5", b"6", b"7", b"8"]
 
 
+def test_files_are_told_apart_whatever_the_clock_says(log: Path, opened: Callable[..., FileSource]) -> None:
+    """It went back: what came after ours is dated before it."""
+    source = opened()
+    write(log, b"1")
+    dated(log, 100)
+    assert text(all_of(source)) == [b"1"]
+    log.unlink()
+    for number in (2, 3):
+        write(log, b"%d" % number)
+        dated(log, number)
+        if number < 3:
+            rotate(log)
+    assert text(all_of(source)) == [b"lost-at-source", b"2", b"3"]
+
+
 def test_older_files_are_not_read_again_when_ours_is_gone(
     log: Path, opened: Callable[..., FileSource]
 ) -> None:
