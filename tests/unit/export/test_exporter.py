@@ -13,7 +13,7 @@ from appliance.export.checkpoint import read_checkpoint
 from appliance.export.exporter import LINGER, Exporter, Moment
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
 from appliance.export.segments import FrameKind, Segments
-from appliance.export.spool import MIN_LIMIT, RESERVE, Spool
+from appliance.export.spool import FOR_LAST, MIN_LIMIT, RESERVE, Spool
 from tests.unit.export.disk import HOME, empty_disk, on_disk
 from tests.unit.export.nodes import NOW, chance, identity
 
@@ -194,6 +194,18 @@ def test_checkpoints_leave_room_to_say_what_is_dropped_however_long_nothing_leav
     assert sequences(kept(spool), BlockKind.RECORDS, BlockKind.DROPS) == list(range(1, 2201))
     again = Exporter(WHO, spool, at(9001))
     assert spool.state.epoch == again.epoch
+
+
+def test_the_last_room_is_for_the_last_word(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool._log, "sync", lambda: None)
+    exporter = Exporter(WHO, spool, at(0))
+    fill(exporter, 200)
+    while spool.has_room(4096, (0, 0, 0), leaving=FOR_LAST):
+        spool.note(b"x" * 4000, (0, 0, 0), NOW)
+    exporter.checkpoint({}, at(2))
+    assert exporter.dropping
+    exporter.checkpoint({}, at(3), last=True)
+    assert not exporter.dropping
 
 
 def test_full_spools_are_drained_even_where_no_word_has_room(spool: Spool) -> None:

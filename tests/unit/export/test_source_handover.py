@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import pytest
 from appliance.errors import Usage
 from appliance.export.sources import handover
 from appliance.export.sources.handover import FolderSource
-from appliance.export.sources.opening import parse_folders
+from appliance.export.sources.opening import Wanted, parse_folders
+from appliance.export.sources.opening import opened as open_sources
 from tests.unit.export.nodes import NOW
 
 if TYPE_CHECKING:
@@ -162,6 +164,14 @@ def test_what_is_too_long_is_judged_by_what_leaves(folder: Path) -> None:
     assert not taken.stated
     (taken,) = opened(folder, select=lambda _: bytes(70_000)).read()
     assert taken.stated
+
+
+def test_a_folder_that_is_asked_for_knows_what_leaves(folder: Path) -> None:
+    put(folder, "log", b"x" * 70_000)
+    with ExitStack() as until:
+        (source,) = open_sources(Wanted(folders={"checks": folder}), {}, until, lambda _: b"{}")
+        (taken,) = source.read()
+    assert not taken.stated
 
 
 def test_a_file_that_is_kept_takes_no_other_one_s_name(folder: Path) -> None:
