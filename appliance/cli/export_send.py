@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _BITS = 8
 _MEGA = 1_000_000
-_BURST = 64_000  # bytes that leave at once: some fifty packets, a switch's smallest buffer
+_DIGESTS = 8  # what a checkpoint has room for
+_WALLS = 3  # those of them that --watched gives
 
 
 def send(
@@ -135,7 +136,7 @@ def send(
     from appliance.export.exporter import Exporter
     from appliance.export.loops import SendLoop
     from appliance.export.moments import moment, tolerant
-    from appliance.export.pacing import TokenBucket
+    from appliance.export.pacing import TokenBucket, line_bucket
     from appliance.export.places import SPOOL, read_identity, write_status
     from appliance.export.sending import Sending
     from appliance.export.sockets import parse_address, sending_socket
@@ -157,17 +158,17 @@ def send(
             "records come from nowhere",
             wanted="--journal, --audit FILE, --folder NAME=DIR, --metrics NAME=URL, --socket PATH, --stdin",
         )
-    peer, named = parse_address(to), _digests(digests or [])
+    peer, named = parse_address(to), _digests(digests or [], _DIGESTS - (_WALLS if watched else 0))
     selected = None if select is None else _selection(select)
     identity = read_identity(folder)
     spool = Spool(str(folder / SPOOL), identity.sender, limit=spool_mib << 20)
     with ExitStack() as until:
         until.callback(spool.close)
         exporter = Exporter(identity, spool, moment(), stop_when_full=stop_when_full, version=__version__)
-        line = TokenBucket(rate * _MEGA / _BITS, _BURST)
+        line = line_bucket(rate * _MEGA / _BITS, constant=constant)
         idle = TokenBucket(idle_rate * _MEGA / _BITS, 1) if idle_rate else None
         sending = Sending(identity, exporter, line, idle=idle, percent=parity, constant=constant)
-        sources = opened(wanted, spool.state.positions, until)
+        sources = opened(wanted, spool.state.positions, until, selected)
         out = until.enter_context(sending_socket(peer))
         stop = until.enter_context(stopping())
         tell = tolerant(lambda values: write_status(folder, values))
@@ -200,13 +201,14 @@ def _watched(path: Path) -> Watched:
     return Watched(read)
 
 
-def _digests(texts: list[str]) -> dict[str, str]:
+def _digests(texts: list[str], most: int) -> dict[str, str]:
     from appliance.errors import Usage
 
     found = {}
     for text in texts:
         match = re.fullmatch(r"([a-z][a-z0-9-]{0,31})=([0-9a-f]{64})", text)
-        if not match or len(texts) > 8:  # noqa: PLR2004 - what a checkpoint has room for
-            raise Usage("not a digest", found=text[:80], wanted="NAME=64 hexadecimal digits, at most eight")
+        if not match or len(texts) > most:
+            wanted = f"NAME=64 hexadecimal digits, at most {most} of them"
+            raise Usage("not a digest, or too many", found=text[:80], wanted=wanted)
         found[match[1]] = match[2]
     return found

@@ -36,11 +36,21 @@ def _sender(values: dict[str, Any]) -> list[str]:
         f"blocks       {values['next_block']:,}; to be sent by pass {passes}",
         f"spool        {kept}, {days}; from {spool['oldest']:,}",
     ]
+    lines += _walls(values.get("line"))
     rows = [
         (name, "waits for room" if each["waits"] else "read", each["trouble"] or "none")
         for name, each in values["sources"].items()
     ]
     return [*lines, *_table(("source", "state", "trouble"), rows)]
+
+
+def _walls(line: dict[str, Any] | None) -> list[str]:
+    """What is known of the walls around the card; nothing of a sender that was not given any."""
+    if line is None:
+        return []
+    state = "watched" if line["watched"] else "NOBODY WATCHES"
+    came = f"ALARM, {line['received']:,} frames came in" if line["received"] else "no frame came in"
+    return [f"walls        {state}; {came}", *(f"walls        ALARM, {each}" for each in line["faults"])]
 
 
 def _receiver(values: dict[str, Any]) -> list[str]:

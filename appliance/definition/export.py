@@ -11,6 +11,26 @@ if TYPE_CHECKING:
 #: Where keys and spool lie unless the inventory says otherwise.
 FOLDER: Final = "/var/lib/appliance-export"
 
+#: Streams that are there already: a folder or an endpoint of such a name would be mistaken for them.
+TAKEN: Final = frozenset({"journal", "audit-log", "audit", "export", "socket", "stdin", "metrics"})
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is exported beside what programs give to the socket: journal, audit log, folders by stream."""
+
+    journal: bool = True
+    audit: bool = False
+    folders: tuple[tuple[str, str], ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """What is asked for, and nothing of what is not."""
+        return {
+            **({} if self.journal else {"journal": False}),
+            **({"audit": True} if self.audit else {}),
+            **({"folders": dict(self.folders)} if self.folders else {}),
+        }
+
 
 @dataclass(frozen=True)
 class Receiver:
@@ -37,12 +57,15 @@ class Export:
     address: IPv4Address
     receiver: Receiver
     folder: str = FOLDER
+    sources: Sources = Sources()
 
     def as_dict(self) -> dict[str, object]:
         """As roles receive it."""
+        sources = self.sources.as_dict()
         return {
             "match": {"mac": self.mac} if self.mac else {"pci": self.pci},
             "address": str(self.address),
             "receiver": self.receiver.as_dict(),
             "folder": self.folder,
+            **({"sources": sources} if sources else {}),
         }

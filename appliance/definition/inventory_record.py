@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from appliance.definition.export import Export, Receiver
+from appliance.definition.export import Export, Receiver, Sources
 from appliance.definition.host import Audit, Host, Time
 from appliance.definition.inventory import (
     Bond,
@@ -118,7 +118,13 @@ def _export(values: dict[str, Any] | None) -> Export | None:
         address=IPv4Address(values["address"]),
         receiver=Receiver(IPv4Address(there["address"]), there["mac"], there["port"]),
         folder=values["folder"],
+        sources=_sources(values.get("sources", {})),
     )
+
+
+def _sources(values: dict[str, Any]) -> Sources:
+    """The inverse of ``Sources.as_dict``."""
+    return Sources(**{**values, "folders": tuple(sorted(values.get("folders", {}).items()))})
 
 
 def _host(values: dict[str, Any]) -> Host:

@@ -16,7 +16,7 @@ from appliance.export.building import BlockBuilder
 from appliance.export.checkpoint import Checkpoint, sign_checkpoint
 from appliance.export.pacing import Passes
 from appliance.export.payload import MAX_RECORD, Drop
-from appliance.export.spool import largest
+from appliance.export.spool import FOR_DROPS, FOR_LAST, largest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class _Dropped:
 
 
 class Exporter:
-    """One start of one node's export: opens the next epoch.
+    """One start of one node's export: opens the next epoch, in a spool without any room once it has some.
 
     Args:
         identity: who.
@@ -81,8 +81,6 @@ class Exporter:
         self._positions: dict[str, str] = {}
         self._unkept: tuple[Block, dict[str, str]] | None = None
         self._unsynced = False
-        if not spool.has_room(_STATEMENT, state.passes, statement=True):
-            raise self._full()
         self._keep(self._builder.open_epoch({"reason": "start", "version": version}, now.wall))
         #: Of each source, up to where its records are on the disk.
         self.settled = spool.state.positions
@@ -153,6 +151,9 @@ class Exporter:
         """Whether a whole block will find room."""
         return self._retry() and self.spool.has_room(largest(), tuple(self.passes.next))
 
+    def _has_room(self, leaving: int) -> bool:
+        return self.spool.has_room(_STATEMENT, tuple(self.passes.next), leaving=leaving)
+
     def _drop(self, record: bytes, reason: str, now: Moment) -> bool:
         if self._stop and reason == "spool-full":
             raise self._full()
@@ -173,15 +174,13 @@ class Exporter:
         return SpoolFull(
             "the spool is full and nothing may be dropped",
             found=f"{self.spool.size:,} bytes, of which {waiting:,} blocks were not sent yet",
-            hint="give it more room (--spool-bytes) or a faster line (--rate)",
+            hint="give it more room (--spool) or a faster line (--rate)",
         )
 
-    def _say_dropped(self, now: Moment) -> bool:
+    def _say_dropped(self, now: Moment, leaving: int = FOR_LAST) -> bool:
         """Put the statement of what was dropped into the chain; False if there is no room even for it."""
         dropped = self._dropped
-        if not self._retry() or not self.spool.has_room(
-            _STATEMENT, tuple(self.passes.next), statement=True
-        ):
+        if not self._retry() or not self._has_room(leaving):
             return False
         stated = Drop(dropped.reason, dropped.size, dropped.since, dropped.until)
         block = self._builder.drop(dropped.count, stated, now.wall)
@@ -196,7 +195,7 @@ class Exporter:
             self._keep(block)
 
     def _keep(self, block: Block) -> None:
-        """Into the spool, or, if the disk is full, next time: the chain has the block already."""
+        """Into the spool, or, if that or the disk is full, next time: the chain has the block already."""
         if self._unkept is not None:
             raise RuntimeError("a block before this one is not kept yet")
         self._unkept, self._positions = (block, self._positions), {}
@@ -206,6 +205,8 @@ class Exporter:
         """Whether every block that was made is in the spool."""
         if self._unkept is None:
             return True
+        if not self._has_room(0):
+            return False
         try:
             self.spool.keep(*self._unkept)
         except SpaceExhausted:
@@ -232,12 +233,22 @@ class Exporter:
             self.settled = self.spool.state.positions
             self.passes.made(self.spool.state.head.block, now.steady)
 
-    def checkpoint(self, digests: Mapping[str, str], now: Moment) -> tuple[int, bytes] | None:
-        """The next checkpoint's number and bytes, kept in the spool; None while the disk takes nothing."""
+    def checkpoint(
+        self, digests: Mapping[str, str], now: Moment, *, last: bool = False
+    ) -> tuple[int, bytes] | None:
+        """The next checkpoint's number and bytes; None while the disk takes nothing.
+
+        It is kept in the spool unless there is hardly room for statements of drops.
+
+        Args:
+            digests: of what keeps the export one-way.
+            now: the moment.
+            last: of this start; what was dropped is said with the last room.
+        """
         if self._retry():
             self.seal(now)
         if self.dropping:
-            self._say_dropped(now)
+            self._say_dropped(now, 0 if last else FOR_LAST)
         self.sync(now)
         if self._unkept is not None:
             return None
@@ -258,7 +269,7 @@ class Exporter:
         )
         data = sign_checkpoint(stated, self._identity.key)
         try:
-            if self.spool.has_room(_STATEMENT, tuple(self.passes.next), statement=True):
+            if self._has_room(FOR_DROPS):
                 self.spool.note(data, tuple(self.passes.next), now.wall)
                 self.spool.sync()
         except SpaceExhausted:

@@ -12,12 +12,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from appliance.export.moments import moment
+from appliance.export.sources.source import own_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from appliance.export.exporter import Exporter
+    from appliance.export.exporter import Exporter, Moment
     from appliance.export.sources.source import Source, Taken
 
 #: Seconds between two looks at what cannot be waited for, such as a file that grows.
@@ -40,6 +41,7 @@ class Intake:
         self._held: dict[str, deque[Taken]] = {}
         self._waiting = selectors.PollSelector()  # which takes files, too
         self._settled: Mapping[str, str] = {}
+        self._troubles: dict[str, str] = {}
         self._look = 0.0
         self.records = 0
         self.dropped = 0
@@ -118,6 +120,22 @@ class Intake:
         elif was:
             del self._held[source.name]
             self._wait_for(source)
+
+    def last(self) -> None:
+        """At an orderly end: take what was given to us, since nobody can be asked for it again."""
+        for each in self._sources:
+            if not each.patient:
+                self._give(each, deque(each.rest()))
+
+    def news(self, now: Moment) -> list[bytes]:
+        """Of each source whose trouble is another one than last time, a record that says so."""
+        found = []
+        for each in self._sources:
+            if (trouble := each.trouble) != self._troubles.get(each.name, ""):
+                self._troubles[each.name] = trouble
+                message = f"the source {each.name}: {trouble or 'reads again'}"
+                found.append(own_word(now.wall, "source", message, source=each.name, trouble=trouble))
+        return found
 
     def settle(self) -> None:
         """Tell sources what of theirs is on the disk."""

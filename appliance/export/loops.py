@@ -96,8 +96,11 @@ class SendLoop:
                     self.exporter.tick(now)
                     self.intake.settle()
             finally:
-                self._settle(moment())
-                self.intake.settle()
+                try:
+                    self.intake.last()
+                finally:
+                    self._settle(moment())
+                    self.intake.settle()
 
     def _send(self, now: Moment, until: float) -> float:
         """Send what may leave; says how long to wait then."""
@@ -120,13 +123,13 @@ class SendLoop:
         return 0.0
 
     def _look(self, now: Moment) -> None:
-        """What is told of the walls is the exporter's own word: no selection keeps it back."""
-        for record in self.watched.look(now) if self.watched else ():
+        """What is told of walls and sources is the exporter's own word: no selection keeps it back."""
+        for record in [*(self.watched.look(now) if self.watched else ()), *self.intake.news(now)]:
             self.exporter.offer(record, now)
 
-    def _state(self, now: Moment) -> None:
+    def _state(self, now: Moment, *, last: bool = False) -> None:
         digests = {**self.digests, **(self.watched.digests if self.watched else {})}
-        if (made := self.exporter.checkpoint(digests, now)) is not None:
+        if (made := self.exporter.checkpoint(digests, now, last=last)) is not None:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
@@ -134,7 +137,7 @@ class SendLoop:
 
     def _settle(self, now: Moment) -> None:
         """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""
-        self._state(now)
+        self._state(now, last=True)
         self.line.settimeout(1.0)
         with contextlib.suppress(OSError):
             for each in self.sending.last_words():

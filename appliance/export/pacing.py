@@ -13,6 +13,10 @@ from typing import Final
 
 #: Seconds after a block was made; of each pass.
 DELAYS: Final = (0.0, 30.0, 600.0)
+#: Bytes that leave at once: some fifty packets, a switch's smallest buffer.
+_BURST: Final = 64_000
+#: Seconds of a constant rate that may be made good after a wait, for the disk mostly.
+_CATCH_UP: Final = 0.25
 #: Blocks made within so many seconds are due together.
 _GRAIN: Final = 1.0
 #: When the line is too slow for long, the oldest of these are forgotten: their blocks are due a bit later.
@@ -21,17 +25,18 @@ _MAX_MARKS: Final = 4096
 
 @dataclass
 class TokenBucket:
-    """Bytes that may leave: ``rate`` of them in a second, ``burst`` at once."""
+    """Bytes that may leave: ``rate`` of them in a second, ``burst`` at once, at first ``start``."""
 
     rate: float
     burst: float
+    start: float = float("inf")
     _level: float = field(init=False)
     _at: float | None = None
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.burst <= 0:
             raise ValueError("a rate and a burst are above zero")
-        self._level = self.burst
+        self._level = min(self.start, self.burst)
 
     def take(self, size: int, now: float) -> bool:
         """Take so many bytes, if the bucket is not in debt; more than there is makes a debt.
@@ -55,6 +60,11 @@ class TokenBucket:
         if self._at is not None and now > self._at:
             self._level = min(self.burst, self._level + (now - self._at) * self.rate)
         self._at = now if self._at is None else max(now, self._at)
+
+
+def line_bucket(rate: float, *, constant: bool) -> TokenBucket:
+    """Of a line: bytes in a second.  A constant one makes good what a wait cost: who counts sees none."""
+    return TokenBucket(rate, max(_BURST, rate * _CATCH_UP) if constant else _BURST, _BURST)
 
 
 @dataclass

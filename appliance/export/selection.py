@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REDACTED: Final = "***"
 _UNKNOWN: Final = "unknown"
 _MAX_STREAM: Final = 64
+_BYTE: Final = 255
 #: Microseconds since 1970, as journald writes them.
 _STAMP: Final = re.compile(r"[0-9]{1,18}")
 
@@ -89,8 +90,11 @@ class Selection:
         elif not isinstance(fields, dict):
             kept["withheld"] = "no fields"
         else:
+            plain = _as_text if stream == JOURNAL else lambda value: value
             kept["fields"] = {
-                name: _redacted(value, rule.redact) for name, value in fields.items() if name in rule.fields
+                name: _redacted(plain(value), rule.redact)
+                for name, value in fields.items()
+                if name in rule.fields
             }
             if left_out := len(fields) - len(kept["fields"]):
                 kept["left_out"] = left_out
@@ -136,6 +140,19 @@ def _values(record: bytes) -> dict[str, Any]:
     time = {"time": int(stamp) // 1000} if isinstance(stamp, str) and _STAMP.fullmatch(stamp) else {}
     fields = {name: each for name, each in value.items() if not name.startswith("__")}
     return {"stream": JOURNAL, "fields": fields, **time}
+
+
+def _as_text(value: object) -> object:
+    """The value of a field of the journal; a list of bytes, or several of them, as text.
+
+    That is how journalctl prints what holds a byte that cannot be printed (its JSON format's description):
+    a colour before a password would else hide it from every pattern.
+    """
+    if not isinstance(value, list) or not value:
+        return value
+    if all(type(each) is int and 0 <= each <= _BYTE for each in value):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return [_as_text(each) for each in value]
 
 
 def _redacted(value: object, patterns: tuple[re.Pattern[str], ...]) -> object:

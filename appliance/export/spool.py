@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from appliance.export.identity import Sender
 
 MIN_LIMIT: Final = 8 << 20
-#: Room that only statements may use: what was dropped must be said although the spool is full.
+#: Room that only statements may use: what was dropped must be said although the spool is full.  Checkpoints
+#: leave half of it to statements of drops, and these an eighth to the last one and to openings of epochs.
 RESERVE: Final = 1 << 20
+FOR_DROPS: Final = RESERVE // 2
+FOR_LAST: Final = RESERVE // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +189,15 @@ class Spool:
         """Wait for the disk."""
         self._log.sync()
 
-    def has_room(self, size: int, passes: tuple[int, ...], *, statement: bool = False) -> bool:
+    def has_room(self, size: int, passes: tuple[int, ...], *, leaving: int = RESERVE) -> bool:
         """Whether so many bytes fit, after the oldest segments gave way whose blocks had all passes.
 
         Args:
             size: bytes.
             passes: the next block of each pass.
-            statement: whether the reserve may be used.
+            leaving: bytes that must be left then.
         """
-        wanted = size + (0 if statement else RESERVE)
+        wanted = size + leaving
         while self.size + wanted > self.limit and self._may_go(min(passes)):
             oldest = min(self._log.sizes)
             self._log.remove_oldest()

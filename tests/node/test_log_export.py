@@ -53,6 +53,15 @@ SETTINGS = {
     "receiver": {"address": RECEIVER, "mac": LOW_MAC, "port": PORT},
     "folder": FOLDER,
 }
+RECORDS = "/run/appliance-export/records"
+CHECKS = "/var/spool/appliance-checks"
+LOG = "/var/log/audit/audit.log"
+#: As Debian's auditd leaves it; in a container the kernel gives auditd nothing to write.
+AUDITED = f"""
+install -d -m 0750 -g adm /var/log/audit
+install -m 0640 -g adm /dev/null {LOG}
+echo 'type=USER_CMD msg=audit(1364481363.243:24287): pid=1 key="ward-9"' > {LOG}
+"""
 PLAY = [{"ansible.builtin.import_role": {"name": "log_export"}}]
 SAY = """
 import socket, sys
@@ -122,6 +131,14 @@ class Subject:
         variables = {
             "log_export_settings": SETTINGS,
             "log_export_name": self.node.name,
+            "log_export_sources": [
+                "--journal",
+                "--socket",
+                "/run/appliance-export/records",
+                "--audit",
+                LOG,
+            ],
+            "log_export_folders": {"checks": CHECKS},
             "log_export_release": RELEASE,
             "log_export_wheels": f"{STAGED}/toolkit",
             "log_export_installer": f"{STAGED}/toolkit/{pip}",
@@ -216,6 +233,7 @@ def exporting(rehearsed: Subject) -> Subject:
     root = Path(f"/proc/{rehearsed.node.leader}/root")
     shutil.copytree(rehearsed.bundle / "payload", root / STAGED.lstrip("/"))
     rehearsed.node.run(f"dpkg --install {' '.join(f'{STAGED}/system/{each}_*.deb' for each in DEBS)}")
+    rehearsed.node.run(AUDITED)
     rehearsed.results["first"] = rehearsed.apply()
     return rehearsed
 
@@ -314,6 +332,18 @@ def test_what_the_node_logs_arrives(exporting: Subject, receiving: Receiving) ->
     awaited(lambda: receiving.heard("a line of the journal"), "the line")
     (found,) = [each for each in receiving.records() if "a line of the journal" in json.dumps(each)]
     assert "ward-7" in json.dumps(found)
+
+
+def test_audit_log_and_folders_are_read_from_behind_the_walls(
+    exporting: Subject, receiving: Receiving
+) -> None:
+    exporting.node.run(f"echo ward-8 > {CHECKS}/.a && mv {CHECKS}/.a {CHECKS}/a")
+    for word, stream in (("ward-8", "checks"), ("ward-9", "audit-log")):
+        awaited(lambda word=word: receiving.heard(f'"{word}'), word)  # type: ignore[misc]
+        assert stream in [
+            each["record"]["stream"] for each in receiving.records() if word in json.dumps(each)
+        ]
+    awaited(lambda: not exporting.node.run(f"ls {CHECKS}").stdout, "an empty folder")
 
 
 def test_a_frame_that_comes_in_is_dropped_and_told(exporting: Subject, receiving: Receiving) -> None:

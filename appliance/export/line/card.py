@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _NETWORK: Final = Path("/sys/class/net")
 _SIOCETHTOOL: Final = 0x8946  # linux/sockios.h
 # linux/ethtool.h
+_GDRVINFO, _DRVINFO = 0x03, 196  # and the size of what is asked for
 _GWOL, _SWOL, _GPAUSE, _SPAUSE = 0x05, 0x06, 0x12, 0x13
 _GSTRINGS, _GPFLAGS, _SPFLAGS, _GSSET = 0x1B, 0x27, 0x28, 0x37
 _PRIVATE_FLAGS: Final = 2
@@ -100,6 +101,13 @@ def _pci(name: str) -> str:
     path = str((_NETWORK / name / "device").resolve())
     functions = re.findall(r"/([0-9a-f]{4}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7])(?=/|$)", path)
     return functions[-1] if functions and "/usb" not in path else ""
+
+
+def driver(name: str) -> str:
+    """What the card's driver calls itself; empty where it does not say."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        told = _asked(asked, name, struct.pack("=I", _GDRVINFO).ljust(_DRVINFO, b"\0"))
+    return told[4:][:_STRING].split(b"\0")[0].decode("ascii", "replace")
 
 
 def silence(name: str) -> list[Trait]:

@@ -138,7 +138,8 @@ def lower_line(name: str = "") -> bool:
     links = json.loads(inside(NAMESPACE, "ip", "-j", "link", "show"))
     if any(each["ifname"] == DEVICE for each in links):
         inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, "down")
-        inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, "xdp", "off")
+        for where in ("xdpgeneric", "xdp"):  # each takes off what is in its place alone
+            inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, where, "off")
         inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, "arp", "on", "multicast", "on")
         inside(NAMESPACE, "ip", "link", "set", "dev", DEVICE, "netns", str(os.getpid()))
         if name and name != DEVICE:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.export.sources.source import own_word
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from appliance.export.exporter import Moment
 
-STREAM: Final = "export"
 #: Seconds by the steady clock; the watcher writes every two.
 STALE: Final = 15.0
 #: Seconds between two records about frames that came in: a talkative neighbour shall not fill the line.
@@ -53,13 +54,15 @@ class Watched:
     def look(self, now: Moment) -> list[bytes]:
         """Read what was written; returns records about what is new and bad."""
         values = _values(self._read())
-        if self._seen is None or values.get("time") != self._values.get("time"):
+        if self._seen is None:  # what was written before we started is as old as it says
+            self._seen = now.steady - _age(values, now)
+        elif values.get("time") != self._values.get("time"):
             self._seen = now.steady
         was_fresh, self._values = self._fresh, values
         self._fresh = bool(values) and now.steady - self._seen < STALE
         found = []
         if was_fresh and not self._fresh:
-            found.append(_record(now, "unwatched", "nobody watches the export's walls"))
+            found.append(own_word(now.wall, "unwatched", "nobody watches the export's walls"))
         if not self._fresh:
             return found
         faults = values.get("faults")
@@ -68,7 +71,7 @@ class Watched:
             message = (
                 f"the export's walls: {'; '.join(amiss)}" if amiss else "the export's walls stand again"
             )
-            found.append(_record(now, "amiss" if amiss else "stands", message))
+            found.append(own_word(now.wall, "amiss" if amiss else "stands", message))
         self._amiss = amiss
         received = values.get("received")
         self.received = max(self.received, received if type(received) is int else 0)
@@ -82,7 +85,13 @@ class Watched:
         message = (
             f"{count} frames came in at the export's card, {self.received} since it is up: something sends"
         )
-        return [_record(now, "received", message, count=count, total=self.received)]
+        return [own_word(now.wall, "received", message, count=count, total=self.received)]
+
+
+def _age(values: Mapping[str, Any], now: Moment) -> float:
+    """Seconds since it was written, by the clock that wrote it; 0 for what that clock has yet to reach."""
+    time = values.get("time")
+    return max(0.0, (now.wall - time) / 1000) if type(time) is int else 0.0
 
 
 def _values(data: bytes) -> Mapping[str, Any]:
@@ -91,10 +100,3 @@ def _values(data: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
-
-
-def _record(now: Moment, event: str, message: str, **more: int) -> bytes:
-    fields = {"event": event, "MESSAGE": message, **more}
-    return json.dumps({"stream": STREAM, "time": now.wall, "fields": fields}, sort_keys=True).encode(
-        "ascii"
-    )

@@ -19,6 +19,8 @@ import struct
 import sys
 from typing import Final
 
+from appliance.export.line.card import driver
+
 #: What ``ip -details link`` shows of it.
 NAME: Final = "appliance_drop"
 
@@ -36,6 +38,8 @@ _SETLINK: Final = 19
 _REQUEST_ACK: Final = 1 | 4
 _IFLA_XDP: Final = 43 | 0x8000  # nested
 _IFLA_XDP_FD, _IFLA_XDP_FLAGS = 1, 3
+#: Drivers whose frames that their XDP drops are in no counter of received frames: no alarm would rise.
+UNCOUNTED: Final = frozenset({"mlx5_core"})
 #: Where the program runs (XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE): in the driver, or right behind it.
 NATIVE, GENERIC = 4, 2
 _ERROR: Final = 2
@@ -88,21 +92,30 @@ def load() -> int:
 def attach(device: str) -> None:
     """Put the program at a card of this network namespace; it stays there without us.
 
-    Into the driver; behind it where the driver runs no programs, or has too few queues or too large packets
-    for them.
+    In the driver; behind it where that runs no programs, has too few queues or too large packets for
+    them, or does not count what they drop.
 
     Raises:
         OSError: the kernel does not take it, or there is no such card.
     """
     index, descriptor = socket.if_nametoindex(device), load()
+    *tried, last = modes(driver(device))
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-            try:
-                _ask(kernel, setlink_message(index, descriptor, NATIVE))
-            except OSError:
-                _ask(kernel, setlink_message(index, descriptor, GENERIC))
+            for mode in tried:
+                try:
+                    _ask(kernel, setlink_message(index, descriptor, mode))
+                except OSError:
+                    continue
+                return
+            _ask(kernel, setlink_message(index, descriptor, last))
     finally:
         os.close(descriptor)
+
+
+def modes(name: str) -> tuple[int, ...]:
+    """Where to put the program at a card with this driver, the best place first.  Pure."""
+    return (GENERIC,) if name in UNCOUNTED else (NATIVE, GENERIC)
 
 
 def _ask(kernel: socket.socket, message: bytes) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 from appliance.export.sources.source import as_record
 
-AUDIT: Final = "audit"
+#: The node's daily audit, another thing altogether, is the stream ``audit``.
+AUDIT_LOG: Final = "audit-log"
 _HEAD: Final = re.compile(r"type=(\S+) msg=audit\(([0-9]{1,12})\.([0-9]{3}):([0-9]{1,20})\):")
 _FIELD: Final = re.compile(r"""([A-Za-z0-9_-]+)=("[^"]*"|'[^']*'|[^\s\x1d]*)""")
 #: Names that a record's own line cannot take.
@@ -25,7 +26,7 @@ def audit_record(line: bytes) -> bytes:
     text = line.decode("utf-8", "backslashreplace")
     head = _HEAD.match(text)
     if head is None:
-        return as_record({"stream": AUDIT, "fields": {"line": text}})
+        return as_record({"stream": AUDIT_LOG, "fields": {"line": text}})
     fields: dict[str, str | list[str]] = {_TYPE: head[1], _SERIAL: head[4]}
     for name, value in _FIELD.findall(text, head.end()):
         plain = value[1:-1] if value[:1] in {'"', "'"} else value
@@ -36,4 +37,4 @@ def audit_record(line: bytes) -> bytes:
             known.append(plain)
         else:
             fields[name] = [known, plain]
-    return as_record({"stream": AUDIT, "time": int(head[2]) * 1000 + int(head[3]), "fields": fields})
+    return as_record({"stream": AUDIT_LOG, "time": int(head[2]) * 1000 + int(head[3]), "fields": fields})

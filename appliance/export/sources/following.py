@@ -2,8 +2,9 @@
 
 A position is inode, offset and a print of the file's beginning, so that an inode that was given to
 another file is noticed.  A rotated file keeps its inode and gets a number (``audit.log.1``, then ``.2``);
-it is read to its end there, and then the next younger one.  If the file of the position is gone, or shorter
-than it was, a tombstone says so: how many lines that cost, nobody knows.
+it is read to its end there, and then the next younger one.  Where a file is gone and others may be with
+it, or is shorter than it was or begins otherwise, a tombstone says so: how many lines that cost, nobody
+knows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from appliance.export.sources.source import LOST, MAX_TAKEN, TOO_LONG, Taken, tombstone
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 256 << 10
 _PRINTED: Final = 256
+#: Seconds without a look at our file, after which it may have had followers that came and went.
+_UNSEEN: Final = 5.0
 _POSITION: Final = re.compile(r"([0-9]{1,20}):([0-9]{1,20}):([0-9a-f]{16})")
+
+
+class _File(NamedTuple):
+    path: Path
+    inode: int
 
 
 class FileSource:
@@ -35,6 +43,7 @@ class FileSource:
         position: up to where its lines are in the spool; empty: from the oldest file on.
         parse: makes a record of a line.
         now: ms since 1970.
+        steady: seconds of a clock that never goes back.
     """
 
     patient = True
@@ -47,13 +56,16 @@ class FileSource:
         parse: Callable[[bytes], bytes],
         *,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.ended, self.trouble = name, False, ""
-        self._path, self._parse, self._now = path, parse, now
+        self._path, self._parse, self._now, self._steady = path, parse, now, steady
         self._fd, self._inode, self._offset = -1, -1, 0
         self._print, self._printed = "", -1
         self._whole = False  # what has no end yet will get none
         self._position = position
+        self._older: frozenset[int] = frozenset()  # inodes of files that were before ours
+        self._seen = steady()  # when our file was last among the others
 
     def fileno(self) -> int:
         return -1
@@ -63,38 +75,49 @@ class FileSource:
         try:
             if self._fd < 0:
                 return self._first()
-            if os.fstat(self._fd).st_size < self._offset:
-                found = [self._lost("shorter than it was")]
-                self._take(self._fd, 0)
-                return found
-            return self._lines() or self._next()
+            found = self._cut() or self._lines() or self._next()
         except OSError as fault:
             self.trouble = f"{self._path}: {fault.strerror}"
             return []
+        self.trouble = ""
+        return found
 
     def _first(self) -> list[Taken]:
         """Open the file of the position, or the oldest one if it is gone."""
         wanted = _POSITION.fullmatch(self._position)
         files = self._files()
         if not files:
-            self.trouble = f"{self._path}: there is no such file"
+            if not self._path.exists():  # or it was renamed just now
+                self.trouble = f"{self._path}: there is no such file"
             return []
         self.trouble = ""
-        for path in files if wanted else []:
-            fd = self._opened(path)
+        for place, each in enumerate(files if wanted else []):
+            fd = self._opened(each.path)
             if wanted and self._is(fd, int(wanted[1]), int(wanted[2]), wanted[3]):
-                self._take(fd, int(wanted[2]))
+                self._take(fd, int(wanted[2]), files[:place])
                 return []
             os.close(fd)
-        self._take(self._opened(files[0]), 0)
+        self._take(self._opened(files[0].path), 0, [])
         return [self._lost("gone")] if wanted else []
+
+    def _cut(self) -> list[Taken]:
+        """A word, and the file from its beginning, if it is not what it was: cut, and written anew."""
+        short = os.fstat(self._fd).st_size < self._offset
+        if not short and (self._printed < 0 or _print(self._fd, self._printed) == self._print):
+            return []
+        self._take(self._fd, 0, None)
+        return [self._lost("shorter than it was" if short else "written anew")]
 
     def _is(self, fd: int, inode: int, offset: int, printed: str) -> bool:
         status = os.fstat(fd)
         return status.st_ino == inode and status.st_size >= offset and _print(fd, offset) == printed
 
-    def _files(self) -> list[Path]:
-        """The file and those it was called before, the oldest first."""
+    def _files(self) -> list[_File]:
+        """The file and those it was called before, the oldest first; none while they are being renamed."""
+        before = self._listed()
+        return before if before == self._listed() else []
+
+    def _listed(self) -> list[_File]:
         numbered = re.compile(re.escape(self._path.name) + r"\.([0-9]{1,6})")
         with contextlib.suppress(FileNotFoundError):
             found = [
@@ -102,19 +125,24 @@ class FileSource:
                 for each in map(numbered.fullmatch, os.listdir(self._path.parent))  # noqa: PTH208
                 if each
             ]
-            older = [path for _, path in sorted(found, reverse=True)]
-            return [*older, *([self._path] if self._path.exists() else [])]
+            paths = [path for _, path in sorted(found, reverse=True)]
+            paths += [self._path] if self._path.exists() else []
+            return [_File(path, path.lstat().st_ino) for path in paths]
         return []
 
     @staticmethod
     def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def _take(self, fd: int, offset: int) -> None:
+    def _take(self, fd: int, offset: int, before: list[_File] | None) -> None:
+        """Go on in this file; ``before``: those older than it, None if they are the same as ever."""
         if self._fd not in (-1, fd):
             os.close(self._fd)
         self._fd, self._offset, self._whole = fd, offset, False
-        self._inode, self._printed = os.fstat(fd).st_ino, -1
+        self._inode, self._printed, self._seen = os.fstat(fd).st_ino, -1, self._steady()
+        if before is not None:
+            self._older = frozenset(each.inode for each in before)
+        self._here()
 
     def _lines(self) -> list[Taken]:
         piece = os.pread(self._fd, _PIECE, self._offset)
@@ -155,20 +183,45 @@ class FileSource:
     def _next(self) -> list[Taken]:
         """At the end of a file that was rotated away, after a last look: the next younger one."""
         files = self._files()
-        inodes = [path.stat().st_ino for path in files]
-        if self._path not in files or inodes[-1] == self._inode:
+        inodes = [each.inode for each in files]
+        if self._inode in inodes:
+            self._seen = self._steady()
+        if not files or files[-1].path != self._path or inodes[-1] == self._inode:
             return []
         if not self._whole:  # what was written between reading and looking comes first
             self._whole = True
-            return self._lines()
-        # One that was removed once we had it, or packed, was the last but one: we look often.
-        place = inodes.index(self._inode) + 1 if self._inode in inodes else len(files) - 1
-        self._take(self._opened(files[place]), 0)
-        return self._lines()
+            if found := self._lines():
+                return found
+        gone = self._inode not in inodes
+        place = self._after_ours(files) if gone else inodes.index(self._inode) + 1
+        # One that was removed or packed once we had read it to its end costs nothing, if we looked often.
+        missing = gone and (place < len(files) - 1 or self._steady() - self._seen > _UNSEEN)
+        fd = self._opened(files[place].path)
+        if os.fstat(fd).st_ino != files[place].inode:  # renamed in between: look again
+            os.close(fd)
+            return []
+        self._take(fd, 0, files[:place])
+        return [self._lost("gone")] if missing else self._lines()
+
+    def _after_ours(self, files: list[_File]) -> int:
+        """The oldest file that came after ours, which is gone; the newest one always did.
+
+        What was not there before ours came after it, whatever the clock says; so did what was written to
+        later, since the inode of an older file that was removed may be another one's by now.
+        """
+        ours = os.fstat(self._fd).st_mtime_ns
+        for place, each in enumerate(files[:-1]):
+            if each.inode not in self._older or each.path.lstat().st_mtime_ns > ours:
+                return place
+        return len(files) - 1
 
     def _lost(self, what: str) -> Taken:
         words = tombstone(self.name, LOST, self._now(), count=None, file=what)
         return Taken(words, stated=True)
+
+    def rest(self) -> list[Taken]:
+        """Nothing: the file keeps it."""
+        return []
 
     def settled(self, position: str) -> None:
         """Nothing: whoever rotates the file away does."""

@@ -3,6 +3,7 @@
 A program writes its file beside the folder, or under a name that begins with a dot or ends in ``.partial``,
 and renames it when it is whole.  A file is removed once its record is on the spool's disk, and not before.
 What was taken and not removed yet is in the position; so after a cut it is removed and not taken twice.
+A file whose record is too long to leave is kept, under another name, and a tombstone says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.durable import sync_folder
+from appliance.export.payload import MAX_RECORD
 from appliance.export.sources.source import MAX_TAKEN, TOO_LONG, Taken, as_record, tombstone
 from appliance.trust.canonical import NotCanonicalError, parse_foreign
 
@@ -36,6 +39,7 @@ class FolderSource:
         name: the stream.
         folder: where; its files must be ours to remove.
         position: which files are in the spool already.
+        select: what of a record may leave; None: all.  A record is too long by what is left of it.
         now: ms since 1970.
     """
 
@@ -47,54 +51,78 @@ class FolderSource:
         folder: Path,
         position: str,
         *,
+        select: Callable[[bytes], bytes] | None = None,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.name, self.ended, self.trouble = name, False, ""
-        self._folder, self._now = folder, now
+        self._folder, self._select, self._now = folder, select, now
         #: By print, the files that were taken and are there still, and what becomes of them.
         self._taken: dict[str, tuple[str, bool]] = {}
-        self._stuck: set[str] = set()
-        self._remove_known(position)
+        #: By print, those that cannot be removed, and why.
+        self._stuck: dict[str, str] = {}
+        self._known = position
+        with contextlib.suppress(OSError):
+            self._remove_known()
 
-    def _remove_known(self, position: str) -> None:
-        known = set(filter(None, position.split(",")))
+    def _remove_known(self) -> None:
+        """Remove what is in the spool already, as the position says."""
+        known = set(filter(None, self._known.split(",")))
         for name, status in self._files() if known else []:
             if (mark := _mark(name, status)) in known:
-                self._taken[mark] = (name, status.st_size > MAX_TAKEN)
+                keep = True  # what cannot be read any more may not have left
+                with contextlib.suppress(OSError):
+                    keep = self._record(name, status)[1]
+                self._taken[mark] = (name, keep)
+        position, self._known = self._known, ""
         self.settled(position)
 
     def fileno(self) -> int:
         return -1
 
     def read(self) -> list[Taken]:
-        """Some files, unless those before them are on their way still."""
+        """Some files, unless those before them are on their way still; what cannot be read is said."""
         if self._taken:
             return []
-        found = []
-        for name, status in self._files():
-            mark = _mark(name, status)
+        found, troubles = [], []
+        try:
+            if self._known:
+                self._remove_known()
+            files = self._files()
+        except OSError as fault:
+            self.trouble = f"{self._folder}: {fault.strerror}"
+            return []
+        there = {_mark(name, status): (name, status) for name, status in files}
+        self._stuck = {mark: why for mark, why in self._stuck.items() if mark in there}
+        for mark, (name, status) in there.items():
             if mark in self._stuck or len(self._taken) == _AT_ONCE:
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 record, stated = self._record(name, status)
-                self._taken[mark] = (name, stated)
-                found.append(Taken(record, ",".join(self._taken), stated))
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                troubles.append(f"{self._folder / name}: {fault.strerror}")
+                continue
+            self._taken[mark] = (name, stated)
+            found.append(Taken(record, ",".join(self._taken), stated))
+        self.trouble = next(iter([*troubles, *self._stuck.values()]), "")
         return found
 
     def _files(self) -> list[tuple[str, os.stat_result]]:
-        """Regular files that are whole, by name, the oldest first."""
+        """Regular files that are whole, by name, the oldest first.
+
+        Raises:
+            OSError: of the folder.
+        """
         found = []
-        try:
-            with os.scandir(self._folder) as entries:
-                for each in entries:
-                    if each.name.startswith(".") or each.name.endswith((_PARTIAL, KEPT)):
-                        continue
-                    with contextlib.suppress(FileNotFoundError):
-                        status = each.stat(follow_symlinks=False)
-                        if stat.S_ISREG(status.st_mode):
-                            found.append((each.name, status))
-        except OSError as fault:
-            self.trouble = f"{self._folder}: {fault.strerror}"
+        with os.scandir(self._folder) as entries:
+            for each in entries:
+                if each.name.startswith(".") or each.name.endswith((_PARTIAL, KEPT)):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = each.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        found.append((each.name, status))
         return sorted(found, key=lambda each: (each[1].st_mtime_ns, each[0]))
 
     def _record(self, name: str, status: os.stat_result) -> tuple[bytes, bool]:
@@ -120,13 +148,20 @@ class FolderSource:
             record = as_record(
                 {"stream": self.name, "time": status.st_mtime_ns // 1_000_000, "fields": fields}
             )
+        if len(record if self._select is None else self._select(record)) > MAX_RECORD:
+            return self._too_long(shown, status.st_size, hashlib.sha256(data).hexdigest()), True
         return record, False
 
     def _too_long(self, name: str, size: int, digest: str) -> bytes:
         return tombstone(self.name, TOO_LONG, self._now(), file=name, bytes=size, sha256=digest)
 
+    def rest(self) -> list[Taken]:
+        """Nothing: the folder keeps it."""
+        return []
+
     def settled(self, position: str) -> None:
-        """Remove the files whose records are on the spool's disk."""
+        """Remove the files whose records are on the spool's disk, for good before the next position."""
+        removed = False
         for mark in position.split(","):
             if mark not in self._taken:
                 continue
@@ -136,14 +171,27 @@ class FolderSource:
                 if _mark(name, path.lstat()) != mark:
                     continue  # another file was put in its place, which is a record of its own
                 if keep:
-                    path.rename(path.with_name(name + KEPT))
+                    path.rename(self._kept_as(name))
                 else:
                     path.unlink()
+                removed = True
             except FileNotFoundError:
                 continue
             except OSError as fault:
-                self._stuck.add(mark)
-                self.trouble = f"{path}: {fault.strerror}"
+                self._stuck[mark] = self.trouble = f"{path}: {fault.strerror}"
+        if removed:
+            try:
+                sync_folder(self._folder)
+            except OSError as fault:
+                self.trouble = f"{self._folder}: {fault.strerror}"
+
+    def _kept_as(self, name: str) -> Path:
+        """A name that no file kept before it has."""
+        path, number = self._folder / (name + KEPT), 0
+        while os.path.lexists(path):
+            number += 1
+            path = self._folder / f"{name}.{number}{KEPT}"
+        return path
 
     def close(self) -> None:
         pass

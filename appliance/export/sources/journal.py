@@ -136,6 +136,10 @@ class JournalSource:
         words = tombstone(self.name, LOST, self._now(), count=count, after=self._cursor, before=cursor)
         return Taken(words, stated=True)
 
+    def rest(self) -> list[Taken]:
+        """Nothing: journald keeps it."""
+        return []
+
     def settled(self, position: str) -> None:
         """Nothing: journald keeps what it keeps."""
 

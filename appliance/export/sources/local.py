@@ -6,9 +6,13 @@ at once, and what there is no room for is dropped with a word.
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
 import socket
+import stat
+import termios
 from typing import TYPE_CHECKING, Final
 
 from appliance.export.payload import MAX_RECORD
@@ -52,6 +56,14 @@ class DatagramSource:
                 found.append(Taken(self._socket.recv(MAX_RECORD + 1)))
         return found
 
+    def rest(self) -> list[Taken]:
+        """What was sent already; whoever sends from now on is told that nobody takes it (EPIPE)."""
+        self._socket.shutdown(socket.SHUT_RD)
+        found: list[Taken] = []
+        while more := self.read():
+            found += more
+        return found
+
     def settled(self, position: str) -> None:
         """Nothing: whoever gave a record does not wait for it."""
 
@@ -83,6 +95,16 @@ class LineSource:
         self.ended = not piece
         found = self._lines.feed(piece) if piece else self._lines.end()
         return [Taken(data) for data, _ in found]
+
+    def rest(self) -> list[Taken]:
+        """What a pipe holds now; what is written later is lost to its writer, who is told (EPIPE)."""
+        if self.ended or not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+            return []
+        self.ended = True
+        held = array.array("i", [0])
+        fcntl.ioctl(self._fd, termios.FIONREAD, held)
+        found = self._lines.feed(os.read(self._fd, held[0])) if held[0] else []
+        return [Taken(data) for data, _ in [*found, *self._lines.end()]]
 
     def settled(self, position: str) -> None:
         """Nothing: a pipe does not go back."""

@@ -66,9 +66,10 @@ class MetricsSource:
             at = self._now()
             try:
                 self._found += snapshot(endpoint.name, scrape(endpoint), at)
-            except (OSError, ValueError) as fault:
-                troubles.append(f"{endpoint.name}: {fault}")
-                words = tombstone(endpoint.name, NOT_SCRAPED, at, cause=str(fault)[:200])
+            except Exception as fault:  # noqa: BLE001 -- whatever one endpoint says, the others are asked
+                cause = str(fault) if isinstance(fault, OSError | ValueError) else repr(fault)
+                troubles.append(f"{endpoint.name}: {cause}")
+                words = tombstone(endpoint.name, NOT_SCRAPED, at, cause=cause[:200])
                 self._found.append(Taken(words, stated=True))
         self.trouble = "; ".join(troubles)[:500]
 
@@ -81,6 +82,11 @@ class MetricsSource:
             while True:
                 found.append(self._found.popleft())
         return found
+
+    def rest(self) -> list[Taken]:
+        """Snapshots that were made; nobody is asked any more."""
+        self._stop.set()
+        return self.read()
 
     def settled(self, position: str) -> None:
         """Nothing: the next snapshot says it anew."""

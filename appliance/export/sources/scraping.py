@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from appliance.export.sources.endpoint import Endpoint
@@ -17,17 +17,36 @@ _OK: Final = 200
 _PIECE: Final = 64 << 10
 
 
-class _Connection(http.client.HTTPConnection):
-    """To a UNIX socket instead of an address."""
+class _Socket(socket.socket):
+    """Waits until a moment, in all: who sends a byte now and then, headers too, wins no time."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
+    end = 0.0
+
+    def in_time(self) -> None:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("too slow")
+        self.settimeout(left)
+
+    def recv_into(self, *arguments: Any, **named: Any) -> int:
+        self.in_time()
+        return super().recv_into(*arguments, **named)
+
+
+class _Connection(http.client.HTTPConnection):
+    """To an address or a UNIX socket, answered until a moment of the steady clock."""
+
+    def __init__(self, address: tuple[str, int] | str, end: float) -> None:
+        super().__init__(*(("localhost",) if isinstance(address, str) else address))
+        self._address, self._end = address, end
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(self._path)
+        path = isinstance(self._address, str)
+        family = socket.AF_UNIX if path else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        self.sock = made = _Socket(family, socket.SOCK_STREAM)
+        made.end = self._end
+        made.in_time()
+        made.connect(self._address)
 
 
 def scrape(endpoint: Endpoint) -> str:
@@ -37,12 +56,7 @@ def scrape(endpoint: Endpoint) -> str:
         OSError, ValueError: it says nothing in time, too much, or that it cannot.
     """
     end = time.monotonic() + PATIENCE
-    address = endpoint.address
-    made = (
-        _Connection(address)
-        if isinstance(address, str)
-        else http.client.HTTPConnection(*address, timeout=PATIENCE)
-    )
+    made = _Connection(endpoint.address, end)
     try:
         made.request("GET", endpoint.path, headers={"Accept": "text/plain; version=0.0.4"})
         answer = made.getresponse()

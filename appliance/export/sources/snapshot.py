@@ -53,9 +53,12 @@ def _samples(text: str) -> dict[str, list[tuple[dict[str, str], float | int | st
     from prometheus_client.parser import text_string_to_metric_families  # 40 ms that others need not wait
 
     found: dict[str, list[tuple[dict[str, str], float | int | str]]] = {}
-    for family in text_string_to_metric_families(text):
-        for each in family.samples:
-            found.setdefault(each.name, []).append((each.labels, _number(each.value)))
+    try:
+        for family in text_string_to_metric_families(text):
+            for each in family.samples:
+                found.setdefault(each.name, []).append((each.labels, _number(each.value)))
+    except (LookupError, TypeError, AttributeError) as fault:  # the parser trips over some malformed lines
+        raise ValueError(f"not the text format: {fault!r}") from fault
     return found
 
 

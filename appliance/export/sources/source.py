@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The stream of the systemd journal.
 JOURNAL: Final = "journal"
+#: The stream of what the exporter itself says: of its walls, and of its sources.
+EXPORT: Final = "export"
 #: A record as a source has it, before fields are left out of it: more than a record may be that leaves.
 MAX_TAKEN: Final = 1 << 20
 #: Why a record's text is missing: what its keeper threw away before it was read, and what is too long.
@@ -50,6 +52,9 @@ class Source(Protocol):
     def read(self) -> list[Taken]:
         """Some records, if there are any now."""
 
+    def rest(self) -> list[Taken]:
+        """At an orderly end: what somebody gave us and was not read; from now on nothing is taken."""
+
     def settled(self, position: str) -> None:
         """All up to this position is on the spool's disk."""
 
@@ -66,6 +71,19 @@ def tombstone(stream: str, reason: str, time: int, **more: int | str | None) -> 
         more: what is known of them.
     """
     return as_record({"stream": stream, "time": time, "withheld": reason, **more})
+
+
+def own_word(time: int, event: str, message: str, **more: int | str) -> bytes:
+    """A record of the exporter's own, which no selection keeps back.
+
+    Args:
+        time: now, in ms since 1970.
+        event: what it is about, in one word.
+        message: what it says, for people.
+        more: fields.
+    """
+    fields = {"event": event, "MESSAGE": message, **more}
+    return as_record({"stream": EXPORT, "time": time, "fields": fields})
 
 
 def as_record(values: Mapping[str, object]) -> bytes:

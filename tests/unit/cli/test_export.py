@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -159,6 +159,40 @@ def test_a_sender_s_status_says_how_long_its_spool_lasts(
     quiet = {**SENDER, "spool": {**SENDER["spool"], "days_left": None}}  # type: ignore[dict-item]
     (tmp_path / "status.json").write_text(json.dumps(quiet))
     assert "nothing comes" in appliance("export", "status", tmp_path).out
+
+
+@pytest.mark.parametrize(
+    ("line", "walls"),
+    [
+        ({"watched": True, "received": 0, "faults": []}, ["walls        watched; no frame came in"]),
+        (
+            {"watched": False, "received": 1234, "faults": ["export0 speaks ARP"]},
+            [
+                "walls        NOBODY WATCHES; ALARM, 1,234 frames came in",
+                "walls        ALARM, export0 speaks ARP",
+            ],
+        ),
+    ],
+)
+def test_a_sender_s_status_says_how_its_walls_stand(
+    tmp_path: Path, appliance: Callable[..., Outcome], line: dict[str, Any], walls: list[str]
+) -> None:
+    (tmp_path / "status.json").write_text(json.dumps({**SENDER, "line": line}))
+    found = appliance("export", "status", tmp_path).out.splitlines()
+    assert [each for each in found if each.startswith("walls")] == walls
+
+
+@pytest.mark.parametrize(("count", "more"), [(9, ()), (6, ("--watched", "W"))])
+def test_there_is_room_for_eight_digests_those_of_the_walls_among_them(
+    sender: Path, appliance: Callable[..., Outcome], count: int, more: tuple[str, ...]
+) -> None:
+    def sent(count: int) -> Outcome:
+        given = [each for number in range(count) for each in ("--digest", f"a{number}={'0' * 64}")]
+        where = ("export", "send", sender, "--to", "127.0.0.1:9", "--stdin", "--select", "/nowhere")
+        return appliance(*where, *given, *more)
+
+    assert f"at most {count - 1}" in sent(count).err
+    assert "there is no file /nowhere" in sent(count - 1).err
 
 
 def test_a_status_is_shown_again_until_somebody_wants_an_end(tmp_path: Path) -> None:

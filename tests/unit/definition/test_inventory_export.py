@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.definition.export import FOLDER, Export, Receiver
+from appliance.definition.export import FOLDER, Export, Receiver, Sources
 from appliance.definition.inventory import node_values, settings_digest
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import GatewayForbidden, InventoryInvalid
@@ -67,6 +67,22 @@ def test_an_export_becomes_values() -> None:
     }
 
 
+def test_what_is_exported_is_said_and_the_usual_is_left_out() -> None:
+    asked = "sources: {journal: false, audit: true, folders: {b: /srv/b, a: /srv/a}}"
+    inventory, _ = parse_inventory(VALID.replace("folder: /srv/export", asked), PATH)
+    assert inventory.node("gpu-02").export.sources == Sources(  # type: ignore[union-attr] # it has one
+        journal=False, audit=True, folders=(("a", "/srv/a"), ("b", "/srv/b"))
+    )
+    found = node_values(inventory.node("gpu-02"))["export"]
+    assert isinstance(found, dict)
+    assert found["sources"] == {"journal": False, "audit": True, "folders": {"a": "/srv/a", "b": "/srv/b"}}
+    usual = "sources: {journal: true, audit: false, folders: {}}"
+    inventory, _ = parse_inventory(VALID.replace("folder: /srv/export", usual), PATH)
+    found = node_values(inventory.node("gpu-02"))["export"]
+    assert isinstance(found, dict)
+    assert "sources" not in found
+
+
 def test_a_node_without_an_export_has_the_settings_it_always_had() -> None:
     """A key that is not written must not make another installation of an older inventory."""
     inventory, _ = parse_inventory(VALID, PATH)
@@ -111,6 +127,20 @@ def test_a_node_without_an_export_has_the_settings_it_always_had() -> None:
         ("/srv/export", "/run/export", "34:15", "would not last there"),
         ("/srv/export", '"/srv/a b"', "34:15", "not an absolute path"),
         ("folder: /srv/export", "diode: true", "34:7", "diode"),
+        ("folder: /srv/export", "sources: {metrics: true}", "34:17", "metrics"),
+        ("folder: /srv/export", "sources: {journal: 1}", "34:26", "journal"),
+        ("folder: /srv/export", 'sources: {audit: "yes"}', "34:24", "audit"),
+        ("folder: /srv/export", "sources: {folders: {a: /srv}}", "34:30", "two folders deep"),
+        ("folder: /srv/export", "sources: {folders: {a: /tmp/a}}", "34:30", "would not last there"),
+        ("folder: /srv/export", "sources: {folders: {audit: /srv/a}}", "34:34", "not a stream's name"),
+        ("folder: /srv/export", "sources: {folders: {A b: /srv/a}}", "34:32", "not a stream's name"),
+        ("folder: /srv/export", "sources: {folders: {a: /srv/a, b: /srv/a}}", "34:26", "one folder"),
+        (
+            "folder: /srv/export",
+            "sources: {folders: {a: /var/lib/appliance-export/sender}}",
+            "31:7",
+            "lie in one another",
+        ),
     ],
 )
 def test_what_cannot_be_exported_by_is_refused_at_its_place(

@@ -60,6 +60,11 @@ nodes:
     flows:
       nccl: {interface: data, direction: both, protocol: tcp, ports: ["50000-50999", 7], peers: [gpu-02]}
       export: {interface: logs, direction: out, protocol: udp, ports: [5514], peers: ["10.50.0.2"]}
+    export:
+      match: {pci: "0000:18:00.1"}
+      address: "10.60.0.9"
+      receiver: {address: "10.60.0.10", mac: "02:00:00:00:00:0f", port: 5514}
+      sources: {journal: false, audit: true, folders: {b: /srv/b, a: /srv/a}}
   gpu-02:
     address: "10.20.0.12"
     interfaces:

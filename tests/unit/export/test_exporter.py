@@ -13,7 +13,7 @@ from appliance.export.checkpoint import read_checkpoint
 from appliance.export.exporter import LINGER, Exporter, Moment
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
 from appliance.export.segments import FrameKind, Segments
-from appliance.export.spool import MIN_LIMIT, Spool
+from appliance.export.spool import FOR_LAST, MIN_LIMIT, RESERVE, Spool
 from tests.unit.export.disk import HOME, empty_disk, on_disk
 from tests.unit.export.nodes import NOW, chance, identity
 
@@ -36,10 +36,10 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def kept(spool: Spool) -> list[Block]:
-    found, block = [], 0
-    while (stored := spool.read(block)) is not None:
+    found, block, near = [], 0, None
+    while (stored := spool.read(block, near)) is not None:
         found.append(parse_block(stored.data))
-        block = stored.header.block + 1
+        block, near = stored.header.block + 1, stored.end
     return found
 
 
@@ -178,14 +178,64 @@ def test_by_policy_nothing_is_dropped_and_the_export_stops(spool: Spool) -> None
     assert exporter.next_sequence == len(sequences(kept(spool), BlockKind.RECORDS)) + 1
 
 
-def test_a_spool_without_room_even_for_a_word_opens_no_epoch(spool: Spool) -> None:
+def test_checkpoints_leave_room_to_say_what_is_dropped_however_long_nothing_leaves(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of checkpoints in a full spool, records being dropped between them; then a restart."""
+    monkeypatch.setattr(spool._log, "sync", lambda: None)
+    exporter = Exporter(WHO, spool, at(0))
+    fill(exporter, 200)
+    for second in range(2000):
+        exporter.offer(b"dropped", at(second))
+        assert exporter.checkpoint({}, at(second)) or second == 0
+    exporter.checkpoint({}, at(9000), last=True)
+    assert not exporter.dropping
+    assert spool.size <= MIN_LIMIT - RESERVE // 16
+    assert sequences(kept(spool), BlockKind.RECORDS, BlockKind.DROPS) == list(range(1, 2201))
+    again = Exporter(WHO, spool, at(9001))
+    assert spool.state.epoch == again.epoch
+
+
+def test_the_last_room_is_for_the_last_word(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool._log, "sync", lambda: None)
+    exporter = Exporter(WHO, spool, at(0))
+    fill(exporter, 200)
+    while spool.has_room(4096, (0, 0, 0), leaving=FOR_LAST):
+        spool.note(b"x" * 4000, (0, 0, 0), NOW)
+    exporter.checkpoint({}, at(2))
+    assert exporter.dropping
+    exporter.checkpoint({}, at(3), last=True)
+    assert not exporter.dropping
+
+
+def test_full_spools_are_drained_even_where_no_word_has_room(spool: Spool) -> None:
+    """Nothing is in the epoch before its opening; until there is room, what comes is counted."""
     exporter = Exporter(WHO, spool, at(0))
     fill(exporter, 300)
-    exporter.sync(at(1))
-    while spool.has_room(4096, (0, 0, 0), statement=True):
+    exporter.checkpoint({}, at(1))
+    while spool.has_room(4096, (0, 0, 0), leaving=0):
         spool.note(b"x" * 4000, (0, 0, 0), NOW)
-    with pytest.raises(SpoolFull):
-        Exporter(WHO, spool, at(2))
+    size, before = spool.size, len(kept(spool))
+    again = Exporter(WHO, spool, at(2))
+    assert not again.offer(b"dropped", at(3))
+    assert again.checkpoint({}, at(3)) is None
+    assert spool.size == size
+    assert again.passes.due(3) == 0
+    assert again.passes.end == before
+    again.passes.next = [before] * 3
+    assert again.offer(b"kept", at(4))
+    again.checkpoint({}, at(4))
+    opening, drop, last = kept(spool)[-3:]
+    assert (opening.header.kind, opening.header.epoch) == (BlockKind.OPENING, again.epoch)
+    assert drop.header.records == 1
+    assert records_of(last) == [b"kept"]
+
+
+def test_who_finds_the_spool_full_is_told_the_option_that_there_is(spool: Spool) -> None:
+    exporter = Exporter(WHO, spool, at(0), stop_when_full=True)
+    with pytest.raises(SpoolFull) as caught:
+        fill(exporter, 300)
+    assert "(--spool)" in str(caught.value.hint)
 
 
 def test_a_record_that_is_too_long_is_dropped_by_its_own_reason(spool: Spool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ class Well:
         self.left = deque(handfuls)
         self.reads = 0
         self.told: list[str] = []
+        self.kept_back: list[Taken] = []
 
     def fileno(self) -> int:
         return -1
@@ -41,6 +43,9 @@ class Well:
     def read(self) -> list[Taken]:
         self.reads += 1
         return self.left.popleft() if self.left else []
+
+    def rest(self) -> list[Taken]:
+        return self.kept_back
 
     def settled(self, position: str) -> None:
         self.told.append(position)
@@ -172,6 +177,37 @@ def test_a_record_that_is_too_long_stops_no_patient_source(tmp_path: Path) -> No
         assert kept(intake) == [b"after"]
         assert intake._exporter.spool.state.dropped == 1
         assert intake._exporter.settled == {"a": "2"}
+
+
+def test_at_the_end_what_was_given_is_taken_and_what_can_wait_waits(tmp_path: Path) -> None:
+    given, waits = Well("socket", patient=False, handfuls=[]), Well("journal", patient=True, handfuls=[])
+    given.kept_back, waits.kept_back = [Taken(b"given")], [Taken(b"waits", "1")]
+    with taking(tmp_path, given, waits) as intake:
+        intake.last()
+        intake._exporter.seal(moment())
+        assert kept(intake) == [b"given"]
+
+
+def test_what_a_source_cannot_do_is_told_once_and_that_it_can_again(tmp_path: Path) -> None:
+    well = Well("journal", patient=True, handfuls=[])
+    with taking(tmp_path, well) as intake:
+        assert intake.news(moment()) == []
+        told = []
+        for trouble in ("journalctl ended with 1", "journalctl ended with 1", ""):
+            well.trouble = trouble
+            told.append([json.loads(each) for each in intake.news(moment())])
+    (first,), second, (third,) = told
+    assert (first["stream"], second) == ("export", [])
+    assert first["fields"] == {
+        "event": "source",
+        "source": "journal",
+        "trouble": "journalctl ended with 1",
+        "MESSAGE": "the source journal: journalctl ended with 1",
+    }
+    assert (third["fields"]["trouble"], third["fields"]["MESSAGE"]) == (
+        "",
+        "the source journal: reads again",
+    )
 
 
 def test_an_end_is_noticed_with_what_came_before_it(tmp_path: Path) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import replace
 from ipaddress import IPv4Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.errors import ExportLineDown, SettingsInvalid
 from appliance.export.exporter import Moment
-from appliance.export.line import xdp
-from appliance.export.line.card import find_card
+from appliance.export.line import raising, xdp
+from appliance.export.line.card import driver, find_card
 from appliance.export.line.ruleset import SETTINGS, ruleset
 from appliance.export.line.settings import DEVICE, Line, line_text, read_line
 from appliance.export.line.walls import Walls, barrier_faults, faults, keeps_out, rules_in
 from appliance.export.line.watched import STALE, Watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LINE = Line(
     "02:00:00:00:00:0e", "", IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2"), "02:00:00:00:00:0f", 5514
@@ -79,6 +83,55 @@ def test_the_program_is_two_instructions_that_drop() -> None:
     """RFC 9669: opcode 0xb7 moves an immediate into r0, 0x95 leaves with it; 1 is XDP_DROP."""
     assert xdp.program().hex() == "b700000001000000" + "9500000000000000"
     assert xdp.tags() == {"57cd311f2e27366b", "b11459a0e11ca14c"}
+
+
+def test_a_driver_that_does_not_count_what_it_drops_gets_the_program_behind_it() -> None:
+    assert xdp.modes("mlx5_core") == (xdp.GENERIC,)
+    assert xdp.modes("i40e") == xdp.modes("") == (xdp.NATIVE, xdp.GENERIC)
+
+
+def test_the_program_goes_where_the_driver_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the card at hand calls itself decides; a refusal of one place is no refusal of the next."""
+    asked: list[bytes] = []
+
+    def ask(_: object, message: bytes) -> None:
+        asked.append(message)
+        if message == b"%d" % xdp.NATIVE:
+            raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(xdp, "load", lambda: os.dup(0))
+    monkeypatch.setattr(xdp, "_ask", ask)
+    monkeypatch.setattr(xdp, "setlink_message", lambda _, __, mode: b"%d" % mode)
+    for name, modes in (("mlx5_core", [xdp.GENERIC]), ("veth", [xdp.NATIVE, xdp.GENERIC])):
+        asked.clear()
+        monkeypatch.setattr(xdp, "driver", lambda _, name=name: name)
+        xdp.attach("lo")
+        assert asked == [b"%d" % each for each in modes]
+
+
+def test_a_card_is_given_back_without_a_program_in_either_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def inside(_: str, *command: str) -> str:
+        asked.append(" ".join(command))
+        return json.dumps([{"ifname": DEVICE}])
+
+    (tmp_path / raising.NAMESPACE).touch()
+    monkeypatch.setattr(raising, "NAMES", tmp_path)
+    monkeypatch.setattr(raising, "inside", inside)
+    monkeypatch.setattr(raising, "run", lambda *_: "")
+    monkeypatch.setattr(raising, "RAISED", tmp_path / "raised.json")
+    monkeypatch.setattr(raising, "WATCHED", tmp_path / "watched.json")
+    assert raising.lower_line("eno3")
+    for where in ("xdp", "xdpgeneric"):
+        assert f"ip link set dev {DEVICE} {where} off" in asked
+
+
+def test_a_card_s_driver_is_asked_for_its_name() -> None:
+    assert driver("lo") == ""
+    assert driver("nothing-such") == ""
 
 
 def test_the_request_names_card_and_program() -> None:
@@ -240,6 +293,15 @@ def test_a_wall_that_falls_and_stands_again_is_told_both_times() -> None:
     _, told = watched((0, seen(1)), (2, seen(2, faults=("no XDP program",))), (4, seen(3)))
     assert [each["event"] for each in told] == ["amiss", "stands"]
     assert "no XDP program" in told[0]["MESSAGE"]
+
+
+@pytest.mark.parametrize(("age", "events"), [(3600, ["unwatched"]), (STALE - 2, []), (-3600, [])])
+def test_what_was_written_long_before_a_start_is_not_believed(age: float, events: list[str]) -> None:
+    """A sender that starts again beside a watcher that ended: hours old is not new."""
+    made = Watched(lambda: json.dumps(seen(10_000_000 - int(age * 1000))).encode())
+    told = made.look(Moment(7.0, 10_000_000))
+    assert [json.loads(each)["fields"]["event"] for each in told] == events
+    assert bool(made.digests) is not bool(events)
 
 
 def test_what_nobody_writes_anew_is_not_believed() -> None:

@@ -42,7 +42,7 @@ def exported(folder: Path, watched: Watched, peer: tuple[str, int]) -> dict[str,
 def test_what_is_seen_of_the_walls_is_what_the_receiver_has(tmp_path: Path) -> None:
     """No selection keeps an alarm back: it is the exporter's own word."""
     found_sender(tmp_path / "sender", "gpu-01")
-    seen = {"time": 1, "digests": DIGESTS, "received": 9, "faults": ["export0 speaks ARP"]}
+    seen = {"time": moment().wall, "digests": DIGESTS, "received": 9, "faults": ["export0 speaks ARP"]}
     with receiving_socket(("127.0.0.1", 0)) as there:
         status = exported(
             tmp_path / "sender", Watched(lambda: json.dumps(seen).encode()), there.getsockname()
@@ -67,7 +67,7 @@ def test_a_change_of_the_walls_is_an_event_at_the_receiver(tmp_path: Path) -> No
     receiver = Receiver(tmp_path / "receiver", read_senders([sender_file(tmp_path / "sender", "gpu-01")]))
     events = []
     for digests in (DIGESTS, DIGESTS, {**DIGESTS, "xdp": "d" * 64}):
-        seen = json.dumps({"time": 1, "digests": digests, "received": 0, "faults": []}).encode()
+        seen = json.dumps({"time": moment().wall, "digests": digests, "received": 0, "faults": []}).encode()
         with receiving_socket(("127.0.0.1", 0)) as there:
             exported(tmp_path / "sender", Watched(lambda seen=seen: seen), there.getsockname())  # type: ignore[misc]
             receiver.take(received(there, 512))

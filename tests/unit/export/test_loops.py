@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import threading
@@ -28,7 +29,8 @@ from appliance.export.receiver import Receiver
 from appliance.export.replaying import frames_of
 from appliance.export.sending import Sending
 from appliance.export.sockets import received, receiving_socket, sending_socket
-from appliance.export.sources.local import LineSource
+from appliance.export.sources.following import FileSource
+from appliance.export.sources.local import DatagramSource, LineSource
 from appliance.export.spool import MIN_LIMIT, Spool
 from tests.unit.export.nodes import chance
 from tests.unit.export.test_receiver import lines_of, written
@@ -149,6 +151,65 @@ def test_a_full_spool_ends_the_loop_by_policy_and_what_was_taken_is_kept(
     assert 0 < spool.state.head.sequence - 1 < 400
     assert spool.state.dropped == 0
     spool.close()
+
+
+def test_what_waits_on_the_socket_at_an_orderly_stop_is_taken(
+    tmp_path: Path, sender: Path, there: socket.socket
+) -> None:
+    """And who sends afterwards is told that nobody takes it."""
+    identity, peer = read_identity(sender), there.getsockname()
+    spool = Spool(str(sender / SPOOL), identity.sender, limit=MIN_LIMIT)
+    exporter = Exporter(identity, spool, moment())
+    source = DatagramSource(tmp_path / "s")
+    stop = threading.Event()
+    stop.set()
+    with sending_socket(peer) as line, socketlib.socket(socketlib.AF_UNIX, socketlib.SOCK_DGRAM) as giver:
+        giver.connect(str(tmp_path / "s"))
+        for number in range(3):
+            giver.send(b"%d" % number)
+        sending = Sending(identity, exporter, TokenBucket(1e9, 1e9))
+        loop = SendLoop(exporter, sending, line, peer, [source], lambda _: None)
+        loop.run(stop)
+        with pytest.raises(BrokenPipeError):
+            giver.send(b"late")
+    source.close()
+    assert loop.records == 3
+    assert spool.state.head.sequence == 4
+    spool.close()
+
+
+def test_what_waits_in_a_pipe_at_an_orderly_stop_is_taken() -> None:
+    end, start = os.pipe()
+    os.write(start, b"one\ntwo")
+    source = LineSource(end)
+    assert [each.record for each in source.rest()] == [b"one", b"two"]
+    assert source.ended
+    assert source.rest() == []
+    os.close(start)
+    os.close(end)
+
+
+def test_a_source_that_reads_nothing_is_told_beyond_the_node(
+    tmp_path: Path, sender: Path, there: socket.socket
+) -> None:
+    identity, peer = read_identity(sender), there.getsockname()
+    spool = Spool(str(sender / SPOOL), identity.sender, limit=MIN_LIMIT)
+    exporter = Exporter(identity, spool, moment())
+    source = FileSource("audit-log", tmp_path / "audit.log", "", bytes)
+    source.read()
+    stop = threading.Event()
+    sending = Sending(identity, exporter, TokenBucket(1e9, 1e9))
+    with sending_socket(peer) as line:
+        loop = SendLoop(exporter, sending, line, peer, [source], lambda _: stop.set())
+        loop.select = lambda _: b"{}"
+        loop.run(stop)
+    source.close()
+    stored = spool.read(1)
+    assert stored
+    (record,) = map(json.loads, records_of(parse_block(stored.data)))
+    spool.close()
+    assert (record["stream"], record["fields"]["event"]) == ("export", "source")
+    assert "no such file" in record["fields"]["MESSAGE"]
 
 
 def test_a_status_that_cannot_be_written_stops_nothing() -> None:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export import pacing
-from appliance.export.pacing import Passes, TokenBucket
+from appliance.export.pacing import Passes, TokenBucket, line_bucket
 
 
 @given(st.lists(st.tuples(st.integers(1, 1500), st.floats(0, 0.1)), min_size=1, max_size=200))
@@ -28,6 +28,19 @@ def test_after_waiting_as_long_as_is_said_something_may_leave() -> None:
     assert bucket.wait(0.0) == pytest.approx(1.5, abs=0.01)
     assert not bucket.take(1, 1.4)
     assert bucket.take(1, 1.4 + bucket.wait(1.4))
+
+
+@pytest.mark.parametrize(("constant", "seconds"), [(True, 1.0), (False, 0.8)])
+def test_a_constant_line_makes_good_what_a_wait_for_the_disk_cost(constant: bool, seconds: float) -> None:
+    """100 Mb/s, which sends nothing for 0.2 s: as much has left after the second as ever, or less."""
+    rate, size, left = 12_500_000.0, 1456, 0
+    bucket = line_bucket(rate, constant=constant)
+    assert [bucket.take(size, 0.0) for _ in range(50)].count(True) == 44, "no more than ever at the start"
+    for step in range(1, 1001):
+        if step < 400 or step >= 600:
+            while bucket.take(size, step / 1000):
+                left += size
+    assert left == pytest.approx(seconds * rate, rel=0.01)
 
 
 def test_a_clock_that_goes_back_gives_nothing_away() -> None:

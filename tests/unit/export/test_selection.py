@@ -54,6 +54,25 @@ def test_what_escapes_hide_is_redacted_too(selection: Selection) -> None:
     assert b"one" not in selection.apply(record)
 
 
+@pytest.mark.parametrize("journald", [True, False])
+@pytest.mark.parametrize("several", [False, True])
+def test_what_journalctl_prints_as_bytes_is_redacted_too(
+    selection: Selection, journald: bool, several: bool
+) -> None:
+    """A field with a byte that cannot be printed is an array of numbers in its JSON."""
+    data = list(b"\x1b[31mlogin password=hunter2 \xff")
+    fields = {"MESSAGE": [data, "token=x"] if several else data, "PRIORITY": []}
+    record = {"__CURSOR": "s=1;i=2", **fields} if journald else {"stream": "journal", "fields": fields}
+    text = "\x1b[31mlogin *** \\xff"
+    wanted = {"MESSAGE": [text, "***"] if several else text, "PRIORITY": []}
+    assert applied(selection, record)["fields"] == wanted
+
+
+def test_numbers_of_other_streams_stay_numbers(selection: Selection) -> None:
+    record = {"stream": "audit", "fields": {"syscall": [1, 2]}}
+    assert applied(selection, record)["fields"] == {"syscall": [1, 2]}
+
+
 def test_a_pattern_of_one_stream_is_none_of_another(selection: Selection) -> None:
     record = {"stream": "audit", "fields": {"syscall": "password=one"}}
     assert applied(selection, record)["fields"] == {"syscall": "password=one"}

@@ -28,8 +28,8 @@ def log(tmp_path: Path) -> Path:
 def opened(log: Path) -> Iterator[Callable[[str], FileSource]]:
     made = []
 
-    def at(position: str = "") -> FileSource:
-        made.append(FileSource("audit", log, position, bytes, now=lambda: NOW))
+    def at(position: str = "", steady: Callable[[], float] = lambda: 0.0) -> FileSource:
+        made.append(FileSource("audit", log, position, bytes, now=lambda: NOW, steady=steady))
         return made[-1]
 
     yield at
@@ -158,6 +158,126 @@ def test_a_file_that_was_cut_in_its_place_is_said(log: Path, opened: Callable[..
     assert text(all_of(source)) == [b"lost-at-source", b"3"]
 
 
+def dated(path: Path, second: int) -> None:
+    os.utime(path, (second, second))
+
+
+def test_files_that_came_while_nobody_read_are_read_and_what_is_gone_is_said(
+    log: Path, opened: Callable[..., FileSource]
+) -> None:
+    """The spool was full for hours: the open file was rotated out, and four others with it or not."""
+    source = opened()
+    write(log, b"1")
+    assert text(all_of(source)) == [b"1"]
+    write(log, b"2")
+    dated(log, 1)
+    for number in range(3, 9):
+        rotate(log)
+        write(log, b"%d" % number)
+        dated(log, number)
+    for number in (5, 6):
+        log.with_name(f"audit.log.{number}").unlink()
+    assert text(all_of(source)) == [b"2", b"lost-at-source", b"4", b"5", b"6", b"7", b"8"]
+
+
+def test_files_are_told_apart_whatever_the_clock_says(log: Path, opened: Callable[..., FileSource]) -> None:
+    """It went back: what came after ours is dated before it."""
+    source = opened()
+    write(log, b"1")
+    dated(log, 100)
+    assert text(all_of(source)) == [b"1"]
+    log.unlink()
+    for number in (2, 3):
+        write(log, b"%d" % number)
+        dated(log, number)
+        if number < 3:
+            rotate(log)
+    assert text(all_of(source)) == [b"lost-at-source", b"2", b"3"]
+
+
+def test_older_files_are_not_read_again_when_ours_is_gone(
+    log: Path, opened: Callable[..., FileSource]
+) -> None:
+    for number in (1, 2, 3):
+        write(log, b"%d" % number)
+        dated(log, 7)  # within one tick of the clock
+        if number < 3:
+            rotate(log)
+    source = opened()
+    assert text(all_of(source)) == [b"1", b"2", b"3"]
+    log.rename(log.with_name("audit.log.gz"))
+    write(log, b"4")
+    dated(log, 7)
+    rotate(log)
+    write(log, b"5")
+    dated(log, 7)
+    assert text(all_of(source)) == [b"lost-at-source", b"4", b"5"]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(4.0, []), (6.0, [b"lost-at-source"])])
+def test_a_file_that_went_while_nobody_looked_may_have_had_followers(
+    log: Path, opened: Callable[..., FileSource], seconds: float, words: list[bytes]
+) -> None:
+    clock = [0.0]
+    source = opened("", lambda: clock[0])
+    write(log, b"1")
+    assert text(all_of(source)) == [b"1"]
+    log.unlink()
+    write(log, b"3")
+    clock[0] = seconds
+    assert text(all_of(source)) == [*words, b"3"]
+
+
+def test_a_file_that_was_cut_and_has_grown_past_that_is_said(
+    log: Path, opened: Callable[..., FileSource]
+) -> None:
+    source = opened()
+    write(log, b"one")
+    assert len(all_of(source)) == 1
+    with log.open("r+b") as file:  # the same inode
+        file.truncate()
+        file.write(b"much longer than it was\n")
+    assert text(all_of(source)) == [b"lost-at-source", b"much longer than it was"]
+
+
+def test_a_file_that_was_renamed_between_looking_and_opening_is_looked_for_again(
+    log: Path, opened: Callable[..., FileSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = opened()
+    write(log, b"1")
+    assert text(all_of(source)) == [b"1"]
+    rotate(log)
+    write(log, b"2")
+    real = FileSource._opened
+
+    def late(path: Path) -> int:
+        monkeypatch.setattr(FileSource, "_opened", staticmethod(real))
+        rotate(log)
+        write(log, b"3")
+        return real(path)
+
+    monkeypatch.setattr(FileSource, "_opened", staticmethod(late))
+    assert text(all_of(source)) == [b"2", b"3"]
+
+
+def test_a_file_that_can_be_read_again_is_no_trouble_any_more(
+    log: Path, opened: Callable[..., FileSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = opened()
+    write(log, b"1")
+    assert text(all_of(source)) == [b"1"]
+
+    def refuse(_: FileSource) -> list[Taken]:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FileSource, "_lines", refuse)
+        assert source.read() == []
+        assert "Input/output error" in source.trouble
+    source.read()
+    assert source.trouble == ""
+
+
 def test_a_file_that_was_packed_away_after_it_was_read_costs_nothing(
     log: Path, opened: Callable[..., FileSource]
 ) -> None:
@@ -225,7 +345,7 @@ SYSCALL = (
         (
             SYSCALL,
             {
-                "stream": "audit",
+                "stream": "audit-log",
                 "time": 1364481363243,
                 "fields": {
                     "type": "SYSCALL",
@@ -244,12 +364,12 @@ SYSCALL = (
         (
             b"type=USER_CMD msg=audit(1.000:7): pid=1 msg='op=x res=success'",
             {
-                "stream": "audit",
+                "stream": "audit-log",
                 "time": 1000,
                 "fields": {"type": "USER_CMD", "serial": "7", "pid": "1", "msg": "op=x res=success"},
             },
         ),
-        (b"no record \xff", {"stream": "audit", "fields": {"line": "no record \\xff"}}),
+        (b"no record \xff", {"stream": "audit-log", "fields": {"line": "no record \\xff"}}),
     ],
     ids=["syscall", "user", "none"],
 )

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.errors import Usage
+from appliance.export.sources import handover
 from appliance.export.sources.handover import FolderSource
-from appliance.export.sources.opening import parse_folders
+from appliance.export.sources.opening import Wanted, parse_folders
+from appliance.export.sources.opening import opened as open_sources
 from tests.unit.export.nodes import NOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.export.sources.source import Taken
 
 
@@ -33,8 +38,10 @@ def put(folder: Path, name: str, data: bytes, second: int = 1) -> None:
     partial.rename(folder / name)
 
 
-def opened(folder: Path, position: str = "") -> FolderSource:
-    return FolderSource("checks", folder, position, now=lambda: NOW)
+def opened(
+    folder: Path, position: str = "", select: Callable[[bytes], bytes] | None = None
+) -> FolderSource:
+    return FolderSource("checks", folder, position, select=select, now=lambda: NOW)
 
 
 def values(taken: Taken) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def test_what_is_not_whole_or_no_file_is_left_alone(folder: Path, tmp_path: Path
     assert sorted(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("data", [b"plain \xff text\n", b"", b'{"a":1,"a":2}', b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"plain \xff text\n", b"", b'{"a":1,"a":2}', b"[" * 50_000])
 def test_what_is_no_json_is_text(folder: Path, data: bytes) -> None:
     put(folder, "a", data)
     (taken,) = opened(folder).read()
@@ -134,6 +141,85 @@ def test_a_file_that_is_too_long_is_a_word_and_is_kept(folder: Path) -> None:
     source.settled(taken.position)
     assert [each.name for each in folder.iterdir()] == ["core.too-long"]
     assert source.read() == []
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_file_whose_record_would_be_dropped_is_a_word_and_is_kept(folder: Path, cut: bool) -> None:
+    """Nothing of it left; after a cut in between, too."""
+    put(folder, "log", b"x" * 70_000)
+    source = opened(folder)
+    (taken,) = source.read()
+    assert (values(taken)["withheld"], values(taken)["bytes"]) == ("too-long", 70_000)
+    assert taken.stated
+    if cut:
+        opened(folder, taken.position)
+    else:
+        source.settled(taken.position)
+    assert [each.name for each in folder.iterdir()] == ["log.too-long"]
+
+
+def test_what_is_too_long_is_judged_by_what_leaves(folder: Path) -> None:
+    put(folder, "log", b"x" * 70_000)
+    (taken,) = opened(folder, select=lambda _: b"{}").read()
+    assert not taken.stated
+    (taken,) = opened(folder, select=lambda _: bytes(70_000)).read()
+    assert taken.stated
+
+
+def test_a_folder_that_is_asked_for_knows_what_leaves(folder: Path) -> None:
+    put(folder, "log", b"x" * 70_000)
+    with ExitStack() as until:
+        (source,) = open_sources(Wanted(folders={"checks": folder}), {}, until, lambda _: b"{}")
+        (taken,) = source.read()
+    assert not taken.stated
+
+
+def test_a_file_that_is_kept_takes_no_other_one_s_name(folder: Path) -> None:
+    for second in (1, 2, 3):
+        put(folder, "log", b"%d" % second * 70_000, second)
+        source = opened(folder)
+        (taken,) = source.read()
+        source.settled(taken.position)
+    kept = sorted(folder.iterdir())
+    assert [each.name for each in kept] == ["log.1.too-long", "log.2.too-long", "log.too-long"]
+    assert sorted(each.read_bytes()[:1] for each in kept) == [b"1", b"2", b"3"]
+
+
+def test_what_is_removed_is_gone_for_good_before_the_next_position(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "a", b"1")
+    source = opened(folder)
+    (taken,) = source.read()
+    there: list[list[str]] = []
+    monkeypatch.setattr(
+        handover, "sync_folder", lambda path: there.append([each.name for each in path.iterdir()])
+    )
+    source.settled(taken.position)
+    assert there == [[]]
+
+
+def test_a_file_that_cannot_be_read_is_said_and_keeps_no_other_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder, "a", b"1", second=1)
+    put(folder, "b", b"2", second=2)
+    real = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        if path == folder / "a":
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags)
+
+    source = opened(folder)
+    with monkeypatch.context() as refused:
+        refused.setattr(os, "open", refuse)
+        (taken,) = source.read()
+        assert values(taken)["fields"]["value"] == 2
+        assert "a: Permission denied" in source.trouble
+    source.settled(taken.position)
+    (taken,) = source.read()
+    assert (values(taken)["fields"]["value"], source.trouble) == (1, "")
 
 
 def test_a_file_that_cannot_be_removed_is_said_and_taken_once(
@@ -167,7 +253,19 @@ def test_folders_are_read_with_their_names(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "={}", "Checks={}", "journal={}", "metrics={}", "a={}/missing", "a="]
+    "text",
+    [
+        "{}",
+        "={}",
+        "Checks={}",
+        "journal={}",
+        "metrics={}",
+        "audit={}",
+        "audit-log={}",
+        "export={}",
+        "a={}/missing",
+        "a=",
+    ],
 )
 def test_what_is_no_folder_of_records_is_refused(folder: Path, text: str) -> None:
     with pytest.raises(Usage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socketserver
@@ -14,12 +15,13 @@ import pytest
 from appliance.errors import Usage
 from appliance.export.payload import MAX_RECORD
 from appliance.export.selection import read_selection
-from appliance.export.sources import scraping
+from appliance.export.sources import metrics, scraping
 from appliance.export.sources.endpoint import Endpoint, parse_endpoint
 from appliance.export.sources.metrics import MetricsSource
 from appliance.export.sources.opening import parse_endpoints
 from appliance.export.sources.scraping import scrape
 from appliance.export.sources.snapshot import snapshot
+from appliance.export.sources.source import Taken
 from tests.unit.export.nodes import NOW
 
 if TYPE_CHECKING:
@@ -114,6 +116,11 @@ def test_what_is_not_the_text_format_is_refused() -> None:
         snapshot("vllm", '{"json": 1}', NOW)
 
 
+def test_what_the_parser_trips_over_is_refused() -> None:
+    with pytest.raises(ValueError, match="text format"):
+        snapshot("vllm", 'a{x="y", ="w"} 1\n', NOW)
+
+
 def test_only_listed_samples_leave() -> None:
     settings = "format: 1\nstreams: {vllm: {fields: [http_requests_total]}}\n"
     (taken,) = snapshot("vllm", TEXT, NOW)
@@ -156,6 +163,61 @@ def test_who_does_not_speak_http_is_no_endpoint() -> None:
         with pytest.raises(ValueError, match="no HTTP"):
             scrape(Endpoint("a", ("127.0.0.1", server.server_address[1]), "/"))
         thread.join()
+
+
+def test_headers_that_drip_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scraping, "PATIENCE", 0.3)
+    over = threading.Event()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+            with contextlib.suppress(OSError):
+                while not over.wait(0.05):
+                    self.wfile.write(b"x")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        try:
+            with pytest.raises(OSError, match=r"too slow|timed out"):
+                scrape(Endpoint("a", ("127.0.0.1", server.server_address[1]), "/"))
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("fault", [IndexError("string index out of range"), RuntimeError("anything")])
+def test_whatever_one_endpoint_says_the_others_are_asked(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def refuse(name: str, *_: object) -> list[Taken]:
+        if name == "bad":
+            raise fault
+        return [Taken(b"{}")]
+
+    monkeypatch.setattr(metrics, "snapshot", refuse)
+    monkeypatch.setattr(metrics, "scrape", lambda _: "")
+    source = MetricsSource([Endpoint(each, "/s", "/") for each in ("bad", "good")], 1e6, now=lambda: NOW)
+    try:
+        while not source.trouble:
+            threading.Event().wait(0.01)
+        word, good = source.read()
+    finally:
+        source.close()
+    assert json.loads(word.record)["cause"] == repr(fault)
+    assert good.record == b"{}"
+    assert source.trouble.startswith("bad: ")
+
+
+def test_snapshots_that_were_made_are_given_at_the_end() -> None:
+    source = MetricsSource([], 1e6)
+    try:
+        source._found.append(Taken(b"made"))
+        assert source.rest() == [Taken(b"made")]
+        assert source._stop.is_set()
+    finally:
+        source.close()
 
 
 def test_snapshots_come_at_once_and_what_could_not_be_had_is_said() -> None:
@@ -216,6 +278,12 @@ def test_an_endpoint_of_this_machine_is_read(text: str, found: Endpoint) -> None
 def test_any_other_place_is_refused(text: str) -> None:
     with pytest.raises(Usage):
         parse_endpoint(text)
+
+
+@pytest.mark.parametrize("name", ["audit", "audit-log", "export", "journal", "metrics", "socket", "stdin"])
+def test_no_endpoint_has_another_stream_s_name(name: str) -> None:
+    with pytest.raises(Usage):
+        parse_endpoints([f"{name}=unix:/a"])
 
 
 def test_two_endpoints_have_two_names() -> None:

@@ -68,4 +68,4 @@ def _name(record: object) -> object:
     if "MESSAGE" in record:
         return record["MESSAGE"]
     fields = record["fields"]
-    return ["a", fields["serial"]] if record["stream"] == "audit" else ["c", str(fields["check"])]
+    return ["a", fields["serial"]] if record["stream"] == "audit-log" else ["c", str(fields["check"])]

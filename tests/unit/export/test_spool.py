@@ -94,7 +94,7 @@ def test_the_oldest_give_way_once_they_had_every_pass(tmp_path: Path) -> None:
     room = MIN_LIMIT - RESERVE - spool.size
     assert spool.has_room(room, (0, 0, 0))
     assert not spool.has_room(room + 1, (100, 100, 5))
-    assert spool.has_room(room + 1, (0, 0, 0), statement=True)
+    assert spool.has_room(room + 1, (0, 0, 0), leaving=0)
     assert spool.oldest == 0
     assert spool.has_room(room + 1, (100, 100, 50))
     assert 0 < spool.oldest <= 50

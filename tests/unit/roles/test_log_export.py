@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import jinja2.nativetypes
 import pytest
 import yaml
 
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
 
 ROLE = Path(__file__).parents[3] / "roles/log_export"
 UNITS = ROLE / "templates/etc/systemd/system"
+SOCKET = ["--socket", "/run/appliance-export/records"]
+MAPPED = ("log_export_sources", "log_export_folders")
 GIVEN = {
     "log_export_command": "/opt/appliance/export/0123456789ab/venv/bin/appliance",
     "log_export_user": "appliance-export",
     "log_export_stamp": "f" * 64,
-    "log_export_sources": ["--journal"],
+    "log_export_options": ["--journal", "--folder=checks=/var/spool/checks"],
+    "log_export_folders": {"checks": "/var/spool/checks"},
+    "log_export_groups": ["systemd-journal", "adm"],
     "log_export_settings": {
         "folder": "/var/lib/appliance-export",
         "receiver": {"address": "192.0.2.2", "mac": "02:00:00:00:00:0f", "port": 5514},
@@ -53,7 +58,8 @@ def unit(name: str) -> dict[str, list[str]]:
         ("RestrictAddressFamilies", ["AF_UNIX AF_INET"]),
         ("InaccessiblePaths", ["-/run/dbus -/run/systemd/resolve"]),
         ("ProtectSystem", ["strict"]),
-        ("ReadWritePaths", ["/var/lib/appliance-export"]),
+        ("ReadWritePaths", ["/var/lib/appliance-export /var/spool/checks"]),
+        ("SupplementaryGroups", ["systemd-journal adm"]),
         ("CapabilityBoundingSet", [""]),
         ("AmbientCapabilities", [""]),
         ("NoNewPrivileges", ["yes"]),
@@ -76,7 +82,11 @@ def test_the_unit_confines_the_sender(directive: str, values: list[str]) -> None
 def test_the_sender_sends_to_the_receiver_and_knows_its_walls() -> None:
     (command,) = unit("appliance-export")["ExecStart"]
     assert " export send /var/lib/appliance-export/sender " in command
-    for part in ("--to 192.0.2.2:5514", "--watched /run/appliance-export-line/watched.json", "--journal"):
+    for part in (
+        "--to 192.0.2.2:5514",
+        "--watched /run/appliance-export-line/watched.json",
+        "--journal --folder=checks=/var/spool/checks",
+    ):
         assert part in command
 
 
@@ -122,6 +132,94 @@ def test_the_readme_lists_every_setting() -> None:
     options = read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     table = re.findall(r"^\| `(\w+)` \|", (ROLE / "README.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(options)
+
+
+def evaluated(expression: str, **values: object) -> Any:
+    """A template of Ansible's as a value."""
+    surroundings = jinja2.nativetypes.NativeEnvironment(undefined=jinja2.ChainableUndefined)
+    surroundings.filters["ansible.builtin.regex_replace"] = lambda text, was, to: re.sub(was, to, text)
+    surroundings.tests["ansible.builtin.match"] = lambda text, pattern: re.match(pattern, text) is not None
+    return surroundings.from_string(expression).render(values)
+
+
+@pytest.mark.parametrize(
+    ("sources", "options"),
+    [
+        ({}, ["--journal", *SOCKET]),
+        ({"journal": False}, SOCKET),
+        ({"audit": True}, ["--journal", *SOCKET, "--audit", "/var/log/audit/audit.log"]),
+        (
+            {"folders": {"b": "/srv/b", "a": "/srv/a"}},
+            ["--journal", *SOCKET, "--folder=a=/srv/a", "--folder=b=/srv/b"],
+        ),
+    ],
+)
+def test_what_the_inventory_asks_for_is_what_the_sender_is_given(
+    sources: dict[str, Any], options: list[str]
+) -> None:
+    (play,) = yaml.safe_load((ROLE.parents[1] / "playbooks/site.yml").read_text("utf-8"))
+    (task,) = (each for each in play["tasks"] if "log_export" in each["tags"])
+    mapped = {name: evaluated(task["vars"][name], sources=sources) for name in MAPPED}
+    assert evaluated(read("vars/main.yml")["log_export_options"], **mapped) == options
+
+
+@pytest.mark.parametrize(
+    ("sources", "log"),
+    [([*SOCKET, "--audit", "/a/b"], "/a/b"), (SOCKET, ""), (["--audit"], "")],
+)
+def test_the_audit_log_is_found_among_the_sources(sources: list[str], log: str) -> None:
+    assert (
+        evaluated(read("vars/main.yml")["log_export_audit_log"], log_export_sources=sources) or ""
+    ) == log
+
+
+READABLE = {"exists": True, "gr_name": "adm", "rgrp": True, "xgrp": True}
+
+
+@pytest.mark.parametrize(
+    ("stat", "group"),
+    [
+        (READABLE, "adm"),
+        ({**READABLE, "gr_name": "root"}, ""),
+        ({**READABLE, "rgrp": False}, ""),
+        ({"exists": False}, ""),
+    ],
+)
+def test_whose_group_reads_the_audit_log_is_seen_and_else_it_is_refused(
+    stat: dict[str, Any], group: str
+) -> None:
+    values = read("vars/main.yml")
+    found = evaluated(values["log_export_audit_group"], log_export_audit={"stat": stat}) or ""
+    assert found == group
+    groups = evaluated(values["log_export_groups"], log_export_audit_log="/a", log_export_audit_group=found)
+    assert groups == ["systemd-journal", group]
+    (refusal,) = (each for each in read("tasks/present.yml") if each["name"].startswith("Refuse an audit"))
+    allowed = evaluated(
+        "{{ " + refusal["ansible.builtin.assert"]["that"] + " }}", log_export_audit_group=found
+    )
+    assert allowed is bool(group)
+
+
+@pytest.mark.parametrize(
+    ("sources", "folders", "fit"),
+    [
+        (["--journal", *SOCKET], {"a": "/srv/a"}, True),
+        (["--journal", "a b"], {}, False),
+        (["--socket", "/run/a\n"], {}, False),
+        (["%h"], {}, False),
+        ([], {"a": "/srv"}, False),
+        ([], {"a": "/srv/a b"}, False),
+        ([], {"A": "/srv/a"}, False),
+    ],
+)
+def test_words_that_would_break_a_command_line_are_refused(
+    sources: list[str], folders: dict[str, str], fit: bool
+) -> None:
+    wanted = read("tasks/present.yml")[0]["ansible.builtin.assert"]["that"]
+    looked = [each for each in wanted if each.startswith(("log_export_sources", "log_export_folders"))]
+    assert len(looked) == 3
+    values = {"log_export_sources": sources, "log_export_folders": folders}
+    assert all(evaluated("{{ " + each + " }}", **values) for each in looked) is fit
 
 
 @pytest.fixture(scope="module")
