@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from appliance.bundle.media.sizes import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Names in a message before "…".
+_NAMED: Final = 5
 
 
 def counted(number: int, noun: str) -> str:
@@ -14,3 +22,8 @@ def exact_size(size: int) -> str:
     """``141.1 GB (141,107,412,992 bytes)``: to read, and to compare."""
     readable, exact = size_text(size), counted(size, "byte")
     return exact if readable.endswith("bytes") else f"{readable} ({exact})"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of them, for a message that need not name all."""
+    return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")

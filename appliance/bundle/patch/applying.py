@@ -20,6 +20,7 @@ from appliance.bundle.copying import kernel_copies
 from appliance.bundle.patch.packing import unpack
 from appliance.bundle.patch.recipe import SEGMENT, BaseFile, MadeFile, Part, Remade, Taken, read_recipe
 from appliance.bundle.paths import check_paths
+from appliance.bundle.wording import some
 from appliance.errors import BundleMalformed, DigestMismatch, PatchUnfit, RecipeInvalid
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def require_bases(checked: Checked, held: Mapping[str, int]) -> None:
     if missing:
         raise PatchUnfit(
             f"the base lacks {len(missing)} of {len(checked.bases)} files that the patch is made against",
-            found=f"nothing with sha256 {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}",  # noqa: PLR2004
+            found=f"nothing with sha256 {some(missing)}",
             wanted="the bundle that the patch requires, whole",
             hint="mend the base, or build a patch against what is there: appliance status --export",
         )

@@ -182,9 +182,9 @@ def _one(recipe: _Recipe, holdings: Holdings, target: OpenBundle, file: HeldFile
         bases = [stack.enter_context(holdings.open(base)) for base in chosen]
         wanted = [base.sha256 for base in chosen]
         encoder = Encoder(recipe.blocks.write, digest.update)
-        for part in _joined(encoder.parts(opened, bases, wanted)):
-            if part.source is not None:
-                part = _numbered(part, recipe.number(chosen[part.source.base]))  # noqa: PLW2901
+        for found in _joined(encoder.parts(opened, bases, wanted)):
+            source = found.source
+            part = _numbered(found, recipe.number(chosen[source.base])) if source is not None else found
             if not part.packed:
                 copied += part.length
             recipe.lines.write(item_line(part))

@@ -17,6 +17,7 @@ from appliance.bundle.paths import (
     TRUST_FOLDER,
     lies_beside_list,
 )
+from appliance.bundle.wording import some
 from appliance.errors import PatchUnfit, RecipeInvalid
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def kept_files(
     if missing:
         raise PatchUnfit(
             f"neither patch nor base has {len(missing)} of the bundle's files",
-            found=f"no {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}",  # noqa: PLR2004
+            found=f"no {some(missing)}",
             wanted="the base that the patch was built against, whole",
             hint="build the patch against what is there",
         )
