@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appliance.lab.drive.keeping import read_state
+from appliance.lab.drive.keeping import read_state, state_beside
 from appliance.lab.drive.pins import opens
 from appliance.lab.drive.uids import C_PIN_SID, PinColumn, admin, pin_of
 from tests.node.conftest import run
@@ -106,7 +106,7 @@ class Vault:
 
         Told by the drive's state and not by trying, so that nothing is counted.
         """
-        state = read_state(Path(f"{self.drive(number)['image']}.state"))
+        state = read_state(state_beside(Path(self.drive(number)["image"])))
         assert state is not None
         kept = [state["admin"][C_PIN_SID.hex()]]
         if self.order(number, "status")["active"]:
