@@ -1,4 +1,4 @@
-"""What a node says of itself, in other shapes than were asked for: its own trouble, and nobody's traceback."""
+"""What a node says of itself in another shape than was asked for: its own trouble, nobody's traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from appliance.node.connection import Connection
 
-ODD = [None, True, -1, 1e999, "text", [], [[]], [None], {}, {"a": {"b": []}}, [{"name": 3}]]
+ODD: list[object] = [None, True, -1, 1e999, "text", [], [[]], [None], {}, {"a": {"b": []}}, [{"name": 3}]]
 
 
 @dataclass
