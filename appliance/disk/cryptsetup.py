@@ -41,6 +41,11 @@ _HEADER: Final = (
     'cryptsetup luksHeaderBackup --header-backup-file "$d/header" "$1" && cat "$d/header"; '
     's=$?; rm -rf "$d"; exit "$s"'
 )
+#: udev remembers what was on a drive, and would tell of the header that the reset has ended.
+_RESET: Final = (
+    'cryptsetup luksErase --batch-mode --hw-opal-factory-reset --key-file - "$1" || exit; '
+    'timeout 60 udevadm trigger --settle "$1" >/dev/null 2>&1; :'
+)
 
 #: Looks whether the drive at a place is still the one that was read, right before whatever follows ``--``.
 _SAME: Final = (
@@ -100,8 +105,7 @@ class Cryptsetup:
         Raises:
             ApplyFailed, DriveUnsuitable: as ``format``.
         """
-        command = ["cryptsetup", "luksErase", "--batch-mode", "--hw-opal-factory-reset"]
-        command += ["--key-file", "-", drive.path]
+        command = ["sh", "-c", _RESET, "sh", drive.path]
         self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
 
     def _must(

@@ -111,6 +111,21 @@ def test_a_reset_gives_the_psid_by_standard_input_alone(
     assert PSID.reveal() not in (tmp_path / "env").read_bytes()
 
 
+@pytest.mark.parametrize("udev", [0, 1], ids=["udev", "no-udev"])
+def test_after_a_reset_udev_looks_again_at_what_is_on_the_drive(
+    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup], udev: int
+) -> None:
+    """Else it tells of a header that is gone; where it cannot be asked, nothing is the worse for it."""
+    udevadm = tmp_path / "bin/udevadm"
+    udevadm.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"$NOTES/udevadm"\nexit {udev}\n')
+    udevadm.chmod(0o755)
+    with pytest.raises(ApplyFailed):
+        cryptsetup(fail=5).reset(DRIVE_1, PSID)
+    assert not (tmp_path / "udevadm").exists()
+    cryptsetup().reset(DRIVE_1, PSID)
+    assert (tmp_path / "udevadm").read_text().splitlines() == ["trigger", "--settle", "/dev/nvme1n1"]
+
+
 def test_a_header_is_had_whole_and_leaves_nothing_behind(
     tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
 ) -> None:
