@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from appliance.errors import ExportLogDamaged
 from appliance.export.archive import Archive
 from appliance.export.segments import Place
+from appliance.export.sinks import cursor as cursor_module
 from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks.feed import Feed
@@ -129,10 +130,10 @@ def killing(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Killed
         real_replace(path, data)
 
-    real_replace = feed_module.replace_file
+    real_replace = cursor_module.replace_file
     patched = {name: counted(name) for name in ("write", "fdatasync", "ftruncate")}
     monkeypatch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), **patched}))
-    monkeypatch.setattr(feed_module, "replace_file", replaced)
+    monkeypatch.setattr(cursor_module, "replace_file", replaced)
     monkeypatch.setattr(feed_module, "_BATCH", 700)
 
 
