@@ -1,9 +1,9 @@
 """Messages of Kafka as a sink: what a broker has acknowledged counts as taken, and nothing else.
 
 The producer is idempotent, waits for all replicas in step (``acks=all``) and gives every message the
-node's name as its key: so those of one node lie in one partition, in order.  A cut between the broker's word
-and ours makes messages come twice.  Their headers tell: ``node``, ``epoch``, ``sequence`` and ``kind``;
-those of another history have ``fork``, too.
+node's name as its key: so those of one node lie in one partition, in order.  A cut between the broker's
+word and ours makes messages come twice.  Their headers tell: ``node``, ``epoch``, ``sequence`` and
+``kind``; those of another history have ``fork``, too.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import sysconfig
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ WRITER = ("WRITERKEY", "writer-secret")
 _BUCKETS = ("logs", "plain", "broker")
 
 
-@dataclass
+@dataclass(eq=False)
 class ObjectServer:
     """SeaweedFS with buckets: ``logs`` has Object Lock, ``plain`` has none."""
 
@@ -213,6 +214,7 @@ class ObjectServer:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @cache  # noqa: B019 - there is one server, to the end
     def client(self, who: tuple[str, str]) -> Any:
         return boto3.session.Session().client(
             "s3",

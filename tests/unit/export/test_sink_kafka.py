@@ -17,15 +17,19 @@ from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.kafka import KafkaSink, Message, configuration, message_of
 from appliance.export.sinks.lines import Entry
 from appliance.export.sinks.settings import KafkaSettings, Sasl, Tls
-from tests.unit.export.servers import WRITER, Broker, ObjectServer, TlsFront, free_ports
+from tests.unit.export.servers import WRITER, Broker, TlsFront, free_ports
 from tests.unit.export.test_feed import Desk, Killed, certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.unit.export.servers import ObjectServer
+
 TOPIC = "appliance-logs"
-SHORT = 2.0
+SHORT = 0.5
+#: Long enough for a broker that answers to refuse.
+REFUSED = 1.5
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def delivered(server: str, count: int, **options: object) -> Found:
             "group.id": "siem",
             "enable.partition.eof": True,
             "log_level": 0,
+            "fetch.wait.max.ms": 10,
             **options,
         }
     )
@@ -121,10 +126,8 @@ def test_killed_at_any_step_nothing_is_missing_and_what_is_twice_is_the_same(
     monkeypatch.setattr(feed_module, "_BATCH", 700)
     real_write, real_replace = KafkaSink.write, cursor_module.replace_file
     place = Desk(tmp_path)
-    step = 0
-    for part in range(13):
-        place.receive(part, part + 1)
-        step = part % 4 + 1
+    for step in (1, 2, 3, 4):
+        place.receive(3 * step - 3, 3 * step)
         steps = iter(range(1, 1 << 30))
 
         def counted(
@@ -144,6 +147,7 @@ def test_killed_at_any_step_nothing_is_missing_and_what_is_twice_is_the_same(
             )
             with pytest.raises(Killed):
                 made.run()
+    place.receive(12, 13)
     feed(place, KafkaSink(settings(broker.server))).run()
     place.archive.close()
     found = delivered(broker.server, 37)
@@ -172,15 +176,17 @@ def test_a_broker_that_is_away_leaves_everything_where_it_is(place: Desk, broker
 
 
 def test_a_broker_that_hears_and_does_not_answer_has_nothing(place: Desk, broker: Broker) -> None:
-    made = feed(place, KafkaSink(settings(broker.server), timeout=SHORT))
+    first = feed(place, KafkaSink(settings(broker.server)))
     place.receive(0, 3)
-    made.run()
-    before = made.place
+    first.run()
+    first.close()
     broker.hold()
     place.receive(3, 6)
+    made = feed(place, KafkaSink(settings(broker.server), timeout=SHORT))
     with pytest.raises(ExportSinkUnready, match="acknowledged 0 of 9"):
         made.run()
-    assert made.place == before
+    assert made.place == first.place
+    made.close()
     broker.release()
     again = feed(place, KafkaSink(settings(broker.server)))
     again.run()
@@ -206,34 +212,33 @@ def test_a_broker_that_was_away_is_not_waited_for_by_every_node() -> None:
     assert asked == [1]
 
 
-def test_a_broker_that_keeps_things_is_killed_and_comes_back(tmp_path: Path) -> None:
+def test_a_broker_that_keeps_things_is_killed_and_comes_back(
+    place: Desk, tmp_path: Path, objects: ObjectServer
+) -> None:
     """Tansu on a bucket: what it had acknowledged is there after ``kill -9``, and the rest comes again."""
-    for each in ("s3", "place"):
-        (tmp_path / each).mkdir()
-    server = ObjectServer(tmp_path / "s3")
-    server.start()
     broker = Broker(
         tmp_path,
         ("--storage-engine=s3://broker/",),
         {
             "AWS_ACCESS_KEY_ID": WRITER[0],
             "AWS_SECRET_ACCESS_KEY": WRITER[1],
-            "AWS_ENDPOINT": server.endpoint,
+            "AWS_ENDPOINT": objects.endpoint,
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
         },
     )
-    place = Desk(tmp_path / "place")
     try:
         broker.start()
-        made = feed(place, KafkaSink(settings(broker.server), timeout=SHORT))
+        made = feed(place, KafkaSink(settings(broker.server)))
         place.receive(0, 6)
         assert made.run() == 16
+        made.close()
         broker.kill()
         place.receive(6, 13)
+        cut = feed(place, KafkaSink(settings(broker.server), timeout=SHORT))
         with pytest.raises(ExportSinkUnready):
-            made.run()
-        made.close()
+            cut.run()
+        cut.close()
         broker.start()
         again = feed(place, KafkaSink(settings(broker.server)))
         assert again.run() == 21
@@ -241,8 +246,6 @@ def test_a_broker_that_keeps_things_is_killed_and_comes_back(tmp_path: Path) -> 
         assert sequences(delivered(broker.server, 37)) == list(range(1, 37))
     finally:
         broker.kill()
-        server.kill()
-        place.archive.close()
 
 
 def test_over_tls_only_to_whom_the_authority_vouches_for(
@@ -255,9 +258,9 @@ def test_over_tls_only_to_whom_the_authority_vouches_for(
     broker.start()
     front = TlsFront(pem, port, broker.port)
     place.receive(0, 6)
-    for authority, why in ((other, "certificate verify failed"), (pem, "")):
+    for authority, why, timeout in ((other, "certificate verify failed", REFUSED), (pem, "", 10.0)):
         tls = Tls(authority=str(authority))
-        made = feed(place, KafkaSink(settings(broker.server, tls=tls.model_dump()), timeout=SHORT))
+        made = feed(place, KafkaSink(settings(broker.server, tls=tls.model_dump()), timeout=timeout))
         if why:
             with pytest.raises(ExportSinkUnready, match=why):
                 made.run()
@@ -275,17 +278,16 @@ def test_whoever_asks_for_a_user_it_does_not_know_gets_nothing(place: Desk, tmp_
     broker = Broker(tmp_path, ("--authentication",))
     broker.start()
     place.receive(0, 3)
+    sasl = {"mechanism": "SCRAM-SHA-512", "user": "export", "password_file": "-"}
+    made = feed(place, KafkaSink(settings(broker.server, sasl=sasl), "secret", timeout=REFUSED))
     try:
-        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
-            sasl = {"mechanism": mechanism, "user": "export", "password_file": "-"}
-            made = feed(place, KafkaSink(settings(broker.server, sasl=sasl), "secret", timeout=SHORT))
-            with pytest.raises(ExportSinkUnready, match="unknown-user") as refused:
-                made.run()
-            assert "secret" not in str(refused.value)
-            made.close()
-        assert json.loads((place.folder / "kafka.cursor").read_bytes())["offset"] == 0
+        with pytest.raises(ExportSinkUnready, match="unknown-user") as refused:
+            made.run()
     finally:
         broker.kill()
+    assert "secret" not in str(refused.value)
+    assert json.loads((place.folder / "kafka.cursor").read_bytes())["offset"] == 0
+    made.close()
 
 
 def test_what_the_client_is_told() -> None:
