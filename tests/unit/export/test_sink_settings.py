@@ -210,4 +210,4 @@ def test_the_command_gives_a_medium_to_both_and_a_second_time_to_none(
     (folder / "s3.yaml").write_text("format: 3")
     refused = receive(*given)
     assert refused.returncode == 3
-    assert "s3.yaml:1:9" in refused.stderr
+    assert "s3.yaml:1:1: error: endpoint is missing" in refused.stderr
