@@ -392,7 +392,7 @@ def test_walls_that_are_taken_away_are_told_and_put_back(exporting: Subject, rec
 def test_what_may_leave_and_a_full_spool_are_as_the_inventory_wants(
     exporting: Subject, receiving: Receiving
 ) -> None:
-    """Fields are left out and texts redacted; and where nothing may be dropped, the workload ends instead."""
+    """Fields are left out, texts redacted; and where nothing may be dropped, the workload ends instead."""
     select = {
         "journal": {"fields": ["MESSAGE"], "redact": ["(?i)password=\\S+"]},
         "local": {"fields": ["MESSAGE"], "redact": []},

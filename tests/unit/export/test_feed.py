@@ -105,6 +105,19 @@ def test_what_is_half_written_just_now_is_not_looked_at(place: Desk) -> None:
     assert place.sequences() == list(range(1, 7))
 
 
+def test_how_far_a_sink_is_behind_is_known_in_bytes(place: Desk) -> None:
+    feed = place.feed()
+    assert place.archive.behind(feed.place) == place.archive.size
+    place.receive(0, 6)
+    feed.run()
+    assert place.archive.behind(feed.place) == 0
+    before = place.archive.size
+    place.receive(6, 13)  # several segments more
+    assert place.archive.behind(feed.place) == place.archive.size - before > 2000
+    feed.run()
+    assert place.archive.behind(feed.place) == 0
+
+
 class Killed(BaseException):
     """The process is no more."""
 

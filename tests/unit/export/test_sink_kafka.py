@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from appliance.errors import ExportSinkUnready, ToolMissing
 from appliance.export.sinks import cursor as cursor_module
@@ -333,3 +333,11 @@ def test_without_the_client_it_is_said_which_extra_brings_it() -> None:
         done.stdout
         == f"{ToolMissing.exit_code} install the program with its extra: pip install 'appliance[kafka]'\n"
     )
+
+
+def test_what_keeps_us_from_a_broker_is_said_and_not_that_all_are_down() -> None:
+    sink = KafkaSink(settings("127.0.0.1:9"))
+    sink._hear(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    sink._hear(KafkaError(KafkaError._TRANSPORT, "Connection refused"))
+    sink._hear(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert sink._said == "Connection refused"
