@@ -24,7 +24,7 @@ TARGETS = [
     for panel in BOARD["panels"]
     for target in panel["targets"]
 ]
-#: What a Grafana puts in: <https://grafana.com/docs>, "Global variables" and "Variable syntax".
+#: What Grafana puts in (its documentation, "Global variables" and "Variable syntax").
 FILLED_IN = {"$__rate_interval": "1m", "$node": ".*"}
 _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? \S+")
 #: Not about what a receiver has, but about what only a sender or the wall's watcher knows.
