@@ -117,7 +117,7 @@ class TlsFront:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pem)
         self._listener = socket.create_server(("127.0.0.1", port))
-        self._server = server
+        self.port, self._server = port, server
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TOPIC = "appliance-logs"
 SHORT = 0.5
 #: Long enough for a broker that answers to refuse.
-REFUSED = 1.5
+REFUSED = 1.0
 
 
 @pytest.fixture
@@ -268,6 +268,12 @@ def test_over_tls_only_to_whom_the_authority_vouches_for(
         else:
             assert made.run() == 16
         made.close()
+    impostor = TlsFront(other, free_ports(1)[0], broker.port)  # believed, and of another address
+    tls = Tls(authority=str(other))
+    there = settings(f"127.0.0.1:{impostor.port}", tls=tls.model_dump())
+    with pytest.raises(ExportSinkUnready, match="certificate verify failed"):
+        KafkaSink(there, timeout=REFUSED).write([Message(b"gpu-01", b"{}", [])])
+    impostor.close()
     trusting = {"security.protocol": "SSL", "ssl.ca.location": str(pem)}
     assert sequences(delivered(broker.server, 16, **trusting)) == list(range(1, 16))
     front.close()
