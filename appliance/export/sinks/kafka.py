@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from appliance.errors import ExportSinkUnready, ToolMissing
 from appliance.export.sinks.lines import json_line
+from appliance.export.sinks.pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from appliance.export.sinks.settings import KafkaSettings
 
 _TIMEOUT: Final = 10.0
-#: Seconds in which nobody asks again after a broker did not answer: there is a feed for every node.
-_PAUSE: Final = 5.0
 _POLL: Final = 0.1
 
 
@@ -120,7 +119,7 @@ class KafkaSink:
         self._topic, self._configuration = settings.topic, configuration(settings, password, timeout)
         self._clock, self._timeout = clock, timeout
         self._producer: Any = None
-        self._away: tuple[float, ExportSinkUnready] | None = None
+        self._pause = Pause(clock)
         self._said = ""
         self._taken = 0
         self._refused = ""
@@ -131,8 +130,7 @@ class KafkaSink:
         Raises:
             ExportSinkUnready: it has not in time, or refused one.
         """
-        if self._away is not None and self._clock() < self._away[0]:
-            raise self._away[1]
+        self._pause.heed()
         self._taken, self._refused, self._said = 0, "", ""
         until = self._clock() + self._timeout
         try:
@@ -143,14 +141,13 @@ class KafkaSink:
         except self._fault as fault:  # what was configured makes no sense, or an error that is for good
             self._refused = str(fault)
         if self._taken == len(found) and not self._refused:
-            self._away = None
             return
         unready = ExportSinkUnready(
             f"Kafka acknowledged {self._taken:,} of {len(found):,} messages for the topic {self._topic}: "
             + (self._said or self._refused or "no answer")
         )
         self.close()
-        self._away = (self._clock() + _PAUSE, unready)
+        self._pause.begin(unready)
         raise unready
 
     def _connected(self) -> Any:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ExportSinkUnready, ToolMissing
+from appliance.export.sinks.pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _CONNECT: Final = 10
 _READ: Final = 30
-#: Seconds in which nobody asks again after a server refused or did not answer: each node has a feed.
-_PAUSE: Final = 5.0
 #: By how much the server's clock may differ from ours.
 _SLACK: Final = dt.timedelta(hours=1)
 _TAKEN: Final = 412  # Precondition Failed: the name is taken
@@ -67,9 +66,9 @@ class S3Store:
                 found=str(fault),
                 hint="install the program with its extra: pip install 'appliance[s3]'",
             ) from fault
-        self._settings, self._now, self._clock = settings, now, clock
+        self._settings, self._now = settings, now
         self._refused, self._broken = ClientError, BotoCoreError
-        self._away: tuple[float, ExportSinkUnready] | None = None
+        self._pause = Pause(clock)
         self._client: Any = boto3.session.Session().client(
             "s3",
             endpoint_url=settings.endpoint,
@@ -87,14 +86,12 @@ class S3Store:
         )
 
     def put(self, found: LogObject) -> None:
-        if self._away is not None and self._clock() < self._away[0]:
-            raise self._away[1]
+        self._pause.heed()
         try:
             self._confirm(found, self._put(found))
-            self._away = None
         except (self._refused, self._broken, ExportSinkUnready) as fault:
             unready = ExportSinkUnready(f"S3, {self._settings.bucket}/{found.name}: {fault}")
-            self._away = (self._clock() + _PAUSE, unready)
+            self._pause.begin(unready)
             raise unready from fault
 
     def _put(self, found: LogObject) -> dict[str, str]:
