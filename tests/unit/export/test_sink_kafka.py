@@ -282,11 +282,11 @@ def test_over_tls_only_to_whom_the_authority_vouches_for(
 def test_whoever_asks_for_a_user_it_does_not_know_gets_nothing(place: Desk, tmp_path: Path) -> None:
     """SCRAM with a real broker, which has no users: it refuses by name, and nothing counts as taken."""
     broker = Broker(tmp_path, ("--authentication",))
-    broker.start()
     place.receive(0, 3)
     sasl = {"mechanism": "SCRAM-SHA-512", "user": "export", "password_file": "-"}
     made = feed(place, KafkaSink(settings(broker.server, sasl=sasl), "secret", timeout=REFUSED))
     try:
+        broker.start()
         with pytest.raises(ExportSinkUnready, match="unknown-user") as refused:
             made.run()
     finally:

@@ -184,7 +184,6 @@ def test_the_command_gives_a_medium_to_both_and_a_second_time_to_none(
     (folder / "gpu-01.sender.json").write_bytes(node.identity.sender.data)
     (folder / "password").write_text(WRITER[1])
     broker = Broker(folder)
-    broker.start()
     (folder / "kafka.yaml").write_text(
         f"format: 1\nservers: [{broker.server!r}]\ntopic: {TOPIC}\ntls: none\n"
     )
@@ -196,6 +195,7 @@ def test_the_command_gives_a_medium_to_both_and_a_second_time_to_none(
     given = (folder / "out", "--sender", folder / "gpu-01.sender.json", "--medium", folder / "medium")
     given += ("--kafka", folder / "kafka.yaml", "--s3", folder / "s3.yaml", "--json")
     try:
+        broker.start()
         for _ in range(2):
             done = receive(*given)
             assert done.returncode == 0, done.stderr
