@@ -13,8 +13,8 @@ from appliance.definition.conflict import Conflict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from appliance.definition.document import Loc
     from appliance.definition.disks import Disk
+    from appliance.definition.document import Loc
     from appliance.definition.inventory import Inventory, NodeEntry
 
 

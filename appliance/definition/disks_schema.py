@@ -27,7 +27,7 @@ _TOO_WIDE: Final = frozenset({"/var/cache", "/var/lib", "/var/log", "/var/spool"
 _VOLUMES: Final = "/mnt/appliance"
 _PLACE: Final = re.compile(r"(/[A-Za-z0-9][A-Za-z0-9._-]*){2,}")
 _LONGEST_PLACE: Final = 100
-#: Identify Controller's Serial Number has 20 bytes (NVM Express Base 1.4, figure 247); SCSI's may have more.
+#: Identify Controller's Serial Number has 20 bytes (NVM Express Base 1.4, figure 247), SCSI may have more.
 _SERIAL: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
 _REGISTERS: Final = 24
 #: ``/dev/mapper/control`` is the kernel's.
@@ -57,7 +57,7 @@ def _place(value: object) -> str:
         raise ValueError("no volume may be mounted there: the system needs it before, or has it otherwise")
     if value in _TOO_WIDE:
         raise ValueError(
-            "what starts first writes there: name the folders below it that shall be encrypted"
+            "what starts first writes there: name folders below it"
         )
     if f"{value}/".startswith(f"{_VOLUMES}/") or f"{_VOLUMES}/".startswith(f"{value}/"):
         raise ValueError(f"{_VOLUMES} is where the volumes themselves are mounted")
