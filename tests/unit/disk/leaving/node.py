@@ -1,8 +1,8 @@
 """A station and a node as programs: ``ssh`` runs the node's shell here, ``cryptsetup`` asks the test.
 
 The node's ``cryptsetup`` and ``python3`` are programs with words, variables and standard input of their
-own; they tell the test all of these, by a socket, and wait.  Meanwhile the test looks at every process and file
-there is.  The drive is a simulated one, in the test's memory.
+own; they tell the test all of these, by a socket, and wait.  Meanwhile the test looks at every process and
+file there is.  The drive is a simulated one, in the test's memory.
 """
 
 from __future__ import annotations
