@@ -94,11 +94,11 @@ class Node:
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         argv, given = asked["argv"], base64.b64decode(asked["stdin"])
         reply: dict[str, Any] = {"out": "", "err": "", "code": 0, "files": {}}
-        if argv[0].endswith("/python3"):
+        if argv[0].endswith("/python3"):  # whatever is sent to it, here it is what reads drives
             reply["out"] = _text(json.dumps(self.machine.doer.read()).encode())
         else:
+            self.cores.append(asked["core"])
             self._cryptsetup(argv, given, reply)
-        self.cores.append(asked["core"])
         self.seen += self.secrets.seen([*processes(), *files(self._searched)])
         return reply
 
