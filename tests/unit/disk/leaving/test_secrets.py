@@ -23,7 +23,7 @@ from tests.unit.disk.leaving.tracing import Trace, files, trace
 from tests.unit.disk.test_enroll_command import HOST_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 #: The program, on a station whose disk is one whatever the tests run on, and into whose memory strace can
@@ -41,12 +41,12 @@ main()
 HOLDERS = ("ana", "bo")
 
 
-def run(program: str, folder: Path, *words: object) -> Trace:
+def run(program: str, folder: Path, *words: object, answers: Mapping[bytes, bytes] | None = None) -> Trace:
     """Run ``disk`` with these words, with the variables that it needs and no others."""
     environment = {"PATH": f"{folder}/bin:/usr/bin:/bin", "HOME": str(folder / "home")}
     environment |= {"TMPDIR": str(folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", program, "disk", *words]
-    return trace(command, environment, folder / "work", folder.parent / "trace")
+    return trace(command, environment, folder / "work", folder.parent / "trace", answers)
 
 
 @dataclass
@@ -57,11 +57,11 @@ class Station:
     node: Node
     secrets: Secrets
 
-    def run(self, *words: object, code: int = 0) -> Trace:
+    def run(self, *words: object, code: int = 0, answers: Mapping[bytes, bytes] | None = None) -> Trace:
         """Run the program, and search all that it did."""
         program = PROGRAM.format(mounts=str(self.folder / "mounts"))
-        done = run(program, self.folder, *words)
-        assert done.code == code, done.err.decode()
+        done = run(program, self.folder, *words, answers=answers)
+        assert done.code == code, (done.out + done.err).decode()
         return done
 
     def seen(self, done: Trace, *asked_for: Path) -> list[str]:
@@ -138,6 +138,15 @@ def test_no_secret_is_left_anywhere(station: Station, tmp_path: Path) -> None:
         assert station.seen(opened, out) == []
     assert station.seen(checked) == []
     assert station.secrets.seen(files(station.folder)) == []
+
+
+def test_a_psid_that_is_typed_is_not_shown(station: Station) -> None:
+    psid = station.node.machine.doer.bench.profile.psid.encode()
+    answers = {b"and type it here:": b"SIM1", b"PSID on its label: ": psid}
+    done = station.run(*ENROLL, answers=answers)
+    assert b"SIM1 of gpu-01 is enrolled" in done.out
+    assert station.seen(done) == []
+    assert station.node.machine.doer.owner_is(station.node.machine.doer.attempts[-1])
 
 
 def test_the_program_keeps_its_memory_before_it_reads_anything(tmp_path: Path) -> None:

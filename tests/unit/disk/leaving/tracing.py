@@ -6,6 +6,8 @@ reader among the same programs; everything else that is written to is a place wh
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import shutil
 import subprocess
@@ -48,7 +50,13 @@ class Trace:
         return [*said, *self.started, *written]
 
 
-def trace(command: Sequence[object], environment: Mapping[str, str], folder: Path, log: Path) -> Trace:
+def trace(
+    command: Sequence[object],
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    answers: Mapping[bytes, bytes] | None = None,
+) -> Trace:
     """Run a program under strace.
 
     Args:
@@ -56,23 +64,43 @@ def trace(command: Sequence[object], environment: Mapping[str, str], folder: Pat
         environment: all of its variables.
         folder: where it runs.
         log: a file for strace, outside of what is searched.
+        answers: what a person types when a terminal shows what; without, there is no terminal.
     """
     strace = shutil.which("strace")
     assert strace, "strace is in system-packages.txt"
     words = [strace, "-f", "-qq", "-v", "-xx", "-y", "-s", "10000000", "--seccomp-bpf"]
     words += ["-e", f"trace={_CALLS}", "-e", "signal=none", "-o", str(log)]
-    done = subprocess.run(
-        [*words, "--", *map(str, command)],
-        cwd=folder,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    found = Trace(done.returncode, done.stdout, done.stderr)
+    words += ["--", *map(str, command)]
+    if answers is not None:
+        found = _at_terminal(words, environment, folder, answers)
+    else:
+        done = subprocess.run(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        found = Trace(done.returncode, done.stdout, done.stderr)
     _read(log.read_bytes(), found)
     log.unlink()
     return found
+
+
+def _at_terminal(
+    words: Sequence[str], environment: Mapping[str, str], folder: Path, answers: Mapping[bytes, bytes]
+) -> Trace:
+    """Run a program on a terminal of its own; what that shows is all that it said."""
+    terminal, end = pty.openpty()
+    words = ["setsid", "--ctty", *words]  # a fork of our own would be one of several threads
+    running = subprocess.Popen(words, cwd=folder, env=environment, stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    shown, waiting = b"", dict(answers)
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # the other side was closed
+            break
+        for prompt in [each for each in waiting if each in shown]:
+            os.write(terminal, waiting.pop(prompt) + b"\n")
+    os.close(terminal)
+    return Trace(running.wait(), shown, b"")
 
 
 def _read(log: bytes, found: Trace) -> None:
