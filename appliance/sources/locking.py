@@ -125,7 +125,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         resolved,
         read.document.where_key(("components",)),
     )
-    check_served(read, resolved)
+    check_served(read, resolved, station.progress)
     facts = check_signatures(
         {name: (definition.components[name], sources[name], resolved[name]) for name in sources},
         station,

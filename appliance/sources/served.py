@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 
     from appliance.definition.bundle_definition import ReadDefinition
     from appliance.definition.lock import Artefact
+    from appliance.progress import Progress
     from appliance.sources.store import Store
 
 _NAMED: Final = 8  # files named in a message before "and others"
 
 
-def check_served(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> None:
-    """The engine is one that can be run, and it can serve the file, with all that it reads beside it.
+def check_served(
+    read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]], progress: Progress
+) -> None:
+    """The engine can serve the file, with all that it reads beside it.
+
+    An engine that is not known here is noted only: the program that installs may be a newer one.  Preflight
+    is that program, and refuses it.
 
     Raises:
         DefinitionInvalid: the file is not in the component.
-        EngineUnfit: the wheels bring no known engine, or it cannot serve this file as asked.
+        EngineUnfit: the engine cannot serve this file as asked.
         ModelIncomplete: a description or a tokenizer is missing.
     """
     served, where = read.definition.inference, read.document.where
@@ -47,13 +53,11 @@ def check_served(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]
     projects = {artefact.origin.get("project", artefact.name) for artefact in resolved[served.engine]}
     engine = engine_of(projects)
     if engine is None:
-        raise EngineUnfit(
-            f"component {served.engine} brings no engine that can be run, or several",
-            found=_named(sorted(projects)) or "no wheels",
-            wanted=f"one of: {known_projects()}",
-            hint="the role inference_server says how an engine is added",
-            where=where(("inference", "engine")),
+        progress.note(
+            f"component {served.engine} brings no engine that this version can run, or several "
+            f"({known_projects()}): it will not install the bundle"
         )
+        return
     hardware = read.definition.hardware
     why = unservable(
         engine,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import http.client
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ short_description: A service with its unit file, which runs by that file, and se
 description:
   - Writes the unit file, once C(systemd-analyze verify) accepts it.
   - Enables the service, starts it, and restarts it when it does not run by the present unit file.
+  - A socket that systemd opens for it is a unit beside it, of the same name, which stops and starts with it.
   - Then asks for its health on loopback.
 options:
   unit:
@@ -37,6 +39,10 @@ options:
     description: The unit file. It sets C(APPLIANCE_STAMP) in the environment.
     type: str
     required: true
+  socket_text:
+    description: The unit file of its socket; empty where it has none, and one that is left over goes.
+    type: str
+    default: ""
   stamp:
     description: Value that C(APPLIANCE_STAMP) must have in the process's environment.
     type: str
@@ -181,19 +187,28 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         ServiceFailed: it does not start, stay or answer.
     """
     unit, wanted = options["unit"], options["stamp"]
-    file = RootFile(UNITS / unit, options["text"])
-    rewritten = not file.is_as_wanted
+    files = {unit: RootFile(UNITS / unit, options["text"])}
+    socket = unit.removesuffix(".service") + ".socket"
+    left_over = not options["socket_text"] and (UNITS / socket).exists()
+    if options["socket_text"]:
+        files[socket] = RootFile(UNITS / socket, options["socket_text"])
+    changed = {name: file for name, file in files.items() if not file.is_as_wanted}
+    rewritten = bool(changed) or left_over
     state, running = read_state(unit)
     verbs = plan(state, running=running, wanted=wanted, rewritten=rewritten, restart=options["restart"])
-    diff = [file.difference()] if rewritten else []
+    diff = [file.difference() for file in changed.values()]
     if verbs:
         before = f"{state.get('ActiveState')}, {state.get('UnitFileState') or 'unknown'}, stamp {running}\n"
         diff.append({"before": before, "after": f"active, enabled, stamp {wanted}\n"})
     result = {"changed": bool(verbs), "verbs": verbs, "diff": diff}
     if check_mode:
         return result
-    if rewritten:
-        file.replace(lambda draft: check_unit(unit, draft))
+    if left_over:  # while systemd still knows it, or it would keep the port
+        systemctl("stop", socket)
+        (UNITS / socket).unlink()
+    # The socket first: the service's file is checked with what it requires.
+    for name in sorted(changed, key=lambda name: name == unit):
+        changed[name].replace(partial(check_unit, name))
     for verb in verbs:
         systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
     _state, running = read_state(unit)
@@ -216,6 +231,7 @@ def main() -> None:
         argument_spec={
             "unit": {"type": "str", "required": True},
             "text": {"type": "str", "required": True},
+            "socket_text": {"type": "str", "default": ""},
             "stamp": {"type": "str", "required": True},
             "restart": {"type": "bool", "default": False},
             "health_port": {"type": "int", "required": True},
