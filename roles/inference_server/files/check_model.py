@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MOST_AT_A_TIME = 16
+DIGITS = 64  # of a SHA-256
 
 
 def read_list(text: str) -> dict[Path, str]:
@@ -28,7 +29,7 @@ def read_list(text: str) -> dict[Path, str]:
     listed = {}
     for line in text.splitlines():
         digest, separator, path = line.partition("  ")
-        if not separator or len(digest) != 64 or not path.startswith("/"):
+        if not separator or len(digest) != DIGITS or not path.startswith("/"):
             raise ValueError(f"no line of a list of digests: {line[:200]!r}")
         listed[Path(path)] = digest
     if not listed:
@@ -68,7 +69,10 @@ def main(arguments: list[str]) -> int:
         for path, digest in listed.items()
         if found[path] != digest
     ]
-    wrong += [f"{path}: found a file that the bundle does not name" for path in unlisted(Path(arguments[1]), listed)]
+    wrong += [
+        f"{path}: found a file that the bundle does not name"
+        for path in unlisted(Path(arguments[1]), listed)
+    ]
     for line in wrong:
         print(f"the model is not as it was signed: {line}", file=sys.stderr)
     size = sum(path.stat().st_size for path in listed if path.is_file())

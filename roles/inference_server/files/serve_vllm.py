@@ -20,18 +20,27 @@ import os
 import re
 import signal
 import socket
-import subprocess
+import struct
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 sys.path.insert(0, str(Path(__file__).parent))  # isolated Python leaves it out
 
-from launching import HEALTH_SECONDS, LOOPBACK, check_health, launcher_options, model_folder, notify, number
+from launching import (
+    HEALTH_SECONDS,
+    LOOPBACK,
+    check_health,
+    launcher_options,
+    model_folder,
+    notify,
+    number,
+)
 
 if TYPE_CHECKING:
     import argparse
+    from asyncio.subprocess import Process
 
 FIRST_DESCRIPTOR = 3  # sd_listen_fds(3): where descriptors that are handed over begin
 ASK_EVERY = 0.5  # seconds between questions while the engine loads
@@ -39,7 +48,7 @@ QUIET_TIMES = 2  # so often the engine says that it has nothing to do, before th
 STOP_SECONDS = 20  # what an engine that serves nobody may take to end
 PIECE = 1 << 16
 #: vLLM's names for what weights are computed in.
-PRECISIONS = {"as-is": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+PRECISIONS: Final = {"as-is": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 class EngineEndedError(Exception):
@@ -51,7 +60,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = launcher_options(__doc__.splitlines()[0], model_folder)
     parser.add_argument("--precision", choices=PRECISIONS, required=True, help="what is computed in")
     parser.add_argument("--parallel", type=number(1, 16), required=True, help="GPUs for one model")
-    parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds to finish answers in")
+    parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds to finish in")
     parser.add_argument("--engine-socket", type=Path, required=True, help="where vLLM listens")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     return parser.parse_args(arguments)
@@ -102,14 +111,14 @@ class EngineConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-async def wait_ready(engine: subprocess.Popen[bytes], path: Path, stopped: asyncio.Event) -> None:
+async def wait_ready(engine: Process, path: Path, stopped: asyncio.Event) -> None:
     """Wait until vLLM is healthy, or we are to stop; systemd has a deadline, so there is none here.
 
     Raises:
         EngineEndedError: vLLM ended before that.
     """
     while not stopped.is_set():
-        if engine.poll() is not None:
+        if engine.returncode is not None:
             raise EngineEndedError(engine.returncode)
         try:
             await asyncio.to_thread(check_health, EngineConnection(path))
@@ -118,6 +127,25 @@ async def wait_ready(engine: subprocess.Popen[bytes], path: Path, stopped: async
                 await asyncio.wait_for(stopped.wait(), ASK_EVERY)
         else:
             return
+
+
+def connected(path: Path) -> socket.socket:
+    """A connection to a UNIX socket.
+
+    Waits for its turn where many come at a time, which a non-blocking one cannot: unix(7), EAGAIN.
+
+    Raises:
+        OSError: nobody listens, or nobody answered for a while.
+    """
+    opened = socket.socket(socket.AF_UNIX)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", HEALTH_SECONDS, 0))
+        opened.connect(str(path))
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
 
 
 class Relay:
@@ -133,9 +161,11 @@ class Relay:
         if task is not None:
             self._open.add(task)
             task.add_done_callback(self._open.discard)
-        with contextlib.closing(writer):
+        # Cut off at the end, it ends like any other: asyncio would tell of it.
+        with contextlib.suppress(asyncio.CancelledError), contextlib.closing(writer):
             try:
-                engine = await asyncio.open_unix_connection(str(self._path), limit=PIECE)
+                opened = await asyncio.to_thread(connected, self._path)
+                engine = await asyncio.open_unix_connection(sock=opened, limit=PIECE)
             except OSError:
                 return  # it is ending; who asked finds the connection closed
             with contextlib.closing(engine[1]):
@@ -181,21 +211,15 @@ async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -
             target.write_eof()
 
 
-def end(engine: subprocess.Popen[bytes], seconds: float) -> None:
+async def end(engine: Process) -> None:
     """Have vLLM end, and its children with it: politely, then not."""
-    if engine.poll() is None:
+    if engine.returncode is None:
         engine.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        engine.wait(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(engine.wait(), STOP_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)  # what it left behind; it leads a group of its own
-    engine.wait()
-
-
-async def ended(engine: subprocess.Popen[bytes]) -> None:
-    """Return when vLLM has ended."""
-    while engine.poll() is None:
-        await asyncio.sleep(ASK_EVERY)
+    await engine.wait()
 
 
 async def serve(settings: argparse.Namespace, opened: socket.socket) -> int:
@@ -205,27 +229,28 @@ async def serve(settings: argparse.Namespace, opened: socket.socket) -> int:
         EngineEndedError: vLLM ended by itself.
     """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for number_ in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number_, stopped.set)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(stop, stopped.set)
     settings.engine_socket.unlink(missing_ok=True)
-    engine = subprocess.Popen(engine_command(settings), stdin=subprocess.DEVNULL, start_new_session=True)
+    engine = await asyncio.create_subprocess_exec(
+        *engine_command(settings), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+    )
     try:
         await wait_ready(engine, settings.engine_socket, stopped)
         relay = Relay(settings.engine_socket)
         if not stopped.is_set():
             server = await asyncio.start_server(relay.serve, sock=opened, limit=PIECE)
             notify(f"READY=1\nSTATUS=Serving {settings.name} on {LOOPBACK}:{settings.port}")
-            gone, told = asyncio.create_task(ended(engine)), asyncio.create_task(stopped.wait())
+            gone, told = asyncio.create_task(engine.wait()), asyncio.create_task(stopped.wait())
             await asyncio.wait({gone, told}, return_when=asyncio.FIRST_COMPLETED)
             server.close()
-            if not stopped.is_set():
+            if engine.returncode is not None:
                 raise EngineEndedError(engine.returncode)
         notify("STOPPING=1\nSTATUS=Finishing answers")
-        left = await relay.drained(settings.drain)
-        if left:
+        if left := await relay.drained(settings.drain):
             print(f"{left} answers were not finished within {settings.drain} s", file=sys.stderr)
     finally:
-        await asyncio.to_thread(end, engine, STOP_SECONDS)
+        await end(engine)
     return 0
 
 

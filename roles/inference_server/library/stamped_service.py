@@ -28,7 +28,7 @@ short_description: A service with its unit file, which runs by that file, and se
 description:
   - Writes the unit file, once C(systemd-analyze verify) accepts it.
   - Enables the service, starts it, and restarts it when it does not run by the present unit file.
-  - A socket that systemd opens for it is a unit beside it, of the same name, which stops and starts with it.
+  - A socket that systemd opens for it is a unit of the same name, which stops and starts with it.
   - Then asks for its health on loopback.
 options:
   unit:

@@ -17,6 +17,7 @@ GIVEN = {
     "inference_server_release": "0123456789ab" + "c" * 52,
     "inference_server_model": "/var/lib/appliance/staged/x/payload/model/tiny.gguf",
     "inference_server_model_name": "demo",
+    "inference_server_model_folder": "/var/lib/appliance/staged/x/payload/model",
     "inference_server_stamp": "f" * 64,
 }
 
