@@ -409,7 +409,7 @@ def test_a_model_that_is_not_as_it_was_signed_is_never_served(installed: Subject
         (
             f"touch {STAGED}/model/extra.gguf",
             f"rm {STAGED}/model/extra.gguf",
-            "that the bundle does not name",
+            "does not name",
         ),
     ):
         installed.node.run(spoil)
