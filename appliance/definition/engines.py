@@ -67,7 +67,7 @@ def known_projects() -> str:
 
 
 def unservable(
-    engine: Engine, file: str, *, parallel: int, precision: str | None, eager: bool
+    engine: Engine, file: str, *, parallel: int = 1, precision: str | None = None, eager: bool = False
 ) -> str | None:
     """Why an engine cannot serve a file as asked, in one phrase; None where it can.
 

@@ -203,12 +203,12 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     result = {"changed": bool(verbs), "verbs": verbs, "diff": diff}
     if check_mode:
         return result
-    if left_over:  # while systemd still knows it, or it would keep the port
-        systemctl("stop", socket)
-        (UNITS / socket).unlink()
     # The socket first: the service's file is checked with what it requires.
     for name in sorted(changed, key=lambda name: name == unit):
         changed[name].replace(partial(check_unit, name))
+    if left_over:  # while systemd still knows it, or it would keep the port
+        systemctl("stop", socket)
+        (UNITS / socket).unlink()
     for verb in verbs:
         systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
     _state, running = read_state(unit)

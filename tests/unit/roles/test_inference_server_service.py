@@ -87,9 +87,10 @@ class Systemd:
         if self.fault:
             raise self.refused("systemd finds fault with the unit", "a fault", "none")
 
-    def ensure(self, text: str, *, check_mode: bool = False) -> dict[str, Any]:
+    def ensure(self, text: str, *, check_mode: bool = False, socket_text: str = "") -> dict[str, Any]:
         settled = {"restart": False, "health_port": 1, "health_path": "/", "health_seconds": 1}
-        options = {"unit": "x.service", "text": text, "stamp": "s", **settled}
+        options = {"unit": "x.service", "text": text, "socket_text": socket_text, "stamp": "s"}
+        options |= settled
         result: dict[str, Any] = self.ensure_(options, check_mode=check_mode)
         return result
 
@@ -128,6 +129,30 @@ def test_a_unit_file_with_a_fault_never_replaces_the_good_one(systemd: Systemd, 
         systemd.ensure("bad\n")
     assert (systemd.file.read_text(), systemd.told) == ("good\n", [])
     assert list(tmp_path.iterdir()) == [systemd.file], "no draft is left"
+
+
+def test_a_socket_is_written_before_the_service_that_requires_it(systemd: Systemd) -> None:
+    """And whichever of them is another, the service is started anew, which takes the socket with it."""
+    socket = systemd.file.with_suffix(".socket")
+    systemd.ensure("service\n", socket_text="socket\n")
+    assert [name for name, _ in systemd.shown] == ["x.socket", "x.service"]
+    assert socket.read_text() == "socket\n"
+    systemd.told.clear()
+    assert not systemd.ensure("service\n", socket_text="socket\n")["changed"]
+    assert systemd.ensure("service\n", socket_text="other port\n")["changed"]
+    assert systemd.shown[2:] == [("x.socket", "other port\n")]
+    assert systemd.told == ["daemon-reload", "reset-failed x.service", "restart x.service"]
+
+
+def test_a_socket_that_is_left_over_gives_its_port_up(systemd: Systemd) -> None:
+    socket = systemd.file.with_suffix(".socket")
+    systemd.ensure("service\n", socket_text="socket\n")
+    systemd.told.clear()
+    assert systemd.ensure("other service\n", check_mode=True)["changed"]
+    assert (socket.exists(), systemd.told) == (True, [])
+    systemd.ensure("other service\n")
+    assert not socket.exists()
+    assert systemd.told[:2] == ["stop x.socket", "daemon-reload"]
 
 
 def test_reads_properties_whose_values_contain_equals_signs(service: Any) -> None:
