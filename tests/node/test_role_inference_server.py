@@ -402,8 +402,8 @@ def test_a_model_that_is_not_as_it_was_signed_is_never_served(installed: Subject
     model = f"{STAGED}/model/tiny.gguf"
     for spoil, mend, complaint in (
         (
-            f"cp -p {model} /root/model && printf X | dd of={model} bs=1 seek=5000 conv=notrunc status=none",
-            f"cp -p /root/model {model}",
+            f"cp -p {model} /root/ && printf X | dd of={model} bs=1 seek=5000 conv=notrunc status=none",
+            f"cp -p /root/tiny.gguf {model}",
             f"{model}: found",
         ),
         (

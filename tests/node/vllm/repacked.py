@@ -1,4 +1,4 @@
-"""A wheel again, without some of what it asks for: a version of its own, the rest byte for byte."""
+"""A wheel again, without some of what it asks for: a version of its own, the code byte for byte."""
 
 from __future__ import annotations
 
@@ -21,26 +21,44 @@ def repack(wheel: Path, folder: Path, *, without: Collection[str], local: str) -
     """Write the wheel to ``folder`` without the requirements on these projects.
 
     Its version gets the local label ``local`` (PEP 440), so that it cannot be taken for the maker's own.
+    What it says of the Pythons that it is for is made to agree with its file's name, which pip and uv go
+    by: ``pip check`` on the node reads the other.
     """
-    project, version, *tags = wheel.name.split("-")
+    project, version, *tags = wheel.stem.split("-")
     renamed = f"{version}+{local}"
-    out = folder / "-".join([project, renamed, *tags])
+    out = folder / f"{'-'.join([project, renamed, *tags])}.whl"
     former, present = (f"{project}-{each}.dist-info/" for each in (version, renamed))
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(out, "w") as target:
-        metadata = _metadata(source.read(f"{former}METADATA").decode(), without, renamed).encode()
-        for item in source.infolist():
-            if item.filename == f"{former}RECORD":
-                continue
-            data = metadata if item.filename == f"{former}METADATA" else source.read(item)
-            target.writestr(item.filename.replace(former, present), data)
-        digest = base64.urlsafe_b64encode(hashlib.sha256(metadata).digest()).rstrip(b"=").decode()
+        changed = {
+            "METADATA": _metadata(source.read(f"{former}METADATA").decode(), without, renamed),
+            "WHEEL": _for(source.read(f"{former}WHEEL").decode(), tags),
+        }
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         for path, stated, size in csv.reader(source.read(f"{former}RECORD").decode().splitlines()):
-            kept = (f"sha256={digest}", len(metadata)) if path == f"{former}METADATA" else (stated, size)
-            rows.writerow([path.replace(former, present), *kept])
+            if path == f"{former}RECORD":
+                rows.writerow([f"{present}RECORD", "", ""])
+                continue
+            name = path.removeprefix(former)
+            data = changed[name].encode() if name in changed else source.read(path)
+            target.writestr(path.replace(former, present), data)
+            rows.writerow(
+                [path.replace(former, present), *(_stated(data) if name in changed else (stated, size))]
+            )
         target.writestr(f"{present}RECORD", text.getvalue())
     return out
+
+
+def _stated(data: bytes) -> tuple[str, int]:
+    """Digest and size, as a wheel's RECORD has them."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return f"sha256={digest}", len(data)
+
+
+def _for(text: str, tags: list[str]) -> str:
+    """A wheel's WHEEL with the tags of its file's name."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("Tag:")]
+    return "\n".join([*lines, f"Tag: {'-'.join(tags)}", ""])
 
 
 def _metadata(text: str, without: Collection[str], version: str) -> str:
