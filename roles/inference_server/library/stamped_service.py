@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import http.client
 import subprocess
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +123,31 @@ def plan(
     return verbs
 
 
-def check_unit(unit: str, draft: Path) -> None:
-    """Ask systemd what it thinks of a unit file, under the name it will have.
+def replace(files: list[tuple[str, RootFile]], shown: dict[str, Path]) -> None:
+    """Put unit files in place that systemd accepts together, or none of them.
+
+    Args:
+        files: those that change, by the unit's name.
+        shown: files of the units that do not, which the others may name.
+
+    Raises:
+        UnitRefused: systemd finds a fault.
+    """
+    if not files:
+        check_units(shown)
+        return
+    (name, file), *rest = files
+    file.replace(lambda draft: replace(rest, {**shown, name: draft}))
+
+
+def check_units(units: dict[str, Path]) -> None:
+    """Ask systemd what it thinks of unit files, under the names they will have.
 
     Raises:
         UnitRefused: it finds a fault.
     """
-    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"{draft}:{unit}"]
+    drafts = [f"{path}:{name}" for name, path in units.items()]
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *drafts]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         wanted = f"success of: {' '.join(command)}"
@@ -203,9 +220,8 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     result = {"changed": bool(verbs), "verbs": verbs, "diff": diff}
     if check_mode:
         return result
-    # The socket first: the service's file is checked with what it requires.
-    for name in sorted(changed, key=lambda name: name == unit):
-        changed[name].replace(partial(check_unit, name))
+    if changed:
+        replace([*changed.items()], {name: UNITS / name for name in files.keys() - changed.keys()})
     if left_over:  # while systemd still knows it, or it would keep the port
         systemctl("stop", socket)
         (UNITS / socket).unlink()
