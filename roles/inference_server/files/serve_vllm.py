@@ -60,14 +60,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = launcher_options(__doc__.splitlines()[0], model_folder)
     parser.add_argument("--precision", choices=PRECISIONS, required=True, help="what is computed in")
     parser.add_argument("--parallel", type=number(1, 16), required=True, help="GPUs for one model")
-    parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds to finish in")
+    parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds at the end")
     parser.add_argument("--engine-socket", type=Path, required=True, help="where vLLM listens")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     return parser.parse_args(arguments)
 
 
 def engine_command(settings: argparse.Namespace) -> list[str]:
-    """How vLLM is started: what we want, and everything off that reaches outside or tells what was asked."""
+    """How vLLM is started: as we want, and all off that reaches outside or tells what was asked."""
     return [
         *(sys.executable, "-I", "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(settings.model), "--served-model-name", settings.name),

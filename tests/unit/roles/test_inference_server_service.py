@@ -132,7 +132,7 @@ def test_a_unit_file_with_a_fault_never_replaces_the_good_one(systemd: Systemd, 
 
 
 def test_a_socket_and_its_service_are_judged_together(systemd: Systemd) -> None:
-    """Each names the other.  Whichever is another, the service is started anew, and takes the socket along."""
+    """Each names the other.  Whichever is another, the service is started anew, and the socket with it."""
     socket = systemd.file.with_suffix(".socket")
     systemd.ensure("service\n", socket_text="socket\n")
     assert systemd.shown == [{"x.service": "service\n", "x.socket": "socket\n"}]

@@ -172,6 +172,13 @@ def test_vllm_lives_in_a_network_of_its_own() -> None:
     assert directives["RestrictNetworkInterfaces"] == ["lo"]
 
 
+def test_vllm_may_place_its_own_threads_and_nothing_of_the_system() -> None:
+    base = ["@system-service", "~@privileged @resources"]
+    assert unit()["SystemCallFilter"] == base
+    assert vllm()["SystemCallFilter"] == [*base, "sched_setscheduler sched_setaffinity mbind set_mempolicy"]
+    assert vllm()["RestrictRealtime"] == ["yes"]
+
+
 def test_vllm_gets_nvidias_devices_and_no_others() -> None:
     directives = vllm()
     assert directives["DevicePolicy"] == ["closed"]
