@@ -101,12 +101,15 @@ def damaged_files(environment: Path) -> list[str]:
 
     Sizes, not digests: this runs on every apply, and closures of several gigabytes exist.  RECORD:
     "Recording installed projects", packaging.python.org specification: rows of path, hash, size.
+    What Python compiled (PEP 3147) is left out: it may write that anew, with another size, at any import.
     """
     damaged = []
     for record in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/RECORD")):
         site = record.parent.parent
         for name, _digest, size in csv.reader(record.read_text("utf-8").splitlines()):
             path = site / name
+            if path.parent.name == "__pycache__":
+                continue
             if not path.is_file() or (size and path.stat().st_size != int(size)):
                 damaged.append(os.path.relpath(path, environment))
     return damaged

@@ -171,6 +171,18 @@ def test_wheels_for_several_pythons_are_taken_by_the_nodes_own(
     assert not apply()["changed"]
 
 
+def test_what_python_compiled_anew_is_no_damage(options: dict[str, Any], apply: Apply) -> None:
+    """pip records what it compiled, with its size; Python writes it again when it likes."""
+    apply()
+    (record,) = Path(options["path"]).glob("lib/python3*/site-packages/engine-*.dist-info/RECORD")
+    cached = installed(options).parent / "__pycache__" / "engine.cpython-311.pyc"
+    cached.parent.mkdir(exist_ok=True)
+    cached.write_bytes(b"longer than it was")
+    name = cached.relative_to(record.parents[1])
+    record.write_text(record.read_text() + f"{name},sha256=x,3\n")
+    assert not apply()["changed"]
+
+
 @pytest.mark.parametrize("touch", ["chmod 600", "rm", "echo other >", "ln -sf /dev/null"])
 def test_the_launcher_is_put_in_place_again_whatever_happened_to_it(
     options: dict[str, Any], apply: Apply, touch: str
