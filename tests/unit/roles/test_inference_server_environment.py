@@ -172,7 +172,7 @@ def test_wheels_for_several_pythons_are_taken_by_the_nodes_own(
 
 
 def test_what_python_compiled_anew_is_no_damage(options: dict[str, Any], apply: Apply) -> None:
-    """pip records what it compiled, with its size; Python writes it again when it likes."""
+    """What pip compiled it records with its size; Python writes it again when it likes."""
     apply()
     (record,) = Path(options["path"]).glob("lib/python3*/site-packages/engine-*.dist-info/RECORD")
     cached = installed(options).parent / "__pycache__" / "engine.cpython-311.pyc"
