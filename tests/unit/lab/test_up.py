@@ -67,7 +67,7 @@ def test_a_container_is_of_the_release_that_was_asked_for(
 ) -> None:
     made: list[str] = []
 
-    def prepare_root(_places: object, recipe: Recipe, *, progress: object) -> Path:
+    def prepare_root(_places: object, recipe: Recipe, **_: object) -> Path:
         made.append(recipe.suite)
         return tmp_path
 
