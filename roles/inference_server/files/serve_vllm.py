@@ -183,7 +183,8 @@ class Relay:
             quiet = quiet + 1 if busy == 0 else 0
             if quiet == QUIET_TIMES:
                 return 0
-            await asyncio.wait(self._open, timeout=ASK_EVERY)
+            if self._open:  # while the engine was asked, the last may have ended
+                await asyncio.wait(self._open, timeout=ASK_EVERY)
         return len(self._open)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -254,6 +255,30 @@ def test_a_client_that_keeps_its_connection_does_not_hold_the_end(launched: Any)
     assert one.stop() == (0, "")
     assert time.monotonic() - began < 30
     idle.close()
+
+
+def test_the_last_answer_may_end_while_the_engine_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> int:
+        relay = launcher.Relay(tmp_path / "engine.sock")
+        over = asyncio.Event()
+        task = asyncio.create_task(over.wait())
+        relay._open.add(task)
+        task.add_done_callback(relay._open.discard)
+        loop = asyncio.get_running_loop()
+
+        def asked(_path: Path) -> int:
+            loop.call_soon_threadsafe(over.set)
+            while relay._open:
+                time.sleep(0.01)
+            return 1
+
+        monkeypatch.setattr(launcher, "unfinished", asked)
+        left: int = await relay.drained(30)
+        return left
+
+    assert asyncio.run(scene()) == 0
 
 
 def test_an_answer_that_takes_too_long_is_cut_off_and_said(launched: Any) -> None:
