@@ -91,7 +91,7 @@ class Launched:
             f"import sys\nsys.executable = {str(python)!r}\nsys.path.insert(0, {str(FILES)!r})\n"
             "import serve_vllm\nserve_vllm.STOP_SECONDS = 1\nsys.exit(serve_vllm.main(sys.argv[1:]))\n"
         )
-        self.told = folder / "told.json"
+        self.told, self.written = folder / "told.json", ""
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.socket.getsockname()[1])
         self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -127,8 +127,9 @@ class Launched:
         return self.end()
 
     def end(self) -> tuple[int, str]:
-        _, text = self.process.communicate(timeout=60)
-        return self.process.returncode, text
+        if self.process.returncode is None:
+            self.written = self.process.communicate(timeout=60)[1]
+        return self.process.returncode, self.written
 
 
 @pytest.fixture
@@ -141,8 +142,8 @@ def launched(tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for each in started:
-        each.process.kill()
-        each.process.wait()
+        each.process.terminate()  # and it ends the stand-in, which leads a group of its own
+        each.end()
         each.socket.close()
         each.systemd.close()
 
