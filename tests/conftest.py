@@ -91,7 +91,10 @@ class BundleMaker:
                     size=len(files[path]),
                     sha256=hashlib.sha256(files[path]).hexdigest(),
                     licence="CC0-1.0",
-                    origin={"kind": "file"},
+                    # Every wheel says that it is of an engine: preflight looks for one.
+                    origin={"kind": "python", "project": "xllamacpp"}
+                    if path.endswith(".whl")
+                    else {"kind": "file"},
                 )
                 for path in sorted(files)
             )

@@ -38,7 +38,13 @@ _Machine = Annotated[
     bool, typer.Option("--machine", help="Virtual machines with a kernel of their own, not containers.")
 ]
 
+_Suite = Annotated[
+    str,
+    typer.Option("--suite", help="Debian release of containers: trixie, or bookworm as the H100 bundles."),
+]
+
 _DEFAULT_NAME = "practice"
+_DEFAULT_SUITE = "trixie"
 
 
 @lab_app.command("up")
@@ -65,6 +71,7 @@ def up(  # noqa: PLR0917 - Typer calls it by name
     drives: Annotated[
         int, typer.Option("--drives", help="With --machine: simulated self-encrypting drives each.")
     ] = 0,
+    suite: _Suite = _DEFAULT_SUITE,
     timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,6 +89,7 @@ def up(  # noqa: PLR0917 - Typer calls it by name
       appliance lab up ward --nodes 3
       appliance lab up icu --machine --capture --bond
       appliance lab up sed --machine --tpm --drives 2
+      appliance lab up ai --suite bookworm
       ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
@@ -106,6 +114,7 @@ def up(  # noqa: PLR0917 - Typer calls it by name
         bond=bond,
         tpm=tpm,
         drives=drives,
+        suite=suite,
     )
     bring_up(places, name, wanted, timeout=timeout, progress=progress())
     status = lab_status(places, name)
@@ -237,7 +246,7 @@ def console(
 
 
 @lab_app.command("prepare")
-def prepare(machine: _Machine = False, as_json: AsJson = False) -> None:
+def prepare(machine: _Machine = False, suite: _Suite = _DEFAULT_SUITE, as_json: AsJson = False) -> None:
     """Make what nodes are made from: all that needs a package archive.
 
     After this, `appliance lab up` works without any network; with --machine
@@ -247,12 +256,13 @@ def prepare(machine: _Machine = False, as_json: AsJson = False) -> None:
     Examples:
       appliance lab prepare
       appliance lab prepare --machine
+      appliance lab prepare --suite bookworm
     """  # noqa: D301 - as above
     from appliance.lab import up
     from appliance.lab.places import Places
 
     _end_like_interrupted()
-    root = up.prepare(Places.from_environment(), machine=machine, progress=progress())
+    root = up.prepare(Places.from_environment(), machine=machine, suite=suite, progress=progress())
     print_result(str(root), {"root": str(root)}, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.errors import Usage
 from appliance.lab import cgroup, machines, namespaces, network
 from appliance.lab.down import take_down
 from appliance.lab.image import prepare_image
@@ -18,7 +19,7 @@ from appliance.lab.plan import Lab, check_count, check_drives, check_name, choos
 from appliance.lab.power import boot_timeout
 from appliance.lab.racking import rack
 from appliance.lab.reach import wait_reachable
-from appliance.lab.recipe import Recipe
+from appliance.lab.recipe import SUITE, SUITES, Recipe
 from appliance.lab.requirements import MACHINE_TOOLS, UP_TOOLS, require_root, require_tools
 from appliance.lab.rootfs import check_space, prepare_root
 from appliance.lab.tap import require_tap
@@ -45,6 +46,7 @@ class Wanted:
         capture: keep every frame of the virtual machines' interfaces.
         from_scratch: boot the virtual machines from their disks, instead of going on as copies of one
             that has booted.
+        suite: the Debian release of containers.
         bond: two cards of each virtual machine on the data network, for a bond.
         tpm: a TPM in each virtual machine, which then boots from its disk: none of a booted one's copies
             can have one of its own.
@@ -58,6 +60,7 @@ class Wanted:
     bond: bool = False
     tpm: bool = False
     drives: int = 0
+    suite: str = SUITE
 
 
 def bring_up(
@@ -88,7 +91,7 @@ def bring_up(
     require_root()
     require_tools(MACHINE_TOOLS if wanted.machine else UP_TOOLS)
     cgroup.cgroup_path("")  # fails here rather than half-way
-    root = prepare(places, machine=wanted.machine, progress=progress)
+    root = prepare(places, machine=wanted.machine, suite=wanted.suite, progress=progress)
     with _claimed(places, name, wanted, root) as (lab, folder, lock):
         if wanted.machine:
             check_space(folder, wanted.count * _MACHINE_BYTES, "the disks of virtual machines")
@@ -105,17 +108,24 @@ def bring_up(
     return lab
 
 
-def prepare(places: Places, *, machine: bool, progress: Progress) -> Path:
+def prepare(places: Places, *, machine: bool, progress: Progress, suite: str = SUITE) -> Path:
     """What nodes are made from: all of a lab that needs a package archive.
 
     Raises:
+        Usage: nodes cannot be of this release.
         PreflightFailed: for virtual machines, no tap devices here or another architecture.
         ToolMissing: a program is missing.
         SpaceExhausted: too little room for it.
         LabFailed: it cannot be made; the message carries the end of what was said.
     """
+    if suite not in SUITES or (machine and suite != SUITE):
+        raise Usage(
+            "practice nodes cannot be of this release",
+            found=suite,
+            wanted=f"{SUITE}; of containers also {', '.join(each for each in SUITES if each != SUITE)}",
+        )
     if not machine:
-        return prepare_root(places, Recipe(), progress=progress)
+        return prepare_root(places, Recipe(suite=suite), progress=progress)
     require_tap()
     return prepare_image(places, progress=progress).folder
 
