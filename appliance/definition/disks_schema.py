@@ -56,9 +56,7 @@ def _place(value: object) -> str:
     if f"{value}/".startswith(tuple(f"{each}/" for each in _UNFIT)):
         raise ValueError("no volume may be mounted there: the system needs it before, or has it otherwise")
     if value in _TOO_WIDE:
-        raise ValueError(
-            "what starts first writes there: name folders below it"
-        )
+        raise ValueError("what starts first writes there: name folders below it")
     if f"{value}/".startswith(f"{_VOLUMES}/") or f"{_VOLUMES}/".startswith(f"{value}/"):
         raise ValueError(f"{_VOLUMES} is where the volumes themselves are mounted")
     return value
