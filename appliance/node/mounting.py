@@ -1,11 +1,11 @@
-"""The role ``disk_encryption`` alone, on some nodes: before the first installation writes to its places.
+"""The playbook of the role ``disk_encryption`` alone: before the first installation writes to its places.
 
 A bundle is staged before a playbook runs, and may lie on a volume; so the volume is mounted first.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from appliance.content import content_root
 from appliance.definition.inventory import node_values
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from appliance.node.ansible.events import PlaybookResult
     from appliance.node.connection import Connection
     from appliance.progress import Progress
-
-ROLE: Final = "disk_encryption"
 
 
 def mount_volumes(
@@ -45,7 +43,7 @@ def mount_volumes(
         for name, connection in connections.items()
     }
     return run_playbook(
-        Playbook(content / "playbooks/site.yml", content / "roles", hosts, {}, check, (ROLE,)),
+        Playbook(content / "playbooks/disks.yml", content / "roles", hosts, {}, check),
         folder=folder,
         log=log,
         progress=progress,

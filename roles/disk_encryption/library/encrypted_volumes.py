@@ -22,10 +22,9 @@ from ansible.module_utils.appliance_mount_places import (
     refuse_place,
 )
 from ansible.module_utils.appliance_volume_tables import (
-    AUDIT_DROP_IN,
     base,
     crypttab,
-    drop_in,
+    drop_ins,
     foreign_lines,
     fstab,
     unit_of,
@@ -210,13 +209,13 @@ def tables(volumes: list[Volume]) -> dict[Path, tuple[str, str]]:
     return {
         CRYPTTAB: (mapped, with_block(mapped, crypttab(volumes))),
         FSTAB: (mounted, with_block(mounted, fstab(volumes))),
-        Path(AUDIT_DROP_IN): (text_of(Path(AUDIT_DROP_IN)), drop_in(volumes)),
+        **{Path(path): (text_of(Path(path)), text) for path, text in drop_ins(volumes).items()},
     }
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Replace a file whole; without text it is removed where it is ours alone."""
-    if not text and path == Path(AUDIT_DROP_IN):
+    """Replace a file whole; a file of ours alone that shall say nothing is removed."""
+    if not text and path not in {CRYPTTAB, FSTAB}:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)

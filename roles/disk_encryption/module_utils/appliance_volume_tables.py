@@ -26,7 +26,7 @@ BEGIN = "# begin appliance disk_encryption: written by the role, changes made he
 END = "# end appliance disk_encryption"
 #: Where auditd's log lies; its unit does not say that it needs the place.
 AUDIT_LOG = "/var/log/audit"
-AUDIT_DROP_IN = "/etc/systemd/system/auditd.service.d/50-appliance-disks.conf"
+UNITS = "/etc/systemd/system"
 
 #: How each volume is opened at a start (crypttab(5)).  token-timeout: how long a TPM may take to appear.
 _OPENING = {
@@ -41,6 +41,7 @@ _MOUNTING = {
     "console": "x-systemd.requires=systemd-cryptsetup@{name}.service",
     "ssh": "noauto,nofail,x-systemd.device-timeout=1s",
 }
+_WRITTEN = "# Written by the role disk_encryption.\n"
 _BINDING = {"tpm2": "nofail", "console": "", "ssh": "noauto,nofail"}
 
 
@@ -72,14 +73,21 @@ def fstab(volumes: Sequence[Volume]) -> list[str]:
     return lines
 
 
-def drop_in(volumes: Iterable[Volume]) -> str:
-    """What auditd's unit is told; empty where its log lies on no volume."""
-    if not any(lies_on(AUDIT_LOG, place) for one in volumes for place in one["mounts"]):
-        return ""
-    return (
-        "# Written by the role disk_encryption: no record of the kernel's audit goes beside the volume.\n"
-        f"[Unit]\nRequiresMountsFor={AUDIT_LOG}\n"
-    )
+def drop_ins(volumes: Sequence[Volume]) -> dict[str, str]:
+    """What units are told beside what the tables say, by path; empty where there shall be no such file.
+
+    systemd starts what opens a volume whenever something asks for the device, noauto or not, and without a
+    passphrase that would be a failed unit at every start.
+    """
+    audit = any(lies_on(AUDIT_LOG, place) for one in volumes for place in one["mounts"])
+    told = {"auditd.service": f"RequiresMountsFor={AUDIT_LOG}" if audit else ""}
+    for one in volumes:
+        condition = f"ConditionPathExists=/dev/mapper/{one['name']}" if one["unlock"] == "ssh" else ""
+        told[f"systemd-cryptsetup@{one['name']}.service"] = condition
+    return {
+        f"{UNITS}/{unit}.d/50-appliance-disks.conf": f"{_WRITTEN}[Unit]\n{line}\n" if line else ""
+        for unit, line in told.items()
+    }
 
 
 def lies_on(path: str, place: str) -> bool:

@@ -267,7 +267,7 @@ def test_mounting_runs_the_role_alone_and_says_what_it_changed(
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {"nodes": ["gpu-01"], "changes": ["mount /srv/a"], "check": True}
     ((playbook, log),) = asked
-    assert (playbook.tags, playbook.check, playbook.variables) == (("disk_encryption",), True, {})
+    assert (playbook.file.name, playbook.check, playbook.variables) == ("disks.yml", True, {})
     assert playbook.hosts["gpu-01"]["appliance_node"]["disks"][0]["name"] == "data"
     assert log == tmp_path / "state/appliance/disks-example.log"
     result = RUNNER.invoke(app, ["disk", "mount", "-i", ".", "--limit", "gpu-02"])

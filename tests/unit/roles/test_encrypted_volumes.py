@@ -90,13 +90,13 @@ def machine(role_module: Callable[[str], Any], tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "SYS_BLOCK", tmp_path / "block")
     monkeypatch.setattr(module, "CRYPTTAB", tmp_path / "crypttab")
     monkeypatch.setattr(module, "FSTAB", tmp_path / "fstab")
-    monkeypatch.setattr(module, "AUDIT_DROP_IN", str(tmp_path / "auditd/drop-in"))
     monkeypatch.setattr(module, "ATTACH", (str(tmp_path / "attach"), "systemd-cryptsetup"))
     monkeypatch.setattr(module, "run", made.run)
     monkeypatch.setattr(module, "read_mounts", lambda: made.mounts)
     monkeypatch.setattr(module, "base", lambda volume: str(tmp_path / "volumes" / volume["name"]))
     tables = module.crypttab.__globals__
     monkeypatch.setitem(tables, "VOLUMES", str(tmp_path / "volumes"))
+    monkeypatch.setitem(tables, "UNITS", str(tmp_path / "units"))
     monkeypatch.setitem(module.hold_empty.__globals__, "SET_FLAGS", 0)  # the test's own folder goes again
     return made
 
@@ -152,6 +152,16 @@ def test_a_volume_with_its_file_system_is_never_formatted(machine: Machine) -> N
     machine.content["data"] = "ext4"
     machine.bring(machine.volume())
     assert not any(one[0].startswith("mkfs") for one in machine.done)
+
+
+def test_a_volume_that_the_tpm_opens_now_is_no_longer_held_back(machine: Machine) -> None:
+    machine.open("data")
+    machine.bring(machine.volume())
+    drop_in = machine.root / "units/systemd-cryptsetup@data.service.d/50-appliance-disks.conf"
+    assert "ConditionPathExists=/dev/mapper/data" in drop_in.read_text()
+    assert machine.bring(machine.volume(unlock="tpm2"))["changed"]
+    assert not drop_in.exists()
+    assert not machine.bring(machine.volume(unlock="tpm2"))["changed"]
 
 
 def test_volumes_that_are_named_no_longer_leave_the_tables(machine: Machine) -> None:

@@ -145,5 +145,13 @@ def test_lines_of_somebody_else_are_found_and_ours_and_comments_are_not(tables: 
     ],
 )
 def test_auditd_is_told_where_its_log_lies(tables: Any, place: str, told: bool) -> None:
-    text = tables.drop_in([volume("data", "ssh", place)])
+    found = tables.drop_ins([volume("data", "ssh", place)])
+    text = found["/etc/systemd/system/auditd.service.d/50-appliance-disks.conf"]
     assert ("RequiresMountsFor=/var/log/audit\n" in text) is told
+
+
+@pytest.mark.parametrize(("unlock", "held"), [("ssh", True), ("tpm2", False), ("console", False)])
+def test_what_an_operator_opens_is_not_even_tried_before(tables: Any, unlock: str, held: bool) -> None:
+    found = tables.drop_ins([volume("data", unlock, "/srv/a")])
+    text = found["/etc/systemd/system/systemd-cryptsetup@data.service.d/50-appliance-disks.conf"]
+    assert ("ConditionPathExists=/dev/mapper/data\n" in text) is held
