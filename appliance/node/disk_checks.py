@@ -18,7 +18,7 @@ _HOME: Final = "/var/lib/appliance"
 def disk_checks(node: NodeEntry, facts: Mapping[str, Any]) -> Iterator[Check]:
     """Volumes that the installation writes to before it mounts the others."""
     for disk in node.disks:
-        early = [place for place in disk.mounts if f"{_HOME}/".startswith(f"{place}/") or _below(place)]
+        early = [place for place in disk.mounts if _written_early(place)]
         if not early:
             continue
         closed = [place for place in early if place not in facts["mounts"]]
@@ -31,5 +31,6 @@ def disk_checks(node: NodeEntry, facts: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _below(place: str) -> bool:
-    return f"{place}/".startswith(f"{_HOME}/")
+def _written_early(place: str) -> bool:
+    """Whether a place holds what an installation writes first, or some of it."""
+    return f"{_HOME}/".startswith(f"{place}/") or f"{place}/".startswith(f"{_HOME}/")

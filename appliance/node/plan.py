@@ -81,7 +81,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
     return (
         f"nodes: {order}",
-        *(f"disk_encryption: {text}" for node in nodes for text in _volumes(node)),
+        *(f"disk_encryption: {text}" for node in nodes for text in volume_words(node)),
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         *_driver_words(manifest),
         f"inference_server: {served}, from {wheels} staged wheels",
@@ -135,7 +135,7 @@ def _flows(node: NodeEntry) -> list[str]:
     ]
 
 
-def _volumes(node: NodeEntry) -> list[str]:
+def volume_words(node: NodeEntry) -> list[str]:
     """What lies on encrypted drives, one line a drive."""
     ways = {"tpm2": "opened by the TPM", "console": "opened at the console", "ssh": "opened over SSH"}
     return [
