@@ -39,7 +39,7 @@ part sleep systemctl is-enabled {" ".join(_SLEEP)}
 part command cat /proc/cmdline
 part crypttab cat /etc/crypttab
 for name in $(lsblk --raw --noheadings --output PATH,FSTYPE 2>/dev/null | sed -n 's/ crypto_LUKS$//p'); do
-part "luks $name" cryptsetup luksDump --dump-json-metadata "$name"
+part "luks $name" cryptsetup luksDump --disable-locks --dump-json-metadata "$name"
 done
 true
 """
