@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
 
+from appliance.cli import disk_volumes
 from appliance.cli.app import app
 from appliance.disk.escrow.keeping import Escrowed, escrow_keys
 from appliance.errors import (
@@ -272,3 +274,17 @@ def test_mounting_runs_the_role_alone_and_says_what_it_changed(
     assert log == tmp_path / "state/appliance/disks-example.log"
     result = RUNNER.invoke(app, ["disk", "mount", "-i", ".", "--limit", "gpu-02"])
     assert isinstance(error_of(result), SettingsInvalid)
+
+
+def test_without_an_escrow_each_passphrase_is_asked_for(
+    node: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [phrase(node.keys["SIM1"]).decode() + " ", phrase(node.keys["SIM2"]).decode()]
+    asked: list[str] = []
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(disk_volumes, "sys", SimpleNamespace(stdin=terminal, stderr=terminal))
+    monkeypatch.setattr("getpass.getpass", lambda prompt: (asked.append(prompt), typed.pop(0))[1])
+    result = invoke("unlock", "--json")
+    assert result.exit_code == 0, result.output
+    assert asked == ["passphrase of data (SIM1): ", "passphrase of more (SIM2): "]
+    assert node.given == [phrase(node.keys["SIM1"]), phrase(node.keys["SIM2"])]
