@@ -49,39 +49,27 @@ def bind(
       6  the node cannot be reached
       7  there is no TPM 2.0, or it could not be bound
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.cli.disk_volumes import chosen_disks, client_of, passphrases
+    from appliance.cli.disk_volumes import at_node, chosen_disks, passphrases
     from appliance.disk.opening import bind_to_tpm, opened_by_tpm
-    from appliance.disk.state import read_state
-    from appliance.disk.volumes import find_volumes
-    from appliance.node.connection import open_connections
-    from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory, select_node
 
-    site = load_inventory(inventory)
-    chosen = select_node(site, node)
-    every = chosen_disks(chosen, names or [])
-    disks = [disk for disk in every if disk.unlock == "tpm2"]
-    if not disks or (names and len(disks) < len(every)):
-        raise Usage(
-            f"no TPM is to open {', '.join(disk.name for disk in every if disk not in disks)}",
-            found=", ".join(f"{disk.name}: unlock {disk.unlock}" for disk in every),
-            wanted="unlock: tpm2 in the inventory",
-        )
     bound = []
-    with private_folder() as private:
-        connection = open_connections(site, (chosen,), private)[chosen.name]
-        try:
-            client = client_of(connection)
-            volumes = find_volumes(disks, read_state(client.read())[1], node=chosen.name)
-            wanting = [one for one in volumes if again or not opened_by_tpm(client, one)]
-            passphrase = passphrases(escrow, identity or [], share or []) if wanting else None
-            secrets = [(one, passphrase(one)) for one in wanting] if passphrase else []
-            for one, secret in secrets:
-                typer.echo(f"binding {one.disk.name}: {one.drive.path}, {one.disk.serial}", err=True)
-                bind_to_tpm(client, one, secret)
-                bound.append(one.disk.name)
-        finally:
-            connection.close()
+    with at_node(inventory, node) as there:
+        chosen = there.node
+        every = chosen_disks(chosen, names or [])
+        disks = [disk for disk in every if disk.unlock == "tpm2"]
+        if not disks or (names and len(disks) < len(every)):
+            raise Usage(
+                f"no TPM is to open {', '.join(disk.name for disk in every if disk not in disks)}",
+                found=", ".join(f"{disk.name}: unlock {disk.unlock}" for disk in every),
+                wanted="unlock: tpm2 in the inventory",
+            )
+        wanting = [one for one in there.volumes(disks) if again or not opened_by_tpm(there.client, one)]
+        passphrase = passphrases(escrow, identity or [], share or []) if wanting else None
+        secrets = [(one, passphrase(one)) for one in wanting] if passphrase else []
+        for one, secret in secrets:
+            typer.echo(f"binding {one.disk.name}: {one.drive.path}, {one.disk.serial}", err=True)
+            bind_to_tpm(there.client, one, secret)
+            bound.append(one.disk.name)
     already = [disk.name for disk in disks if disk.name not in bound]
     values = {"node": chosen.name, "bound": bound, "already_bound": already}
     lines = [

@@ -54,36 +54,25 @@ def unlock(
       6  the node cannot be reached
       7  something could not be opened, mounted or started
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.cli.disk_volumes import chosen_disks, client_of, passphrases
+    from appliance.cli.disk_volumes import at_node, chosen_disks, passphrases
     from appliance.disk.opening import open_volume
-    from appliance.disk.state import read_state
-    from appliance.disk.volumes import find_volumes
-    from appliance.node.connection import open_connections
-    from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory, select_node
     from appliance.node.volumes import mount_places
 
-    site = load_inventory(inventory)
-    chosen = select_node(site, node)
-    disks = chosen_disks(chosen, names or [])
     opened = []
-    with private_folder() as private:
-        connection = open_connections(site, (chosen,), private)[chosen.name]
-        try:
-            client = client_of(connection)
-            volumes = find_volumes(disks, read_state(client.read())[1], node=chosen.name)
-            closed = [one for one in volumes if not one.open]
-            passphrase = passphrases(escrow, identity or [], share or []) if closed else None
-            # All of them before the first is opened: half of an answer helps nobody.
-            secrets = [(one, passphrase(one)) for one in closed] if passphrase else []
-            for one, secret in secrets:
-                typer.echo(f"opening {one.disk.name}: {one.drive.path}, {one.disk.serial}", err=True)
-                open_volume(client, one, secret)
-                opened.append(one.disk.name)
-            typer.echo("mounting, and starting what waited", err=True)
-            found = mount_places(connection, disks)
-        finally:
-            connection.close()
+    with at_node(inventory, node) as there:
+        chosen = there.node
+        disks = chosen_disks(chosen, names or [])
+        volumes = there.volumes(disks)
+        closed = [one for one in volumes if not one.open]
+        passphrase = passphrases(escrow, identity or [], share or []) if closed else None
+        # All of them before the first is opened: half of an answer helps nobody.
+        secrets = [(one, passphrase(one)) for one in closed] if passphrase else []
+        for one, secret in secrets:
+            typer.echo(f"opening {one.disk.name}: {one.drive.path}, {one.disk.serial}", err=True)
+            open_volume(there.client, one, secret)
+            opened.append(one.disk.name)
+        typer.echo("mounting, and starting what waited", err=True)
+        found = mount_places(there.connection, disks)
     already = [one.disk.name for one in volumes if one.open]
     if found.failed:
         raise ApplyFailed(

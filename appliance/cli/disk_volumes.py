@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,7 @@ import typer
 from appliance.errors import SettingsInvalid, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from appliance.definition.disks import Disk
     from appliance.definition.inventory import NodeEntry
@@ -64,16 +66,48 @@ def chosen_disks(node: NodeEntry, names: Sequence[str]) -> tuple[Disk, ...]:
     return tuple(disk for disk in node.disks if not names or disk.name in names)
 
 
-def client_of(connection: Connection) -> Cryptsetup:
-    """Cryptsetup on a node; a slow one is not cut off."""
+@dataclass(frozen=True)
+class AtNode:
+    """A node of an inventory, a connection to it, and cryptsetup there."""
+
+    node: NodeEntry
+    connection: Connection
+    client: Cryptsetup
+
+    def volumes(self, disks: Sequence[Disk]) -> tuple[Volume, ...]:
+        """The volumes on these drives, as they are now.
+
+        Raises:
+            DriveUnsuitable: a drive is not there, or is not what it has to be.
+        """
+        from appliance.disk.state import read_state
+        from appliance.disk.volumes import find_volumes
+
+        return find_volumes(disks, read_state(self.client.read())[1], node=self.node.name)
+
+
+@contextmanager
+def at_node(inventory: Path, name: str | None) -> Iterator[AtNode]:
+    """Connect to a node; a command that is slow there is not cut off."""
     from appliance.disk.cryptsetup import Cryptsetup
     from appliance.disk.reading import reading_program
+    from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
+    from appliance.node.private import private_folder
+    from appliance.node.site import load_inventory, select_node
 
-    return Cryptsetup(
-        lambda command, given: connection.run(command, stdin=given, timeout=None),
-        lambda: ask_node_drives(connection, reading_program()),
-    )
+    site = load_inventory(inventory)
+    node = select_node(site, name)
+    with private_folder() as private:
+        connection = open_connections(site, (node,), private)[node.name]
+        try:
+            client = Cryptsetup(
+                lambda command, given: connection.run(command, stdin=given, timeout=None),
+                lambda: ask_node_drives(connection, reading_program()),
+            )
+            yield AtNode(node, connection, client)
+        finally:
+            connection.close()
 
 
 def passphrases(
