@@ -111,6 +111,7 @@ def test_what_is_closed_is_said_then_bound_opened_and_mounted_and_a_second_run_c
     assert f"appliance disk unlock --node {vault.machines.node.name}" in said["found"]
     assert command(vault, "bind")[1]["bound"] == ["held"]
     assert command(vault, "bind", keys=False)[1]["already_bound"] == ["held"], "tried, without a passphrase"
+    assert command(vault, "bind", "--again")[1]["bound"] == ["held"], "the former keyslot goes: see opening"
     code, said = command(vault, "unlock")
     assert (code, said["opened"], len(said["not_set_up"])) == (0, ["held", "late"], 5), said
     code, said = command(vault, "mount", keys=False)
