@@ -63,7 +63,7 @@ def escrowed_passphrase(folder: Path, volume: Volume, openers: Openers) -> Secre
         wanted=", ".join(sorted({f"{one.record.stem}: {one.record.uuid}" for one in records}))
         or f"keys of {serial} in {folder}",
         hint="it was formatted with other keys since, or this is another escrow; where only the header was "
-        "overwritten: escrow open --what header, then cryptsetup luksHeaderRestore",
+        "overwritten: docs/disk.md, When the header is lost",
     )
 
 

@@ -92,7 +92,7 @@ def _volume(disk: Disk, drives: Sequence[Drive], node: str) -> Volume:
             node,
             "header-lost",
             f"{drive.path} has an owner, and no LUKS header that can be read",
-            "the data is there: escrow open --what header, then cryptsetup luksHeaderRestore",
+            "the data is there: disk escrow open --what header; docs/disk.md, When the header is lost",
         )
     if not drive.enrolled or drive.luks is None or not drive.luks.uuid:
         raise _wrong(
