@@ -25,7 +25,7 @@ VOLUMES: Final = "/mnt/appliance"
 _TEMPORARY: Final = "/tmp"  # noqa: S108 - named, not used
 _SLEEP: Final = ("hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target")
 
-#: Each part after a line of its own; what a node lacks is empty.
+#: Each part after a line of its own; what a node lacks is empty.  cryptsetup does not end the last line of JSON.
 LISTING: Final = f"""
 part() {{ echo "=== $1"; shift; "$@" 2>/dev/null; }}
 part swaps cat /proc/swaps
@@ -39,7 +39,7 @@ part sleep systemctl is-enabled {" ".join(_SLEEP)}
 part command cat /proc/cmdline
 part crypttab cat /etc/crypttab
 for name in $(lsblk --raw --noheadings --output PATH,FSTYPE 2>/dev/null | sed -n 's/ crypto_LUKS$//p'); do
-part "luks $name" cryptsetup luksDump --disable-locks --dump-json-metadata "$name"
+echo; part "luks $name" cryptsetup luksDump --disable-locks --dump-json-metadata "$name"
 done
 true
 """
