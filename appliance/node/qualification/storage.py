@@ -25,7 +25,7 @@ VOLUMES: Final = "/mnt/appliance"
 _TEMPORARY: Final = "/tmp"  # noqa: S108 - named, not used
 _SLEEP: Final = ("hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target")
 
-#: Each part after a line of its own; what a node lacks is empty.  cryptsetup does not end the last line of JSON.
+#: Each part after a line of its own; what a node lacks is empty.  cryptsetup does not end its last line.
 LISTING: Final = f"""
 part() {{ echo "=== $1"; shift; "$@" 2>/dev/null; }}
 part swaps cat /proc/swaps

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.node.qualification import storage
 from tests.unit.node.stored import DATA, LATE, MOUNTS, PARTS, TPM, TREE, entry, header, said, swapped
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_sound_node_keeps_every_promise() -> None:
@@ -192,3 +196,28 @@ def test_the_listing_runs_on_this_machine() -> None:
     found = storage.parse_storage(done.stdout)
     assert {"swaps", "mounts", "devices", "pattern", "crypttab", "sleep"} <= set(found.parts)
     assert "/" in found.mounts
+
+
+def test_headers_of_several_volumes_are_told_apart(tmp_path: Path) -> None:
+    """As cryptsetup prints them, which ends its JSON without the end of a line."""
+    table = "\n".join(f"/dev/nvme{at}n1 crypto_LUKS" for at in range(2))
+    for name, says in (
+        ("lsblk", f"case $1 in --json) echo '{PARTS['devices']}' ;; *) echo '{table}' ;; esac"),
+        (
+            "cryptsetup",
+            f"""case $4 in */nvme0n1) printf %s '{header(2, TPM)}' ;; *) printf %s '{header(1)}' ;; esac""",
+        ),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-c", storage.LISTING],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = storage.parse_storage(done.stdout)
+    text = PARTS["crypttab"]
+    parts = {**found.parts, "crypttab": text}
+    assert storage.judge_opening(replace(found, parts=parts), (DATA, LATE)).kept
