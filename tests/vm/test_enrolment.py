@@ -198,7 +198,7 @@ def intact(number: int) -> str:
     return f"yes '{MARKER}' | head -c {DATA} | cmp -n {DATA} - /dev/mapper/vault{number}"
 
 
-@pytest.mark.usefixtures("enrolled", "alone")
+@pytest.mark.usefixtures("enrolled")
 def test_a_header_that_was_overwritten_comes_back_from_the_escrow(vault: Vault) -> None:
     device = vault.device(WHOLE)
     vault.guest("cryptsetup close vault1", check=False)
