@@ -100,11 +100,11 @@ def enroll(
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
     from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory
+    from appliance.node.site import load_inventory, select_node
 
     asked = Confirming(inventory, confirm, permit, trust, fingerprint, tuple(revoked or ()))
     site = load_inventory(inventory)
-    chosen = _node(site, node)
+    chosen = select_node(site, node)
     to = _recipients(site)
     refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
@@ -152,18 +152,6 @@ def enroll(
     values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
-
-
-def _node(site: Inventory, name: str | None) -> NodeEntry:
-    from appliance.node.site import select_nodes
-
-    if name is None and len(site.nodes) > 1:
-        raise Usage(
-            "whose drive?",
-            found=f"{len(site.nodes)} nodes in the inventory",
-            wanted="--node NAME",
-        )
-    return select_nodes(site, () if name is None else (name,))[0]
 
 
 def _recipients(site: Inventory) -> Escrow:

@@ -6,7 +6,7 @@ Plain values; ``disks_schema`` makes them out of what an operator wrote.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Unlock = Literal["tpm2", "console", "ssh"]
 Filesystem = Literal["ext4", "xfs"]
@@ -55,3 +55,9 @@ class Disk:
             **({"pcrs": list(self.pcrs)} if self.pcrs else {}),
             **({"layers": self.layers} if self.layers != USUAL_LAYERS else {}),
         }
+
+
+def read_disk(values: dict[str, Any]) -> Disk:
+    """The inverse of ``Disk.as_dict``."""
+    optional = {"namespace": values.get("namespace"), "pcrs": tuple(values.get("pcrs", ()))}
+    return Disk(**values | optional | {"mounts": tuple(values["mounts"])})

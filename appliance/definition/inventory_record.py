@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from appliance.definition.disks import Disk
+from appliance.definition.disks import read_disk
 from appliance.definition.export import Export, Receiver, Sending, Sources, StreamFields
 from appliance.definition.host import Audit, Host, Time
 from appliance.definition.inventory import (
@@ -68,7 +68,7 @@ def read_record(values: dict[str, Any]) -> tuple[Inventory, NodeEntry]:
         interfaces=tuple(map(_interface, entry["interfaces"])),
         flows=tuple(map(_flow, entry["flows"])),
         export=_export(entry["export"]),
-        disks=tuple(map(_disk, entry["disks"])),
+        disks=tuple(map(read_disk, entry["disks"])),
     )
     inventory = Inventory(
         path=Path(values["path"]),
@@ -125,12 +125,6 @@ def _export(values: dict[str, Any] | None) -> Export | None:
         sending=Sending(**values.get("sending", {})),
         select=_select(values.get("select")),
     )
-
-
-def _disk(values: dict[str, Any]) -> Disk:
-    """The inverse of ``Disk.as_dict``."""
-    optional = {"namespace": values.get("namespace"), "pcrs": tuple(values.get("pcrs", ()))}
-    return Disk(**values | optional | {"mounts": tuple(values["mounts"])})
 
 
 def _sources(values: dict[str, Any]) -> Sources:

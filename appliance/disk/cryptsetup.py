@@ -111,6 +111,17 @@ class Cryptsetup:
         command = ["sh", "-c", _RESET, "sh", drive.path]
         self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
 
+    def attempt(
+        self, drive: Drive, command: Sequence[str], given: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on a drive as root, if it is the one that was read; 76 if another is there now.
+
+        Raises:
+            DriveUnsuitable: it could not be known again.
+        """
+        same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
+        return self._run(_as_root([*same, *command]), given)
+
     def wipe(self, drive: Drive) -> None:
         """Take the marks of a LUKS header away, of which nothing opens.
 
@@ -128,18 +139,17 @@ class Cryptsetup:
         given: bytes = b"",
         secrets: Sequence[Secret] = (),
     ) -> bytes:
-        same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
-        done = self._run(_as_root([*same, *command]), given)
+        done = self.attempt(drive, command, given)
         if done.returncode != 0:
             raise ApplyFailed(
                 failure,
-                found=last_words(_without(secrets, done)),
+                found=last_words(without(secrets, done)),
                 hint="appliance disk status says how the drive stands; the escrow has its newest keys",
             )
         return done.stdout
 
 
-def _without(
+def without(
     secrets: Sequence[Secret], done: subprocess.CompletedProcess[bytes]
 ) -> subprocess.CompletedProcess[bytes]:
     """What a program said, with nothing in it of what it was given; standard output is never told."""

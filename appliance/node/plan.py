@@ -103,6 +103,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
     return (
         f"nodes: {order}",
+        *(f"disk_encryption: {text}" for node in nodes for text in volume_words(node)),
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         *_driver_words(manifest),
         f"inference_server: {served}, from {wheels} staged wheels",
@@ -153,6 +154,15 @@ def _flows(node: NodeEntry) -> list[str]:
         + ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in flow.ports)
         + f" with {', '.join(peer.text for peer in flow.peers)}"
         for flow in node.flows
+    ]
+
+
+def volume_words(node: NodeEntry) -> list[str]:
+    """What lies on encrypted drives, one line a drive."""
+    ways = {"tpm2": "opened by the TPM", "console": "opened at the console", "ssh": "opened over SSH"}
+    return [
+        f"{node.name} {disk.name} (drive {disk.serial}, {ways[disk.unlock]}): {', '.join(disk.mounts)}"
+        for disk in node.disks
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,15 @@ def test_two_namespaces_of_a_drive_are_two_drives() -> None:
     )
     inventory, _ = parse_inventory(text, PATH)
     assert [disk.namespace for disk in inventory.node("gpu-01").disks] == [1, 2]
+
+
+def test_the_example_says_it_as_it_is_written() -> None:
+    """Its lines are comments, since a real recipient and a real drive belong there."""
+    text = (Path(__file__).parents[3] / "inventory.example/inventory.yml").read_text()
+    text = re.sub(r"^( *)# (?=disks:|  data:|escrow:|  recipients:)", r"\1", text, flags=re.MULTILINE)
+    text = text.replace("safe: age1…, office: age1…", f"safe: {ANA}")
+    (disk,) = parse_inventory(text, PATH)[0].node("gpu-01").disks
+    assert (disk.unlock, disk.mounts[0]) == ("tpm2", "/var/lib/appliance")
 
 
 def test_a_way_out_is_refused_below_drives_too() -> None:

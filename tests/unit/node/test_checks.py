@@ -74,6 +74,7 @@ FACTS: dict[str, Any] = {
     "bmc": [],
     "connection": ["10.20.0.1", "50000", "10.20.0.11", "22"],
     "locks": [],
+    "mounts": ["/"],
     "installed": None,
     "reverted": None,
     "bpf": True,
