@@ -120,7 +120,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 doer.format(drive, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
-                header = _checked(doer.header(drive), drive, record)
+                header = checked_header(doer.header(drive), drive, record)
                 escrow_header(request.folder, record, header, created=now())
             case Reset():
                 told(f"resetting {drive.serial} by its PSID")
@@ -140,7 +140,7 @@ def identity(drive: Drive) -> DriveIdentity:
     return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
 
 
-def _checked(header: bytes, drive: Drive, keys: Record) -> bytes:
+def checked_header(header: bytes, drive: Drive, keys: Record) -> bytes:
     """A header, if it is one, and that of the volume that was made with these keys.
 
     Raises:

@@ -14,7 +14,7 @@ from appliance.errors import ApplianceError, LabFailed, Usage
 from appliance.lab.drive.pins import opens
 from appliance.lab.drive.rules import number
 from appliance.lab.drive.sessions import FIRST_SESSION, Session
-from appliance.lab.drive.uids import (
+from appliance.tcg.uids import (
     ADMIN_SP,
     AUTHORITY,
     C_PIN_SID,

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.lab.drive import packets
-from appliance.lab.drive.packets import Packet, PacketInvalid
-from appliance.lab.drive.stream import (
+from appliance.tcg.packets import Packet, PacketInvalid
+from appliance.tcg.stream import (
     Call,
     Named,
     Signal,
