@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appliance.cli.console import print_result
+from appliance.cli.disk_confirm import (
+    Confirm,
+    Confirming,
+    Fingerprint,
+    PermitFile,
+    RevokedFiles,
+    TrustFile,
+    confirmed,
+    has_terminal,
+)
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
 from appliance.errors import SettingsInvalid, Usage
 
@@ -16,7 +25,6 @@ if TYPE_CHECKING:
     from appliance.definition.escrow import Escrow
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.disk.secret import Secret
-    from appliance.disk.state import Drive
 
 
 def enroll(
@@ -31,9 +39,11 @@ def enroll(
         Path | None,
         typer.Option("--psid-file", metavar="FILE", help="What its label says; else asked for."),
     ] = None,
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="SERIAL", help="Its serial number; else asked for.")
-    ] = None,
+    confirm: Confirm = None,
+    permit: PermitFile = None,
+    trust: TrustFile = None,
+    fingerprint: Fingerprint = None,
+    revoked: RevokedFiles = None,
     hw_opal_only: Annotated[
         bool,
         typer.Option("--hw-opal-only", help="No dm-crypt above: the drive's firmware alone is trusted."),
@@ -54,18 +64,22 @@ def enroll(
     Examples:
       appliance disk enroll /dev/nvme1n1 -i my-site --node gpu-01 --escrow /media/escrow
       appliance disk enroll /dev/nvme1n1 -i my-site --escrow /media/escrow --confirm S6CVNG0T1
+      appliance disk enroll /dev/nvme1n1 -i my-site --escrow /media/escrow --psid-file psid \\
+          --permit /media/usb/drive-permit.0f3a5c7e91b2d486.json --trust root.1.json
 
     \b
     Exit codes:
       2  nobody confirmed, or another drive was meant; or the escrow lies in
          memory, or on the node itself
       3  the inventory is wrong, or names no recipients
-      4  a record of the drive in the escrow is damaged
+      4  a record of the drive in the escrow is damaged, or the permit does
+         not count, or is for something else
       5  the drive may not be encrypted, or the escrow does not give back
       6  the node cannot be reached          7  cryptsetup failed
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import datetime as dt
 
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.cryptsetup import Cryptsetup
     from appliance.disk.enrolling import Request, enrol, identity, layers_of, records_in
     from appliance.disk.enrolment import Seen, next_step
@@ -80,6 +94,7 @@ def enroll(
     from appliance.node.private import private_folder
     from appliance.node.site import load_inventory
 
+    asked = Confirming(inventory, confirm, permit, trust, fingerprint, tuple(revoked or ()))
     site = load_inventory(inventory)
     chosen = _node(site, node)
     to = _recipients(site)
@@ -97,12 +112,15 @@ def enroll(
             given = given_among(escrow, records)
             fitness = judge(found, host)
             layers = layers_of(opal_only=hw_opal_only)
+            meant = Confirmation(found.serial)
             next_step(  # before asking
-                Seen(found, fitness, records, given, found.serial, reset=reset, layers=layers)
+                Seen(found, fitness, records, given, meant, reset=reset, layers=layers)
             )
+            confirmation, permitted = confirmed(asked, found, connection, "will be encrypted")
+            confirmation.require("enroll", found)
             request = Request(
                 path=found.path,
-                typed=_typed(found, chosen.name) if confirm is None else confirm,
+                confirmed=confirmation,
                 psid=_psid(psid_file),
                 host=chosen.name,
                 folder=escrow,
@@ -119,6 +137,7 @@ def enroll(
         finally:
             connection.close()
     values = {"node": chosen.name, "drive": header.inner()["drive"], "header": header.stem}
+    values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
 
@@ -145,21 +164,6 @@ def _recipients(site: Inventory) -> Escrow:
     return site.escrow
 
 
-def _typed(drive: Drive, node: str) -> str:
-    """Have a person show that a drive is the one that is meant."""
-    from appliance.bundle.media.sizes import size_text
-
-    if not _has_terminal():
-        return ""
-    lines = [
-        "",
-        f"{drive.path} of {node} will be encrypted: {drive.model or 'no model'}, {size_text(drive.size)}.",
-        "Whatever is on it is lost. Read its serial number from its label, and type it here:",
-    ]
-    typer.echo("\n".join(lines), err=True)
-    return sys.stdin.readline().strip()
-
-
 def _psid(path: Path | None) -> Secret:
     from getpass import getpass
 
@@ -167,10 +171,6 @@ def _psid(path: Path | None) -> Secret:
 
     if path is not None:
         return read_psid(path)
-    if not _has_terminal():
+    if not has_terminal():
         raise Usage("no terminal to ask for the PSID on", wanted="--psid-file FILE, or a terminal")
     return parse_psid(getpass("PSID on its label: ").encode())
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appliance.definition.escrow import Escrow
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.escrow.record import Layers
     from appliance.disk.secret import Secret
 
@@ -51,7 +52,7 @@ class Request:
 
     Attributes:
         path: the drive's device node.
-        typed: its serial number, as it was typed.
+        confirmed: its serial number, as it was typed, or a permit.
         psid: what its label says.
         host: the node's name.
         folder: the escrow.
@@ -61,7 +62,7 @@ class Request:
     """
 
     path: str
-    typed: str
+    confirmed: Confirmation
     psid: Secret
     host: str
     folder: Path
@@ -88,7 +89,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
         The record of the header, which is the last thing that is made.
 
     Raises:
-        Usage, DriveUnsuitable: refused before anything was changed, or stopped.
+        Usage, PermitRefused, DriveUnsuitable: refused before anything was changed, or stopped.
         EscrowUnproven, EscrowInvalid, PreflightFailed, ApplyFailed: a step failed.
     """
     keys: Escrowed | None = None
@@ -97,11 +98,12 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     while True:
         host, drive = _look(doer, request.path)
         records = records_in(request.folder, drive)
-        if drive.owner == "nobody" and request.typed == drive.serial:
+        if drive.owner == "nobody" and drive.serial:
+            request.confirmed.require("enroll", drive)
             void_given(request.folder, records)
         given = given_among(request.folder, records)
         seen = Seen(
-            *(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset),
+            *(drive, judge(drive, host), records, given, request.confirmed, keys, formatted, reset),
             layers=request.layers,
         )
         match next_step(seen):

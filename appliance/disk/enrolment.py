@@ -8,7 +8,8 @@ the volume is that of the record (``Record.uuid``).
 ====  =========================================================  =====================================
       seen                                                       next
 ====  =========================================================  =====================================
-1     the serial number that was typed is not the drive's        refused
+1     the serial number that was typed is not the drive's, or    refused
+      the permit is not for it
 2     enrolled, and not with keys of this escrow, or in other    refused: ``foreign``, ``other-layers``
       layers than they were made for or are asked for
 3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
@@ -42,11 +43,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import DriveUnsuitable, Usage
+from appliance.errors import DriveUnsuitable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.escrow.record import Layers, Record
     from appliance.disk.fitness import Fitness, Reason
@@ -65,7 +67,7 @@ class Seen:
         fitness: what stands against it.
         records: of this drive in the escrow, oldest first.
         given: generations of those keys that the drive was given.
-        typed: the serial number that a person typed; empty: nobody confirmed.
+        confirmed: the serial number that a person typed, or a permit.
         keys: of this run, if it has escrowed some.
         formatted: whether this run has given the drive keys already.
         reset: whether a drive that was left half-way may be reset.
@@ -76,7 +78,7 @@ class Seen:
     fitness: Fitness
     records: Sequence[Record]
     given: frozenset[int]
-    typed: str
+    confirmed: Confirmation
     keys: Escrowed | None = None
     formatted: bool = False
     reset: bool = False
@@ -121,10 +123,12 @@ def next_step(seen: Seen) -> Step:
     """The next step by the table above.
 
     Raises:
-        Usage: nobody confirmed, or another drive was meant.
+        Usage, PermitRefused: nobody confirmed, or another drive was meant.
         DriveUnsuitable: the drive may not be enrolled, or not gone on with.
     """
-    _confirm(seen)
+    if not seen.drive.serial:
+        raise refusal(seen.drive, seen.fitness.against)
+    seen.confirmed.require("enroll", seen.drive)
     if seen.drive.enrolled:
         return _enrolled(seen)
     if seen.drive.owner == "somebody":
@@ -159,24 +163,6 @@ def refusal(drive: Drive, against: Sequence[Reason]) -> DriveUnsuitable:
         wanted="an empty drive of its own encryption that nobody owns",
         hint=first or "appliance disk status says what each means",
     )
-
-
-def _confirm(seen: Seen) -> None:
-    drive = seen.drive
-    if not drive.serial:
-        raise refusal(drive, seen.fitness.against)
-    if not seen.typed:
-        raise Usage(
-            f"{drive.path} was not touched: nobody confirmed",
-            wanted=f"its serial number, typed; that of {drive.path} is on its label and in disk status",
-        )
-    if seen.typed != drive.serial:
-        raise Usage(
-            f"{drive.path} was not touched: this is not what it is",
-            found=ascii(seen.typed),
-            wanted="the serial number of the drive at that place",
-            hint="names such as nvme0n1 move when drives are added; look again with disk status",
-        )
 
 
 def _enrolled(seen: Seen) -> Step:
@@ -243,13 +229,14 @@ def _owned(seen: Seen) -> Step:
     if any(reason.name not in expected for reason in against):
         raise refusal(drive, against)
     if seen.reset:
+        seen.confirmed.require("reset", drive, keys.uuid)
         return Reset()
     raise _refused(
         drive,
         "interrupted",
         f"it was given {keys.stem} of the escrow, and its enrolment was cut off after ownership was taken",
         "nothing of ours is on it yet: unless somebody else can have taken it since, reset it by its PSID "
-        "and begin again, with --reset",
+        f"and begin again, with --reset (what a permit says is lost: {keys.uuid})",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.disk.confirmation import Confirmation
 from appliance.disk.enrolling import Request, enrol
 from appliance.disk.escrow.keeping import kept_in, read_kept, records_of
 from appliance.disk.escrow.sealing import Openers, open_sealed
@@ -34,7 +35,7 @@ METHODS = 23
 def request(doer: BenchDoer, folder: Path, **changed: Any) -> Request:
     wanted = Request(
         path="/dev/nvme0n1",
-        typed=doer.bench.profile.serial,
+        confirmed=Confirmation(doer.bench.profile.serial),
         psid=Secret(doer.bench.profile.psid.encode()),
         host="gpu-01",
         folder=folder,
@@ -305,7 +306,7 @@ def test_what_cannot_be_seen_without_a_session_costs_one_attempt_and_nothing_els
 def test_nobody_confirmed_or_meant_another_drive(tmp_path: Path, typed: str, found: str | None) -> None:
     doer = BenchDoer()
     with pytest.raises(Usage, match="was not touched") as raised:
-        run(doer, tmp_path, typed=typed)
+        run(doer, tmp_path, confirmed=Confirmation(typed))
     assert raised.value.found == found
     assert (doer.attempts, list(tmp_path.iterdir())) == ([], [])
 
@@ -313,7 +314,7 @@ def test_nobody_confirmed_or_meant_another_drive(tmp_path: Path, typed: str, fou
 def test_a_drive_without_a_serial_number_is_nobodys_to_confirm(tmp_path: Path) -> None:
     doer = BenchDoer(serial="")
     with pytest.raises(DriveUnsuitable, match="no-serial"):
-        run(doer, tmp_path, typed="")
+        run(doer, tmp_path, confirmed=Confirmation())
 
 
 def test_an_enrolled_drive_of_another_escrow_is_foreign(tmp_path: Path) -> None:

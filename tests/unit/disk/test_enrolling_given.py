@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.disk.confirmation import Confirmation
 from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import records_of
 from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
@@ -169,5 +170,5 @@ def test_a_mark_is_not_voided_by_whoever_meant_another_drive(tmp_path: Path) -> 
     keys = unused(doer, tmp_path).record
     mark_given(tmp_path, keys)
     with pytest.raises(Usage):
-        run(doer, tmp_path, typed="SIM2")
+        run(doer, tmp_path, confirmed=Confirmation("SIM2"))
     assert given_among(tmp_path, [keys]) == {1}
