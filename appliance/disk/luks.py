@@ -22,7 +22,7 @@ MAGIC: Final = b"LUKS\xba\xbe\0\x02"
 _UUID: Final = slice(168, 208)
 _BINARY: Final = 4096
 
-TOKEN: Final = "appliance-keys"
+TOKEN: Final = "appliance-keys"  # noqa: S105 - a kind, and no secret
 #: Where luksFormat puts its passphrase, and how many keyslots and tokens a header has at most.
 FIRST_SLOT: Final = "0"
 _MOST: Final = 32
@@ -54,7 +54,13 @@ class PassphraseToken:
 
     def to_bytes(self) -> bytes:
         """As cryptsetup takes it."""
-        values = {"type": TOKEN, "keyslots": [], "keys": self.keys, "slot": self.slot, "before": self.before}
+        values = {
+            "type": TOKEN,
+            "keyslots": [],
+            "keys": self.keys,
+            "slot": self.slot,
+            "before": self.before,
+        }
         return json.dumps(values).encode("ascii")
 
 

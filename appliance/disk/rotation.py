@@ -34,7 +34,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from appliance.errors import DriveUnsuitable, Usage
+from appliance.errors import DriveUnsuitable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,45 +192,39 @@ def standing(seen: Seen) -> Standing:
 
 def next_step(seen: Seen) -> StepName:
     """The next step by the table above, of a drive that was confirmed."""
-    keys, record, names = seen.keys, seen.keys.next, seen.names
-    if record is None:
+    if seen.keys.next is None:
         return "EscrowKeys"
-    if not keys.given:
+    if not seen.keys.given:
         return "MarkGiven"
-    if record.mark not in {names.first, names.second}:
+    mark = seen.keys.next.mark
+    step = _of_administrators(seen.names, mark) or _of_owner(seen) or _of_passphrase(seen, mark)
+    if step is not None:
+        return step
+    if not seen.keys.header:
+        return "EscrowHeader"
+    return "Done" if "rotated" in seen.keys.marks else "Finish"
+
+
+def _of_administrators(names: Names, mark: str) -> StepName | None:
+    if mark not in {names.first, names.second}:
         return "PrepareSecond"
-    if names.first != record.mark:
+    if names.first != mark:
         return "ChangeFirst"
-    if names.second == record.mark:
-        return "DismissSecond"
-    if (owner := _owner(seen)) != "new":
-        return "OpenOwner" if owner == "before" else "SetOwner"
+    return "DismissSecond" if names.second == mark else None
+
+
+def _of_owner(seen: Seen) -> StepName | None:
+    steps: dict[str, StepName] = {"before": "OpenOwner", "known": "SetOwner"}
+    return steps.get(_owner(seen))
+
+
+def _of_passphrase(seen: Seen, mark: str) -> StepName | None:
     token, slots = _token(seen), () if seen.drive.luks is None else seen.drive.luks.slots
-    if token is None or token.keys != record.mark:
+    if token is None or token.keys != mark:
         return "NamePassphrase"
     if token.slot not in slots:
         return "AddPassphrase"
-    if token.before in slots:
-        return "RemovePassphrase"
-    if not keys.header:
-        return "EscrowHeader"
-    return "Done" if "rotated" in keys.marks else "Finish"
-
-
-def confirm(drive: Drive, typed: str) -> None:
-    """Whether a person meant this drive.
-
-    Raises:
-        Usage: nobody confirmed, or another drive was meant.
-    """
-    if typed != drive.serial or not typed:
-        raise Usage(
-            f"{drive.path} was not touched: "
-            + ("this is not what it is" if typed else "nobody confirmed"),
-            found=ascii(typed) if typed else None,
-            wanted="the serial number of the drive at that place, typed",
-            hint="names such as nvme0n1 move when drives are added; look again with disk status",
-        )
+    return "RemovePassphrase" if token.before in slots else None
 
 
 def not_shown(drive: Drive, step: StepName) -> DriveUnsuitable:

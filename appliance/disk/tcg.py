@@ -1,4 +1,4 @@
-"""What a node has done to a drive by its own protocol, beside cryptsetup: acts of ``appliance.tcg.program``.
+"""What a node does to a drive by its own protocol, beside cryptsetup: acts of ``appliance.tcg.program``.
 
 The program is sent to the node, and a request to the program by standard input, with the secrets in it.  It
 looks itself whether the drive is the one that was read.  Each act that takes a PIN tries it once.

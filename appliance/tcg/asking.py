@@ -20,6 +20,7 @@ from appliance.tcg.uids import METHOD_NAMES, SESSION_MANAGER, Method
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
+    from typing import Self
 
     from appliance.tcg.stream import Value
 
@@ -84,6 +85,7 @@ class Session:
         sp: bytes,
         authority: bytes | None = None,
         pin: bytes = b"",
+        *,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._drive = drive
@@ -100,7 +102,7 @@ class Session:
         self._numbers = (tper, _HOST_SESSION)
         self._open = True
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

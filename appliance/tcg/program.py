@@ -7,8 +7,8 @@ As root, on Python 3.10 or later, standard library only.  Secrets come by standa
 The kernel's names move, so the drive is known by what is open: its number in sysfs, and that entry's serial
 number and namespace.
 
-Security Send and Receive by the kernel's NVMe passthrough (linux/nvme_ioctl.h; NVM Express Base 1.4, sections
-5.25 and 5.26): Linux's sed-opal changes no PIN of SID before 6.13.
+Security Send and Receive by the kernel's NVMe passthrough (linux/nvme_ioctl.h; NVM Express Base 1.4,
+sections 5.25 and 5.26): Linux's sed-opal changes no PIN of SID before 6.13.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def _used(folder: Path, kept: Sequence[Kept]) -> tuple[list[Kept], set[int]]:
 def _refuse_begun(folder: Path, keys: Record) -> None:
     if keys.purpose == "keys" and keys.volume and "rotated" not in marks_of(folder, keys):
         raise Usage(
-            f"a rotation to {keys.stem} was begun and not ended: which keys open what, the escrow cannot say",
+            f"a rotation to {keys.stem} was begun and not ended: what opens what, the escrow cannot say",
             wanted="--generation, as disk rotate --look says for passphrase, administrator and owner",
             hint="end it with disk rotate; a PIN is tried once",
         )
