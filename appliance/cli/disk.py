@@ -10,6 +10,8 @@ import typer
 from appliance.cli.console import print_error, print_result
 from appliance.cli.disk_enroll import enroll
 from appliance.cli.disk_escrow import escrow_app
+from appliance.cli.disk_retire import certificate, retire
+from appliance.cli.disk_rotate import rotate
 from appliance.cli.options import AsJson, OnlyNodes  # noqa: TC001 - Typer reads them at run time
 
 disk_app = typer.Typer(
@@ -18,6 +20,9 @@ disk_app = typer.Typer(
     no_args_is_help=True,
 )
 disk_app.command("enroll")(enroll)
+disk_app.command("rotate")(rotate)
+disk_app.command("retire")(retire)
+disk_app.command("certificate")(certificate)
 disk_app.add_typer(escrow_app)
 
 

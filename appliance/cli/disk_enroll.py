@@ -18,12 +18,11 @@ from appliance.cli.disk_confirm import (
     confirmed,
     has_terminal,
 )
+from appliance.cli.disk_keys import recipients, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
-from appliance.errors import SettingsInvalid, Usage
+from appliance.errors import Usage
 
 if TYPE_CHECKING:
-    from appliance.definition.escrow import Escrow
-    from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.disk.secret import Secret
 
 
@@ -92,12 +91,10 @@ def enroll(
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
     from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory
 
     asked = Confirming(inventory, confirm, permit, trust, fingerprint, tuple(revoked or ()))
-    site = load_inventory(inventory)
-    chosen = _node(site, node)
-    to = _recipients(site)
+    site, chosen = whose(inventory, node)
+    to = recipients(site)
     refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
         connection = open_connections(site, (chosen,), private)[chosen.name]
@@ -140,28 +137,6 @@ def enroll(
     values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
-
-
-def _node(site: Inventory, name: str | None) -> NodeEntry:
-    from appliance.node.site import select_nodes
-
-    if name is None and len(site.nodes) > 1:
-        raise Usage(
-            "whose drive?",
-            found=f"{len(site.nodes)} nodes in the inventory",
-            wanted="--node NAME",
-        )
-    return select_nodes(site, () if name is None else (name,))[0]
-
-
-def _recipients(site: Inventory) -> Escrow:
-    if site.escrow is None:
-        raise SettingsInvalid(
-            "the inventory says nobody who could open the keys of a drive",
-            wanted="escrow: {recipients: {NAME: age1…}}",
-            hint="each holder makes a key with age-keygen and gives its public half; docs/disk.md",
-        )
-    return site.escrow
 
 
 def _psid(path: Path | None) -> Secret:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.disk.cryptsetup import Cryptsetup
 from appliance.disk.secret import Secret
 from appliance.errors import ApplyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from appliance.disk.cryptsetup import Runner
     from appliance.disk.state import Drive
 
     #: Runs the program with one line of JSON; the one it answers with.
@@ -73,3 +75,25 @@ class Tcg:
             found=str(answer.get("error", "nothing that can be read")),
             hint="run it again: it looks what was done, and goes on",
         )
+
+
+class Keeper(Cryptsetup):
+    """Does what cryptsetup does, and acts.
+
+    Args:
+        run: runs a shell command line on the machine.
+        read: reads its drives.
+        ask: runs the program there.
+    """
+
+    def __init__(self, run: Runner, read: Callable[[], dict[str, Any]], ask: Ask) -> None:
+        super().__init__(run, read)
+        self._tcg = Tcg(ask)
+
+    def act(self, drive: Drive, act: str, **wanted: Secret | str | int | list[int]) -> dict[str, Any]:
+        """Have one act carried out; what it tells.
+
+        Raises:
+            ApplyFailed: as ``Tcg.act``.
+        """
+        return self._tcg.act(drive, act, **wanted)

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.tcg.asking import Session
+from appliance.tcg.asking import MethodRefused, Session
+from appliance.tcg.status import Status
 from appliance.tcg.uids import (
     ADMIN_SP,
     C_PIN_MSID,
@@ -93,22 +94,23 @@ def set_owner(drive: Interface, comid: int, new: bytes) -> dict[str, Any]:
 
 
 def open_ranges(drive: Interface, comid: int, pin: bytes) -> dict[str, Any]:
-    """Let every range be read, by Admin1; where each begins and how long it is, in blocks.
+    """Let every range be read, by Admin1; which they are, and as far as it may know their place in blocks.
 
-    Writing stays as it is.  A range that was locked is locked again when power fails.
+    Of a range that was given to a user, as cryptsetup does, an administrator may not read where it lies,
+    and may open it.  Writing stays as it is.  A range that was locked is locked again when power fails.
     """
-    found = []
+    found: list[dict[str, int]] = []
     with Session(drive, comid, LOCKING_SP, _FIRST, pin) as session:
-        count = _number(session.get(LOCKING_INFO, LockingInfoColumn.MAX_RANGES))
+        count = _told(session, LOCKING_INFO, LockingInfoColumn.MAX_RANGES) or 0
         for which in range(count + 1):
             row = locking_range(which)
-            length = _number(session.get(row, LockingColumn.RANGE_LENGTH))
-            if which and not length:
+            length = _told(session, row, LockingColumn.RANGE_LENGTH)
+            if which and length == 0:
                 continue
-            if session.get(row, LockingColumn.READ_LOCKED):
-                session.set(row, {LockingColumn.READ_LOCKED: 0})
-            start = _number(session.get(row, LockingColumn.RANGE_START))
-            found.append({"range": which, "start": start, "length": length})
+            session.set(row, {LockingColumn.READ_LOCKED: 0})
+            start = _told(session, row, LockingColumn.RANGE_START)
+            known = {} if start is None or length is None else {"start": start, "length": length}
+            found.append({"range": which, **known})
     return {"ranges": found}
 
 
@@ -134,5 +136,12 @@ def _text(value: object) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else ""
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _told(session: Session, row: bytes, column: int) -> int | None:
+    """A number of a row; None where it may not be read, which drives say by nothing or by a refusal."""
+    try:
+        value = session.get(row, column)
+    except MethodRefused as refused:
+        if refused.status != Status.NOT_AUTHORIZED.name:
+            raise
+        return None
+    return value if isinstance(value, int) else None

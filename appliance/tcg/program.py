@@ -37,6 +37,8 @@ from appliance.tcg.blocks import sample
 
 #: _IOWR('N', 0x41, struct nvme_passthru_cmd), which has 72 bytes.
 NVME_ADMIN = 0xC0484E41
+#: BLKFLSBUF: _IO(0x12, 97), linux/fs.h.
+FORGET = 0x1261
 SECURITY_SEND, SECURITY_RECEIVE = 0x81, 0x82
 DEVICES = Path("/sys/dev/block")
 
@@ -115,6 +117,8 @@ def main() -> None:
         if trouble := other_drive(os.fstat(descriptor).st_rdev, request):
             told: dict[str, Any] = {"error": trouble}
         elif request["act"] == "sample":
+            # What the kernel remembers of a drive that was reset is not what is on it.
+            fcntl.ioctl(descriptor, FORGET)
             # By the descriptor: the name may mean another drive by now.
             here, key = f"/proc/self/fd/{descriptor}", bytes.fromhex(request["key"])
             told = {"done": {"told": sample(here, request["places"], request["length"], key)}}

@@ -17,8 +17,8 @@ The rules:
   whole or not there.  Sealed files without a record are an attempt that was interrupted.
 * ``Escrowed`` is made by ``escrow_keys``, after the record was read again from the disk and opened with a
   key that is a recipient like the others and is forgotten then; and by ``escrowed_before``, of a record
-  that the site's own keys have opened.  The PIN and the passphrase that a drive gets are the ones that were read
-  back, not the ones that were written: a drive cannot be given keys that the escrow does not hold.
+  that the site's own keys have opened.  The PIN and the passphrase that a drive gets are the ones that were
+  read back, not the ones that were written: a drive cannot be given keys that the escrow does not hold.
 """
 
 from __future__ import annotations

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
+from appliance.disk.certificate import Certified, Who
+from appliance.disk.confirmation import Confirmation
 from appliance.disk.enrolling import enrol
 from appliance.disk.escrow.keeping import read_kept, records_of
 from appliance.disk.escrow.sealing import Openers, open_sealed
 from appliance.disk.luks import TOKEN, uuid_in
-from appliance.disk.rotating import Request, rotate
+from appliance.disk.retiring import Request as Retirement
+from appliance.disk.retiring import keys_at_hand, retire
+from appliance.disk.rotating import Request, look, rotate
 from appliance.disk.tcg import Tcg
 from appliance.lab.drive.media import AccessDenied
 from appliance.tcg.blocks import UNREADABLE, told
 from appliance.tcg.program import answer
 from appliance.tcg.uids import C_PIN, PinColumn
 from tests.unit.disk import test_enrolling
-from tests.unit.disk.bench import LONG, BenchDoer, StepFailed
+from tests.unit.disk.bench import COUNT, FIRST, LONG, BenchDoer, StepFailed
+from tests.unit.disk.drives import only
 from tests.unit.disk.escrows import CREATED, escrow, key
 from tests.unit.lab.drive.host import ADMIN_SP, LOCKING_SP, OK, SID, admin
 
@@ -137,6 +143,19 @@ class LifeDoer(BenchDoer):
             self.bench.host.end()
         return status == OK
 
+    def owned(self) -> bool:
+        """Whether somebody owns it."""
+        return only(self.read())[0].owner == "somebody"
+
+    def fill(self) -> None:
+        """Write noise to its range and behind it, as a volume would that was open."""
+        pin = self.attempts[-1].decode()
+        assert self.bench.host.lock(pin, 1, read=0, write=0) == OK
+        size = self.bench.profile.block_size
+        for first in (FIRST, FIRST + COUNT):
+            self.bench.media.write(first, b"".join(token_bytes(size) for _ in range(COUNT)))
+        assert self.bench.host.lock(pin, 1, read=1, write=1) == OK
+
     def wrong_tries(self) -> int:
         """Wrong PINs that the drive has counted."""
         tper = self.bench.tper
@@ -173,6 +192,26 @@ def rotation(doer: LifeDoer, folder: Path, told_to: Callable[[str], None] = lamb
     openers = Openers([key("safe")])
     wanted = Request("/dev/nvme0n1", "SIM1", folder, SITE, openers, openers)
     return rotate(doer, wanted, now=lambda: CREATED, told=told_to)
+
+
+WHO = Who("A. Engineer", "field engineer", "A site", "hall 3", "12 34", "P-7", "secret", "yes", "shredder")
+
+
+def retirement(doer: LifeDoer, escrow: Path, report: Path, **changed: Any) -> Certified:
+    """Retire it, by the keys of the escrow, or as is said."""
+    keys = None
+    if "keys" not in changed and doer.owned():
+        keys = keys_at_hand(look(doer, "/dev/nvme0n1", escrow), escrow, Openers([key("safe")]))
+    wanted = {
+        "path": "/dev/nvme0n1",
+        "confirmed": Confirmation("SIM1"),
+        "host": "gpu-01",
+        "report": report,
+        "who": WHO,
+        "escrow": escrow,
+        "keys": keys,
+    }
+    return retire(doer, Retirement(**{**wanted, **changed}), now=lambda: CREATED, told=lambda _line: None)
 
 
 def opens_as_told(doer: LifeDoer, folder: Path, stands: Standing) -> bool:
