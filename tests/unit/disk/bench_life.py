@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import deepcopy
+from pathlib import Path
 from secrets import token_bytes
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from appliance.disk.certificate import Certified, Who
@@ -33,7 +36,6 @@ from tests.unit.lab.drive.host import ADMIN_SP, LOCKING_SP, OK, SID, admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.escrow.record import Record
@@ -171,7 +173,23 @@ def _opened_by(passphrase: Secret) -> dict[str, str]:
 
 
 def enrolled(folder: Path, **fields: Any) -> LifeDoer:
-    """A drive that was enrolled, with data in its range."""
+    """A drive that was enrolled; the usual one once in all, of which each test gets a copy."""
+    if fields:
+        return _enrolled(folder, **fields)
+    if not _USUAL:
+        with TemporaryDirectory() as place:
+            doer = _enrolled(Path(place))
+            _USUAL.append((doer, {path.name: path.read_bytes() for path in Path(place).iterdir()}))
+    doer, files = _USUAL[0]
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return deepcopy(doer)
+
+
+_USUAL: list[tuple[LifeDoer, dict[str, bytes]]] = []
+
+
+def _enrolled(folder: Path, **fields: Any) -> LifeDoer:
     doer = LifeDoer(**fields)
     request = test_enrolling.request(doer, folder)
     enrol(doer, request, now=lambda: CREATED, told=lambda _line: None)

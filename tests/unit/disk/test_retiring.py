@@ -221,12 +221,7 @@ def test_the_operators_machine_stops_before_any_step(
     ],
 )
 def test_drives_that_may_not_be_retired(
-    doer: LifeDoer,
-    escrow_folder: Path,
-    report: Path,
-    device: dict[str, Any],
-    readings: dict[str, Any],
-    name: str,
+    doer: LifeDoer, report: Path, device: dict[str, Any], readings: dict[str, Any], name: str
 ) -> None:
     reads = doer.read
 
@@ -238,7 +233,7 @@ def test_drives_that_may_not_be_retired(
     doer.read = read  # type: ignore[method-assign]
     keeps = doer.bench.keeps
     with pytest.raises(DriveUnsuitable, match=name):
-        retirement(doer, escrow_folder, report, keys=None)
+        retirement(doer, report, report, keys=None)
     assert (doer.bench.keeps, doer.acts, list(report.iterdir())) == (keeps, [], [])
 
 

@@ -1,4 +1,4 @@
-"""The program that nodes run: which drive it is, what it is asked, what it answers; and blocks as digests."""
+"""The program that nodes run: which drive it is, what it is asked and answers; blocks as digests."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.lab.drive import packets
+from appliance.tcg import packets
 from appliance.tcg.packets import Packet, PacketInvalid
 from appliance.tcg.stream import (
     Call,
