@@ -20,10 +20,16 @@ from appliance.cli.disk_confirm import (
 )
 from appliance.cli.disk_keys import recipients, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
+from appliance.definition.disks import USUAL_LAYERS
 from appliance.errors import Usage
 
 if TYPE_CHECKING:
+    from appliance.definition.disks import Layers
+    from appliance.definition.inventory import NodeEntry
     from appliance.disk.secret import Secret
+    from appliance.disk.state import Drive
+
+_ALONE = "dm-crypt alone encrypts this drive, as the inventory says"
 
 
 def enroll(
@@ -45,7 +51,7 @@ def enroll(
     revoked: RevokedFiles = None,
     hw_opal_only: Annotated[
         bool,
-        typer.Option("--hw-opal-only", help="No dm-crypt above: the drive's firmware alone is trusted."),
+        typer.Option("--hw-opal-only", help="No dm-crypt above, if the inventory does not say otherwise."),
     ] = False,
     reset: Annotated[
         bool, typer.Option("--reset", help="Reset it by its PSID, if an enrolment was cut off.")
@@ -53,6 +59,9 @@ def enroll(
     as_json: AsJson = False,
 ) -> None:
     """Encrypt an empty drive by itself and by dm-crypt above, with keys that are in the escrow first.
+
+    Other layers are a choice: in the inventory's disks, of which dm-crypt
+    alone is chosen nowhere else; what a drive cannot do itself is told then.
 
     New keys are made, sealed to the inventory's recipients, read back from
     the escrow and opened; then the drive gets them, and its header follows
@@ -80,7 +89,7 @@ def enroll(
 
     from appliance.disk.confirmation import Confirmation
     from appliance.disk.cryptsetup import Cryptsetup
-    from appliance.disk.enrolling import Request, enrol, identity, layers_of, records_in
+    from appliance.disk.enrolling import Request, enrol, identity, records_in
     from appliance.disk.enrolment import Seen, next_step
     from appliance.disk.escrow.given import given_among
     from appliance.disk.escrow.medium import refuse_medium
@@ -107,22 +116,25 @@ def enroll(
             found = select_drive(drives, drive, node=chosen.name)
             records = records_in(escrow, found)
             given = given_among(escrow, records)
-            fitness = judge(found, host)
-            layers = layers_of(opal_only=hw_opal_only)
+            layers = _layers(chosen, found, alone=hw_opal_only)
+            fitness = judge(found, host, layers)
             meant = Confirmation(found.serial)
             next_step(  # before asking
                 Seen(found, fitness, records, given, meant, reset=reset, layers=layers)
             )
+            if layers == "dm-crypt":
+                for note in fitness.notes:
+                    typer.echo(f"note: {note.name}: {note.says}", err=True)
             confirmation, permitted = confirmed(asked, found, connection, "will be encrypted")
             confirmation.require("enroll", found)
             request = Request(
                 path=found.path,
                 confirmed=confirmation,
-                psid=_psid(psid_file),
+                psid=_psid(psid_file, layers),
                 host=chosen.name,
                 folder=escrow,
                 escrow=to,
-                opal_only=hw_opal_only,
+                layers=layers,
                 reset=reset,
             )
             header = enrol(
@@ -134,16 +146,41 @@ def enroll(
         finally:
             connection.close()
     values = {"node": chosen.name, "drive": header.inner()["drive"], "header": header.stem}
+    values |= {"layers": header.layers}
     values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
 
 
-def _psid(path: Path | None) -> Secret:
+def _layers(node: NodeEntry, drive: Drive, *, alone: bool) -> Layers:
+    """What shall encrypt a drive: as the inventory says; else the usual, or the drive alone."""
+    said = next(
+        (
+            disk.layers
+            for disk in node.disks
+            if disk.serial == drive.serial
+            and (disk.namespace is None or str(disk.namespace) == drive.namespace)
+        ),
+        None,
+    )
+    if alone and said not in {None, "opal"}:
+        raise Usage(
+            "the inventory says other layers of this drive",
+            found="--hw-opal-only",
+            wanted=f"layers: {said}",
+        )
+    return said or ("opal" if alone else USUAL_LAYERS)
+
+
+def _psid(path: Path | None, layers: Layers) -> Secret | None:
     from getpass import getpass
 
     from appliance.disk.psid import parse_psid, read_psid
 
+    if layers == "dm-crypt":
+        if path is not None:
+            raise Usage("a PSID has no part in this", found="--psid-file", wanted="nothing: " + _ALONE)
+        return None
     if path is not None:
         return read_psid(path)
     if not has_terminal():

@@ -124,6 +124,11 @@ def open_(
     _refuse_destination(out, show, binary=what == "header")
     kept = choose(folder, serial, "header" if what == "header" else "keys", generation)
     opened = open_sealed(kept.record, kept.files, read_openers(identity or [], share or []))
+    if what != "header" and what not in opened.secrets:
+        raise Usage(
+            f"{kept.record.stem} holds no {what}",
+            found=f"{', '.join(sorted(opened.secrets))}; {kept.record.layers} encrypts the drive",
+        )
     found = opened.header if what == "header" else opened.secrets[what]
     told = f"{what} of {serial}, generation {kept.record.generation}, {kept.record.host}"
     if out is None:

@@ -120,13 +120,13 @@ def _told(serial: str, stands: Standing) -> tuple[str, dict[str, Any]]:
     lines = [
         f"{serial}: which keys of the escrow open what",
         f"  passphrase of the volume        of keys {phrases}",
-        f"  PIN of the administrator        of keys {stands.administrator}, as {stands.which}",
-        f"  PIN of the owner (SID)          {owner}",
     ]
-    values = {
-        "serial": serial,
-        "passphrases": list(stands.passphrases),
-        "administrator": {"keys": stands.administrator, "name": stands.which},
-        "owner": stands.owner,
-    }
+    values: dict[str, Any] = {"serial": serial, "passphrases": list(stands.passphrases)}
+    if stands.administrator is not None:
+        lines += [
+            f"  PIN of the administrator        of keys {stands.administrator}, as {stands.which}",
+            f"  PIN of the owner (SID)          {owner}",
+        ]
+        values["administrator"] = {"keys": stands.administrator, "name": stands.which}
+        values["owner"] = stands.owner
     return "\n".join(lines), values

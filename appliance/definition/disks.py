@@ -10,6 +10,9 @@ from typing import Final, Literal
 
 Unlock = Literal["tpm2", "console", "ssh"]
 Filesystem = Literal["ext4", "xfs"]
+#: What encrypts: the drive and dm-crypt above it, the drive alone, or dm-crypt alone.
+Layers = Literal["opal and dm-crypt", "opal", "dm-crypt"]
+USUAL_LAYERS: Final[Layers] = "opal and dm-crypt"
 
 #: Secure Boot's state and keys (TCG PC Client Platform Firmware Profile, 3.3.4.8).  Why: decision 66.
 PCRS: Final = (7,)
@@ -28,6 +31,7 @@ class Disk:
         filesystem: what is made on it while it is empty.
         mounts: places that lie on it, absolute paths.
         pcrs: registers of the TPM that must be as they were; of ``tpm2`` alone.
+        layers: what encrypts it; anything but the usual is less, and recorded.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Disk:
     filesystem: Filesystem
     mounts: tuple[str, ...]
     pcrs: tuple[int, ...] = ()
+    layers: Layers = USUAL_LAYERS
 
     def as_dict(self) -> dict[str, object]:
         """As roles receive it; what is not asked for is left out."""
@@ -48,4 +53,5 @@ class Disk:
             "filesystem": self.filesystem,
             "mounts": list(self.mounts),
             **({"pcrs": list(self.pcrs)} if self.pcrs else {}),
+            **({"layers": self.layers} if self.layers != USUAL_LAYERS else {}),
         }

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from appliance.definition.disks import PCRS, Disk, Filesystem, Unlock
+from appliance.definition.disks import PCRS, USUAL_LAYERS, Disk, Filesystem, Layers, Unlock
 
 #: Mounted otherwise, or needed before any volume is open.
 _UNFIT: Final = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/usr", "/var/run")  # noqa: S108
@@ -56,9 +56,7 @@ def _place(value: object) -> str:
     if f"{value}/".startswith(tuple(f"{each}/" for each in _UNFIT)):
         raise ValueError("no volume may be mounted there: the system needs it before, or has it otherwise")
     if value in _TOO_WIDE:
-        raise ValueError(
-            "what starts first writes there: name folders below it"
-        )
+        raise ValueError("what starts first writes there: name folders below it")
     if f"{value}/".startswith(f"{_VOLUMES}/") or f"{_VOLUMES}/".startswith(f"{value}/"):
         raise ValueError(f"{_VOLUMES} is where the volumes themselves are mounted")
     return value
@@ -82,6 +80,7 @@ class DiskKey(BaseModel):
     filesystem: Filesystem = "ext4"
     mounts: Annotated[tuple[_Place, ...], Field(min_length=1, max_length=32)]
     pcrs: Annotated[tuple[_Register, ...], Field(min_length=1)] | None = None
+    layers: Layers = USUAL_LAYERS
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -94,7 +93,18 @@ class DiskKey(BaseModel):
     def disk(self, name: str) -> Disk:
         """As the program uses it."""
         pcrs = tuple(sorted(self.pcrs or PCRS)) if self.unlock == "tpm2" else ()
-        return Disk(name, self.serial, self.namespace, self.unlock, self.filesystem, self.mounts, pcrs)
+        return Disk(
+            *(
+                name,
+                self.serial,
+                self.namespace,
+                self.unlock,
+                self.filesystem,
+                self.mounts,
+                pcrs,
+                self.layers,
+            )
+        )
 
 
 Disks = dict[_Name, DiskKey]

@@ -1,9 +1,9 @@
 """What cryptsetup does to a drive for us, on this machine or a node.
 
 Secrets go in by its standard input, a line each, and never by command line, environment or a file: the
-volume's passphrase first, then the administrator's PIN (cryptsetup-luksFormat(8), --hw-opal).  What it
-prints should have none, and is told without them.  Its exit status and the drive's own state are what
-counts, never its words.
+volume's passphrase first, then, where the drive encrypts, the administrator's PIN
+(cryptsetup-luksFormat(8), --hw-opal).  What it prints should have none, and is told without them.  Its exit
+status and the drive's own state are what counts, never its words.
 
 The kernel's names move when drives come and go.  So each command looks again, in the same shell and right
 before cryptsetup, whether the drive of that name is the one that was read.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
 
+    from appliance.definition.disks import Layers
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.luks import PassphraseToken
     from appliance.disk.secret import Secret
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     #: Runs a shell command line with bytes on its standard input.
     Runner = Callable[[str, bytes], subprocess.CompletedProcess[bytes]]
 
-_LAYERS: Final[dict[str, tuple[str, ...]]] = {
-    "opal and dm-crypt": ("--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"),
+_AES_256: Final = ("--cipher", "aes-xts-plain64", "--key-size", "512")
+_LAYERS: Final[dict[Layers, tuple[str, ...]]] = {
+    "opal and dm-crypt": ("--hw-opal", *_AES_256),
     "opal": ("--hw-opal-only",),
+    "dm-crypt": _AES_256,
 }
 #: A header goes through memory; cryptsetup writes it to a new file and to nothing else.
 _HEADER: Final = (
@@ -74,7 +77,7 @@ class Cryptsetup:
         return self._read()
 
     def format(self, drive: Drive, keys: Escrowed) -> None:
-        """Take ownership, set up a range over all that the header leaves, write a LUKS2 header.
+        """Take ownership and set up a range over all that the header leaves, as layers ask; write a header.
 
         Raises:
             ApplyFailed: cryptsetup could not, or another drive is there now.
@@ -82,8 +85,8 @@ class Cryptsetup:
         """
         command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
         command += ["--uuid", keys.record.uuid, *_LAYERS[keys.record.layers], drive.path]
-        given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
-        secrets = (keys.passphrase, keys.admin_pin)
+        secrets = [one for one in (keys.passphrase, keys.admin_pin) if one is not None]
+        given = b"".join(one.reveal() + b"\n" for one in secrets)
         self._must(drive, command, f"{drive.path} could not be formatted", given, secrets)
 
     def header(self, drive: Drive) -> bytes:
@@ -136,6 +139,15 @@ class Cryptsetup:
         self._must(
             drive, command, f"a passphrase of {drive.path} could not be removed", old.reveal(), (old,)
         )
+
+    def wipe(self, drive: Drive) -> None:
+        """Take the marks of a LUKS header away, of which nothing opens.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``.
+        """
+        command = ["wipefs", "--all", "--types", "crypto_LUKS", drive.path]
+        self._must(drive, command, f"the header of {drive.path} could not be taken away")
 
     def _must(
         self,

@@ -147,7 +147,7 @@ def keys_at_hand(rotated: Rotated, folder: Path, openers: Openers) -> Escrowed:
         EscrowInvalid, EscrowClosed, PreflightFailed: the keys cannot be had.
     """
     stands = standing(rotated)
-    if stands.owner != stands.administrator or stands.which != "Admin1":
+    if stands.owner is None or stands.owner != stands.administrator or stands.which != "Admin1":
         raise DriveUnsuitable(
             f"{rotated.drive.path} may not be retired: rotating",
             found="a change of its keys was begun and not ended",
@@ -161,7 +161,7 @@ def keys_at_hand(rotated: Rotated, folder: Path, openers: Openers) -> Escrowed:
 def _take_sample(doer: Doer, request: Request, drive: Drive, time: str) -> Sample:
     ranges: list[dict[str, int]] = []
     if request.keys is not None:
-        ranges = doer.act(drive, "open-ranges", pin=request.keys.admin_pin)["ranges"]
+        ranges = doer.act(drive, "open-ranges", pin=request.keys.pin())["ranges"]
     key, places = secrets.token_hex(32), choose_places(drive.size)
     told = _read(doer, drive, places, key)
     by: By = "SID" if request.psid is None else "PSID"
@@ -177,7 +177,7 @@ def _erase(doer: Doer, request: Request, drive: Drive) -> None:
     if request.psid is not None:
         doer.reset(drive, request.psid)
     elif request.keys is not None:
-        doer.act(drive, "revert", pin=request.keys.admin_pin)
+        doer.act(drive, "revert", pin=request.keys.pin())
 
 
 def _volume(drive: Drive) -> str | None:

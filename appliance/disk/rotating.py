@@ -18,6 +18,7 @@ from appliance.disk.rotation import (
     SAYS,
     Names,
     Seen,
+    is_plain,
     next_step,
     not_shown,
     select_generations,
@@ -71,7 +72,7 @@ def look(doer: Doer, path: str, folder: Path) -> Seen:
     drive = select_drive(drives, path)
     records = records_in(folder, drive)
     keys = _generations(folder, drive, records)
-    names = Names(**doer.act(drive, "read-names"))
+    names = _names(doer, drive)
     if keys.next is None:
         return Seen(drive, keys, names)
     return Seen(drive, replace(keys, **_told(folder, keys.next, records, given=True)), names)
@@ -145,7 +146,11 @@ def _looked_again(doer: Doer, request: Request, before: Escrowed, new: Escrowed,
         **_told(request.folder, new.record, records, given=given),
     )
     done = last.names.first == new.record.mark != last.names.second
-    return Seen(drive, keys, last.names if done else Names(**doer.act(drive, "read-names")))
+    return Seen(drive, keys, last.names if done else _names(doer, drive))
+
+
+def _names(doer: Doer, drive: Drive) -> Names:
+    return Names("", "") if is_plain(drive) else Names(**doer.act(drive, "read-names"))
 
 
 def _generations(folder: Path, drive: Drive, records: tuple[Record, ...]) -> Generations:

@@ -24,6 +24,8 @@ drive says in Level 0 Discovery, the LUKS header says which passphrase is where,
 15    it is                                                      ``Done``
 ====  =========================================================  =====================================
 
+Where dm-crypt alone encrypts, lines 5 to 9 are left out: the drive has no part in it, and no PIN.
+
 Why nothing is lost, wherever it stops: ``standing`` says for administrator, owner and passphrase which
 generation opens it, and there is always one.  Each step is taken once in a run: a drive that does not show
 what it was told is not told again.
@@ -110,13 +112,14 @@ class Standing:
     """Which generation opens what, now: as ``disk rotate --look`` says it.
 
     Attributes:
-        administrator: generation of the PIN that an administrator has.
+        administrator: generation of the PIN that an administrator has; None where the drive has none.
         which: that administrator, Admin1 or Admin2.
-        owner: generation of the owner's PIN (SID); None while it is the one that everybody can read.
+        owner: generation of the owner's PIN (SID); None while it is the one that everybody can read, and
+            where the drive has none.
         passphrases: generations whose passphrase opens the volume.
     """
 
-    administrator: int
+    administrator: int | None
     which: Literal["Admin1", "Admin2"]
     owner: int | None
     passphrases: tuple[int, ...]
@@ -172,7 +175,8 @@ def standing(seen: Seen) -> Standing:
     """Which generation opens what; no PIN is needed to know."""
     before, new, names = seen.keys.before, seen.keys.next, seen.names
     if new is None or not seen.keys.given:
-        return Standing(before.generation, "Admin1", before.generation, (before.generation,))
+        pin = None if is_plain(seen.drive) else before.generation
+        return Standing(pin, "Admin1", pin, (before.generation,))
     token = _token(seen)
     named = token is not None and token.keys == new.mark
     slots = () if seen.drive.luks is None else seen.drive.luks.slots
@@ -181,6 +185,8 @@ def standing(seen: Seen) -> Standing:
         passphrases.append(before.generation)
     if token is not None and named and token.slot in slots:
         passphrases.append(new.generation)
+    if is_plain(seen.drive):
+        return Standing(None, "Admin1", None, tuple(passphrases))
     known = _owner(seen)
     return Standing(
         new.generation if new.mark in {names.first, names.second} else before.generation,
@@ -197,7 +203,10 @@ def next_step(seen: Seen) -> StepName:
     if not seen.keys.given:
         return "MarkGiven"
     mark = seen.keys.next.mark
-    step = _of_administrators(seen.names, mark) or _of_owner(seen) or _of_passphrase(seen, mark)
+    step = None
+    if not is_plain(seen.drive):
+        step = _of_administrators(seen.names, mark) or _of_owner(seen)
+    step = step or _of_passphrase(seen, mark)
     if step is not None:
         return step
     if not seen.keys.header:
@@ -225,6 +234,11 @@ def _of_passphrase(seen: Seen, mark: str) -> StepName | None:
     if token.slot not in slots:
         return "AddPassphrase"
     return "RemovePassphrase" if token.before in slots else None
+
+
+def is_plain(drive: Drive) -> bool:
+    """Whether dm-crypt alone encrypts a drive."""
+    return drive.luks is not None and drive.luks.layer == "dm-crypt"
 
 
 def not_shown(drive: Drive, step: StepName) -> DriveUnsuitable:
@@ -256,6 +270,8 @@ def _token(seen: Seen) -> PassphraseToken | None:
 
 def _refuse_unable(drive: Drive) -> None:
     found = drive.discovery
+    if drive.enrolled and is_plain(drive):
+        return
     if not drive.enrolled or found is None:
         says = "it is not enrolled: there is no LUKS2 header of ours, no owner, or its locking is off"
         raise _refused(drive, "not-enrolled", says, "disk status says what it is")

@@ -61,27 +61,27 @@ def _mark_given(at: Taking) -> None:
 
 
 def _prepare_second(at: Taking) -> None:
-    pins = {"pin": at.before.admin_pin, "new": at.new.admin_pin}
+    pins = {"pin": at.before.pin(), "new": at.new.pin()}
     at.doer.act(at.drive, "prepare-second", **pins, mark=at.new.record.mark)
 
 
 def _change_first(at: Taking) -> None:
-    at.doer.act(at.drive, "change-first", new=at.new.admin_pin, mark=at.new.record.mark)
+    at.doer.act(at.drive, "change-first", new=at.new.pin(), mark=at.new.record.mark)
 
 
 def _dismiss_second(at: Taking) -> None:
-    at.doer.act(at.drive, "dismiss-second", new=at.new.admin_pin)
+    at.doer.act(at.drive, "dismiss-second", new=at.new.pin())
 
 
 def _open_owner(at: Taking) -> None:
     put_mark(at.folder, at.new.record, "opening")
-    at.doer.act(at.drive, "open-owner", pin=at.before.admin_pin)
+    at.doer.act(at.drive, "open-owner", pin=at.before.pin())
     put_mark(at.folder, at.new.record, "opened")
 
 
 def _set_owner(at: Taking) -> None:
     put_mark(at.folder, at.new.record, "setting")
-    at.doer.act(at.drive, "set-owner", new=at.new.admin_pin)
+    at.doer.act(at.drive, "set-owner", new=at.new.pin())
     put_mark(at.folder, at.new.record, "set")
 
 

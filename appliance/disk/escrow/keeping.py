@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from appliance.definition.disks import Layers
     from appliance.definition.escrow import Escrow
-    from appliance.disk.escrow.record import DriveIdentity, Layers
+    from appliance.disk.escrow.record import DriveIdentity
 
 #: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
 MOST_SEALED: Final = 160 * 1024 * 1024
@@ -62,20 +63,26 @@ class Escrowed:
 
     Attributes:
         record: where they are kept.
-        admin_pin: of the drive's owner, SID and Admin1.
+        admin_pin: of the drive's owner, SID and Admin1; None where dm-crypt alone encrypts.
         passphrase: of the LUKS volume: the recovery key.
-        psid: what the drive's label says.
+        psid: what the drive's label says; None likewise.
     """
 
     record: Record
-    admin_pin: Secret
+    admin_pin: Secret | None
     passphrase: Secret
-    psid: Secret
+    psid: Secret | None
     _proof: object
 
     def __post_init__(self) -> None:
         if self._proof is not _PROVEN:
             raise RuntimeError("keys count as escrowed when they have been read back, and not before")
+
+    def pin(self) -> Secret:
+        """The PIN, of a drive that has one."""
+        if self.admin_pin is None:
+            raise ValueError(f"{self.record.stem} holds no PIN")
+        return self.admin_pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ def escrow_keys(
     folder: Path,
     host: str,
     drive: DriveIdentity,
-    psid: Secret,
+    psid: Secret | None,
     *,
     escrow: Escrow,
     created: str,
@@ -104,7 +111,7 @@ def escrow_keys(
         folder: where records are kept; not on the drive's node.
         host: the node's name.
         drive: which drive.
-        psid: what its label says.
+        psid: what its label says; None exactly where dm-crypt alone encrypts.
         escrow: to whom.
         created: the time, RFC 3339 UTC.
         layers: what shall encrypt.
@@ -126,7 +133,11 @@ def escrow_keys(
         sealed={},
         volume=volume,
     )
-    keys = {"admin-pin": new_pin(), "passphrase": new_passphrase(), "psid": psid}
+    keys = {"passphrase": new_passphrase()}
+    if psid is not None:
+        keys |= {"admin-pin": new_pin(), "psid": psid}
+    if set(keys) != set(record.holds):
+        raise ValueError(f"{layers} takes {', '.join(record.holds)}")
     test = pyrage.x25519.Identity.generate()
     stem = _write(folder, record, keys, b"", test)
     opened = _proven(folder, stem, test)
@@ -134,7 +145,7 @@ def escrow_keys(
         raise _unproven(stem, "other keys than were written")
     found = opened[0]
     written = read_kept(folder, f"{stem}.json").record
-    return Escrowed(written, found["admin-pin"], found["passphrase"], found["psid"], _PROVEN)
+    return Escrowed(written, found.get("admin-pin"), found["passphrase"], found.get("psid"), _PROVEN)
 
 
 def escrowed_before(folder: Path, record: Record, openers: Openers) -> Escrowed:
@@ -146,7 +157,7 @@ def escrowed_before(folder: Path, record: Record, openers: Openers) -> Escrowed:
     """
     kept = read_kept(folder, f"{record.stem}.json")
     found = open_sealed(kept.record, kept.files, openers).secrets
-    return Escrowed(kept.record, found["admin-pin"], found["passphrase"], found["psid"], _PROVEN)
+    return Escrowed(kept.record, found.get("admin-pin"), found["passphrase"], found.get("psid"), _PROVEN)
 
 
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:

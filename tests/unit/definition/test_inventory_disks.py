@@ -39,7 +39,7 @@ nodes:
     interfaces:
       mgmt: {{match: {{name: eno1}}, addresses: ["10.20.0.12/24"]}}
     disks:
-      data: {{serial: S6CVNG0T2, unlock: tpm2, pcrs: [7, 4], mounts: [/var/lib/appliance]}}
+      data: {{serial: S6CVNG0T2, unlock: tpm2, pcrs: [7, 4], mounts: [/var/lib/models], layers: dm-crypt}}
 """
 
 
@@ -51,6 +51,8 @@ def test_drives_become_values() -> None:
         Disk("dns", "0042", 2, "ssh", "xfs", ("/srv/more",), ()),
     )
     assert inventory.node("gpu-02").disks[0].pcrs == (4, 7)
+    assert [disk.layers for disk in inventory.node("gpu-01").disks] == ["opal and dm-crypt"] * 2
+    assert node_values(inventory.node("gpu-02"))["disks"][0]["layers"] == "dm-crypt"
     assert node_values(inventory.node("gpu-01"))["disks"] == [
         {
             "name": "data",
@@ -99,6 +101,8 @@ FIRST = "S6CVNG0T1, unlock: tpm2, mounts: [/var/lib/appliance, /var/log/audit]"
         ("tpm2, pcrs: [7, 4]", "tpm2, pcrs: []", "24:53", "at least 1"),
         ("tpm2, pcrs: [7, 4]", "tpm2, pcrs: [24]", "24:54", "less than 24"),
         ("tpm2, pcrs: [7, 4]", "tpm2, pcrs: [sha256]", "24:54", "integer"),
+        ("layers: dm-crypt", "layers: none", "24:96", "opal and dm-crypt"),
+        ("layers: dm-crypt", "layers: [opal, dm-crypt]", "24:96", "opal and dm-crypt"),
         ("namespace: 2", "namespace: 0", "15:20", "greater than or equal to 1"),
         ("namespace: 2", "namespace: two", "15:20", "integer"),
         ("filesystem: xfs", "filesystem: btrfs", "17:21", "ext4"),

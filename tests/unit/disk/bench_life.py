@@ -84,8 +84,10 @@ class LifeDoer(BenchDoer):
 
     def format(self, drive: Drive, keys: Escrowed) -> None:
         super().format(drive, keys)
-        kind = "hw-opal" if keys.record.layers == "opal" else "hw-opal-crypt"
-        segment = {"type": kind, "opal_segment_number": 1}
+        kinds = {"opal": "hw-opal", "opal and dm-crypt": "hw-opal-crypt", "dm-crypt": "crypt"}
+        segment: dict[str, Any] = {"type": kinds[keys.record.layers]}
+        if keys.record.layers != "dm-crypt":
+            segment["opal_segment_number"] = 1
         slots = {"0": _opened_by(keys.passphrase)}
         self.write_json({"segments": {"0": segment}, "keyslots": slots, "tokens": {}})
 
@@ -234,16 +236,14 @@ def retirement(doer: LifeDoer, escrow: Path, report: Path, **changed: Any) -> Ce
 
 def opens_as_told(doer: LifeDoer, folder: Path, stands: Standing) -> bool:
     """Whether what is told of a drive is so, each PIN tried once."""
+    phrases = [secrets_of(folder, one)["passphrase"] for one in stands.passphrases]
+    opened = bool(phrases) and all(doer.opens(phrase) for phrase in phrases)
+    if stands.administrator is None:
+        return opened
     pin = secrets_of(folder, stands.administrator)["admin-pin"]
     owner = (
         doer.bench.profile.msid.encode()
         if stands.owner is None
         else secrets_of(folder, stands.owner)["admin-pin"]
     )
-    phrases = [secrets_of(folder, one)["passphrase"] for one in stands.passphrases]
-    return (
-        bool(phrases)
-        and all(doer.opens(phrase) for phrase in phrases)
-        and doer.admits(stands.which, pin)
-        and doer.admits("SID", owner)
-    )
+    return opened and doer.admits(stands.which, pin) and doer.admits("SID", owner)

@@ -78,7 +78,7 @@ def test_the_second_run_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_drive_alone_encrypts_only_where_somebody_says_so(tmp_path: Path) -> None:
     doer = BenchDoer()
-    assert run(doer, tmp_path, opal_only=True).layers == "opal"
+    assert run(doer, tmp_path, layers="opal").layers == "opal"
 
 
 def test_enrolment_takes_so_many_methods(tmp_path: Path) -> None:

@@ -401,3 +401,43 @@ def test_a_site_of_two_holders_changes_keys_with_both(tmp_path: Path) -> None:
     wanted = request(tmp_path, escrow=site, openers=both, next_openers=both)
     record = rotate(doer, wanted, now=lambda: CREATED, told=lambda _line: None)
     assert (record.generation, record.threshold) == (2, 2)
+
+
+# --- dm-crypt alone -------------------------------------------------------------------------------------
+
+
+def plain(folder: Path) -> LifeDoer:
+    """A drive that dm-crypt alone encrypts: nobody owns it, and it has no PIN."""
+    doer = LifeDoer()
+    wanted = test_enrolling.request(doer, folder, layers="dm-crypt", psid=None)
+    enrol(doer, wanted, now=lambda: CREATED, told=lambda _line: None)
+    return doer
+
+
+def test_of_a_volume_that_dm_crypt_alone_encrypts_the_passphrase_changes(tmp_path: Path) -> None:
+    doer, steps = plain(tmp_path), []
+    record = rotation(doer, tmp_path, steps.append)
+    assert (record.generation, record.layers, len(steps)) == (2, "dm-crypt", 7)
+    assert set(secrets_of(tmp_path, 2)) == {"passphrase"}
+    assert doer.opens(secrets_of(tmp_path, 2)["passphrase"])
+    assert not doer.opens(secrets_of(tmp_path, 1)["passphrase"])
+    assert (doer.acts, doer.owned()) == ([], False)
+
+
+@pytest.mark.parametrize("before", range(1, 8))
+def test_it_stops_before_any_step_of_such_a_volume(tmp_path: Path, before: int) -> None:
+    doer, steps = plain(tmp_path), []
+
+    def told(line: str) -> None:
+        steps.append(line)
+        if len(steps) == before:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        rotation(doer, tmp_path, told)
+    stands = standing(look(doer, "/dev/nvme0n1", tmp_path))
+    assert (stands.administrator, stands.owner) == (None, None)
+    assert opens_as_told(doer, tmp_path, stands)
+    record = rotation(doer, tmp_path)
+    assert doer.opens(secrets_of(tmp_path, record.generation)["passphrase"])
+    assert len(doer.json()["keyslots"]) == 1
