@@ -14,7 +14,7 @@ from appliance.lab import cgroup, machines, namespaces, network
 from appliance.lab.down import take_down
 from appliance.lab.image import prepare_image
 from appliance.lab.places import claim_folder, locked, read_state, write_state
-from appliance.lab.plan import Lab, check_count, check_name, choose_segment
+from appliance.lab.plan import Lab, check_count, check_drives, check_name, choose_segment
 from appliance.lab.power import boot_timeout
 from appliance.lab.racking import rack
 from appliance.lab.reach import wait_reachable
@@ -46,6 +46,9 @@ class Wanted:
         from_scratch: boot the virtual machines from their disks, instead of going on as copies of one
             that has booted.
         bond: two cards of each virtual machine on the data network, for a bond.
+        tpm: a TPM in each virtual machine, which then boots from its disk: none of a booted one's copies
+            can have one of its own.
+        drives: simulated drives of each virtual machine.
     """
 
     count: int = 1
@@ -53,6 +56,8 @@ class Wanted:
     capture: bool = False
     from_scratch: bool = False
     bond: bool = False
+    tpm: bool = False
+    drives: int = 0
 
 
 def bring_up(
@@ -71,7 +76,7 @@ def bring_up(
         progress: told what is being done.
 
     Raises:
-        Usage: the name or the number is impossible.
+        Usage: the name or a number is impossible.
         PreflightFailed: not root, no unified control groups, or no tap devices for virtual machines.
         ToolMissing: a program is missing.
         SpaceExhausted: no room for the disks of virtual machines.
@@ -79,6 +84,7 @@ def bring_up(
     """
     check_name(name)
     check_count(wanted.count)
+    check_drives(wanted.drives)
     require_root()
     require_tools(MACHINE_TOOLS if wanted.machine else UP_TOOLS)
     cgroup.cgroup_path("")  # fails here rather than half-way
@@ -170,6 +176,8 @@ def _new_lab(places: Places, name: str, wanted: Wanted, root: Path) -> Lab:
         root=root,
         machine=wanted.machine,
         capture=wanted.capture,
-        restored=wanted.machine and not wanted.from_scratch,
+        restored=wanted.machine and not wanted.from_scratch and not wanted.tpm,
         bond=wanted.bond,
+        tpm=wanted.tpm,
+        drives=wanted.drives,
     )

@@ -68,6 +68,7 @@ class SimulatedDrive:
         self.tper = TPer(self.profile, {**spaces}, self.keep)
         if state is not None:
             restore(self.tper, state)
+            self.tper.power_cycle()  # however its power failed: it has it again only now
         else:
             self.keep()
         self.security = SecurityInterface(self.tper)
