@@ -69,6 +69,12 @@ def without_header(checked: Sequence[Checked]) -> tuple[Record, ...]:
     return tuple(one for one in newest.values() if (one.drive.serial, one.generation) not in headers)
 
 
+def retired(folder: Path, checked: Sequence[Checked]) -> tuple[Record, ...]:
+    """Keys of drives that were erased for good (docs/disk.md says what may become of them)."""
+    keys = [one.record for one in checked if one.record is not None and one.record.purpose == "keys"]
+    return tuple(one for one in keys if "retired" in marks_of(folder, one))
+
+
 def choose(folder: Path, serial: str, purpose: Purpose, generation: int | None = None) -> Kept:
     """One drive's record: the newest, or that of a generation.
 

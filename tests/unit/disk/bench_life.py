@@ -29,7 +29,7 @@ from appliance.tcg.blocks import UNREADABLE, told
 from appliance.tcg.program import answer
 from appliance.tcg.uids import C_PIN, PinColumn
 from tests.unit.disk import test_enrolling
-from tests.unit.disk.bench import COUNT, FIRST, LONG, BenchDoer, StepFailed
+from tests.unit.disk.bench import COUNT, FIRST, LONG, BenchDoer, StepFailed, header_of
 from tests.unit.disk.drives import only
 from tests.unit.disk.escrows import CREATED, escrow, key
 from tests.unit.lab.drive.host import ADMIN_SP, LOCKING_SP, OK, SID, admin
@@ -83,7 +83,10 @@ class LifeDoer(BenchDoer):
     # --- what cryptsetup does to the header ------------------------------------------------------------
 
     def format(self, drive: Drive, keys: Escrowed) -> None:
-        super().format(drive, keys)
+        if keys.record.layers == "dm-crypt":
+            self.write(header_of(keys.record))
+        else:
+            super().format(drive, keys)
         kinds = {"opal": "hw-opal", "opal and dm-crypt": "hw-opal-crypt", "dm-crypt": "crypt"}
         segment: dict[str, Any] = {"type": kinds[keys.record.layers]}
         if keys.record.layers != "dm-crypt":
