@@ -170,7 +170,7 @@ def parse_certificate(data: bytes) -> dict[str, Any]:
         if not isinstance(values, dict) or (values.get("kind"), values.get("format")) != (KIND, FORMAT):
             raise ValueError("another kind of document")
         certificate_text(values)
-    except (NotCanonicalError, ValueError, KeyError, TypeError) as fault:
+    except (NotCanonicalError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise DocumentInvalid(
             "this is no certificate of sanitization",
             found=f"{type(fault).__name__}: {fault}",

@@ -123,6 +123,7 @@ def parse_sample(data: bytes, name: str) -> Sample:
         values: Any = parse_canonical(data, limit=LONGEST)
         sample = Sample(**values)
         whole = len(sample.places) == len(sample.told) and sample.by in get_args(By)
+        whole = whole and all(isinstance(one, str) for one in sample.told)
         if sample.to_bytes() != data or not whole:
             raise ValueError("not a sample")
         bytes.fromhex(sample.key)

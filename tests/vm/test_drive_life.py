@@ -131,17 +131,9 @@ def test_power_fails_half_way_and_the_next_run_ends_it(shelf: Shelf) -> None:
 
 def test_a_retired_drive_is_shown_to_be_erased(shelf: Shelf, tmp_path: Path) -> None:
     """Locked before, and opened to be read by its administrator."""
-    run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "ana")], check=True, timeout=60
-    )
-    report = [
-        "--report",
-        str(shelf.folder / "report"),
-        "--by",
-        "A. Engineer",
-        "--key",
-        str(tmp_path / "ana"),
-    ]
+    key = str(tmp_path / "ana")
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=60)
+    report = ["--report", str(shelf.folder / "report"), "--by", "A. Engineer", "--key", key]
     shelf.guest(f"{OPEN} && {MOUNT}", input=shelf.passphrase(3))
     refused = shelf.with_key("retire", *report, check=False)
     assert (refused.returncode, json.loads(refused.stdout)["error"]) == (5, "DriveUnsuitable")
