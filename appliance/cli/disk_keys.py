@@ -59,6 +59,13 @@ def recipients(site: Inventory) -> Escrow:
     return site.escrow
 
 
+def now() -> str:
+    """The time, RFC 3339 UTC, whole seconds."""
+    import datetime as dt
+
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def keeper(connection: Connection) -> Keeper:
     """Who does things to drives of a node."""
     from appliance.disk.reading import reading_program

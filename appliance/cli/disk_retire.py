@@ -17,7 +17,7 @@ from appliance.cli.disk_confirm import (
     TrustFile,
     confirmed,
 )
-from appliance.cli.disk_keys import Identities, Shares, keeper, whose
+from appliance.cli.disk_keys import Identities, Shares, keeper, now, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
 from appliance.errors import QualificationFailed, Usage
 
@@ -88,8 +88,6 @@ def retire(
       6  the node cannot be reached          7  the drive refused
       8  it was reset, and is not shown to be erased; the report says why
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    import datetime as dt
-
     from appliance.disk.certificate import Who
     from appliance.disk.escrow.opening import read_openers
     from appliance.disk.psid import read_psid
@@ -135,7 +133,7 @@ def retire(
             done = erase(
                 doer,
                 request,
-                now=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                now=now,
                 told=lambda line: typer.echo(line, err=True),
             )
         finally:

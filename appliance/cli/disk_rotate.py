@@ -9,7 +9,7 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.disk_confirm import Confirm, Confirming, confirmed
-from appliance.cli.disk_keys import Identities, Shares, keeper, recipients, whose
+from appliance.cli.disk_keys import Identities, Shares, keeper, now, recipients, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ def rotate(
       6  the node cannot be reached
       7  the drive or cryptsetup refused
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    import datetime as dt
-
     from appliance.disk.escrow.medium import refuse_medium
     from appliance.disk.escrow.opening import read_openers
     from appliance.disk.rotating import Request
@@ -99,7 +97,7 @@ def rotate(
                 change(
                     doer,
                     request,
-                    now=lambda: dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    now=now,
                     told=lambda line: typer.echo(line, err=True),
                 )
                 seen = look_at(doer, seen.drive.path, escrow)

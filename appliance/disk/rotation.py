@@ -176,7 +176,8 @@ def standing(seen: Seen) -> Standing:
     before, new, names = seen.keys.before, seen.keys.next, seen.names
     if new is None or not seen.keys.given:
         pin = None if is_plain(seen.drive) else before.generation
-        return Standing(pin, "Admin1", pin, (before.generation,))
+        owner = pin if _owner(seen) == "before" else None
+        return Standing(pin, "Admin1", owner, (before.generation,))
     token = _token(seen)
     named = token is not None and token.keys == new.mark
     slots = () if seen.drive.luks is None else seen.drive.luks.slots
@@ -257,11 +258,11 @@ def _owner(seen: Seen) -> Literal["before", "known", "new"]:
     changed = found is None or bool(found.sid_changed)
     if "set" in marks:
         return "new"
-    if "setting" in marks:
-        return "new" if changed else "known"
-    if "opened" in marks:
+    if not changed:
         return "known"
-    return "known" if "opening" in marks and not changed else "before"
+    if "setting" in marks:
+        return "new"
+    return "known" if "opened" in marks else "before"
 
 
 def _token(seen: Seen) -> PassphraseToken | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.tcg.asking import MethodRefused, Session
+from appliance.tcg.asking import DriveSilent, MethodRefused, Session
 from appliance.tcg.status import Status
 from appliance.tcg.uids import (
     ADMIN_SP,
@@ -129,7 +129,9 @@ def _known_pin(drive: Interface, comid: int) -> bytes:
     """MSID's PIN, which anybody may read."""
     with Session(drive, comid, ADMIN_SP) as session:
         known = session.get(C_PIN_MSID, PinColumn.PIN)
-    return known if isinstance(known, bytes) else b""
+    if not known or not isinstance(known, bytes):
+        raise DriveSilent("the PIN that everybody can read cannot be read")
+    return known
 
 
 def _text(value: object) -> str:

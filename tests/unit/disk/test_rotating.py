@@ -32,7 +32,7 @@ from tests.unit.disk.bench_life import (
 )
 from tests.unit.disk.drives import top
 from tests.unit.disk.escrows import CREATED, escrow, key
-from tests.unit.lab.drive.host import ADMIN_SP, OK
+from tests.unit.lab.drive.host import ADMIN_SP, C_PIN_SID, OK, SID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,18 @@ def test_a_drive_gets_new_keys_and_has_none_of_those_before(tmp_path: Path) -> N
     assert doer.bench.media.read(FIRST_FREE, 80) == data
     stems = [one.stem for one in records_of(tmp_path, "SIM1", owned=True) if one.purpose == "header"]
     assert stems == ["SIM1.0001.header", "SIM1.0002.header"]
+
+
+def test_an_owner_who_has_the_pin_of_everybody_gets_the_new_one(tmp_path: Path) -> None:
+    """Somebody set it by hand; the drive says so, and no other PIN is tried."""
+    doer = enrolled(tmp_path)
+    msid = doer.bench.profile.msid
+    assert doer.bench.host.start(ADMIN_SP, SID, secrets_of(tmp_path, 1)["admin-pin"].decode()) == OK
+    assert doer.bench.host.set(C_PIN_SID, c3=msid.encode()) == OK
+    doer.bench.host.end()
+    assert standing(look(doer, "/dev/nvme0n1", tmp_path)).owner is None
+    rotation(doer, tmp_path)
+    assert has(doer, tmp_path, 2)
 
 
 def test_no_pin_is_ever_tried_in_vain(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.tcg.acts import open_ranges, read_names
+from appliance.tcg.acts import open_owner, open_ranges, read_names
 from appliance.tcg.asking import BUFFER, PATIENCE, DriveSilent, MethodRefused, Session
 from appliance.tcg.packets import Packet, empty, pack
 from appliance.tcg.stream import StreamViolation, call, encode, read_answer, result
@@ -133,6 +133,13 @@ def test_ranges_that_were_given_to_a_user_are_opened_all_the_same(owned: Bench, 
     assert found["ranges"] == [{"range": 0, "start": 0, "length": 0}, {"range": 1}]
     assert owned.media.read(80, 80) == bytes(80 * 512)
     assert owned.tper.locking.rows[locking_range(1)][8] == 1, "writing stays locked"
+
+
+def test_a_pin_that_nobody_can_read_is_given_to_nobody(owned: Bench) -> None:
+    owned.tper.admin.rows[C_PIN_MSID][PinColumn.PIN] = b""
+    with pytest.raises(DriveSilent, match="cannot be read"):
+        open_owner(owned.security, COMID, PIN.encode())
+    assert owned.host.start(ADMIN_SP, SID, PIN) == 0
 
 
 def test_names_are_read_without_a_pin(owned: Bench) -> None:
