@@ -29,6 +29,13 @@ disk_app.add_typer(escrow_app)
 @disk_app.callback()
 def _disk() -> None:
     """Self-encrypting drives: what they are, and whether they may be encrypted."""
+    from appliance.disk.memory import has_swap, protect_memory
+
+    if not protect_memory() and has_swap():
+        typer.echo(
+            "note: what is in this program's memory may be swapped to a disk: run it as root, or swapoff",
+            err=True,
+        )
 
 
 @disk_app.command("status")

@@ -34,7 +34,8 @@ class Confirmation:
         Args:
             act: what is to be done.
             drive: as it was read just now.
-            volume: the UUID of the volume that is lost by it; None where nothing is.
+            volume: the UUID of the volume that is lost by it; None where nobody can say, for which no
+                permit is good, or nothing is.
 
         Raises:
             Usage: nobody confirmed, or another drive was meant.

@@ -196,9 +196,9 @@ def _known_by(drive: Drive) -> list[str]:
 
 
 def _as_root(command: list[str]) -> str:
-    """A shell command line: as root if that needs no password."""
+    """A shell command line: as root if that needs no password; what it starts leaves no core dump."""
     words = shlex.join(["env", "LC_ALL=C.UTF-8", *command])
     return (
-        f"PATH=$PATH:/usr/sbin:/sbin; export PATH; set -- {words}; "
+        f"ulimit -c 0; PATH=$PATH:/usr/sbin:/sbin; export PATH; set -- {words}; "
         'if [ "$(id -u)" -ne 0 ]; then exec sudo -n "$@"; fi; exec "$@"'
     )

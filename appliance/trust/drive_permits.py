@@ -62,7 +62,7 @@ def require_permitted(permit: DrivePermit, act: Act, serial: str, volume: str | 
         permit: it is valid on the drive's node.
         act: what is to be done.
         serial: to which drive.
-        volume: the UUID of what is lost by it; None where nothing is.
+        volume: the UUID of what is lost by it; None where nobody can say, or nothing is.
 
     Raises:
         PermitRefused: it is not good for this.
@@ -77,10 +77,10 @@ def require_permitted(permit: DrivePermit, act: Act, serial: str, volume: str | 
             found=", ".join(sorted(permit.drives)),
             wanted=f"one that names {serial}",
         )
-    if volume is not None and permit.drives[serial] != volume:
+    if act != "enroll" and permit.drives[serial] != volume:
         raise PermitRefused(
             f"the permit lets another volume of {serial} be lost",
             found=permit.drives[serial],
-            wanted=volume,
+            wanted=volume or "its serial number, typed: nobody can say which volume it has",
             hint="it was used before, or is older than what is on the drive now: propose another",
         )

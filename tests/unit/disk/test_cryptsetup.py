@@ -94,6 +94,19 @@ def test_formatting_gives_both_secrets_by_standard_input_alone(
     assert pin not in elsewhere
 
 
+@pytest.mark.parametrize("ask", ["format", "header", "reset", "wipe"])
+def test_what_runs_on_the_node_leaves_no_core_dump(keys: Callable[[str], Escrowed], ask: str) -> None:
+    lines: list[str] = []
+
+    def run(line: str, _given: bytes) -> subprocess.CompletedProcess[bytes]:
+        lines.append(line)
+        return subprocess.CompletedProcess(line, 0, b"", b"")
+
+    asked = {"format": (keys("opal"),), "reset": (PSID,)}
+    getattr(Cryptsetup(run, dict), ask)(DRIVE_1, *asked.get(ask, ()))
+    assert lines[0].startswith("ulimit -c 0; ")
+
+
 def test_a_reset_gives_the_psid_by_standard_input_alone(
     tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
 ) -> None:

@@ -56,8 +56,8 @@ def test_a_drive_that_it_does_not_name(act: Act) -> None:
 
 
 @pytest.mark.parametrize("act", ["reset", "retire"])
-@pytest.mark.parametrize("volume", [B, "", NOTHING_LOST])
-def test_another_volume_of_a_drive_that_it_names(act: Act, volume: str) -> None:
+@pytest.mark.parametrize("volume", [B, "", NOTHING_LOST, None])
+def test_another_volume_of_a_drive_that_it_names(act: Act, volume: str | None) -> None:
     """So it is good once: the next volume has another UUID."""
     with pytest.raises(PermitRefused, match="another volume") as raised:
         require_permitted(permit(act), act, "S1", volume)
