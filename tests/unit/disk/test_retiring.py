@@ -19,9 +19,10 @@ from appliance.disk.retiring import keys_at_hand
 from appliance.disk.rotating import look
 from appliance.disk.sampling import LENGTH, Comparison, choose_places, compare
 from appliance.disk.secret import Secret
-from appliance.errors import ApplyFailed, DriveUnsuitable, EscrowClosed, Usage
+from appliance.errors import ApplyFailed, DriveUnsuitable, EscrowClosed, PermitRefused, Usage
 from appliance.lab.drive.orders import PowerLost
 from appliance.tcg.blocks import BLANK, UNREADABLE
+from appliance.trust.statements import DrivePermit
 from tests.unit.disk import test_enrolling
 from tests.unit.disk.bench import StepFailed
 from tests.unit.disk.bench_life import LifeDoer, enrolled, retirement, rotation, secrets_of
@@ -263,6 +264,27 @@ def test_nobody_confirmed_or_meant_another_drive(
         retirement(doer, escrow_folder, report, confirmed=Confirmation(typed))
     assert set(doer.acts) == {"read-names"}
     assert doer.owned()
+
+
+def permit(volume: str) -> Confirmation:
+    until, nonce = "2026-05-05T00:00:00Z", "1" * 64
+    return Confirmation(permit=DrivePermit("gpu-01", "retire", {"SIM1": volume}, until, nonce, "sold"))
+
+
+def test_a_permit_is_as_good_as_a_serial_number(doer: LifeDoer, escrow_folder: Path, report: Path) -> None:
+    volume = only(doer.read())[0].luks
+    assert volume is not None
+    done = retirement(doer, escrow_folder, report, confirmed=permit(volume.uuid))
+    assert done.sanitized
+
+
+def test_a_permit_for_another_volume_erases_nothing(
+    doer: LifeDoer, escrow_folder: Path, report: Path
+) -> None:
+    with pytest.raises(PermitRefused, match="another volume"):
+        retirement(doer, escrow_folder, report, confirmed=permit("6e2c1f0a-93b4-4d58-8a7e-0c1d2e3f4a5b"))
+    assert doer.owned()
+    assert "open-ranges" not in doer.acts
 
 
 def test_nothing_to_erase_it_by(doer: LifeDoer, escrow_folder: Path, report: Path) -> None:
