@@ -24,7 +24,21 @@ from appliance.errors import QualificationFailed, Usage
 if TYPE_CHECKING:
     from appliance.disk.certificate import Certified
 
-_Said = Annotated[str, typer.Option(metavar="TEXT")]
+#: What only people know, for the certificate.
+_Title = Annotated[str, typer.Option("--title", metavar="TEXT", help="Of who does it: position.")]
+_Organization = Annotated[str, typer.Option("--organization", metavar="TEXT", help="Likewise.")]
+_Location = Annotated[str, typer.Option("--location", metavar="TEXT", help="Likewise: where.")]
+_Contact = Annotated[str, typer.Option("--contact", metavar="TEXT", help="Likewise: phone, mail.")]
+_Property = Annotated[
+    str, typer.Option("--property-number", metavar="TEXT", help="Of the drive, at the organization.")
+]
+_Classification = Annotated[
+    str, typer.Option("--classification", metavar="TEXT", help="Of what was on the drive.")
+]
+_BackedUp = Annotated[str, typer.Option("--backed-up", metavar="TEXT", help="Whether that was, and where.")]
+_Destination = Annotated[
+    str, typer.Option("--destination", metavar="TEXT", help="Where the drive goes now.")
+]
 
 
 def retire(
@@ -54,14 +68,14 @@ def retire(
     trust: TrustFile = None,
     fingerprint: Fingerprint = None,
     revoked: RevokedFiles = None,
-    title: _Said = "",
-    organization: _Said = "",
-    location: _Said = "",
-    contact: _Said = "",
-    property_number: _Said = "",
-    classification: _Said = "",
-    backed_up: _Said = "",
-    destination: _Said = "",
+    title: _Title = "",
+    organization: _Organization = "",
+    location: _Location = "",
+    contact: _Contact = "",
+    property_number: _Property = "",
+    classification: _Classification = "",
+    backed_up: _BackedUp = "",
+    destination: _Destination = "",
     as_json: AsJson = False,
 ) -> None:
     """Erase a drive that is not in use by new media keys, show that it is, and certify it.
@@ -74,9 +88,11 @@ def retire(
 
     \b
     Examples:
-      appliance disk retire /dev/nvme1n1 -i my-site --escrow /media/escrow --identity safe.key \\
-          --report reports --by "A. Engineer" --key ~/.ssh/id_ed25519
-      appliance disk retire /dev/nvme1n1 -i my-site --psid-file psid --report reports --by "A. Engineer"
+      appliance disk retire /dev/nvme1n1 -i my-site --escrow /media/escrow \\
+          --identity safe.key --report reports --by "A. Engineer" \\
+          --key ~/.ssh/id_ed25519
+      appliance disk retire /dev/nvme1n1 -i my-site --psid-file psid \\
+          --report reports --by "A. Engineer"
 
     \b
     Exit codes:
@@ -157,7 +173,8 @@ def certificate(
 
     \b
     Examples:
-      appliance disk certificate reports/S6CVNG0T1.20260504T030201Z.certificate.json --key ana.pub
+      appliance disk certificate reports/S6CV.20260504T030201Z.certificate.json \\
+          --key ana.pub
 
     \b
     Exit codes:

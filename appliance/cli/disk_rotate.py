@@ -47,7 +47,8 @@ def rotate(
 
     \b
     Examples:
-      appliance disk rotate /dev/nvme1n1 -i my-site --escrow /media/escrow --identity safe.key
+      appliance disk rotate /dev/nvme1n1 -i my-site --escrow /media/escrow \\
+          --identity safe.key
       appliance disk rotate /dev/nvme1n1 -i my-site --escrow /media/escrow --look
       appliance disk rotate S6CVNG0T1 -i my-site --escrow /media/escrow \\
           --share ana.txt --share bo.txt --confirm S6CVNG0T1
