@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import json
 import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.cli.disk_keys import keeper
 from appliance.disk.secret import Secret
 from appliance.disk.tcg import Tcg
 from appliance.errors import ApplyFailed
@@ -58,19 +61,24 @@ def test_a_drive_without_attributes_is_another_one(tmp_path: Path) -> None:
     assert "another drive" in program.other_drive(os.makedev(259, 3), {**REQUEST, "serial": ""}, tmp_path)
 
 
-def local(request: dict[str, Any]) -> dict[str, Any]:
-    """Send the program to this machine, as it is sent to a node."""
+def here(said: bytes = b"") -> Any:
+    """A connection to this machine, or to one that says something whatever it is asked."""
 
     def run(command: str, *, stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
         assert timeout > 100
         assert b"secret-" not in command.encode()
         path = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"}  # noqa: PTH120
         argv = ["sh", "-c", command]
+        if said:
+            return subprocess.CompletedProcess(argv, 0, said, b"")
         return subprocess.run(argv, input=stdin, capture_output=True, check=False, env=path)
 
-    node = SimpleNamespace(name="gpu-01", connection="local")
-    connection: Any = SimpleNamespace(node=node, run=run)
-    return ask_node_drive(connection, json.dumps(request).encode() + b"\n")
+    return SimpleNamespace(node=SimpleNamespace(name="gpu-01", connection="local"), run=run)
+
+
+def local(request: dict[str, Any]) -> dict[str, Any]:
+    """Send the program to this machine, as it is sent to a node."""
+    return ask_node_drive(here(), json.dumps(request).encode() + b"\n")
 
 
 def test_it_runs_by_itself_and_touches_no_other_device() -> None:
@@ -81,6 +89,28 @@ def test_it_runs_by_itself_and_touches_no_other_device() -> None:
 
 def test_a_device_that_is_not_there() -> None:
     assert local({**REQUEST, "name": "nvme99n1"}) == {"error": "/dev/nvme99n1: No such file or directory"}
+
+
+def test_whoever_deals_with_drives_asks_by_the_connection() -> None:
+    with pytest.raises(ApplyFailed) as raised:
+        keeper(here()).act(replace(DRIVE, name="nvme99n9"), "revert", pin=Secret(b"secret-1"))
+    assert str(raised.value.found) == "/dev/nvme99n9: No such file or directory"
+    assert keeper(here(b'{"drives": []}')).read() == {"drives": []}
+
+
+def test_blocks_are_read_from_the_drive_and_not_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "device").write_bytes(b"ab" * 2048)
+    asked: list[int] = []
+    monkeypatch.setattr(program.fcntl, "ioctl", lambda _descriptor, number: asked.append(number))
+    monkeypatch.setattr(program, "other_drive", lambda *_: "")
+    request = {"act": "sample", "name": f"..{tmp_path}/device", "places": [0], "length": 4096}
+    line = json.dumps({**request, "key": KEY.hex()}).encode()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(line)))
+    program.main()
+    assert json.loads(capsys.readouterr().out) == {"done": {"told": [told(b"ab" * 2048, KEY)]}}
+    assert asked == [0x1261], "the kernel forgets what it knows of it first"
 
 
 @pytest.mark.parametrize(
