@@ -61,6 +61,10 @@ class LifeDoer(BenchDoer):
 
     def _ask(self, line: bytes) -> dict[str, Any]:
         self.asked.append(line)
+        return self.answer(line)
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """What the program on the node would answer."""
         request = json.loads(line)
         assert (request["name"], request["serial"], request["nsid"]) == ("nvme0n1", "SIM1", "1")
         self.acts.append(request["act"])
