@@ -7,7 +7,7 @@ PIN was set, which the drive shows as one bit only.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from appliance.disk.confirmation import Confirmation
 from appliance.disk.enrolling import identity, records_in
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from appliance.disk.rotation import Generations, StepName
     from appliance.disk.rotation_steps import Doer
     from appliance.disk.state import Drive
+
+
+#: Steps after which the drive is as it was.
+_IN_THE_ESCROW: Final = frozenset({"EscrowKeys", "MarkGiven", "EscrowHeader", "Finish"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,9 @@ def rotate(doer: Doer, request: Request, *, now: Callable[[], str], told: Callab
             new = _escrow_keys(request, before, seen.drive, now())
         else:
             STEPS[step](Taking(doer, folder, seen.drive, before, new, now))
-        seen = _looked_again(doer, request, before, new, seen)
+        if step not in _IN_THE_ESCROW:
+            seen = _looked_again(doer, request, new, seen)
+        seen = replace(seen, keys=_keys(request.folder, seen.drive, before.record, new.record))
 
 
 def _escrow_keys(request: Request, before: Escrowed, drive: Drive, created: str) -> Escrowed:
@@ -126,27 +132,24 @@ def _escrow_keys(request: Request, before: Escrowed, drive: Drive, created: str)
     )
 
 
-def _looked_again(doer: Doer, request: Request, before: Escrowed, new: Escrowed, last: Seen) -> Seen:
-    """The same drive, and the keys of this run, whatever else the escrow holds.
-
-    Names are not read again once they say that the administrators are done with.
-    """
+def _looked_again(doer: Doer, request: Request, new: Escrowed, last: Seen) -> Seen:
+    """The same drive; its names are not read again once they say that administrators are done with."""
     _, drives = read_state(doer.read())
     drive = select_drive(drives, request.path)
-    records = records_in(request.folder, drive)
-    given = new.record.generation in given_among(request.folder, records)
     if drive.serial != last.drive.serial:
         raise DriveUnsuitable(
             f"{request.path} is another drive now", found=drive.serial, wanted=last.drive.serial
         )
-    keys = replace(
-        _generations(request.folder, drive, records),
-        before=before.record,
-        next=new.record,
-        **_told(request.folder, new.record, records, given=given),
-    )
     done = last.names.first == new.record.mark != last.names.second
-    return Seen(drive, keys, last.names if done else _names(doer, drive))
+    return Seen(drive, last.keys, last.names if done else _names(doer, drive))
+
+
+def _keys(folder: Path, drive: Drive, before: Record, new: Record) -> Generations:
+    """The keys of this run, whatever else the escrow holds, of a drive that may be rotated still."""
+    records = records_in(folder, drive)
+    given = new.generation in given_among(folder, records)
+    keys = _generations(folder, drive, records)
+    return replace(keys, before=before, next=new, **_told(folder, new, records, given=given))
 
 
 def _names(doer: Doer, drive: Drive) -> Names:

@@ -99,7 +99,7 @@ SAME = "sha256sum </mnt/data | cmp - /root/sum"
 def test_power_fails_half_way_and_the_next_run_ends_it_in_use(shelf: Shelf) -> None:
     """When the owner has the PIN that everybody can read, which is as far from settled as it gets."""
     shelf.guest(CLOSE)
-    shelf.order("cut-power", "after=44")
+    shelf.order("cut-power", "after=36")
     failed = shelf.with_key("rotate", check=False)
     assert failed.returncode == 7, failed.stdout
     shelf.guest(BACK)

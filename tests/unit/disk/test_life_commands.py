@@ -102,7 +102,7 @@ def test_keys_are_changed_and_it_is_said_which_open_what(doer: LifeDoer, tmp_pat
 
 
 def test_looking_changes_nothing_and_needs_no_key(doer: LifeDoer, tmp_path: Path) -> None:
-    doer.bench.tper.orders.cut_after = 44
+    doer.bench.tper.orders.cut_after = 36
     assert isinstance(run("rotate").exception, PowerLost)
     doer.bench.lose_power()
     files, keeps = sorted(tmp_path.glob("escrow/*")), doer.bench.keeps
@@ -149,7 +149,7 @@ def test_a_site_without_recipients_changes_no_keys(doer: LifeDoer, tmp_path: Pat
 
 
 def test_an_unfinished_rotation_gives_out_no_pin(doer: LifeDoer) -> None:
-    doer.bench.tper.orders.cut_after = 44
+    doer.bench.tper.orders.cut_after = 36
     run("rotate")
     doer.bench.lose_power()
     words = ["escrow", "SIM1", "admin-pin", "--identity", "office.key", "--out", "pin"]

@@ -37,8 +37,8 @@ from tests.unit.lab.drive.host import ADMIN_SP, C_PIN_SID, OK, SID
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Of a whole rotation, with those that read names: each look has four.
-METHODS = 47
+#: Of a whole rotation, with those that read names: a look has four.
+METHODS = 39
 #: Steps that tell of themselves.
 STEPS = 12
 FIRST_FREE = 400
