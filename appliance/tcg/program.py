@@ -37,6 +37,8 @@ from appliance.tcg.blocks import sample
 
 #: _IOWR('N', 0x41, struct nvme_passthru_cmd), which has 72 bytes.
 NVME_ADMIN = 0xC0484E41
+#: Milliseconds: a drive that erases may hold its answer back for longer than the kernel's minute.
+TIMEOUT = 120_000
 #: BLKFLSBUF: _IO(0x12, 97), linux/fs.h.
 FORGET = 0x1261
 SECURITY_SEND, SECURITY_RECEIVE = 0x81, 0x82
@@ -75,7 +77,7 @@ class NvmeDrive:
         head = (opcode, 0, 0, 0, 0, 0)
         data = (0, ctypes.addressof(buffer), 0, len(buffer))
         words = (protocol << 24 | specific << 8, len(buffer), 0, 0, 0, 0)
-        command = struct.pack("=BBHIIIQQII6III", *head, *data, *words, 0, 0)
+        command = struct.pack("=BBHIIIQQII6III", *head, *data, *words, TIMEOUT, 0)
         if status := fcntl.ioctl(self._descriptor, NVME_ADMIN, bytearray(command)):
             raise DriveSilent(f"NVMe status {status & 0x7FF:03x}h")
 

@@ -164,6 +164,7 @@ def test_a_command_is_spelled_as_the_kernel_wants_it(monkeypatch: pytest.MonkeyP
         (0x82, 2048, 0x01100000, 2048),
     ]
     assert all(one[7] for one in seen), "an address"
+    assert {one[16] for one in seen} == {120_000}
 
 
 def test_a_command_that_the_drive_ends_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
