@@ -241,7 +241,8 @@ def _owned(seen: Seen) -> Step:
             drive,
             "header-lost",
             f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
-            "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
+            "the data is there: disk escrow open --what header --out header.img, then "
+            f"cryptsetup open --header header.img {drive.path} NAME, which writes nothing; docs/disk.md",
         )
     foreign = _not_ours(seen, keys, header)
     if foreign:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.lab import kernel, tap
 from appliance.lab.drive.control import send_order
-from appliance.lab.drive.keeping import profile_of, read_state
+from appliance.lab.drive.keeping import profile_of, read_state, state_beside
 from appliance.lab.drive.profile import MIB, Profile
 from appliance.lab.drive.running import serve_drives
 from appliance.lab.drive.simulated import SimulatedDrive
@@ -55,7 +55,7 @@ class Bay:
         Raises:
             LabFailed: the state of one of them is damaged.
         """
-        states = [read_state(image.with_name(image.name + ".state")) for image in self.images(node)]
+        states = [read_state(state_beside(image)) for image in self.images(node)]
         return [profile_of(state) for state in states if state is not None]
 
 

@@ -76,7 +76,7 @@ def test_a_header_that_is_there_is_not_called_lost_when_locking_is_off(tmp_path:
         doer.write(header)
         with pytest.raises(DriveUnsuitable, match="owned") as raised:
             run(doer, tmp_path, reset=True)
-        assert "luksHeaderRestore" not in str(raised.value.hint)
+        assert "--header" not in str(raised.value.hint)
 
 
 def test_a_shadow_mbr_is_somebody_elses(tmp_path: Path) -> None:
