@@ -100,6 +100,9 @@ def refuse_unfit(drive: Drive) -> None:
         raise _refused(drive, "namespaces", says, "nvme delete-ns, if the others may be lost")
     if not drive.serial:
         raise _refused(drive, "no-serial", "it has no serial number that anything could be bound to", "")
+    if not drive.name.startswith("nvme"):
+        says = "it is no NVMe drive, and what is done to others cannot be bound to them from here"
+        raise _refused(drive, "not-nvme", says, "cryptsetup luksErase --hw-opal-factory-reset, by hand")
     if found is None or found.ssc not in KNOWN_TO_LINUX or not found.encrypts:
         says = "it is no Opal drive that encrypts what is on it, so no reset erases it"
         raise _refused(drive, "no-opal", says, "nvme sanitize, or destruction; by another procedure")

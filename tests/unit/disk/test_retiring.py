@@ -218,6 +218,7 @@ def test_the_operators_machine_stops_before_any_step(
         ({"mountpoints": ["[SWAP]"]}, {}, "in-use"),
         ({}, {"holders": ["dm-0"]}, "in-use"),
         ({}, {"serial": ""}, "no-serial"),
+        ({}, {"name": "sda"}, "not-nvme"),
         ({}, {"discovery": {"by": "nvme", "status": 0x4001}}, "no-opal"),
     ],
 )
@@ -229,12 +230,13 @@ def test_drives_that_may_not_be_retired(
     def read() -> dict[str, Any]:
         found = reads()
         found["drives"][0].update(readings)
-        return {**found, "tree": [top(**device)]}
+        return {**found, "tree": [top(kernel, **device)]}
 
+    kernel = readings.get("name", "nvme0n1")
     doer.read = read  # type: ignore[method-assign]
     keeps = doer.bench.keeps
     with pytest.raises(DriveUnsuitable, match=name):
-        retirement(doer, report, report, keys=None)
+        retirement(doer, report, report, keys=None, path=f"/dev/{kernel}")
     assert (doer.bench.keeps, doer.acts, list(report.iterdir())) == (keeps, [], [])
 
 
