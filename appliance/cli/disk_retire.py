@@ -39,6 +39,9 @@ _BackedUp = Annotated[str, typer.Option("--backed-up", metavar="TEXT", help="Whe
 _Destination = Annotated[
     str, typer.Option("--destination", metavar="TEXT", help="Where the drive goes now.")
 ]
+_After = Annotated[
+    str, typer.Option("--classification-after", metavar="TEXT", help="Of the drive from now on.")
+]
 
 
 def retire(
@@ -76,6 +79,7 @@ def retire(
     classification: _Classification = "",
     backed_up: _BackedUp = "",
     destination: _Destination = "",
+    classification_after: _After = "",
     as_json: AsJson = False,
 ) -> None:
     """Erase a drive that is not in use by new media keys, show that it is, and certify it.
@@ -138,7 +142,7 @@ def retire(
                 report=report,
                 who=Who(
                     *(by, title, organization, location, contact),
-                    *(property_number, classification, backed_up, destination),
+                    *(property_number, classification, backed_up, destination, classification_after),
                 ),
                 escrow=escrow,
                 keys=keys_at_hand(keys_of(doer, found.path, escrow), escrow, openers)

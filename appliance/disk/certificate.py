@@ -55,6 +55,7 @@ class Who:
     classification: str = ""
     backed_up: str = ""
     destination: str = ""
+    classification_after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,10 @@ def certify(
             "result": result,
             "not_shown": [*_not_shown(comparison, sample), *_ALWAYS],
         },
-        "destination": who.destination,
+        "afterwards": {
+            "destination": who.destination,
+            "classification": who.classification_after,
+        },
     }
     time = re.sub(r"[-:]", "", ended)
     return Certified(values, f"{spelled(drive.serial)}.{time}.certificate")
@@ -206,7 +210,7 @@ def certificate_text(values: dict[str, Any]) -> str:
                 "result": found["result"],
             },
         ),
-        ("Destination", {"destination": values["destination"]}),
+        ("Afterwards", values["afterwards"]),
     ]
     lines = [title, values["standard"], ""]
     for head, fields in sections:

@@ -178,7 +178,7 @@ def test_a_drive_is_erased_and_certified(doer: LifeDoer, signer: Path) -> None:
     path = Path(told["certificate"])
     values = json.loads(path.read_bytes())
     assert values["performed_by"]["name"] == "A. Engineer"
-    assert (values["destination"], values["media"]["property_number"]) == ("shredder", "P-7")
+    assert (values["afterwards"]["destination"], values["media"]["property_number"]) == ("shredder", "P-7")
     assert (values["media"]["serial"], values["media"]["source"]) == ("SIM1", "gpu-01")
     assert not doer.owned()
     checked = RUNNER.invoke(app, ["disk", "certificate", str(path), "--key", f"{signer}.pub"])
