@@ -57,20 +57,27 @@ class Secrets:
     """Named secrets, and where they were seen though they should not have been."""
 
     _known: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    _without: set[bytes] = field(default_factory=set)  # looked through before: most processes stay the same
 
     def add(self, name: str, secret: bytes) -> None:
         if len(secret) < _ENOUGH // 2:
             raise ValueError(f"{name} is too short to be told from chance")
         self._known[name] = spellings(secret)
+        self._without.clear()
 
     def names(self) -> frozenset[str]:
         return frozenset(self._known)
 
     def within(self, data: bytes) -> frozenset[str]:
         """Names of the secrets that these bytes hold, in whatever spelling."""
-        return frozenset(
+        if data in self._without:
+            return frozenset()
+        found = frozenset(
             name for name, spelled in self._known.items() if any(each in data for each in spelled)
         )
+        if not found:
+            self._without.add(data)
+        return found
 
     def seen(self, places: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> list[str]:
         """Where which are: ``place: name``."""
