@@ -65,9 +65,11 @@ nodes:
       address: "10.60.0.9"
       receiver: {address: "10.60.0.10", mac: "02:00:00:00:00:0f", port: 5514}
       sources: {journal: false, audit: true, folders: {b: /srv/b, a: /srv/a}}
+      sending: {rate: 12.5, constant: true, when_full: stop}
+      select: {journal: {fields: [MESSAGE, PRIORITY], redact: ["a+"]}, b: {fields: []}}
     disks:
       data: {serial: S1, unlock: tpm2, mounts: [/srv/a, /srv/b], filesystem: xfs, pcrs: [7, 0]}
-      more: {serial: S2, namespace: 2, unlock: ssh, mounts: [/srv/c]}
+      more: {serial: S2, namespace: 2, unlock: ssh, mounts: [/srv/c], layers: dm-crypt}
   gpu-02:
     address: "10.20.0.12"
     interfaces:
