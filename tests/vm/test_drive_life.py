@@ -39,7 +39,8 @@ def vault(new_machines: NewMachines, tmp_path_factory: pytest.TempPathFactory) -
     """The drive is enrolled, and a file lies on it."""
     with new_machines("--drives", "1") as machines:
         made = furnish(machines, tmp_path_factory.mktemp("vault"))
-        assert made.enroll(DRIVE)[0] == 0
+        code, said, told = made.enroll(DRIVE)
+        assert code == 0, (said, told)
         made.unlock(DRIVE, "life")
         made.guest(f"mkfs.ext4 -q /dev/mapper/life && {MOUNT}")
         made.guest("head -c 4194304 /dev/urandom >/mnt/data && sync && sha256sum </mnt/data >/root/sum")
