@@ -59,6 +59,8 @@ _SAME: Final = (
     '[ "$is" = "$2" ] || { echo "another drive is there now: $1 is not what it was" >&2; exit 76; }; '
     'shift 2; done; shift; exec "$@"'
 )
+#: cryptsetup(8), RETURN CODES: no permission (bad passphrase).
+WRONG_PASSPHRASE: Final = 2
 #: Where a kernel has its block devices.
 _PLACES: Final = "/sys/class/block"
 
@@ -132,6 +134,23 @@ class Cryptsetup:
         command += ["--new-key-slot", slot, drive.path]
         given = b"%s\n%s\n" % (old.reveal(), new.reveal())
         self._must(drive, command, f"{drive.path} could not be given a passphrase", given, (old, new))
+
+    def opens(self, drive: Drive, slot: str, passphrase: Secret) -> bool:
+        """Whether a passphrase opens a keyslot, tried on the header alone, which costs the drive nothing.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``; nobody can say.
+        """
+        command = ["cryptsetup", "open", "--type", "luks2", "--batch-mode", "--tries", "1"]
+        command += ["--test-passphrase", "--key-slot", slot, "--key-file", "-", drive.path]
+        done = self.attempt(drive, command, passphrase.reveal())
+        if done.returncode not in {0, WRONG_PASSPHRASE}:
+            raise ApplyFailed(
+                f"a passphrase of {drive.path} could not be tried",
+                found=last_words(without((passphrase,), done)),
+                hint="nothing was changed by it; run it again",
+            )
+        return done.returncode == 0
 
     def remove_passphrase(self, drive: Drive, old: Secret) -> None:
         """Remove the keyslot that a passphrase opens.

@@ -79,6 +79,7 @@ class LuksHeader:
         slots: numbers of the keyslots.
         passphrase: of which keys the passphrase is; None where no token says.
         taken: numbers of all tokens.
+        bound: those of the keyslots that tokens of other kinds open, as a TPM's.
     """
 
     layer: Layer | None
@@ -91,11 +92,20 @@ class LuksHeader:
     slots: tuple[str, ...] = ()
     passphrase: PassphraseToken | None = None
     taken: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
+
+    @property
+    def phrase_slots(self) -> tuple[str, ...]:
+        """Numbers of the keyslots that may be a passphrase's: a token's never is, whatever ours names."""
+        return tuple(one for one in self.slots if one not in self.bound)
 
     @property
     def passphrase_slot(self) -> str:
-        """The keyslot of the passphrase that the newest token tells of, or of luksFormat's."""
-        return FIRST_SLOT if self.passphrase is None else self.passphrase.slot
+        """The keyslot of the passphrase that opens: the newest token's, before it is filled that before."""
+        token = self.passphrase
+        if token is None:
+            return FIRST_SLOT
+        return token.slot if token.slot in self.phrase_slots else token.before
 
     def next_token(self, keys: str) -> PassphraseToken | None:
         """The token for a further passphrase; None where there is no room for it."""
@@ -132,6 +142,17 @@ def parse_luks(text: str, uuid: str = "") -> LuksHeader:
         slots=tuple(sorted(values.get("keyslots") or {}, key=int)),
         passphrase=next(filter(None, map(_token, tokens.items())), None),
         taken=tuple(sorted(tokens, key=int)),
+        bound=tuple(
+            sorted(
+                {
+                    str(slot)
+                    for token in tokens.values()
+                    if token.get("type") != TOKEN
+                    for slot in token.get("keyslots") or ()
+                },
+                key=int,
+            )
+        ),
     )
 
 

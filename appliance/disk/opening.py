@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.media.device import last_words
-from appliance.disk.cryptsetup import without
+from appliance.disk.cryptsetup import WRONG_PASSPHRASE, without
 from appliance.disk.escrow.keeping import Kept, kept_in
 from appliance.disk.escrow.marks import marks_of
 from appliance.disk.escrow.record import spelled
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from appliance.disk.secret import Secret
     from appliance.disk.volumes import Volume
 
-#: cryptsetup(8), RETURN CODES: no permission (bad passphrase).
-_WRONG_PASSPHRASE: Final = 2
 _TRY: Final = ("cryptsetup", "open", "--type", "luks2", "--batch-mode", "--tries", "1")
 #: A login's standard input may be a socket, which cannot be opened by name; a pipe can.
 _ENROLL: Final = 'cat | systemd-cryptenroll --unlock-key-file=/dev/stdin "$@"'
@@ -73,7 +71,7 @@ def _opens(folder: Path, keys: Record, volume: Volume) -> bool:
     """Whether the passphrase of these keys is in the header, as it tells: a rotation may be under way."""
     luks = volume.drive.luks
     token = None if luks is None else luks.passphrase
-    if luks is not None and token is not None and token.slot in luks.slots:
+    if luks is not None and token is not None and token.slot in luks.phrase_slots:
         return keys.mark == token.keys
     return not keys.volume or "rotated" in marks_of(folder, keys)
 
@@ -128,7 +126,7 @@ def bind_to_tpm(cryptsetup: Cryptsetup, volume: Volume, passphrase: Secret) -> N
 def _judge(
     done: subprocess.CompletedProcess[bytes], volume: Volume, passphrase: Secret, failure: str
 ) -> None:
-    if done.returncode == _WRONG_PASSPHRASE:
+    if done.returncode == WRONG_PASSPHRASE:
         raise PassphraseRefused(
             failure,
             found="a passphrase that opens no keyslot of its header",

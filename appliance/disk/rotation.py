@@ -16,7 +16,8 @@ drive says in Level 0 Discovery, the LUKS header says which passphrase is where,
 7     both have                                                  ``DismissSecond``
 8     the owner still has the PIN before                         ``OpenOwner``
 9     the owner has the PIN that everybody can read              ``SetOwner``
-10    the header says nothing of the new passphrase              ``NamePassphrase``
+10    the header says nothing of the new passphrase, or names    ``NamePassphrase``
+      a keyslot that a TPM or another token has got since
 11    it says in which keyslot, and that is empty                ``AddPassphrase``
 12    the passphrase before is in its keyslot                    ``RemovePassphrase``
 13    the new header is not escrowed                             ``EscrowHeader``
@@ -180,7 +181,7 @@ def standing(seen: Seen) -> Standing:
         return Standing(pin, "Admin1", owner, (before.generation,))
     token = _token(seen)
     named = token is not None and token.keys == new.mark
-    slots = () if seen.drive.luks is None else seen.drive.luks.slots
+    slots = () if seen.drive.luks is None else seen.drive.luks.phrase_slots
     passphrases = []
     if token is None or not named or token.before in slots:
         passphrases.append(before.generation)
@@ -229,9 +230,10 @@ def _of_owner(seen: Seen) -> StepName | None:
 
 
 def _of_passphrase(seen: Seen, mark: str) -> StepName | None:
-    token, slots = _token(seen), () if seen.drive.luks is None else seen.drive.luks.slots
-    if token is None or token.keys != mark:
+    token, luks = _token(seen), seen.drive.luks
+    if luks is None or token is None or token.keys != mark or token.slot in luks.bound:
         return "NamePassphrase"
+    slots = luks.phrase_slots
     if token.slot not in slots:
         return "AddPassphrase"
     return "RemovePassphrase" if token.before in slots else None

@@ -37,6 +37,9 @@ class Doer(Protocol):
     def add_passphrase(self, drive: Drive, slot: str, old: Secret, new: Secret) -> None:
         """Add a passphrase in a keyslot."""
 
+    def opens(self, drive: Drive, slot: str, passphrase: Secret) -> bool:
+        """Whether a passphrase opens a keyslot."""
+
     def remove_passphrase(self, drive: Drive, old: Secret) -> None:
         """Remove a passphrase."""
 
@@ -97,11 +100,25 @@ def _name_passphrase(at: Taking) -> None:
 
 
 def _add_passphrase(at: Taking) -> None:
-    slot = "" if at.drive.luks is None else at.drive.luks.passphrase_slot
-    at.doer.add_passphrase(at.drive, slot, at.before.passphrase, at.new.passphrase)
+    at.doer.add_passphrase(at.drive, _named_slot(at), at.before.passphrase, at.new.passphrase)
+
+
+def _named_slot(at: Taking) -> str:
+    token = None if at.drive.luks is None else at.drive.luks.passphrase
+    return "" if token is None else token.slot
 
 
 def _remove_passphrase(at: Taking) -> None:
+    """Proven first: whoever filled that keyslot with another, the one before is the last that opens."""
+    slot = _named_slot(at)
+    if not at.doer.opens(at.drive, slot, at.new.passphrase):
+        raise DriveUnsuitable(
+            f"the passphrase before of {at.drive.path} was not removed: other-passphrase",
+            found=f"keyslot {slot} of its header does not open by the passphrase of {at.new.record.stem}",
+            wanted="the new passphrase there, before the last one that opens goes",
+            hint=f"if nobody needs what is in it: cryptsetup luksKillSlot {at.drive.path} {slot}, by the "
+            "passphrase before; then run it again",
+        )
     at.doer.remove_passphrase(at.drive, at.before.passphrase)
 
 

@@ -79,7 +79,8 @@ def _answer(connection: Connection, program: bytes, request: bytes, what: str) -
     """The last line that a program prints, as JSON."""
     name = connection.node.name
     try:
-        command = start_command(program, "drives")
+        # The request holds PINs, and the limit is inherited.
+        command = f"ulimit -c 0; {start_command(program, 'drives')}"
         done = connection.run(command, stdin=program + request, timeout=_SECONDS)
     except subprocess.TimeoutExpired as fault:
         raise NodeUnreachable(f"{name} does not answer", found=f"nothing within {_SECONDS} s") from fault

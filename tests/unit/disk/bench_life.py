@@ -125,7 +125,7 @@ class LifeDoer(BenchDoer):
     def add_passphrase(self, drive: Drive, slot: str, old: Secret, new: Secret) -> None:
         assert drive.serial == "SIM1"
         values = self.json()
-        if slot in values["keyslots"] or not self.opens(old.reveal()):
+        if slot in values["keyslots"] or not self.unlocks(old.reveal()):
             raise StepFailed
         values["keyslots"][slot] = _opened_by(new)
         self.write_json(values)
@@ -139,7 +139,11 @@ class LifeDoer(BenchDoer):
         del values["keyslots"][slots[0]]
         self.write_json(values)
 
-    def opens(self, passphrase: bytes) -> bool:
+    def opens(self, drive: Drive, slot: str, passphrase: Secret) -> bool:
+        assert drive.serial == "SIM1"
+        return bool(self.json()["keyslots"].get(slot) == _opened_by(passphrase))
+
+    def unlocks(self, passphrase: bytes) -> bool:
         """Whether a passphrase opens the volume."""
         digest = hashlib.sha256(passphrase).hexdigest()
         return any(one["opened_by"] == digest for one in self.json()["keyslots"].values())
@@ -244,7 +248,7 @@ def retirement(doer: LifeDoer, escrow: Path, report: Path, **changed: Any) -> Ce
 def opens_as_told(doer: LifeDoer, folder: Path, stands: Standing) -> bool:
     """Whether what is told of a drive is so, each PIN tried once."""
     phrases = [secrets_of(folder, one)["passphrase"] for one in stands.passphrases]
-    opened = bool(phrases) and all(doer.opens(phrase) for phrase in phrases)
+    opened = bool(phrases) and all(doer.unlocks(phrase) for phrase in phrases)
     if stands.administrator is None:
         return opened
     pin = secrets_of(folder, stands.administrator)["admin-pin"]

@@ -24,7 +24,7 @@ __all__ = ["cryptsetup"]
 OLD, NEW = Secret(b"secret-old"), Secret(b"secret-new")
 TOKEN = PassphraseToken("3", "ab" * 16, "2", "0")
 
-ACTS: dict[str, tuple[Callable[[Cryptsetup], None], list[str], bytes]] = {
+ACTS: dict[str, tuple[Callable[[Cryptsetup], object], list[str], bytes]] = {
     "name": (
         lambda program: program.name_passphrase(DRIVE_1, TOKEN),
         ["token", "import", "--json-file", "-", "--token-id", "3", "--token-replace", "/dev/nvme1n1"],
@@ -37,6 +37,14 @@ ACTS: dict[str, tuple[Callable[[Cryptsetup], None], list[str], bytes]] = {
             *("--new-key-slot", "2", "/dev/nvme1n1"),
         ],
         b"secret-old\nsecret-new\n",
+    ),
+    "try": (
+        lambda program: program.opens(DRIVE_1, "2", OLD),
+        [
+            *("open", "--type", "luks2", "--batch-mode", "--tries", "1", "--test-passphrase"),
+            *("--key-slot", "2", "--key-file", "-", "/dev/nvme1n1"),
+        ],
+        b"secret-old",
     ),
     "remove": (
         lambda program: program.remove_passphrase(DRIVE_1, OLD),
@@ -124,6 +132,8 @@ def test_cryptsetup_itself_exchanges_a_passphrase(tmp_path: Path) -> None:
     assert volume.header().slots == ("0", "1")
     assert volume.opens(OLD)
     assert volume.opens(NEW)
+    assert volume.program.opens(DRIVE_1, "1", NEW)
+    assert not volume.program.opens(DRIVE_1, "1", OLD), "of that keyslot, and no other"
     volume.program.remove_passphrase(DRIVE_1, OLD)
     assert volume.header().slots == ("1",)
     assert not volume.opens(OLD)
@@ -150,6 +160,23 @@ def test_tokens_of_others_are_left_alone() -> None:
     found = header(keyslots={"0": {}, "1": {}}, tokens={"0": tpm, "10": {"type": "x"}})
     assert found.passphrase is None
     assert found.next_token("k") == PassphraseToken("1", "k", "2", "0")
+
+
+def test_a_keyslot_that_a_token_got_is_no_passphrases() -> None:
+    ours = {"type": "appliance-keys", "keyslots": [], "keys": "k", "slot": "1", "before": "0"}
+    tpm = {"type": "systemd-tpm2", "keyslots": ["1"]}
+    found = header(keyslots={"0": {}, "1": {}}, tokens={"0": ours, "1": tpm})
+    assert (found.phrase_slots, found.passphrase_slot) == (("0",), "0")
+    assert found.next_token("k") == PassphraseToken("0", "k", "2", "0")
+
+
+def test_whether_a_passphrase_opens_that_nobody_can_try_is_no_no(
+    cryptsetup: Callable[..., Cryptsetup],
+) -> None:
+    assert not cryptsetup(fail=2).opens(DRIVE_1, "2", OLD)
+    with pytest.raises(ApplyFailed) as raised:
+        cryptsetup(fail=1).opens(DRIVE_1, "2", OLD)
+    assert "secret-" not in repr(raised.value.as_dict())
 
 
 def test_a_header_without_room() -> None:

@@ -98,7 +98,7 @@ def test_keys_are_changed_and_it_is_said_which_open_what(doer: LifeDoer, tmp_pat
     assert "passphrase of the volume        of keys 2" in done.stdout
     assert "PIN of the administrator        of keys 2, as Admin1" in done.stdout
     assert "PIN of the owner (SID)          of keys 2" in done.stdout
-    assert doer.opens(secrets_of(tmp_path / "escrow", 2, "office")["passphrase"])
+    assert doer.unlocks(secrets_of(tmp_path / "escrow", 2, "office")["passphrase"])
 
 
 def test_looking_changes_nothing_and_needs_no_key(doer: LifeDoer, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def has(doer: LifeDoer, folder: Path, generation: int) -> bool:
     return (
         doer.admits("SID", pin)
         and doer.admits("Admin1", pin)
-        and doer.opens(secrets["passphrase"])
+        and doer.unlocks(secrets["passphrase"])
         and len(doer.json()["keyslots"]) == 1
         and not doer.admits("Admin2", pin)
     )
@@ -68,7 +68,7 @@ def test_a_drive_gets_new_keys_and_has_none_of_those_before(tmp_path: Path) -> N
     assert (record.generation, record.volume) == (2, doer.read()["drives"][0]["luks"]["uuid"])
     assert has(doer, tmp_path, 2)
     old = secrets_of(tmp_path, 1)
-    assert not doer.opens(old["passphrase"])
+    assert not doer.unlocks(old["passphrase"])
     assert not doer.admits("SID", old["admin-pin"])
     assert not doer.admits("Admin1", old["admin-pin"])
     assert old["psid"] == secrets_of(tmp_path, 2)["psid"]
@@ -327,8 +327,8 @@ def test_of_a_volume_that_dm_crypt_alone_encrypts_the_passphrase_changes(tmp_pat
     record = rotation(doer, tmp_path, steps.append)
     assert (record.generation, record.layers, len(steps)) == (2, "dm-crypt", 7)
     assert set(secrets_of(tmp_path, 2)) == {"passphrase"}
-    assert doer.opens(secrets_of(tmp_path, 2)["passphrase"])
-    assert not doer.opens(secrets_of(tmp_path, 1)["passphrase"])
+    assert doer.unlocks(secrets_of(tmp_path, 2)["passphrase"])
+    assert not doer.unlocks(secrets_of(tmp_path, 1)["passphrase"])
     assert (doer.acts, doer.owned()) == ([], False)
 
 
@@ -347,5 +347,5 @@ def test_it_stops_before_any_step_of_such_a_volume(tmp_path: Path, before: int) 
     assert (stands.administrator, stands.owner) == (None, None)
     assert opens_as_told(doer, tmp_path, stands)
     record = rotation(doer, tmp_path)
-    assert doer.opens(secrets_of(tmp_path, record.generation)["passphrase"])
+    assert doer.unlocks(secrets_of(tmp_path, record.generation)["passphrase"])
     assert len(doer.json()["keyslots"]) == 1

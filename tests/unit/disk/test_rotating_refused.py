@@ -116,4 +116,4 @@ def test_a_full_header_is_told_and_the_passphrase_stays(tmp_path: Path) -> None:
     doer.write_json(values)
     with pytest.raises(DriveUnsuitable, match="no-room"):
         rotation(doer, tmp_path)
-    assert doer.opens(secrets_of(tmp_path, 1)["passphrase"])
+    assert doer.unlocks(secrets_of(tmp_path, 1)["passphrase"])

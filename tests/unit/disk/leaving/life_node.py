@@ -57,6 +57,9 @@ class LifeNode(Node):
             self.doer.add_passphrase(here, argv[-2], Secret(old), Secret(new))
         elif argv[1] == "luksRemoveKey":
             self.doer.remove_passphrase(here, Secret(given))
+        elif argv[1] == "open":
+            slot = argv[argv.index("--key-slot") + 1]
+            reply["status"] = 0 if self.doer.opens(here, slot, Secret(given)) else 2
         elif argv[1] == "luksErase":
             self.doer.reset(here, Secret(given))
         else:
