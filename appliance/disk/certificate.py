@@ -100,6 +100,7 @@ def certify(
     who: Who,
     host: str,
     ended: str,
+    erased: bool = True,
 ) -> Certified:
     """What came of erasing a drive.
 
@@ -110,6 +111,7 @@ def certify(
         who: people and places.
         host: the node it was in.
         ended: RFC 3339 UTC.
+        erased: whether the run that certifies has reset the drive, and not found it reset.
     """
     checks = [
         {"name": "owner", "found": drive.owner, "wanted": "nobody"},
@@ -118,6 +120,9 @@ def certify(
     ]
     right = all(one["found"] == one["wanted"] for one in checks)
     result = comparison.verdict if right else "failed"
+    if result == "verified" and not sample.ranges:
+        # Drives may give zeros out for what is locked, and nobody has opened it.
+        result = "partly verified"
     values = {
         "kind": KIND,
         "format": FORMAT,
@@ -152,7 +157,7 @@ def certify(
             "ranges": [dict(one) for one in sample.ranges],
             "checks": checks,
             "result": result,
-            "not_shown": [*_not_shown(comparison, sample), *_ALWAYS],
+            "not_shown": [*_not_shown(comparison, sample, erased=erased), *_ALWAYS],
         },
         "afterwards": {
             "destination": who.destination,
@@ -225,8 +230,12 @@ def certificate_text(values: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _not_shown(comparison: Comparison, sample: Sample) -> list[str]:
+def _not_shown(comparison: Comparison, sample: Sample, *, erased: bool) -> list[str]:
     told = []
+    if not erased:
+        told.append(
+            "who reset it, and how: the run that sampled it was cut off, and this one found it reset"
+        )
     if comparison.unreadable_before:
         why = "" if sample.ranges else ": no administrator's PIN was at hand to open its ranges"
         told.append(
@@ -236,4 +245,8 @@ def _not_shown(comparison: Comparison, sample: Sample) -> list[str]:
         told.append(f"{comparison.blank} of {comparison.places} places: they held one byte over and over")
     if comparison.unreadable_after:
         told.append(f"{comparison.unreadable_after} of {comparison.places} places: not readable afterwards")
+    if not sample.ranges:
+        told.append(
+            "that all was read that was there: no range was opened for it, and locked ones may hide it"
+        )
     return told

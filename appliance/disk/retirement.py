@@ -68,6 +68,13 @@ def next_step(seen: Seen) -> StepName:
     refuse_unfit(drive)
     if drive.owner == "nobody" and seen.sample is not None:
         return "Compare" if seen.comparison is None else "Certify"
+    if drive.owner != "somebody" and drive.luks is not None:
+        raise _refused(
+            drive,
+            "not-owned",
+            "nobody owns it, or it does not say, and there is a LUKS volume on it, which no owner can end",
+            "of dm-crypt alone: cryptsetup luksErase, and another procedure for the drive",
+        )
     if drive.owner != "somebody":
         raise _refused(
             drive,

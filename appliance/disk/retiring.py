@@ -7,7 +7,7 @@ the TPer is reverted: all its media keys are new, those of blocks outside of any
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from appliance.bundle.durable import sync_folder, writing_under
@@ -24,7 +24,7 @@ from appliance.disk.rotation import standing
 from appliance.disk.sampling import LENGTH, LONGEST, Sample, choose_places, compare, parse_sample
 from appliance.disk.selection import select_drive
 from appliance.disk.state import read_state
-from appliance.errors import DriveUnsuitable, Usage
+from appliance.errors import ApplyFailed, DriveUnsuitable, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,11 +95,14 @@ def retire(
     """
     drive = look(doer, request.path)
     path = request.report / f"{spelled(drive.serial)}.before.json"
-    seen = Seen(drive, _kept(path))
+    seen = Seen(drive, _kept(path, drive))
     while True:
         step = next_step(seen)
         drive = seen.drive
-        volume = seen.sample.volume if seen.sample is not None else _volume(drive)
+        # After the reset the drive says no more which volume it had; before it, what a run that was cut
+        # off has noted may be an older one's.
+        asked = step == "Sample" or seen.sample is None
+        volume = _volume(drive) if asked else seen.sample.volume
         request.confirmed.require("retire", drive, volume)
         if step in {"Sample", "Erase"} and request.psid is None and request.keys is None:
             raise Usage("by what shall it be erased?", wanted="keys of the escrow, or --psid-file FILE")
@@ -114,10 +117,16 @@ def retire(
         elif seen.sample is not None and step == "Compare":
             after = _read(doer, drive, seen.sample.places, seen.sample.key)
             comparison = compare(seen.sample.told, after)
-            seen = Seen(look(doer, request.path), seen.sample, comparison=comparison)
+            seen = replace(seen, drive=look(doer, request.path), comparison=comparison)
         elif seen.sample is not None and seen.comparison is not None:
             done = certify(
-                drive, seen.sample, seen.comparison, who=request.who, host=request.host, ended=now()
+                drive,
+                seen.sample,
+                seen.comparison,
+                who=request.who,
+                host=request.host,
+                ended=now(),
+                erased=seen.erased,
             )
             _write(request, drive, path, done)
             return done
@@ -161,7 +170,7 @@ def keys_at_hand(rotated: Rotated, folder: Path, openers: Openers) -> Escrowed:
 def _take_sample(doer: Doer, request: Request, drive: Drive, time: str) -> Sample:
     ranges: list[dict[str, int]] = []
     if request.keys is not None:
-        ranges = doer.act(drive, "open-ranges", pin=request.keys.pin())["ranges"]
+        ranges = doer.act(drive, "open-ranges", pin=request.keys.pin()).get("ranges", [])
     key, places = secrets.token_hex(32), choose_places(drive.size)
     told = _read(doer, drive, places, key)
     by: By = "SID" if request.psid is None else "PSID"
@@ -169,7 +178,17 @@ def _take_sample(doer: Doer, request: Request, drive: Drive, time: str) -> Sampl
 
 
 def _read(doer: Doer, drive: Drive, places: Any, key: str) -> list[str]:
-    told: list[str] = doer.act(drive, "sample", places=list(places), length=LENGTH, key=key)["told"]
+    told = doer.act(drive, "sample", places=list(places), length=LENGTH, key=key).get("told")
+    if (
+        not isinstance(told, list)
+        or len(told) != len(places)
+        or not all(isinstance(one, str) for one in told)
+    ):
+        raise ApplyFailed(
+            f"{drive.path} could not be read to be compared",
+            found="an answer that is not one text for each place",
+            hint="run it again: it looks what was done, and goes on",
+        )
     return told
 
 
@@ -184,21 +203,43 @@ def _volume(drive: Drive) -> str | None:
     return None if drive.luks is None else drive.luks.uuid
 
 
-def _kept(path: Path) -> Sample | None:
-    return parse_sample(read_file(path, LONGEST), path.name) if path.exists() else None
+def _kept(path: Path, drive: Drive) -> Sample | None:
+    if not path.exists():
+        return None
+    sample = parse_sample(read_file(path, LONGEST), path.name)
+    if sample.serial != drive.serial:
+        raise Usage(
+            f"{path.name} is a sample of another drive",
+            found=sample.serial,
+            wanted=drive.serial,
+            hint="of any two drives all differs, so nothing would be shown by it; take it away",
+        )
+    return sample
 
 
 def _keep(path: Path, data: bytes) -> None:
     """In place of what a run before left, of a drive that it did not erase."""
     with writing_under(path.parent):
         path.unlink(missing_ok=True)
-    put_file(path.parent, path.name, data)
+    _put(path.parent, path.name, data)
+
+
+def _put(folder: Path, name: str, data: bytes) -> None:
+    try:
+        put_file(folder, name, data)
+    except FileExistsError:
+        raise Usage(
+            f"{name} is there already",
+            found="a file of another run, made just now",
+            wanted="one run at a time for a drive, or a --report of its own for each",
+            hint="run it again: it looks what was done, and goes on",
+        ) from None
 
 
 def _write(request: Request, drive: Drive, sample: Path, done: Certified) -> None:
     """The certificate first, then marks beside the keys; the sample, with the key of its digests, last."""
     for name, data in done.files.items():
-        put_file(request.report, name, data)
+        _put(request.report, name, data)
     if request.escrow is not None and done.sanitized:
         records = records_in(request.escrow, drive)
         void_given(request.escrow, records)

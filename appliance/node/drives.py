@@ -95,7 +95,9 @@ def _answer(connection: Connection, program: bytes, request: bytes, what: str) -
     try:
         if done.returncode == NO_PYTHON:
             raise ValueError("no python3")
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if not isinstance(answer, dict):
+            raise ValueError(f"JSON of another kind: {type(answer).__name__}")  # noqa: TRY004 - as above
     except (ValueError, IndexError) as fault:
         raise PreflightFailed(
             f"{name} cannot say {what}",
@@ -103,4 +105,5 @@ def _answer(connection: Connection, program: bytes, request: bytes, what: str) -
             wanted="python3, and one line of JSON",
             hint="log in and run: python3 --version",
         ) from fault
-    return answer
+    found: dict[str, Any] = answer
+    return found

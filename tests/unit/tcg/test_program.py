@@ -19,7 +19,7 @@ import pytest
 from appliance.cli.disk_keys import keeper
 from appliance.disk.secret import Secret
 from appliance.disk.tcg import Tcg
-from appliance.errors import ApplyFailed
+from appliance.errors import ApplyFailed, PreflightFailed
 from appliance.node.drives import ask_node_drive
 from appliance.tcg import program
 from appliance.tcg.blocks import BLANK, UNREADABLE, sample, told
@@ -67,6 +67,7 @@ def here(said: bytes = b"") -> Any:
     def run(command: str, *, stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
         assert timeout > 100
         assert b"secret-" not in command.encode()
+        assert command.startswith("ulimit -c 0; "), "no core dump of what holds PINs"
         path = {"PATH": f"{os.path.dirname(sys.executable)}:/usr/bin:/bin"}  # noqa: PTH120
         argv = ["sh", "-c", command]
         if said:
@@ -89,6 +90,12 @@ def test_it_runs_by_itself_and_touches_no_other_device() -> None:
 
 def test_a_device_that_is_not_there() -> None:
     assert local({**REQUEST, "name": "nvme99n1"}) == {"error": "/dev/nvme99n1: No such file or directory"}
+
+
+@pytest.mark.parametrize("said", [b"[]", b"3", b"null", b'"text"', b"{", b"\xff"])
+def test_an_answer_of_another_kind_is_told(said: bytes) -> None:
+    with pytest.raises(PreflightFailed, match="cannot say"):
+        keeper(here(said)).act(DRIVE, "revert", pin=Secret(b"secret-1"))
 
 
 def test_whoever_deals_with_drives_asks_by_the_connection() -> None:
