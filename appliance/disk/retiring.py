@@ -101,8 +101,8 @@ def retire(
         drive = seen.drive
         # After the reset the drive says no more which volume it had; before it, what a run that was cut
         # off has noted may be an older one's.
-        asked = step == "Sample" or seen.sample is None
-        volume = _volume(drive) if asked else seen.sample.volume
+        noted = None if step == "Sample" else seen.sample
+        volume = _volume(drive) if noted is None else noted.volume
         request.confirmed.require("retire", drive, volume)
         if step in {"Sample", "Erase"} and request.psid is None and request.keys is None:
             raise Usage("by what shall it be erased?", wanted="keys of the escrow, or --psid-file FILE")
