@@ -26,7 +26,7 @@ from appliance.disk.rotation import (
 from appliance.disk.rotation_steps import STEPS, Taking
 from appliance.disk.selection import select_drive
 from appliance.disk.state import read_state
-from appliance.errors import DriveUnsuitable
+from appliance.errors import ApplyFailed, DriveUnsuitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,18 @@ def _keys(folder: Path, drive: Drive, before: Record, new: Record) -> Generation
 
 
 def _names(doer: Doer, drive: Drive) -> Names:
-    return Names("", "") if is_plain(drive) else Names(**doer.act(drive, "read-names"))
+    if is_plain(drive):
+        return Names("", "")
+    told = doer.act(drive, "read-names")
+    first, second = told.get("first"), told.get("second")
+    if not isinstance(first, str) or not isinstance(second, str):
+        # Taken for empty, they would say that the drive has the keys before.
+        raise ApplyFailed(
+            f"{drive.path} does not say the names of its administrators",
+            found="an answer without two texts",
+            hint="nothing was changed by it; run it again",
+        )
+    return Names(first, second)
 
 
 def _generations(folder: Path, drive: Drive, records: tuple[Record, ...]) -> Generations:

@@ -58,13 +58,12 @@ def mount_places(connection: Connection, disks: Sequence[Disk]) -> Mounted:
         )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError) as fault:
+        lists = (tuple(map(str, answer[each])) for each in ("mounted", "unknown", "started"))
+        return Mounted(*lists, {str(what): str(why) for what, why in answer["failed"].items()})
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as fault:
         raise ApplyFailed(
             f"{name} cannot say what it mounted",
             found=told or f"exit status {done.returncode}",
             wanted="one line of JSON",
             hint="the volumes are open; run it again, it goes on",
         ) from fault
-    return Mounted(
-        tuple(answer["mounted"]), tuple(answer["unknown"]), tuple(answer["started"]), answer["failed"]
-    )

@@ -9,7 +9,7 @@ import pytest
 
 from appliance.disk.escrow.sealing import Openers
 from appliance.disk.rotating import Request, rotate
-from appliance.errors import DriveUnsuitable, EscrowClosed, EscrowUnproven, Usage
+from appliance.errors import ApplyFailed, DriveUnsuitable, EscrowClosed, EscrowUnproven, Usage
 from appliance.lab.drive.orders import PowerLost
 from tests.unit.disk.bench_life import SITE, enrolled, rotation, secrets_of
 from tests.unit.disk.escrows import CREATED, key
@@ -117,3 +117,15 @@ def test_a_full_header_is_told_and_the_passphrase_stays(tmp_path: Path) -> None:
     with pytest.raises(DriveUnsuitable, match="no-room"):
         rotation(doer, tmp_path)
     assert doer.unlocks(secrets_of(tmp_path, 1)["passphrase"])
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"first": "a"}, {"first": None, "second": ""}, {"first": 1, "second": 2}]
+)
+def test_names_that_do_not_come_are_not_taken_for_empty_ones(tmp_path: Path, told: dict[str, Any]) -> None:
+    doer = enrolled(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    doer.answer = lambda _line: {"done": told}  # type: ignore[method-assign]
+    with pytest.raises(ApplyFailed, match="names of its administrators"):
+        rotation(doer, tmp_path)
+    assert sorted(tmp_path.iterdir()) == files

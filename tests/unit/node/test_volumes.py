@@ -127,3 +127,14 @@ def test_a_node_that_does_not_answer(here: Here, status: int, error: type[Except
     here.status = status  # type: ignore[assignment] # a test's own
     with pytest.raises(error):
         mounted(here)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"[]", b"3", b"{}", b'{"mounted": 1, "unknown": [], "started": [], "failed": {}}']
+    + [b'{"mounted": [], "unknown": [], "started": [], "failed": []}'],
+)
+def test_an_odd_answer_is_an_error(here: Here, said: bytes) -> None:
+    here.run = lambda *_, **__: subprocess.CompletedProcess([], 0, said, b"")  # type: ignore[method-assign]
+    with pytest.raises(ApplyFailed, match="cannot say what it mounted"):
+        mounted(here)
