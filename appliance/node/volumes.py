@@ -58,8 +58,11 @@ def mount_places(connection: Connection, disks: Sequence[Disk]) -> Mounted:
         )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
-        lists = (tuple(map(str, answer[each])) for each in ("mounted", "unknown", "started"))
-        return Mounted(*lists, {str(what): str(why) for what, why in answer["failed"].items()})
+        mounted, unknown, started = (
+            tuple(map(str, answer[each])) for each in ("mounted", "unknown", "started")
+        )
+        failed = {str(what): str(why) for what, why in answer["failed"].items()}
+        return Mounted(mounted, unknown, started, failed)
     except (ValueError, IndexError, KeyError, TypeError, AttributeError) as fault:
         raise ApplyFailed(
             f"{name} cannot say what it mounted",

@@ -131,8 +131,13 @@ def test_a_node_that_does_not_answer(here: Here, status: int, error: type[Except
 
 @pytest.mark.parametrize(
     "said",
-    [b"[]", b"3", b"{}", b'{"mounted": 1, "unknown": [], "started": [], "failed": {}}']
-    + [b'{"mounted": [], "unknown": [], "started": [], "failed": []}'],
+    [
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"mounted": 1, "unknown": [], "started": [], "failed": {}}',
+        b'{"mounted": [], "unknown": [], "started": [], "failed": []}',
+    ],
 )
 def test_an_odd_answer_is_an_error(here: Here, said: bytes) -> None:
     here.run = lambda *_, **__: subprocess.CompletedProcess([], 0, said, b"")  # type: ignore[method-assign]
