@@ -1,0 +1,210 @@
+"""``appliance rollback``: to the version that ran before, whose copy and environment are still on the node.
+
+A node that waits for the proof of a new version goes back to what it runs by until then: nothing was
+recorded, and nobody has to permit it.  After its proof the new version is what the node's journal holds it
+to, and going back takes a permit for this very step, as any installation of an older bundle.  It is an
+installation from the node's own copy: no medium is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from appliance.bundle.judging import judge_list, require_role
+from appliance.bundle.reader import read_signed
+from appliance.bundle.tree import Tree
+from appliance.bundle.verify import VerifiedBundle
+from appliance.errors import PatchUnfit, ThresholdNotMet
+from appliance.node.patching import switch
+from appliance.node.patching.apply import Applied, Groups, ask_all, installed, new_folder, run_groups
+from appliance.node.patching.base import is_document, read_base
+from appliance.node.patching.installing import WITHIN, Change
+from appliance.node.patching.reader import CopyReader
+from appliance.node.patching.target import Target, listed_files, require_needs
+from appliance.node.runs import lock_state
+from appliance.node.sent import files_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from appliance.node.connection import Connection
+    from appliance.node.patching.base import NodeBase
+    from appliance.node.request import Request
+    from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
+    from appliance.trust.node_inventory import HeldCopy, NodeInventory
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """``undone``: nodes that went back from a version that was not proven yet.  ``applied``: the rest."""
+
+    undone: tuple[str, ...]
+    applied: Applied | None
+
+
+def roll_back(
+    request: Request, *, progress: Progress, to: str | None = None, within: int = WITHIN
+) -> RolledBack:
+    """Bring nodes back.
+
+    Args:
+        request: as for an installation; its ``bundle`` is empty.
+        progress: told of every step.
+        to: digest of the bundle, or how it begins; the only other copy on each node if None.
+        within: seconds in which each node has to be proven, from the switch on.
+
+    Raises:
+        PatchUnfit: a node has no such copy, or not all of it.
+        ThresholdNotMet: the copy came of a patch, and its bundle brings too few release signatures.
+        RollbackRefused: no permit at hand names this step.
+        ApplianceError: the first stage that failed says which way; nodes that had begun stay as they were.
+    """
+    from appliance.bundle.documents import read_document
+    from appliance.node.asking import make_question
+    from appliance.node.connection import open_connections
+    from appliance.node.private import private_folder
+    from appliance.node.site import load_inventory, select_nodes
+
+    with lock_state(request.state):
+        revocations = [read_document(path) for path in request.revoked]
+        inventory = load_inventory(request.inventory)
+        nodes = select_nodes(inventory, request.limit)
+        with private_folder() as private:
+            connections = open_connections(inventory, nodes, private)
+            try:
+                undone = _undo(connections, progress, check=request.check)
+                rest = [node for node in nodes if node.name not in undone]
+                if not rest:
+                    return RolledBack(undone, None)
+                named = {node.name: connections[node.name] for node in rest}
+                said = ask_all(inventory, named, recheck=request.recheck)
+                digest = _copy_to_go_to(said, to)
+                target = _target(request.root, named, said, digest, private, revocations)
+            finally:
+                for connection in connections.values():
+                    connection.close()
+            question = make_question(target.bundle, statements=request.statements, time=time.time())
+            applied = Applied(target.bundle)
+            before = {name: installed(said[name]) for name in named}
+            change = Change("rollback", target, before, within=within)
+            groups = Groups(request, inventory, rest, private)
+            run_groups(groups, change, question, applied, progress=progress)
+    return RolledBack(undone, applied)
+
+
+def _undo(connections: Mapping[str, Connection], progress: Progress, *, check: bool) -> tuple[str, ...]:
+    """Have the nodes go back that wait for the proof of a new version; their names."""
+    found = []
+    for name, connection in connections.items():
+        waits = switch.pending(connection)
+        if waits is None:
+            continue
+        if not check:
+            switch.go_back(connection, "somebody asked for it: appliance rollback")
+        progress.note(f"{name}: back from {waits['to']['version']}, which was not proven")
+        found.append(name)
+    return tuple(found)
+
+
+def _copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
+    """The digest of the copy that all these nodes have beside what is installed.
+
+    Raises:
+        PatchUnfit: there is none, or several, or nodes have others.
+    """
+    found: dict[str, set[str]] = {}
+    for name, each in said.items():
+        current = each.installed.bundle if each.installed else None
+        found[name] = {
+            copy.bundle
+            for copy in each.copies
+            if copy.bundle != current and copy.complete and copy.bundle.startswith(to or "")
+        }
+    common = set.intersection(*found.values())
+    if len(common) == 1 and all(each.installed for each in said.values()):
+        return common.pop()
+    lines = [f"{name}: {', '.join(sorted(each)) or 'none'}" for name, each in found.items()]
+    raise PatchUnfit(
+        "there is not one version that all these nodes could go back to",
+        found="; ".join(lines),
+        wanted=f"one complete copy that begins with {to}" if to else "one complete copy beside the present",
+        hint="name one with --to, nodes with --limit; or install the older bundle from its medium, "
+        "with a permit",
+    )
+
+
+def _target(  # noqa: PLR0917 - what it is made of
+    root: bytes,
+    connections: Mapping[str, Connection],
+    said: Mapping[str, NodeInventory],
+    digest: str,
+    private: Path,
+    revocations: Sequence[SignedDocument],
+) -> Target:
+    """What the nodes go back to, judged by its own signatures; every one of them has all of it.
+
+    Raises:
+        ThresholdNotMet: too few have signed it as release.
+        PatchUnfit: a node lacks some of it.
+    """
+    first = next(iter(connections))
+    held = {name: _held(said[name], digest) for name in connections}
+    with CopyReader(connections[first], digest) as reader:
+        base = read_base(reader, digest, new_folder(private / "before"))
+        for path, file in base.files.items():
+            if is_document(path):
+                with base.open(file):
+                    continue
+    bundle = _judged(base, root, revocations)
+    with Tree(base.folder) as tree:
+        files = files_of(tree, base.manifest, bundle.files)
+    holds = held[first].holds
+    without = [file.path for file in files if file.path.startswith("parity/") and file.path not in holds]
+    kept = [file if is_document(file.path) else replace(file, same=file.path) for file in files]
+    kept = [file for file in kept if file.path not in without]
+    needs = {file.path: file.sha256 for file in kept if file.path in base.manifest.files or file.same}
+    target = Target(bundle, base.folder, digest, kept, without, {}, (), needs)
+    for name, copy in held.items():
+        require_needs(target, name, copy)
+    return target
+
+
+def _held(said: NodeInventory, digest: str) -> HeldCopy:
+    if (copy := said.copy(digest)) is None:
+        raise RuntimeError("a copy that was chosen is there")
+    return copy
+
+
+def _judged(base: NodeBase, root: bytes, revocations: Sequence[SignedDocument]) -> VerifiedBundle:
+    import hashlib
+
+    with Tree(base.folder) as tree:
+        signed = read_signed(tree)
+        judged = judge_list(tree, signed, root, "release", revocations)
+    try:
+        judged.verdict.require()
+    except ThresholdNotMet as fault:
+        fault.hint = "it came of a patch, without them; bring the bundle itself: appliance install"
+        raise
+    require_role(base.manifest, "release")
+    return VerifiedBundle(
+        folders=(base.folder,),
+        digest=base.digest,
+        kind=signed.kind,
+        signed_digest=signed.kind.digest(signed.message),
+        digests=signed.digests,
+        manifest=base.manifest,
+        files=listed_files(base.folder, base.manifest),
+        signers=judged.verdict.signers,
+        provenance=(),
+        root=judged.chain.root,
+        root_digest=hashlib.sha256(judged.chain.data).hexdigest(),
+        role="release",
+        followed=judged.chain.followed,
+        revocation=judged.revocation,
+        notes=judged.verdict.notes,
+    )

@@ -1,0 +1,172 @@
+"""The switch between two versions, as a station asks for it; the node's half is ``remote/switch.py``."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance import __version__
+from appliance.errors import ApplyFailed, InProgress, NodeUnreachable
+from appliance.node.connection import SSH_FAILED
+from appliance.node.script import load_script, start_command
+from appliance.node.transfer import STAGED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from appliance.bundle.verify import VerifiedBundle
+    from appliance.node.connection import Connection
+
+#: Going back starts the former version, which may have to load a model.
+SECONDS: Final = 900
+HOME: Final = STAGED.rpartition("/")[0]
+ENVIRONMENTS: Final = "/opt/appliance"
+
+
+def record_of(
+    action: str, bundle: VerifiedBundle, before: Mapping[str, object] | None, medium: Sequence[str]
+) -> dict[str, Any]:
+    """A line of the history, but for when and how it ended.
+
+    Args:
+        action: ``install``, ``patch`` or ``rollback``.
+        bundle: what comes.
+        before: what was there: digest, version, sequence.
+        medium: where it was brought from.
+    """
+    manifest = bundle.manifest
+    after = {"digest": bundle.digest, "version": manifest.version, "sequence": manifest.sequence}
+    return {
+        "action": action,
+        "product": manifest.product,
+        "from": dict(before) if before else None,
+        "to": after,
+        "by": f"{_user()} at {platform.node() or 'an unnamed station'}",
+        "medium": list(medium),
+        "signers": sorted({one.holder for one in bundle.signers}),
+        "role": bundle.role,
+        "toolkit": __version__,
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
+
+
+def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> None:
+    """Have the node keep what it runs by, and go back by itself after ``after`` seconds.
+
+    Raises:
+        InProgress: it waits for the proof of another version.
+        ApplyFailed: it cannot; nothing is changed then.
+        NodeUnreachable: the connection broke.
+    """
+    program = load_script("switch", "lasting").decode()
+    asked = {"do": "arm", "run": run, "after": after, "record": record, "program": program}
+    _ask(connection, asked)
+
+
+def confirm(connection: Connection, run: str) -> None:
+    """The new version is proven: the node stays with it.
+
+    Raises:
+        ApplyFailed: it has gone back before.
+        NodeUnreachable: the connection broke.
+    """
+    answer = _ask(connection, {"do": "confirm", "run": run})
+    if not answer["confirmed"]:
+        raise ApplyFailed(
+            f"{connection.node.name} did not wait for its proof",
+            found=str(answer["why"]),
+            wanted="a proof within the time",
+            hint="give it more time with --within, and run the same command again",
+        )
+
+
+def go_back(connection: Connection, reason: str) -> bool:
+    """Have the node go back now; whether there was anything to go back from.
+
+    Raises:
+        ApplyFailed, NodeUnreachable: it could not be asked; it goes back by itself when its time is over.
+    """
+    return bool(_ask(connection, {"do": "back", "reason": reason})["restored"])
+
+
+def pending(connection: Connection) -> Mapping[str, Any] | None:
+    """The record of the switch that waits for its proof, if one does."""
+    found: Mapping[str, Any] | None = _ask(connection, {"do": "status"})["pending"]
+    return found
+
+
+def read_history(connection: Connection) -> dict[str, Any]:
+    """``history``: all lines, the oldest first; ``pending``: what waits for its proof."""
+    return _ask(connection, {"do": "history"})
+
+
+def note(connection: Connection, record: Mapping[str, Any]) -> None:
+    """Add a line to the history."""
+    _ask(connection, {"do": "note", "record": record})
+
+
+def keep_two(connection: Connection, bundle: str) -> list[str]:
+    """Remove every copy and environment but those of this version and of the one before; what went."""
+    asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle}
+    answer = _ask(connection, asked, ("keep_copies", "staged_copy"))
+    return [str(each) for each in answer["removed"]]
+
+
+def _ask(
+    connection: Connection, asked: Mapping[str, Any], program: tuple[str, ...] = ("switch", "lasting")
+) -> dict[str, Any]:
+    script = load_script(*program)
+    name = connection.node.name
+    try:
+        done = connection.run(
+            start_command(script, program[0]),
+            stdin=script + json.dumps(asked).encode() + b"\n",
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise _broken(name, f"no answer within {SECONDS} s") from None
+    told = done.stderr.decode(errors="replace").strip()[-500:]
+    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
+        raise _broken(name, told)
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        answer = {"error": "failed", "text": told or f"exit status {done.returncode}"}
+    if answer.get("error") == "pending":
+        raise still_pending(name, answer["to"])
+    if "error" in answer:
+        raise ApplyFailed(
+            f"{name} cannot switch between versions",
+            found=str(answer.get("text") or answer["error"]),
+            wanted="root, systemd, and a writable /var/lib/appliance",
+            hint="put that right and run the same command again; the version before serves",
+        )
+    return answer
+
+
+def still_pending(node: str, to: Mapping[str, Any]) -> InProgress:
+    """The error for a node that waits for the proof of another version."""
+    return InProgress(
+        f"{node} waits for the proof of another version",
+        found=f"{to.get('version')}, sequence {to.get('sequence')}, {to.get('digest')}",
+        wanted="one switch at a time",
+        hint="wait until it goes back by itself, or: appliance rollback",
+    )
+
+
+def _broken(name: str, told: str) -> NodeUnreachable:
+    return NodeUnreachable(
+        f"the connection to {name} broke",
+        found=told,
+        wanted="a connection",
+        hint="a version that is not proven in time goes back by itself; then run the same command again",
+    )
