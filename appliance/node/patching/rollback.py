@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from appliance.bundle.judging import judge_list, require_role
+from appliance.bundle.patch.making import is_payload
 from appliance.bundle.reader import read_signed
 from appliance.bundle.tree import Tree
 from appliance.bundle.verify import VerifiedBundle
@@ -166,7 +167,7 @@ def _target(  # noqa: PLR0917 - what it is made of
     without = [file.path for file in files if file.path.startswith("parity/") and file.path not in holds]
     kept = [file if is_document(file.path) else replace(file, same=file.path) for file in files]
     kept = [file for file in kept if file.path not in without]
-    needs = {file.path: file.sha256 for file in kept if file.path in base.manifest.files or file.same}
+    needs = {file.path: file.sha256 for file in kept if is_payload(file.path)}
     target = Target(bundle, base.folder, digest, kept, without, {}, (), needs)
     for name, copy in held.items():
         require_needs(target, name, copy)

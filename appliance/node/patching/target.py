@@ -55,7 +55,7 @@ class Target:
         without: recovery data that the copy will lack.
         parts: of each payload file that is made, by path; what is neither here nor the same travels whole.
         bases: paths in the copy of ``base`` of the files that parts read, in the recipe's order.
-        needs: SHA-256 (hex) by path of all that the copy of ``base`` has to have.
+        needs: SHA-256 (hex) by path of the payload that the copy of ``base`` has to have.
     """
 
     bundle: VerifiedBundle
@@ -146,7 +146,7 @@ def _target(  # noqa: PLR0917 - what it is made of
     held: HeldCopy,
 ) -> Target:
     found, without = [], []
-    needs = {source.path: source.sha256 for source in sources}
+    needs = {source.path: source.sha256 for source in sources if is_payload(source.path)}
     for file in files:
         if is_document(file.path):
             found.append(file)
