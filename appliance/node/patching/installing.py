@@ -81,7 +81,7 @@ class Switching(Installation):
             super().go()
         except (ApplianceError, KeyboardInterrupt) as fault:
             reason = fault if isinstance(fault, ApplianceError) else Interrupted("interrupted")
-            told = self._go_back(f"{reason.name}: {reason.message}")
+            told = self._go_back(_in_one_line(reason))
             if told and isinstance(fault, ApplianceError):
                 fault.hint = "; ".join([told, *([fault.hint] if fault.hint else [])])
             raise
@@ -157,3 +157,9 @@ class Switching(Installation):
             self.change.before[name],
             [str(folder) for folder in self.change.patch],
         )
+
+
+def _in_one_line(fault: ApplianceError) -> str:
+    """Why, for a line of the history."""
+    found = (fault.found or "").strip().partition("\n")[0]
+    return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")

@@ -42,6 +42,7 @@ FILES = (
     "usr/local/lib/appliance/audit.pyz",
 )
 UNITS = "etc/systemd/system"
+PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
 #: Units of the two programs that undo, which belong to no version.
 NOT_OURS = ("appliance-switch", "appliance-revert")
 HOME = "var/lib/appliance"
@@ -160,7 +161,8 @@ class Switch:
             if path.startswith(UNITS):
                 name = os.path.basename(path)
                 units[name] = [self.control("is-enabled", name)[1], self.control("is-active", name)[1]]
-        write(os.path.join(folder, "armed.json"), {**values, "units": units})
+        values = {**values, "units": units, "environments": self.environments()}
+        write(os.path.join(folder, "armed.json"), values)
         for inner, _, _ in os.walk(folder):
             sync(inner)
 
@@ -225,16 +227,23 @@ class Switch:
                 os.unlink(self.place(path))
         for path in changed:
             replace(os.path.join(kept, path), self.place(path))
+        self.run_by(changed, armed["units"], starting=starting)
+        for path in self.environments():
+            if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
+                shutil.rmtree(self.place(path), ignore_errors=True)
+        rename(self.pending, os.path.join(self.home, "undone"))
+
+    def run_by(self, changed: list[str], units: dict[str, list[str]], *, starting: bool) -> None:
+        """Have units enabled and at work as they were, by files some of which were ``changed`` back."""
         self.control("daemon-reload")
         settings = any(not path.startswith(UNITS) for path in changed)
-        for name, (enabled, active) in sorted(armed["units"].items()):
+        for name, (enabled, active) in sorted(units.items()):
             if enabled == "enabled":
                 self.control("enable", name)
             new = f"{UNITS}/{name}" in changed or settings or self.control("is-active", name)[1] != active
             if active == "active" and new and not starting:
                 self.control("reset-failed", name)
                 self.control("restart", name)
-        rename(self.pending, os.path.join(self.home, "undone"))
 
     def settle(self) -> None:
         """Finish what was cut off: going back, or writing down what became of a switch."""
@@ -309,6 +318,10 @@ class Switch:
             for path in found
             if os.path.isfile(self.place(path)) and not os.path.basename(path).startswith(NOT_OURS)
         )
+
+    def environments(self) -> list[str]:
+        """Folders of programs, one for each version of each service, relative to the root."""
+        return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
     def place(self, path: str) -> str:
         return os.path.join(self.root, path)
