@@ -92,7 +92,7 @@ class Switching(Installation):
         for name in self.armed:
             connection = self.connections[name]
             try:
-                if switch.go_back(connection, reason):
+                if switch.go_back(connection, reason, self.name):
                     words.append(
                         f"{name} went back to {self.change.before[name]['version']}, which ran before"
                     )

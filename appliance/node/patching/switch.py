@@ -89,13 +89,15 @@ def confirm(connection: Connection, run: str) -> None:
         )
 
 
-def go_back(connection: Connection, reason: str) -> bool:
+def go_back(connection: Connection, reason: str, run: str = "") -> bool:
     """Have the node go back now; whether there was anything to go back from.
+
+    ``run``: the one that asks.  If the node went back from it before, that is made sure of once more.
 
     Raises:
         ApplyFailed, NodeUnreachable: it could not be asked; it goes back by itself when its time is over.
     """
-    return bool(_ask(connection, {"do": "back", "reason": reason})["restored"])
+    return bool(_ask(connection, {"do": "back", "reason": reason, "run": run})["restored"])
 
 
 def pending(connection: Connection) -> Mapping[str, Any] | None:

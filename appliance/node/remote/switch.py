@@ -5,7 +5,7 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
 
 → one JSON object: {"do": "arm", "run", "after", "record", "program"}   save what runs by; start the timer
                    {"do": "confirm", "run"}      the new version is proven: it stays
-                   {"do": "back", "reason"}      go back now
+                   {"do": "back", "reason", "run"?}      go back now
                    {"do": "status"}  {"do": "history"}  {"do": "note", "record"}
 ← one JSON object: {"pending", "history": lines or the last one, "confirmed"?, "restored"?} or {"error", …}
 
@@ -111,6 +111,7 @@ class Switch:
         self.root, self.control = root, control
         self.home = os.path.join(root, HOME, "switch")
         self.pending = os.path.join(self.home, "pending")
+        self.last = os.path.join(self.home, "last")
         self.program = os.path.join(self.home, "program.py")
         self.log = os.path.join(root, HOME, "history.jsonl")
 
@@ -180,10 +181,18 @@ class Switch:
         self.settle()
         return {**self.status(), "confirmed": True}
 
-    def back(self, reason: str, *, starting: bool = False) -> dict[str, Any]:
-        """Put back what was saved, and have it run; ``starting``: systemd will start everything itself."""
+    def back(self, reason: str, run: str = "", *, starting: bool = False) -> dict[str, Any]:
+        """Put back what was saved, and have it run; ``starting``: systemd will start everything itself.
+
+        ``run``: whoever asks began this one.  If it went back before, because its time was over, that is
+        made sure of once more: the run may have changed something since.
+        """
         self.settle()
         armed = self.armed()
+        if armed is None and run and (armed := read(os.path.join(self.last, "armed.json"))):
+            if armed["run"] != run:
+                return {**self.status(), "restored": False}
+            rename(self.last, self.pending)
         if armed is None:
             self.forget("unarmed")
             return {**self.status(), "restored": False}
@@ -257,6 +266,9 @@ class Switch:
             armed = read(os.path.join(folder, "armed.json")) or {"record": {}, "run": ""}
             begun = read(os.path.join(folder, "begun.json")) or {}
             self.note({**armed["record"], "run": armed["run"], "result": result, **begun})
+            if name == "undone":
+                shutil.rmtree(self.last, ignore_errors=True)
+                rename(folder, self.last)
             self.forget(name)
 
     def note(self, record: dict[str, Any]) -> None:
@@ -305,7 +317,7 @@ class Switch:
             if os.path.lexists(self.place(f"{UNITS}/{unit}")):
                 os.unlink(self.place(f"{UNITS}/{unit}"))
         self.control("daemon-reload")
-        for each in (name, "saved"):
+        for each in (name, "saved", *(["last"] if name == "confirmed" else [])):
             shutil.rmtree(os.path.join(self.home, each), ignore_errors=True)
         if os.path.lexists(self.program):
             os.unlink(self.program)
@@ -348,7 +360,7 @@ def main() -> None:
             case "confirm":
                 answer = switch.confirm(asked["run"])
             case "back":
-                answer = switch.back(asked["reason"])
+                answer = switch.back(asked["reason"], asked.get("run", ""))
             case "due":
                 answer = switch.due()
             case "boot":
