@@ -82,7 +82,7 @@ def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -
             connections = open_connections(inventory, nodes, private)
             try:
                 said = ask_all(inventory, connections, recheck=request.recheck)
-                chosen, already = _startable(said, nodes, verified.manifest)
+                chosen, already = startable(said, nodes, verified.manifest)
                 target = _target(verified, connections, said, chosen, private, progress)
                 refuse_pending(connections, chosen, target.bundle.digest)
             finally:
@@ -179,7 +179,7 @@ def installed(said: NodeInventory) -> dict[str, object]:
     return {"digest": running.bundle, "version": running.version, "sequence": running.sequence}
 
 
-def _startable(
+def startable(
     said: Mapping[str, NodeInventory], nodes: Sequence[NodeEntry], patch: Manifest
 ) -> tuple[list[str], tuple[str, ...]]:
     """The nodes that the patch can start from, and those that have it already.

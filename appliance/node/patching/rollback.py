@@ -83,7 +83,7 @@ def roll_back(
                     return RolledBack(undone, None)
                 named = {node.name: connections[node.name] for node in rest}
                 said = ask_all(inventory, named, recheck=request.recheck)
-                digest = _copy_to_go_to(said, to)
+                digest = copy_to_go_to(said, to)
                 target = _target(request.root, named, said, digest, private, revocations)
             finally:
                 for connection in connections.values():
@@ -111,7 +111,7 @@ def _undo(connections: Mapping[str, Connection], progress: Progress, *, check: b
     return tuple(found)
 
 
-def _copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
+def copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
     """The digest of the copy that all these nodes have beside what is installed.
 
     Raises:

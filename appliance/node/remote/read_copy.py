@@ -30,7 +30,7 @@ def main() -> None:
                 continue
             data = read(place(folder, asked["read"]), asked["at"], asked["length"])
         except OSError as fault:
-            answer({"error": f"{os.strerror(fault.errno or 0)}"})
+            answer({"error": fault.strerror or str(fault)})
             continue
         answer({"size": len(data)})
         sys.stdout.buffer.write(data)

@@ -1,0 +1,219 @@
+"""The copy that a node makes of another one and a patch: what travels, what is shared, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.errors import DigestMismatch, FileMissing, PatchUnfit, PreflightFailed
+from appliance.node.patching.target import require_needs
+from appliance.node.remote.patched_copy import Parts, PatchedCopy
+from appliance.node.remote.staged_copy import BLOCK, Refused
+from appliance.node.script import load_script
+from appliance.progress import Silent
+from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, Bundles, NodeHere, reflinks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT = "payload/engine/b-1.0.whl"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def force(place: Path, data: bytes) -> None:
+    """Write where nobody may."""
+    for path in (place.parent, place):
+        path.chmod(0o755)
+    place.write_bytes(data)
+
+
+def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundles: Bundles) -> None:
+    before = files_of(node.copy(bundles.old))
+    node.patch()
+    assert files_of(node.copy(bundles.old)) == before
+    whole = files_of(bundles.new.folder)
+    assert files_of(node.copy(bundles.new)) == {
+        path: data for path, data in whole.items() if not path.startswith("parity/")
+    }
+    held = node.held(bundles.new)
+    assert held.whole, held.faults
+    assert not [path for path in held.holds if path.startswith("parity/")]
+
+
+def test_only_what_is_new_is_wanted(node: NodeHere) -> None:
+    transfer = node.begin(node.target())
+    wanted = {transfer.files[index].path for index, _ in transfer.want}
+    transfer.abandon()
+    payload = {path for path in wanted if path.startswith("payload/")}
+    assert payload == {
+        LONG,
+        MODEL,
+        "payload/engine/a-1.1.whl",
+        "payload/engine/requirements.txt",
+        "payload/model/licence.txt",
+        "payload/model/tokens.json",
+    }
+
+
+def test_what_is_the_same_takes_no_room(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    one, other = (node.copy(bundle) / KEPT for bundle in (bundles.old, bundles.new))
+    assert one.stat().st_ino == other.stat().st_ino or reflinks(node.folder)
+
+
+def test_a_patch_that_was_applied_is_applied_again_in_no_time(node: NodeHere) -> None:
+    target = node.target()
+    node.begin(target).send(Silent())
+    transfer = node.begin(target)
+    assert transfer.want == []
+    transfer.send(Silent())
+
+
+def test_a_copy_that_was_cut_off_goes_on_behind_the_last_block(node: NodeHere, bundles: Bundles) -> None:
+    target = node.target()
+    index = next(index for index, file in enumerate(target.files) if file.path == LONG)
+    part = node.home / f"{bundles.new.digest}.incoming/{index}.part"
+    part.parent.mkdir()
+    part.write_bytes(LONG_BYTES[:BLOCK] + b"what was being written")
+    transfer = node.begin(target)
+    assert (index, BLOCK) in transfer.want
+    transfer.send(Silent())
+    assert (node.copy(bundles.new) / LONG).read_bytes().endswith(b"another end, longer than that")
+
+
+@pytest.mark.parametrize("path", [KEPT, MODEL, LONG])
+def test_a_file_of_the_base_that_was_replaced_after_it_was_asked_for(
+    path: str, node: NodeHere, bundles: Bundles
+) -> None:
+    target = node.target()
+    place = node.copy(bundles.old) / path
+    data = bytearray(place.read_bytes())
+    data[10] ^= 1
+    force(place, bytes(data))
+    with pytest.raises(DigestMismatch, match="of the installed bundle is not what it was"):
+        node.begin(target).send(Silent())
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+
+
+def test_a_file_of_the_base_that_went_after_it_was_asked_for(node: NodeHere, bundles: Bundles) -> None:
+    target = node.target()
+    place = node.copy(bundles.old) / LONG
+    place.parent.chmod(0o755)
+    place.unlink()
+    with pytest.raises((DigestMismatch, FileMissing), match="of the installed bundle"):
+        node.begin(target).send(Silent())
+
+
+@pytest.mark.parametrize("path", [KEPT, MODEL])
+def test_what_a_node_lacks_is_named_before_anything_changes(
+    path: str, node: NodeHere, bundles: Bundles
+) -> None:
+    target = node.target()
+    require_needs(target, "here", node.held(bundles.old))
+    force(node.copy(bundles.old) / path, b"another")
+    with pytest.raises(PatchUnfit, match="here lacks 1 files") as raised:
+        require_needs(target, "here", node.held(bundles.old))
+    assert path in str(raised.value.found)
+    assert "patch from that" in str(raised.value.hint)
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [bundles.old.digest]
+
+
+def test_a_manifest_that_was_changed_on_the_node_is_refused(node: NodeHere, bundles: Bundles) -> None:
+    force(node.copy(bundles.old) / "manifest.json", b"{}")
+    with pytest.raises(DigestMismatch, match=r"manifest\.json of the installed bundle"):
+        node.target()
+
+
+def test_a_copy_may_lack_recovery_data_and_nothing_else(node: NodeHere) -> None:
+    target = node.target()
+    assert target.without
+    left = [file for file in target.files if file.path != KEPT]
+    with pytest.raises(PreflightFailed) as raised:
+        node.begin(replace(target, files=left, without=[*target.without, KEPT]))
+    assert "recovery data alone" in str(raised.value.found)
+
+
+@pytest.mark.parametrize("path", ["../secret", "payload/../../secret", "payload//x", "/etc/passwd"])
+def test_no_part_reads_outside_the_base(path: str, node: NodeHere, bundles: Bundles) -> None:
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: {"copy": [path, 0, 10]}, lambda _: None)
+    with pytest.raises(Refused) as raised:
+        parts.fill(memoryview(bytearray(10)))
+    assert "leaves the bundle" in raised.value.line["text"]
+    with node.reader(bundles.old) as reader, pytest.raises(FileMissing) as missing:
+        reader.read(path, 0, 10)
+    assert missing.value.found == "a path leaves the bundle"
+
+
+def test_the_whole_bundle_brings_what_the_patch_left_out(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    transfer = node.install(bundles.new)
+    wanted = {transfer.files[index].path for index, _ in transfer.want}
+    assert wanted == {path for path in bundles.new.files if path.startswith("parity/")}
+    assert files_of(node.copy(bundles.new)) == files_of(bundles.new.folder)
+
+
+def keep_two(node: NodeHere, bundle: str) -> dict[str, list[str]]:
+    """Run the node's program."""
+    script = load_script("keep_copies", "staged_copy").decode()
+    asked = {"home": str(node.home.parent), "environments": str(node.folder / "opt"), "bundle": bundle}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def test_two_versions_are_kept_and_their_marks_fit_again(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    linked = not reflinks(node.folder)
+    assert bool(node.held(bundles.old).hashed) is linked, "a hard link moves the time of change"
+    installed = {"digest": bundles.old.digest, "previous": "a" * 64}
+    (node.home.parent / "installed.json").write_text(json.dumps(installed))
+    (node.home / ("a" * 64)).mkdir()
+    (node.home / f"{'a' * 64}.complete").write_text("{}")
+    for name in ("a" * 12, bundles.old.digest[:12], bundles.new.digest[:12]):
+        (node.folder / "opt/inference" / name).mkdir(parents=True)
+    said = keep_two(node, bundles.new.digest)
+    assert said["kept"] == [bundles.new.digest, bundles.old.digest]
+    assert said["removed"] == ["a" * 64, str(node.folder / "opt/inference" / ("a" * 12))]
+    for bundle in (bundles.old, bundles.new):
+        assert (node.held(bundle).hashed, node.held(bundle).wrong) == (0, 0)
+
+
+def test_a_version_that_goes_leaves_the_marks_of_the_others_right(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    (node.home.parent / "installed.json").write_text(json.dumps({"digest": bundles.new.digest}))
+    keep_two(node, bundles.new.digest)
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [bundles.new.digest]
+    held = node.held(bundles.new)
+    assert (held.hashed, held.whole) == (0, True)
+
+
+def test_a_file_that_was_changed_is_not_remembered_as_right(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    place = node.copy(bundles.new) / KEPT
+    times = place.stat()
+    force(place, b"x" * times.st_size)
+    os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns - 1))
+    place.chmod(0o444)
+    place.parent.chmod(0o555)
+    (node.home.parent / "installed.json").write_text(json.dumps({"digest": bundles.old.digest}))
+    keep_two(node, bundles.new.digest)
+    assert KEPT in node.held(bundles.new).faults
