@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 900
 HOME: Final = STAGED.rpartition("/")[0]
 ENVIRONMENTS: Final = "/opt/appliance"
+_PROGRAM: Final = ("switch", "lasting", "history_log")
 
 
 def record_of(
@@ -67,7 +68,7 @@ def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any])
         ApplyFailed: it cannot; nothing is changed then.
         NodeUnreachable: the connection broke.
     """
-    program = load_script("switch", "lasting").decode()
+    program = load_script(*_PROGRAM).decode()
     asked = {"do": "arm", "run": run, "after": after, "record": record, "program": program}
     _ask(connection, asked)
 
@@ -124,7 +125,7 @@ def keep_two(connection: Connection, bundle: str) -> list[str]:
 
 
 def _ask(
-    connection: Connection, asked: Mapping[str, Any], program: tuple[str, ...] = ("switch", "lasting")
+    connection: Connection, asked: Mapping[str, Any], program: tuple[str, ...] = _PROGRAM
 ) -> dict[str, Any]:
     script = load_script(*program)
     name = connection.node.name

@@ -30,6 +30,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from appliance.node.remote.history_log import add_line, read_lines
 from appliance.node.remote.lasting import read, rename, replace, same, sync, write
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
 NOT_OURS = ("appliance-switch", "appliance-revert")
 HOME = "var/lib/appliance"
 TIMER, SERVICE, BOOT = "appliance-switch.timer", "appliance-switch.service", "appliance-switch-boot.service"
-#: Bytes of history, after which the older half goes.
-LONGEST = 1 << 20
 #: Seconds by which the timer may be early.
 LEEWAY = 2
 RESTARTED = "the node restarted before the new version was proven"
@@ -147,9 +146,19 @@ class Switch:
         return self.status()
 
     def save(self, values: dict[str, Any]) -> None:
-        """Copy the files, and say which units were enabled and at work."""
+        """Copy the files, and say which units were enabled and at work.
+
+        What was saved for a version that went back, and before which the same ran, is still right: the run
+        that failed then may have changed something after its time.
+        """
         folder = os.path.join(self.home, "saved")
         shutil.rmtree(folder, ignore_errors=True)
+        last = read(os.path.join(self.last, "armed.json"))
+        if last and last["record"].get("from") == values["record"].get("from"):
+            rename(self.last, folder)
+            write(os.path.join(folder, "armed.json"), {**last, **values})
+            os.unlink(os.path.join(folder, "begun.json"))
+            return
         os.makedirs(folder)
         units = {}
         for path in self.files():
@@ -272,32 +281,12 @@ class Switch:
             self.forget(name)
 
     def note(self, record: dict[str, Any]) -> None:
-        """Add a line to the history, unless it is there already."""
-        lines = self.history()
-        key = (record.get("run"), record.get("result"))
-        if any(key == (line.get("run"), line.get("result")) for line in lines[-2:]):
-            return
-        said = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        text = "".join(json.dumps(line) + "\n" for line in [*lines, {**record, "time": said}])
-        while len(text) > LONGEST:
-            text = text[text.index("\n", len(text) // 2) + 1 :]
-        write(self.log, text, 0o644)
+        """Add a line to the history."""
+        add_line(self.log, record)
 
     def history(self) -> list[dict[str, Any]]:
-        """All lines, the oldest first; what is damaged is passed over."""
-        try:
-            with open(self.log, encoding="utf-8") as stream:
-                texts = stream.read().splitlines()
-        except (OSError, ValueError):
-            return []
-        found = []
-        for text in texts:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            found += [line] if isinstance(line, dict) else []
-        return found
+        """All its lines, the oldest first."""
+        return read_lines(self.log)
 
     def status(self) -> dict[str, Any]:
         """What is pending, and how the last one ended."""
@@ -366,7 +355,8 @@ def main() -> None:
             case "boot":
                 answer = switch.boot()
             case "note":
-                switch.note(asked["record"])
+                switch.note(asked["record"])  # of an installation: what it left is what runs now
+                shutil.rmtree(switch.last, ignore_errors=True)
                 answer = switch.status()
             case "history":
                 answer = {**switch.status(), "history": switch.history()}

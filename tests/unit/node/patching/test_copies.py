@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.errors import DigestMismatch, FileMissing, PatchUnfit, PreflightFailed
+from appliance.bundle.patch.recipe import HEAD
+from appliance.errors import DigestMismatch, FileMissing, PatchUnfit, PreflightFailed, RecipeInvalid
+from appliance.node.patching import target as target_module
 from appliance.node.patching.target import require_needs
 from appliance.node.remote.patched_copy import Parts, PatchedCopy
 from appliance.node.remote.staged_copy import BLOCK, Refused
@@ -52,7 +54,9 @@ def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundle
 
 
 def test_only_what_is_new_is_wanted(node: NodeHere) -> None:
-    transfer = node.begin(node.target())
+    target = node.target()
+    transfer = node.begin(target)
+    assert target.room == transfer.size < node.bundles.new.size
     wanted = {transfer.files[index].path for index, _ in transfer.want}
     transfer.abandon()
     payload = {path for path in wanted if path.startswith("payload/")}
@@ -64,6 +68,28 @@ def test_only_what_is_new_is_wanted(node: NodeHere) -> None:
         "payload/model/licence.txt",
         "payload/model/tokens.json",
     }
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"copy 0 0 99\n",
+        b"new 99\n",
+        b"zstd 16777217 10\n",
+        b"delta 10 9 0 9999999999 10\n",
+        b"file " + b"0" * 64 + b" 10 ../out\nnew 10\n",
+    ],
+    ids=["outside its base", "more than there is", "a bomb", "a prefix outside", "a path that leaves"],
+)
+def test_a_hostile_recipe_is_refused_before_a_node_is_asked_for_more(
+    lines: bytes, node: NodeHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = HEAD + b"base " + b"0" * 64 + b" 10\nfile " + b"0" * 64 + b" 20 a\n"
+    hostile = (head + lines).splitlines(keepends=True)
+    monkeypatch.setattr(target_module, "recipe_lines", lambda *_: iter(hostile))
+    with pytest.raises(RecipeInvalid):
+        node.target()
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [node.bundles.old.digest]
 
 
 def test_what_is_the_same_takes_no_room(node: NodeHere, bundles: Bundles) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.node.remote import lasting, switch
+from appliance.node.remote import history_log, lasting, switch
 from appliance.node.remote.switch import BOOT, RESTARTED, SERVICE, TIMER, Switch
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
         return do
 
+    monkeypatch.setattr(history_log, "write", stepping(lasting.write))
     for name in ("write", "rename", "replace"):
         monkeypatch.setattr(switch, name, stepping(getattr(lasting, name)))
     monkeypatch.setattr(Switch, "boot_id", lambda _: made.boot)
@@ -217,6 +218,27 @@ def test_a_run_that_changed_more_after_its_time_is_undone_again(node: Node) -> N
     assert node.results() == ["went back"]
 
 
+def test_what_such_a_run_left_is_not_taken_for_what_ran_before(node: Node) -> None:
+    """The run was killed after its time, having changed something; then the patch is tried again."""
+    arm(node)
+    node.now += 60
+    of(node).due()
+    node.apply()
+    arm(node, "again")
+    of(node).back("it failed")
+    assert is_old(node)
+    assert node.results() == ["went back", "went back"]
+
+
+def test_what_ran_before_another_version_is_another_matter(node: Node) -> None:
+    go_back(node)
+    node.put({**OLD, SETTINGS: "changed since"})
+    arm(node, "again", record={**RECORD, "from": {"digest": "c"}})
+    node.apply()
+    of(node).back("it failed")
+    assert node.files() == {**OLD, SETTINGS: "changed since"}
+
+
 def test_a_restart_proves_nothing(node: Node) -> None:
     arm(node)
     node.apply()
@@ -243,7 +265,7 @@ def test_a_systemd_that_refuses_the_timer_leaves_nothing_pending(node: Node) -> 
 
 
 def test_the_history_is_bounded_and_survives_damage(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "LONGEST", 2000)
+    monkeypatch.setattr(history_log, "LONGEST", 2000)
     log = node.root / "var/lib/appliance/history.jsonl"
     for number in range(100):
         of(node).note({"run": str(number), "result": "done"})
