@@ -270,6 +270,7 @@ def test_what_is_only_to_be_known_is_told_before_anything_is_changed(
         identities={},
         outcome=SimpleNamespace(preflight=()),
         progress=SimpleNamespace(note=told.append),
+        _size=lambda: 1,
         _ask=lambda _: told.append("and goes on"),
     )
     Installation._preflight(installation)
