@@ -1,11 +1,10 @@
-"""Run every test: those on practice nodes beside all others, in a pytest of their own.
+"""Run every test: those on practice nodes and on virtual machines beside all others, each in a pytest.
 
     python scripts/run_tests.py [OPTIONS OF PYTEST]
 
-Each half wants little more than one processor most of the time, the one for systems that boot and are
-asked over SSH, the other for a virtual machine, which then idles for ten minutes; and each takes about
-half an hour.  What is printed: the others' output as it comes, then all that was said of the nodes, and
-last the others' closing line.  The exit code is 0 if both are.
+Two of the three mostly wait: for systems that boot and are asked over SSH, and for an emulated machine,
+which then idles for ten minutes.  What is printed: the others' output as it comes, then all that was said
+of nodes and of machines, and last the others' closing line.  The exit code is 0 if all three are.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,36 +21,45 @@ if TYPE_CHECKING:
     from types import FrameType
 
 NODES = "node and not bench and not dmcrypt"
-OTHERS = "not node and not bench and not dmcrypt"
+MACHINES = "vm and not node and not bench and not dmcrypt"
+OTHERS = "not node and not vm and not bench and not dmcrypt"
 
 
 def main(options: Sequence[str]) -> int:
-    """Run both; the exit code."""
+    """Run all three; the exit code."""
     pytest = [sys.executable, "-m", "pytest", *(["--color=yes"] if sys.stdout.isatty() else []), *options]
-    nodes = [*pytest, "-o", "cache_dir=.pytest_cache/nodes", "-m", NODES]
-    return run_beside([*pytest, "-m", OTHERS], nodes)
+    beside = [
+        [*pytest, "-o", f"cache_dir=.pytest_cache/{name}", "-m", which]
+        for name, which in (("nodes", NODES), ("machines", MACHINES))
+    ]
+    return run_beside([*pytest, "-m", OTHERS], *beside)
 
 
-def run_beside(command: Sequence[str], beside: Sequence[str]) -> int:
-    """Run two commands at once, and print the output of one whole, before the other's last line.
+def run_beside(command: Sequence[str], *beside: Sequence[str]) -> int:
+    """Run commands at once, and print the output of all but one whole, before that one's last line.
 
     Args:
         command: printed as it comes, but for its last line.
-        beside: printed when both have ended.
+        beside: printed when all have ended, one after the other.
 
     Returns:
         Exit code of the first that failed, or 0.
     """
     out, running = sys.stdout.buffer, _Interruptible()
-    with tempfile.TemporaryFile() as said:
-        other = running.start(beside, said, subprocess.STDOUT)
+    with ExitStack() as files:
+        said = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
+        others = [
+            running.start(each, file, subprocess.STDOUT) for each, file in zip(beside, said, strict=True)
+        ]
         one = running.start(command, subprocess.PIPE, None)
         last = _follow(one.stdout, out)
-        code, beside_code = one.wait(), other.wait()
-        said.seek(0)
-        out.write(b"\n" + said.read() + b"\n" + last)
+        codes = [each.wait() for each in (one, *others)]
+        for file in said:
+            file.seek(0)
+            out.write(b"\n" + file.read())
+        out.write(b"\n" + last)
         out.flush()
-    return code or beside_code
+    return next(filter(None, codes), 0)
 
 
 class _Interruptible:

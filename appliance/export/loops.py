@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.export.intake import Intake
 from appliance.export.moments import STATUS_EVERY, moment
 from appliance.export.rates import Rates, days_left
-from appliance.export.sockets import dropped_by, received
+from appliance.export.sockets import dropped_by, received, send
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +28,6 @@ CHECKPOINT_EVERY: Final = 10.0
 _TELL_EVERY: Final = 1.0
 _FEED_EVERY: Final = 0.1
 _AT_ONCE: Final = 512
-_PER_LOOK: Final = 16  # datagrams that leave between two looks at the clock, if they may
 _LATER: Final = 0.2  # seconds after a datagram that the system did not take
 
 
@@ -61,7 +60,7 @@ class SendLoop:
     watched: Watched | None = None
     faults: int = 0
     intake: Intake = field(init=False)
-    _held: bytes | None = None
+    _held: list[bytes] = field(default_factory=list)
     _rates: Rates = field(default_factory=Rates)
 
     @property
@@ -104,22 +103,24 @@ class SendLoop:
 
     def _send(self, now: Moment, until: float) -> float:
         """Send what may leave; says how long to wait then."""
-        for number in range(_AT_ONCE):
-            if number % _PER_LOOK == _PER_LOOK - 1:
-                now = moment()
-            datagram = self._held or self.sending.next(now)
-            if datagram is None:
+        left = 0
+        while left < _AT_ONCE:
+            burst = self._held or self.sending.burst(now)
+            if not burst:
                 times = [self.sending.wait(now), max(0.0, until - now.steady)]
                 if (due := self.exporter.due(now)) is not None:
                     times.append(due)
                 return min(times)
             try:
-                self.line.sendto(datagram, self.peer)
-                self._held = None
+                sent = send(self.line, burst, self.peer)
             except OSError:  # no room in the kernel, or the link is down: it leaves later
-                self._held = datagram
+                sent = 0
+            left += sent
+            self._held = burst[sent:]
+            if self._held:
                 self.faults += 1
                 return _LATER
+            now = moment()
         return 0.0
 
     def _look(self, now: Moment) -> None:
@@ -133,7 +134,7 @@ class SendLoop:
             self.sending.announce(*made, now)
 
     def _all_left(self, now: Moment) -> bool:
-        return self._held is None and self.exporter.due(now) is None and self.sending.all_sent
+        return not self._held and self.exporter.due(now) is None and self.sending.all_sent
 
     def _settle(self, now: Moment) -> None:
         """What was taken goes to the disk, and a last checkpoint says how far it is: at once, no later."""

@@ -7,6 +7,7 @@ nothing, and again whenever there is nothing better to do.  New blocks always go
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +16,9 @@ from typing import Final
 DELAYS: Final = (0.0, 30.0, 600.0)
 #: Bytes that leave at once: some fifty packets, a switch's smallest buffer.
 _BURST: Final = 64_000
+#: Seconds of the rate that leave together, where that is more: no sleep is shorter than some of these.
+_STEP: Final = 0.001
+_SLEEP: Final = 0.002
 #: Seconds of a constant rate that may be made good after a wait, for the disk mostly.
 _CATCH_UP: Final = 0.25
 #: Blocks made within so many seconds are due together.
@@ -25,13 +29,19 @@ _MAX_MARKS: Final = 4096
 
 @dataclass
 class TokenBucket:
-    """Bytes that may leave: ``rate`` of them in a second, ``burst`` at once, at first ``start``."""
+    """Bytes that may leave: ``rate`` of them in a second, ``burst`` at once, at first ``start``.
+
+    Once it is in debt nothing may leave until there are ``step`` bytes, so that what is slower than whoever
+    fills the line leaves a few at a time, and not one.
+    """
 
     rate: float
     burst: float
     start: float = float("inf")
+    step: float = 0.0
     _level: float = field(init=False)
     _at: float | None = None
+    _in_debt: bool = False
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.burst <= 0:
@@ -46,25 +56,35 @@ class TokenBucket:
             now: seconds of a clock that never goes back.
         """
         self._fill(now)
-        if self._level <= 0:
+        if self._in_debt:
             return False
         self._level -= size
+        self._in_debt = self._level <= 0
         return True
+
+    def fits(self, size: int, now: float) -> int:
+        """How often so many bytes could be taken, one after the other."""
+        self._fill(now)
+        return 0 if self._in_debt else math.ceil(self._level / size)
 
     def wait(self, now: float) -> float:
         """Seconds until something may be taken."""
         self._fill(now)
-        return max(0.0, -self._level / self.rate + 1e-6) if self._level <= 0 else 0.0
+        return max(0.0, (self.step - self._level) / self.rate + 1e-6) if self._in_debt else 0.0
 
     def _fill(self, now: float) -> None:
         if self._at is not None and now > self._at:
             self._level = min(self.burst, self._level + (now - self._at) * self.rate)
+            if self._level > 0 and self._level >= self.step:
+                self._in_debt = False
         self._at = now if self._at is None else max(now, self._at)
 
 
 def line_bucket(rate: float, *, constant: bool) -> TokenBucket:
     """Of a line: bytes in a second.  A constant one makes good what a wait cost: who counts sees none."""
-    return TokenBucket(rate, max(_BURST, rate * _CATCH_UP) if constant else _BURST, _BURST)
+    burst = max(_BURST, rate * _SLEEP)
+    step = min(rate * _STEP, _BURST)
+    return TokenBucket(rate, max(burst, rate * _CATCH_UP) if constant else burst, _BURST, step)
 
 
 @dataclass

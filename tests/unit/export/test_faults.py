@@ -82,10 +82,11 @@ class Whole:
                 self.sending.announce(*made, self.now)
             end = until if last else until - 4
             while self.second < end:
-                while (datagram := self.sending.next(self.now)) is not None:
-                    arrived = self.spoil(datagram)
-                    if hears:
-                        self.receiver.take(arrived)
+                while burst := self.sending.burst(self.now):
+                    for datagram in burst:
+                        arrived = self.spoil(datagram)
+                        if hears:
+                            self.receiver.take(arrived)
                 self.second = min(end, self.second + max(self.sending.wait(self.now), 1e-4))
         if hears:
             self.receiver.feed()

@@ -30,6 +30,36 @@ def test_after_waiting_as_long_as_is_said_something_may_leave() -> None:
     assert bucket.take(1, 1.4 + bucket.wait(1.4))
 
 
+@given(st.lists(st.tuples(st.integers(1, 1500), st.floats(0, 0.5)), min_size=1, max_size=50))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_so_many_fit_as_could_be_taken_one_by_one(asked: list[tuple[int, float]]) -> None:
+    bucket, now = TokenBucket(10_000, 5000, step=2000), 0.0
+    for size, pause in asked:
+        now += pause
+        fits, taken = bucket.fits(size, now), 0
+        while bucket.take(size, now):
+            taken += 1
+        assert taken == fits
+
+
+def test_a_line_that_is_in_debt_gathers_a_step_before_more_leaves() -> None:
+    bucket = TokenBucket(1000, 1000, step=100)
+    assert bucket.take(1000, 0.0)
+    assert bucket.wait(0.0) == pytest.approx(0.1, abs=0.001)
+    assert not bucket.take(1, 0.09)
+    assert bucket.take(60, 0.101)
+    assert bucket.take(1, 0.101), "there is some left, and no debt"
+
+
+@pytest.mark.parametrize("rate", [1e3, 1.25e7, 1.25e9])
+def test_steps_are_as_long_as_a_switch_takes_and_never_longer_than_a_moment(rate: float) -> None:
+    bucket = line_bucket(rate, constant=False)
+    while bucket.take(1456, 0.0):
+        pass
+    assert bucket.wait(0.0) <= 0.001 + 1456 / rate + 1e-5
+    assert bucket.fits(1456, bucket.wait(0.0)) <= 64_000 / 1456 + 2
+
+
 @pytest.mark.parametrize(("constant", "seconds"), [(True, 1.0), (False, 0.8)])
 def test_a_constant_line_makes_good_what_a_wait_for_the_disk_cost(constant: bool, seconds: float) -> None:
     """100 Mb/s, which sends nothing for 0.2 s: as much has left after the second as ever, or less."""

@@ -62,13 +62,17 @@ class Line:
     def run(self, until: float, arrives: Callable[[float], bool] = lambda _: True) -> None:
         """Send what there is until that second; ``arrives`` says whether a datagram does."""
         while self.second < until:
-            while (datagram := self.sending.next(self.now)) is not None:
-                self.sent.append((self.second, datagram))
-                if arrives(self.second) and (arrival := self.receiver.take(datagram)) is not None:
-                    self.receiver.accept(arrival)
-                    if arrival.block and arrival.block.header.kind is BlockKind.RECORDS:
-                        self.found += records_of(arrival.block)
+            while burst := self.sending.burst(self.now):
+                for datagram in burst:
+                    self._arrive(datagram, arrives)
             self.second = min(until, self.second + max(self.sending.wait(self.now), 1e-4))
+
+    def _arrive(self, datagram: bytes, arrives: Callable[[float], bool]) -> None:
+        self.sent.append((self.second, datagram))
+        if arrives(self.second) and (arrival := self.receiver.take(datagram)) is not None:
+            self.receiver.accept(arrival)
+            if arrival.block and arrival.block.header.kind is BlockKind.RECORDS:
+                self.found += records_of(arrival.block)
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
@@ -180,10 +184,25 @@ def test_an_idle_line_replays_what_had_all_its_passes(tmp_path: Path) -> None:
     assert idle <= 20_000 * 90 + 100_000
 
 
+def test_full_blocks_leave_in_bursts_that_the_system_takes_whole(tmp_path: Path) -> None:
+    line = Line(tmp_path)
+    line.run(0.1)
+    line.log(*sizable(12))
+    bursts = []
+    while burst := line.sending.burst(line.now):
+        assert len(set(map(len, burst))) == 1
+        bursts.append(sum(map(len, burst)))
+        line.second += 1.0
+        if len(bursts) == 5:
+            break
+    assert min(bursts) > 60_000
+    assert max(bursts) <= 65_507
+
+
 def test_without_anything_to_send_the_sender_sleeps(tmp_path: Path) -> None:
     line = Line(tmp_path)
     line.run(0.1)
-    assert line.sending.next(line.now) is None
+    assert line.sending.burst(line.now) == []
     assert line.sending.wait(line.now) == 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from appliance.export.sockets import (
     parse_address,
     received,
     receiving_socket,
+    send,
     sending_socket,
 )
 from appliance.export.sources.local import DatagramSource, LineSource
@@ -54,6 +56,64 @@ def test_what_is_sent_arrives() -> None:
         assert received(there, 2) == [b"one", b"two"]
         assert received(there, 2) == [b"three"]
         assert received(there, 2) == []
+
+
+@pytest.mark.parametrize("length", [1456, 40])
+def test_what_leaves_in_one_call_arrives_as_the_datagrams_it_is(length: int) -> None:
+    """To whoever knows nothing of it, too."""
+    burst = [bytes([number]) * length for number in range(44)]
+    with (
+        receiving_socket(("127.0.0.1", 0)) as ours,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain,
+        sending_socket(ours.getsockname()) as here,
+    ):
+        plain.bind(("127.0.0.1", 0))
+        assert send(here, burst, ours.getsockname()) == 44
+        assert received(ours, 1000) == burst
+        assert send(here, burst, plain.getsockname()) == 44
+        assert [plain.recv(2000) for _ in burst] == burst
+
+
+def test_an_empty_datagram_is_one() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there, sending_socket(there.getsockname()) as here:
+        for each in (b"", b"x"):
+            here.sendto(each, there.getsockname())
+        assert received(there, 10) == [b"", b"x"]
+
+
+class Choosy(socket.socket):
+    """A socket that takes no bursts, for a reason, and so many datagrams one by one."""
+
+    def __init__(self, reason: int, room: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.reason, self.room = reason, room
+
+    def sendmsg(self, *_: object) -> int:
+        raise OSError(self.reason, "no")
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> int:  # type: ignore[override] # of two
+        if not self.room:
+            raise BlockingIOError
+        self.room -= 1
+        return super().sendto(data, address)
+
+
+@pytest.mark.parametrize("reason", [errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP])
+def test_where_bursts_cannot_leave_they_leave_one_by_one(reason: int) -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there, Choosy(reason, 100) as here:
+        assert send(here, [b"one", b"two"], there.getsockname()) == 2
+        assert received(there, 10) == [b"one", b"two"]
+
+
+def test_of_a_burst_that_finds_no_room_it_is_said_how_much_left() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there, Choosy(errno.EIO, 2) as here:
+        assert send(here, [b"one", b"two", b"six"], there.getsockname()) == 2
+        with pytest.raises(BlockingIOError):
+            send(here, [b"six"], there.getsockname())
+        assert received(there, 10) == [b"one", b"two"]
+    with Choosy(errno.ENOBUFS, 2) as here, pytest.raises(OSError, match="no"):
+        send(here, [b"one", b"two"], ("127.0.0.1", 9))
+    assert here.room == 2
 
 
 def test_the_sender_hears_nothing_and_nobody_changes_that() -> None:
