@@ -38,6 +38,7 @@ def force(place: Path, data: bytes) -> None:
     for path in (place.parent, place):
         path.chmod(0o755)
     place.write_bytes(data)
+    place.chmod(0o444)
 
 
 def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundles: Bundles) -> None:

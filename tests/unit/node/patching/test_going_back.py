@@ -170,3 +170,47 @@ def test_a_node_that_is_gone_is_unreachable() -> None:
     with pytest.raises(NodeUnreachable) as raised:
         switch.pending(Says(went_back, status=255))  # type: ignore[arg-type]
     assert raised.value.found == "gone"
+
+
+def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    for stage in ("_apply", "_qualify", "_record"):
+        monkeypatch.setattr(Installation, stage, lambda *_, stage=stage: done.append(stage))
+    for verb in ("arm", "confirm"):
+        monkeypatch.setattr(switch, verb, lambda node, *_, verb=verb: done.append(f"{verb} {node.name}"))
+
+    def keep_two(node: Says, _: str) -> list[str]:
+        done.append(f"keep {node.name}")
+        return []
+
+    monkeypatch.setattr(switch, "keep_two", keep_two)
+    nodes = {name: Says(went_back, name) for name in ("one", "two")}
+    work = switching(nodes)
+    work.request, work.bundle = SimpleNamespace(check=False), SimpleNamespace(digest="b" * 64)  # type: ignore[assignment]
+    monkeypatch.setattr(Switching, "_line", lambda *_: {})
+    work._apply({"one"})
+    assert work.armed == ["one", "two"]
+    work._qualify()
+    assert work.armed == []
+    work._record()
+    assert done == [
+        *("arm one", "arm two", "_apply"),
+        *("_qualify", "confirm one", "confirm two"),
+        *("keep one", "keep two", "_record"),
+    ]
+
+
+def test_a_check_arms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Installation, "_apply", lambda *_: None)
+    work = switching({"one": Says(went_back)})
+    work.request = SimpleNamespace(check=True)  # type: ignore[assignment]
+    work._apply(set())
+    assert work.armed == []
+
+
+def test_what_was_applied_before_an_interruption_is_applied_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went back since."""
+    monkeypatch.setattr(Installation, "_resume", lambda _: {"one"})
+    assert switching({"one": Says(went_back)})._resume() == set()
