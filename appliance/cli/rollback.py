@@ -82,7 +82,8 @@ def rollback(
         revoked=tuple(revoked or ()),
     )
     done = roll_back(request, progress=progress(), to=to, within=within)
-    lines = [f"{name}: back from a version that was not proven" for name in done.undone]
+    goes = "would go back" if check else "went back"
+    lines = [f"{name}: {goes} from a version that was not proven" for name in done.undone]
     values: dict[str, object] = {"undone": list(done.undone)}
     if done.applied is not None:
         lines.append(applied_text(done.applied))

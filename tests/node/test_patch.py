@@ -139,6 +139,16 @@ def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
     assert site.is_as_before()
 
 
+def test_a_check_tells_what_would_change_and_changes_nothing(site: Site) -> None:
+    code, result = site.apply("--check")
+    assert code == 0, result
+    assert [change for change in result["changes"] if "inference_server" in change]
+    node = site.lab.node
+    assert node.inside("ls -d /var/lib/appliance/staged/*.complete | wc -l").stdout.strip() == "1"
+    assert node.inside("ls /opt/appliance/inference | wc -l").stdout.strip() == "1"
+    assert site.is_as_before()
+
+
 def test_a_health_check_that_fails_leads_back_and_says_why(site: Site) -> None:
     node = site.lab.node
     node.inside(SABOTAGE.format(unit=UNIT, digest=site.digest, deed="exit 7"))
@@ -184,6 +194,8 @@ def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
     assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
     assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
     assert line["medium"] == [str(site.patch)]
+    said = json.loads(node.inside("cat /var/lib/appliance/installed.json").stdout)
+    assert said["previous"] == line["from"]["digest"]
     assert remembered(node.operator_side, site.lab)["products"]["demo"]["sequence"] == 2
     assert site.differences() == 0
     shared = node.inside("find /var/lib/appliance/staged -type f -links +1 | wc -l").stdout
