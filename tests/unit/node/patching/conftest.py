@@ -57,8 +57,13 @@ class Bundles:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory, holders: Holders) -> Bundles:
+    return make_bundles(tmp_path_factory.mktemp("patching"), holders)
+
+
+def make_bundles(folder: Path, holders: Holders) -> Bundles:
+    """Both bundles and the patch, signed."""
     root = root_with_patches(holders)
-    station = Station(BundleMaker(tmp_path_factory.mktemp("patching"), holders), root)
+    station = Station(BundleMaker(folder, holders), root)
     before, after = old_contents(), new_contents()
     before["model"][1]["long.bin"] = LONG_BYTES
     after["model"][1]["long.bin"] = LONG_BYTES[:-20] + b"another end, longer than that"
