@@ -11,6 +11,7 @@ was as its copy's mark says just before, the mark is told the new times.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -27,7 +28,10 @@ def main() -> None:
     """One question, one answer."""
     asked: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
     kept = keep(asked["home"], asked["bundle"])
-    removed = prune(os.path.join(asked["home"], "staged"), kept)
+    staged = os.path.join(asked["home"], "staged")
+    with open(os.path.join(staged, ".lock"), "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a receiver may be at work for another station
+        removed = prune(staged, kept)
     for kind in ("inference", "export"):
         folder = os.path.join(asked["environments"], kind)
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
