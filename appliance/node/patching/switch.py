@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 900
 HOME: Final = STAGED.rpartition("/")[0]
 ENVIRONMENTS: Final = "/opt/appliance"
-_PROGRAM: Final = ("switch", "lasting", "history_log")
+_PROGRAM: Final = ("switch", "lasting", "history_log", "saved_version", "switch_units")
 
 
 def record_of(

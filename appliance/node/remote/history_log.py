@@ -31,9 +31,9 @@ def add_line(log: str, record: dict[str, Any]) -> None:
 def read_lines(log: str) -> list[dict[str, Any]]:
     """All lines, the oldest first; what is damaged is passed over."""
     try:
-        with open(log, encoding="utf-8") as stream:
-            texts = stream.read().splitlines()
-    except (OSError, ValueError):
+        with open(log, encoding="utf-8", errors="replace") as stream:
+            texts = stream.read().split("\n")
+    except FileNotFoundError:
         return []
     found = []
     for text in texts:

@@ -6,22 +6,24 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
 → one JSON object: {"do": "arm", "run", "after", "record", "program"}   save what runs by; start the timer
                    {"do": "confirm", "run"}      the new version is proven: it stays
                    {"do": "back", "reason", "run"?}      go back now
-                   {"do": "status"}  {"do": "history"}  {"do": "note", "record"}
-← one JSON object: {"pending", "history": lines or the last one, "confirmed"?, "restored"?} or {"error", …}
+                   {"do": "status"}  {"do": "history"}
+                   {"do": "begin"}  {"do": "note", "record"}      of an installation
+← one JSON object: {"pending", "last", "previous", "history"?, "confirmed"?, "restored"?, "ill"?}
+  or {"error", …}
 
-What is saved are the files by which our services run (``FILES``); copies of bundles and environments have
-names of their own for each version and stay.  Packages, network and firewall are not touched here: a
-package is never put back to an older version, and the network goes back by ``appliance-revert``.
+What is saved are the files by which our services run (``saved_version``); copies of bundles and
+environments have names of their own for each version and stay.  Packages, network and firewall are not
+touched here: a package is never put back to an older version, and the network goes back by
+``appliance-revert``.
 
-A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed`` or
-``undone``: one of the two, at one moment.  What has begun to go back goes back to its end, whoever is
-stopped meanwhile.  A restart proves nothing: it goes back.
+A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed``,
+``undone``, or ``overtaken`` by an installation that was proven: one of them, at one moment.  What has begun
+to go back goes back to its end, whoever is stopped meanwhile.  A restart proves nothing: it goes back.
 """
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import json
 import os
 import shutil
@@ -31,68 +33,20 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.history_log import add_line, read_lines
-from appliance.node.remote.lasting import read, rename, replace, same, sync, write
+from appliance.node.remote.lasting import read, rename, sync, write
+from appliance.node.remote.saved_version import ROOM, UNITS, Running, reserve
+from appliance.node.remote.switch_units import TIMER, remove, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILES = (
-    "etc/systemd/system/appliance-*.service",
-    "etc/systemd/system/appliance-*.timer",
-    "etc/appliance/*",
-    "usr/local/lib/appliance/audit.pyz",
-)
-UNITS = "etc/systemd/system"
-PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
-#: Units of the two programs that undo, which belong to no version.
-NOT_OURS = ("appliance-switch", "appliance-revert")
 HOME = "var/lib/appliance"
-TIMER, SERVICE, BOOT = "appliance-switch.timer", "appliance-switch.service", "appliance-switch-boot.service"
 #: Seconds by which the timer may be early.
 LEEWAY = 2
 RESTARTED = "the node restarted before the new version was proven"
+#: What became of a switch, by the name of its folder.
+ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
-
-TEXTS = {
-    TIMER: """\
-[Unit]
-Description=Wait for the proof of a new version
-
-[Timer]
-OnActiveSec={after}s
-AccuracySec=1s
-
-[Install]
-WantedBy=timers.target
-""",
-    SERVICE: """\
-[Unit]
-Description=Go back to the former version: the new one was not proven in time
-StartLimitIntervalSec=0
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/python3 -I -B {program} due
-Restart=on-failure
-RestartSec=2
-""",
-    BOOT: """\
-[Unit]
-Description=Go back to the former version: the new one was not proven before a restart
-DefaultDependencies=no
-RequiresMountsFor=/var/lib/appliance
-After=local-fs.target systemd-remount-fs.service
-Before=sysinit.target
-
-[Service]
-Type=oneshot
-ExecStart=/usr/bin/python3 -I -B {program} boot
-TimeoutStartSec=90
-
-[Install]
-WantedBy=sysinit.target
-""",
-}
 
 
 def systemctl(*arguments: str) -> tuple[int, str]:
@@ -113,37 +67,42 @@ class Switch:
         self.last = os.path.join(self.home, "last")
         self.program = os.path.join(self.home, "program.py")
         self.log = os.path.join(root, HOME, "history.jsonl")
+        self.running = Running(root, control)
 
     def arm(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Save what runs by, unless a switch to the same version is pending; give it its full time."""
         self.settle()
-        armed = self.armed()
-        if armed and armed["record"]["to"] != asked["record"]["to"]:
+        armed, record = self.armed(), self.from_what_runs(asked["record"])
+        if armed and armed["record"]["to"] != record["to"]:
             return {"error": "pending", "to": armed["record"]["to"]}
         values = {
             "run": asked["run"],
             "after": asked["after"],
             "boot": self.boot_id(),
             "uptime": self.uptime(),
-            "record": asked["record"],
+            "record": record,
         }
+        place = os.path.join(self.pending, "armed.json")
         if armed:
-            write(os.path.join(self.pending, "armed.json"), {**armed, **values})
+            write(place, {**armed, **values, "record": {**record, "from": armed["record"].get("from")}})
         else:
             self.save(values)
         write(self.program, asked["program"])
-        for name, text in TEXTS.items():
-            write(self.place(f"{UNITS}/{name}"), text.format(after=asked["after"], program=self.program))
-        sync(self.place(UNITS))
-        self.control("daemon-reload")
-        for command in (("enable", TIMER, BOOT), ("restart", TIMER)):
-            status, told = self.control(*command)
-            if status:
+        if told := start(self.place(UNITS), self.program, asked["after"], self.control):
+            if armed:  # it is as it was: nobody began anything
+                write(place, armed)
+                start(self.place(UNITS), self.program, armed["after"], self.control)
+            else:
                 self.forget("unarmed")
-                return {"error": "failed", "text": f"systemctl {' '.join(command)}: {told}"}
+            return {"error": "failed", "text": told}
         if not armed:
             rename(os.path.join(self.home, "saved"), self.pending)
         return self.status()
+
+    def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A run that was cut off between proof and record left the new version: that is what runs."""
+        done = [line for line in self.history() if line.get("result") == "done"]
+        return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record
 
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
@@ -155,23 +114,12 @@ class Switch:
         shutil.rmtree(folder, ignore_errors=True)
         last = read(os.path.join(self.last, "armed.json"))
         if last and last["record"].get("from") == values["record"].get("from"):
-            rename(self.last, folder)
+            shutil.copytree(self.last, folder, copy_function=os.link)  # owners stay; nothing is written to
+            reserve(folder, ROOM)
             write(os.path.join(folder, "armed.json"), {**last, **values})
             os.unlink(os.path.join(folder, "begun.json"))
             return
-        os.makedirs(folder)
-        units = {}
-        for path in self.files():
-            kept = os.path.join(folder, "files", path)
-            os.makedirs(os.path.dirname(kept), exist_ok=True)
-            shutil.copy2(self.place(path), kept)
-            status = os.stat(self.place(path))
-            os.chown(kept, status.st_uid, status.st_gid)
-            sync(kept)
-            if path.startswith(UNITS):
-                name = os.path.basename(path)
-                units[name] = [self.control("is-enabled", name)[1], self.control("is-active", name)[1]]
-        values = {**values, "units": units, "environments": self.environments()}
+        values = {**values, **self.running.keep(folder)}
         write(os.path.join(folder, "armed.json"), values)
         for inner, _, _ in os.walk(folder):
             sync(inner)
@@ -186,6 +134,7 @@ class Switch:
             return {**self.status(), "confirmed": False, "why": "another run has begun the switch anew"}
         if armed["boot"] != self.boot_id():
             return {**self.status(), "confirmed": False, "why": RESTARTED}
+        os.sync()  # what was proven by what is in memory is on the disk before it is called proven
         rename(self.pending, os.path.join(self.home, "confirmed"))
         self.settle()
         return {**self.status(), "confirmed": True}
@@ -193,11 +142,13 @@ class Switch:
     def back(self, reason: str, run: str = "", *, starting: bool = False) -> dict[str, Any]:
         """Put back what was saved, and have it run; ``starting``: systemd will start everything itself.
 
-        ``run``: whoever asks began this one.  If it went back before, because its time was over, that is
-        made sure of once more: the run may have changed something since.
+        ``run``: whoever asks began this one, and another's is left alone.  If it went back before, because
+        its time was over, that is made sure of once more: the run may have changed something since.
         """
-        self.settle()
+        self.settle(starting=starting)
         armed = self.armed()
+        if armed and run and armed["run"] != run:
+            return {**self.status(), "restored": False}
         if armed is None and run and (armed := read(os.path.join(self.last, "armed.json"))):
             if armed["run"] != run:
                 return {**self.status(), "restored": False}
@@ -206,8 +157,13 @@ class Switch:
             self.forget("unarmed")
             return {**self.status(), "restored": False}
         self.restore(armed, reason, starting=starting)
-        self.settle()
-        return {**self.status(), "restored": True}
+        self.settle(starting=starting)
+        return {**self.status(), "restored": True, "ill": self.ill()}
+
+    def ill(self) -> list[str]:
+        """What did not run afterwards, of the version that was gone back to last."""
+        begun = read(os.path.join(self.last, "begun.json")) or {}
+        return list(begun.get("ill", ()))
 
     def due(self) -> dict[str, Any]:
         """Go back if the time is over."""
@@ -215,6 +171,7 @@ class Switch:
         armed = self.armed()
         if armed and armed["boot"] == self.boot_id():
             if self.uptime() < armed["uptime"] + armed["after"] - LEEWAY:
+                self.control("restart", "--no-block", TIMER)  # whoever armed anew was stopped before that
                 return self.status()
             return self.back(SILENT.format(armed["after"]))
         return self.back(RESTARTED)
@@ -226,59 +183,47 @@ class Switch:
             return self.status()
         return self.back(RESTARTED, starting=True)
 
+    def begin(self) -> dict[str, Any]:
+        """An installation changes what runs: not while a switch waits; what was saved is out of date."""
+        self.settle()
+        if armed := self.armed():
+            return {"error": "pending", "to": armed["record"]["to"]}
+        shutil.rmtree(self.last, ignore_errors=True)
+        return self.status()
+
     def restore(self, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
-        """Files first, then units; may be cut off anywhere and begun again."""
-        begun = os.path.join(self.pending, "begun.json")
-        if not os.path.exists(begun):
-            write(begun, {"reason": reason})  # from here on nobody confirms
-        kept = os.path.join(self.pending, "files")
-        saved = {
-            os.path.relpath(os.path.join(folder, name), kept)
-            for folder, _, names in os.walk(kept)
-            for name in names
-        }
-        changed = [path for path in sorted(saved) if not same(os.path.join(kept, path), self.place(path))]
-        for path in self.files():
-            if path not in saved:
-                if path.startswith(UNITS):
-                    self.control("disable", *([] if starting else ["--now"]), os.path.basename(path))
-                os.unlink(self.place(path))
-        for path in changed:
-            replace(os.path.join(kept, path), self.place(path))
-        self.run_by(changed, armed["units"], starting=starting)
-        for path in self.environments():
-            if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
-                shutil.rmtree(self.place(path), ignore_errors=True)
+        """Put everything back; then the switch is over."""
+        self.running.put_back(self.pending, armed, reason, starting=starting)
         rename(self.pending, os.path.join(self.home, "undone"))
 
-    def run_by(self, changed: list[str], units: dict[str, list[str]], *, starting: bool) -> None:
-        """Have units enabled and at work as they were, by files some of which were ``changed`` back."""
-        self.control("daemon-reload")
-        settings = any(not path.startswith(UNITS) for path in changed)
-        for name, (enabled, active) in sorted(units.items()):
-            if enabled == "enabled":
-                self.control("enable", name)
-            new = f"{UNITS}/{name}" in changed or settings or self.control("is-active", name)[1] != active
-            if active == "active" and new and not starting:
-                self.control("reset-failed", name)
-                self.control("restart", name)
-
-    def settle(self) -> None:
+    def settle(self, *, starting: bool = False) -> None:
         """Finish what was cut off: going back, or writing down what became of a switch."""
         begun = read(os.path.join(self.pending, "begun.json"))
         if begun and (armed := self.armed()):
-            self.restore(armed, begun["reason"])
-        for name, result in (("confirmed", "done"), ("undone", "went back")):
+            self.restore(armed, begun["reason"], starting=starting)
+        for name, result in ENDS.items():
             folder = os.path.join(self.home, name)
             if not os.path.isdir(folder):
                 continue
             armed = read(os.path.join(folder, "armed.json")) or {"record": {}, "run": ""}
             begun = read(os.path.join(folder, "begun.json")) or {}
-            self.note({**armed["record"], "run": armed["run"], "result": result, **begun})
+            end = ", but ".join([result, *filter(None, [" and ".join(begun.get("ill", ()))])])
+            why = {"reason": begun["reason"]} if "reason" in begun else {}
+            self.note({**armed["record"], "run": armed["run"], "result": end, **why})
             if name == "undone":
                 shutil.rmtree(self.last, ignore_errors=True)
                 rename(folder, self.last)
             self.forget(name)
+
+    def installed(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Write an installation down; what it left was proven, and no switch that waited undoes it."""
+        self.settle()
+        if self.armed():
+            rename(self.pending, os.path.join(self.home, "overtaken"))
+            self.settle()
+        self.note(record)
+        shutil.rmtree(self.last, ignore_errors=True)
+        return self.status()
 
     def note(self, record: dict[str, Any]) -> None:
         """Add a line to the history."""
@@ -292,37 +237,38 @@ class Switch:
         """What is pending, and how the last one ended."""
         armed = self.armed()
         lines = self.history()
-        return {"pending": armed["record"] if armed else None, "last": lines[-1] if lines else None}
+        before = (read(os.path.join(self.root, HOME, "installed.json")) or {}).get("previous")
+        return {
+            "pending": armed["record"] if armed else None,
+            "last": lines[-1] if lines else None,
+            "previous": before,
+        }
 
     def armed(self) -> dict[str, Any] | None:
-        """The pending switch."""
-        return read(os.path.join(self.pending, "armed.json"))
+        """The pending switch; one that cannot be read was never proven, and has no time left."""
+        if not os.path.isdir(self.pending):
+            return None
+        found = read(os.path.join(self.pending, "armed.json"))
+        if found is not None:
+            return found
+        running = self.running
+        return {
+            "run": "",
+            "after": 0,
+            "boot": "",
+            "uptime": 0.0,
+            "record": {"to": {}},
+            "units": running.states(running.files()),
+            "environments": running.environments(),
+        }
 
     def forget(self, name: str) -> None:
         """Nothing is pending: remove what was saved, and the units."""
-        self.control("disable", "--now", TIMER)
-        self.control("disable", BOOT)
-        for unit in TEXTS:
-            if os.path.lexists(self.place(f"{UNITS}/{unit}")):
-                os.unlink(self.place(f"{UNITS}/{unit}"))
-        self.control("daemon-reload")
-        for each in (name, "saved", *(["last"] if name == "confirmed" else [])):
+        remove(self.place(UNITS), self.control)
+        for each in (name, "saved", *(["last"] if name in {"confirmed", "overtaken"} else [])):
             shutil.rmtree(os.path.join(self.home, each), ignore_errors=True)
         if os.path.lexists(self.program):
             os.unlink(self.program)
-
-    def files(self) -> list[str]:
-        """What our services run by, relative to the root."""
-        found = [path for pattern in FILES for path in glob.glob(pattern, root_dir=self.root)]
-        return sorted(
-            path
-            for path in found
-            if os.path.isfile(self.place(path)) and not os.path.basename(path).startswith(NOT_OURS)
-        )
-
-    def environments(self) -> list[str]:
-        """Folders of programs, one for each version of each service, relative to the root."""
-        return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
     def place(self, path: str) -> str:
         return os.path.join(self.root, path)
@@ -355,9 +301,9 @@ def main() -> None:
             case "boot":
                 answer = switch.boot()
             case "note":
-                switch.note(asked["record"])  # of an installation: what it left is what runs now
-                shutil.rmtree(switch.last, ignore_errors=True)
-                answer = switch.status()
+                answer = switch.installed(asked["record"])
+            case "begin":
+                answer = switch.begin()
             case "history":
                 answer = {**switch.status(), "history": switch.history()}
             case _:

@@ -1,139 +1,36 @@
-"""The node's own switch between two versions: proven it stays, else it goes back, wherever it is cut off.
-
-The program that runs on nodes is run here over a folder, with systemd's answers kept in memory.
-"""
+"""The node's own switch between two versions: proven it stays, else it goes back, wherever cut off."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.remote import history_log, lasting, switch
-from appliance.node.remote.switch import BOOT, RESTARTED, SERVICE, TIMER, Switch
+from appliance.node.remote import history_log
+from appliance.node.remote.switch import RESTARTED, Switch
+from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
+from tests.unit.node.patching.switched_node import (
+    NEW,
+    OLD,
+    RECORD,
+    SETTINGS,
+    Cut,
+    Node,
+    arm,
+    is_old,
+    new_node,
+    of,
+    runs_the_old,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-UNIT = "etc/systemd/system/appliance-inference.service"
-SETTINGS = "etc/appliance/export-line.json"
-AUDIT = "etc/systemd/system/appliance-audit.timer"
-OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
-NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
-RECORD = {"action": "patch", "from": {"digest": "a"}, "to": {"digest": "b"}}
-
-
-class Cut(BaseException):
-    """The program was killed, or the power went."""
-
-
-class Node:
-    """A root folder and its systemd; dies before the step of this number."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.boot, self.now = root, "first", 100.0
-        self.steps, self.dies_at = 0, -1
-        self.enabled = {"appliance-inference.service", "appliance-audit.timer"}
-        self.active = set(self.enabled)
-        self.said: list[tuple[str, ...]] = []
-        self.put(OLD)
-        (root / "opt/appliance/inference/old").mkdir(parents=True)
-        (root / "var/lib/appliance/switch").mkdir(parents=True)
-        (root / "etc/systemd/system/appliance-revert.timer").write_text("of another program")
-
-    def put(self, files: dict[str, str]) -> None:
-        """Have these files, and no other of a version."""
-        for path in {*OLD, *NEW}:
-            (self.root / path).unlink(missing_ok=True)
-        for path, text in files.items():
-            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / path).write_text(text)
-
-    def apply(self) -> None:
-        """What an installation does between arming and proof."""
-        self.put(NEW)
-        (self.root / "opt/appliance/inference/new").mkdir(exist_ok=True)
-        self.active = {"appliance-inference.service", "appliance-export.service"}
-        self.enabled = set(self.active)
-
-    def step(self) -> None:
-        self.steps += 1
-        if self.steps == self.dies_at:
-            raise Cut
-
-    def control(self, *arguments: str) -> tuple[int, str]:
-        """As systemctl, of which the status and the first line count."""
-        self.step()
-        self.said.append(arguments)
-        verb, name = arguments[0], arguments[-1]
-        match verb:
-            case "is-enabled":
-                return 0, "enabled" if name in self.enabled else "disabled"
-            case "is-active":
-                return 0, "active" if name in self.active else "inactive"
-            case "enable":
-                self.enabled |= set(arguments[1:])
-            case "disable":
-                self.enabled -= set(arguments[1:])
-                self.active -= set(arguments[1:]) if "--now" in arguments else set()
-            case "restart":
-                self.active.add(name)
-        return 0, ""
-
-    def files(self) -> dict[str, str]:
-        return {path: place.read_text() for path in {*OLD, *NEW} if (place := self.root / path).exists()}
-
-    def units_left(self) -> list[str]:
-        return [
-            unit for unit in (TIMER, SERVICE, BOOT) if (self.root / "etc/systemd/system" / unit).exists()
-        ]
-
-    def results(self) -> list[str]:
-        path = self.root / "var/lib/appliance/history.jsonl"
-        return (
-            [json.loads(line)["result"] for line in path.read_text().splitlines()] if path.exists() else []
-        )
-
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     return new_node(tmp_path, monkeypatch)
-
-
-def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
-    """A node whose program can be killed before every change that lasts."""
-    made = Node(root)
-
-    def stepping(real: Callable[..., Any]) -> Callable[..., Any]:
-        def do(*arguments: Any, **more: Any) -> Any:
-            made.step()
-            return real(*arguments, **more)
-
-        return do
-
-    monkeypatch.setattr(history_log, "write", stepping(lasting.write))
-    for name in ("write", "rename", "replace"):
-        monkeypatch.setattr(switch, name, stepping(getattr(lasting, name)))
-    monkeypatch.setattr(Switch, "boot_id", lambda _: made.boot)
-    monkeypatch.setattr(Switch, "uptime", lambda _: made.now)
-    return made
-
-
-def of(node: Node) -> Switch:
-    return Switch(str(node.root), node.control)
-
-
-def arm(node: Node, run: str = "run", **more: Any) -> dict[str, Any]:
-    asked = {"run": run, "after": 60, "record": RECORD, "program": "program", **more}
-    return of(node).arm(asked)
-
-
-def is_old(node: Node) -> bool:
-    """Whether everything is as it was, and nothing is pending or left over."""
-    left = (node.root / "opt/appliance/inference/new").exists() or node.units_left()
-    return node.files() == OLD and not left and of(node).armed() is None
 
 
 def test_a_version_that_is_proven_stays(node: Node) -> None:
@@ -310,6 +207,7 @@ def test_cut_off_at_any_step_it_is_one_version_or_the_other(
                 old = is_old(node)
                 whole = node.files() == NEW and not node.units_left() and of(node).armed() is None
                 assert old or (whole and way is prove), f"cut at {dies_at}"
+                assert not old or runs_the_old(node), f"cut at {dies_at}"
                 assert node.results() in ([["went back"], []] if old else [["done"]]), f"cut at {dies_at}"
                 seen.add(old)
                 prove(node)
@@ -325,8 +223,7 @@ def finish(node: Node, after: str) -> None:
     """What systemd does then."""
     node.dies_at = -1
     if after == "restart":
-        node.boot, node.now = "second", 1.0
-        of(node).boot()
+        node.restarts()
     else:
         node.now += 60
         of(node).due()
