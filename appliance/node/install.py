@@ -18,7 +18,7 @@ from appliance.node.request import Outcome
 from appliance.node.runs import Identity, Run, Stage, lock_state, now, other_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.verify import VerifiedBundle
@@ -154,6 +154,20 @@ class Installation:
                 self.progress.note(note)
             self._ask(entries)
 
+    def _refuse_pending(self) -> None:
+        """A node that waits for the proof of a version would undo what is installed meanwhile."""
+        from appliance.node.patching import switch
+
+        for connection in self.connections.values():
+            switch.refuse_pending(connection)
+
+    def _begin(self, names: Collection[str]) -> None:
+        """The same once more, just before something changes on these nodes."""
+        from appliance.node.patching import switch
+
+        for name in names:
+            switch.begin(self.connections[name])
+
     def _size(self) -> int:
         """Bytes that may be written on a node."""
         return self.bundle.size
@@ -162,6 +176,7 @@ class Installation:
         """Whether every node, by what it remembers, lets the bundle be installed on it."""
         from appliance.node.asking import ask_nodes, refuse
 
+        self._refuse_pending()
         self.outcome.answers = ask_nodes(self.connections, self.question)
         for name, answer in self.outcome.answers.items():
             for note in answer.notes:
@@ -230,6 +245,8 @@ class Installation:
         plan = self.outcome.plan
         if not chosen or plan is None:
             return
+        if not self.request.check:
+            self._begin(chosen)
         identities = {} if self.request.check else {name: self.identities[name] for name in chosen}
         with self.run.stage(Stage.APPLY, identities) as entries:
             result = self.outcome.applied = apply(

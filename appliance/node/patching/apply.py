@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.manifest import Base
 from appliance.bundle.patch.fitting import require_start
-from appliance.errors import PatchUnfit
+from appliance.errors import ApplianceError, PatchUnfit
 from appliance.node.patching import switch
 from appliance.node.patching.base import read_base
 from appliance.node.patching.installing import WITHIN, Change, Switching
@@ -115,6 +115,9 @@ def run_groups(
 ) -> None:
     """Look at all nodes; then the first alone, to its record, and the others after it.
 
+    Copies are made on the others at the same time; then each goes alone through its switch, so that its
+    time is its own, and what was proven is recorded whatever becomes of the next one.
+
     Raises:
         ApplianceError: the first stage that failed says which way.
     """
@@ -133,8 +136,32 @@ def run_groups(
         return
     one(groups.nodes, Stage.PREFLIGHT)
     applied.outcomes.clear()
-    for batch in filter(None, (groups.nodes[:1], groups.nodes[1:])):
-        one(batch, last)
+    first, others = groups.nodes[:1], groups.nodes[1:]
+    alone = Stage.STAGE.before(last)
+    batches = [first, *([[node] for node in others] if alone else [others] if others else [])]
+    for index, batch in enumerate(batches):
+        try:
+            if index == 1 and alone:
+                one(others, Stage.STAGE)
+                applied.outcomes.pop()
+            one(batch, last)
+        except ApplianceError as fault:
+            told = _who_runs_what(groups.nodes, batches[:index], batch, change) if alone else ""
+            fault.hint = "; ".join(filter(None, [told, fault.hint]))
+            raise
+
+
+def _who_runs_what(
+    nodes: Sequence[NodeEntry],
+    proven: Sequence[Sequence[NodeEntry]],
+    failed: Sequence[NodeEntry],
+    change: Change,
+) -> str:
+    """In words, of a run of several nodes that failed on one."""
+    done = [node.name for batch in proven for node in batch]
+    left = [node.name for node in nodes if node not in failed and node.name not in done]
+    words = [f"{', '.join(done)}: on {change.target.bundle.manifest.version}, proven"] if done else []
+    return "; ".join([*words, *([f"{', '.join(left)}: as before"] if left else [])])
 
 
 def ask_all(

@@ -20,7 +20,7 @@ from appliance.node.staging import send_copies
 from appliance.node.transfer import STAGED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from appliance.definition.inventory import Inventory, NodeEntry
@@ -74,14 +74,15 @@ class Switching(Installation):
         self.change = change
         self.name = uuid.uuid4().hex
         self.armed: list[str] = []
+        #: What each node goes back to, by its own word.
+        self.before: dict[str, Mapping[str, object]] = {}
 
     def go(self) -> None:
         """The stages; and back, if one of them fails after the switch has begun."""
         try:
             super().go()
-        except (ApplianceError, KeyboardInterrupt) as fault:
-            reason = fault if isinstance(fault, ApplianceError) else Interrupted("interrupted")
-            told = self._go_back(_in_one_line(reason))
+        except BaseException as fault:
+            told = self._go_back(_in_one_line(fault))
             if told and isinstance(fault, ApplianceError):
                 fault.hint = "; ".join([told, *([fault.hint] if fault.hint else [])])
             raise
@@ -91,16 +92,16 @@ class Switching(Installation):
         words = []
         for name in self.armed:
             connection = self.connections[name]
+            before = self.before.get(name, self.change.before[name]).get("version")
             try:
-                if switch.go_back(connection, reason, self.name):
-                    words.append(
-                        f"{name} went back to {self.change.before[name]['version']}, which ran before"
-                    )
+                back = switch.go_back(connection, reason, self.name)
+                if back.restored:
+                    words.append(f"{name} went back to {before}, which ran before{back}")
             except ApplianceError as trouble:
                 self.progress.note(f"{name}: {trouble.message}: {trouble.found}")
                 words.append(
-                    f"{name} goes back to {self.change.before[name]['version']} by itself "
-                    f"within {self.change.within} s, or when it restarts"
+                    f"{name} goes back to {before} by itself within {self.change.within} s, or when it "
+                    f"restarts; which one it runs says: appliance history --limit {name}"
                 )
             finally:
                 connection.close()
@@ -132,7 +133,9 @@ class Switching(Installation):
         if not self.request.check:
             for name, connection in self.connections.items():
                 self.armed.append(name)
-                switch.arm(connection, self.name, self.change.within, self._line(name))
+                kept = switch.arm(connection, self.name, self.change.within, self._line(name))
+                if isinstance(before := kept.get("from"), dict):
+                    self.before[name] = before
         super()._apply(skip)
 
     def _qualify(self) -> None:
@@ -150,6 +153,12 @@ class Switching(Installation):
     def _note_history(self, name: str) -> None:
         """The node has written it down itself when it was told to stay with the new version."""
 
+    def _refuse_pending(self) -> None:
+        """Another version was asked for before; a switch to this one is begun anew."""
+
+    def _begin(self, names: Collection[str]) -> None:
+        """Nodes are armed instead."""
+
     def _line(self, name: str) -> dict[str, Any]:
         return switch.record_of(
             self.change.action,
@@ -159,7 +168,11 @@ class Switching(Installation):
         )
 
 
-def _in_one_line(fault: ApplianceError) -> str:
+def _in_one_line(fault: BaseException) -> str:
     """Why, for a line of the history."""
+    if isinstance(fault, KeyboardInterrupt):
+        fault = Interrupted("interrupted")
+    if not isinstance(fault, ApplianceError):
+        return f"{type(fault).__name__}: {fault}".partition("\n")[0]
     found = (fault.found or "").strip().partition("\n")[0]
     return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")

@@ -6,6 +6,7 @@ import getpass
 import json
 import platform
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance import __version__
@@ -60,8 +61,10 @@ def _user() -> str:
         return "somebody"
 
 
-def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> None:
+def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Have the node keep what it runs by, and go back by itself after ``after`` seconds.
+
+    Returns the record as the node keeps it: what it goes back to (``from``) is what runs by its history.
 
     Raises:
         InProgress: it waits for the proof of another version.
@@ -70,7 +73,7 @@ def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any])
     """
     program = load_script(*_PROGRAM).decode()
     asked = {"do": "arm", "run": run, "after": after, "record": record, "program": program}
-    _ask(connection, asked)
+    return _record(connection, _ask(connection, asked), "pending") or record
 
 
 def confirm(connection: Connection, run: str) -> None:
@@ -81,35 +84,80 @@ def confirm(connection: Connection, run: str) -> None:
         NodeUnreachable: the connection broke.
     """
     answer = _ask(connection, {"do": "confirm", "run": run})
-    if not answer["confirmed"]:
+    if answer.get("confirmed") is not True:
         raise ApplyFailed(
             f"{connection.node.name} did not wait for its proof",
-            found=str(answer["why"]),
+            found=str(answer.get("why")),
             wanted="a proof within the time",
             hint="give it more time with --within, and run the same command again",
         )
 
 
-def go_back(connection: Connection, reason: str, run: str = "") -> bool:
-    """Have the node go back now; whether there was anything to go back from.
+@dataclass(frozen=True)
+class WentBack:
+    """Whether there was anything to go back from; what does not run as it did before, in words."""
+
+    restored: bool
+    ill: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f", but {' and '.join(self.ill)}" if self.ill else ""
+
+
+def go_back(connection: Connection, reason: str, run: str = "") -> WentBack:
+    """Have the node go back now.
 
     ``run``: the one that asks.  If the node went back from it before, that is made sure of once more.
 
     Raises:
         ApplyFailed, NodeUnreachable: it could not be asked; it goes back by itself when its time is over.
     """
-    return bool(_ask(connection, {"do": "back", "reason": reason, "run": run})["restored"])
+    answer = _ask(connection, {"do": "back", "reason": reason, "run": run})
+    ill = answer.get("ill", [])
+    if not isinstance(ill, list):
+        raise _odd(connection, answer)
+    return WentBack(answer.get("restored") is True, tuple(str(each) for each in ill))
 
 
 def pending(connection: Connection) -> Mapping[str, Any] | None:
     """The record of the switch that waits for its proof, if one does."""
-    found: Mapping[str, Any] | None = _ask(connection, {"do": "status"})["pending"]
-    return found
+    return _record(connection, _ask(connection, {"do": "status"}), "pending")
+
+
+def previous(connection: Connection) -> str:
+    """The digest of the version that was installed before the present one; nothing if none was."""
+    found = _ask(connection, {"do": "status"}).get("previous")
+    return found if isinstance(found, str) else ""
 
 
 def read_history(connection: Connection) -> dict[str, Any]:
     """``history``: all lines, the oldest first; ``pending``: what waits for its proof."""
-    return _ask(connection, {"do": "history"})
+    answer = _ask(connection, {"do": "history"})
+    lines = answer.get("history")
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise _odd(connection, answer)
+    return {"history": lines, "pending": _record(connection, answer, "pending")}
+
+
+def refuse_pending(connection: Connection) -> None:
+    """Refuse a node that waits for the proof of a version; nothing is changed.
+
+    Raises:
+        InProgress: it does.
+        ApplyFailed, NodeUnreachable: it could not be asked.
+    """
+    if waits := pending(connection):
+        raise still_pending(connection.node.name, waits["to"])
+
+
+def begin(connection: Connection) -> None:
+    """Tell a node that an installation changes what it runs by, now.
+
+    Raises:
+        InProgress: it waits for the proof of a version.
+        ApplyFailed, NodeUnreachable: it could not be told.
+    """
+    _ask(connection, {"do": "begin"})
 
 
 def note(connection: Connection, record: Mapping[str, Any]) -> None:
@@ -121,7 +169,10 @@ def keep_two(connection: Connection, bundle: str) -> list[str]:
     """Remove every copy and environment but those of this version and of the one before; what went."""
     asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle}
     answer = _ask(connection, asked, ("keep_copies", "staged_copy"))
-    return [str(each) for each in answer["removed"]]
+    removed = answer.get("removed")
+    if not isinstance(removed, list):
+        raise _odd(connection, answer)
+    return [str(each) for each in removed]
 
 
 def _ask(
@@ -141,11 +192,13 @@ def _ask(
     if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
         raise _broken(name, told)
     try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         answer = {"error": "failed", "text": told or f"exit status {done.returncode}"}
+    if not isinstance(answer, dict):
+        raise _odd(connection, answer)
     if answer.get("error") == "pending":
-        raise still_pending(name, answer["to"])
+        raise still_pending(name, to if isinstance(to := answer.get("to"), dict) else {})
     if "error" in answer:
         raise ApplyFailed(
             f"{name} cannot switch between versions",
@@ -154,6 +207,25 @@ def _ask(
             hint="put that right and run the same command again; the version before serves",
         )
     return answer
+
+
+def _record(connection: Connection, answer: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """What an answer says of a switch; its ``to`` is an object."""
+    found = answer.get(key)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("to"), dict):
+        raise _odd(connection, answer)
+    return found
+
+
+def _odd(connection: Connection, found: object) -> ApplyFailed:
+    return ApplyFailed(
+        f"{connection.node.name} answers what makes no sense",
+        found=json.dumps(found)[:200],
+        wanted="what the node's own program says",
+        hint="find out what runs as python3 there; a version that is not proven goes back by itself",
+    )
 
 
 def still_pending(node: str, to: Mapping[str, Any]) -> InProgress:

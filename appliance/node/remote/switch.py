@@ -286,6 +286,9 @@ def main() -> None:
     switch = Switch()
     unattended = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in {"due", "boot"} else ""
     asked: dict[str, Any] = {"do": unattended} if unattended else json.loads(sys.stdin.buffer.readline())
+    if asked["do"] in {"status", "history"} and not os.path.isdir(switch.home):
+        print(json.dumps({**switch.status(), "history": switch.history()}))  # and nothing was changed
+        return
     os.makedirs(switch.home, mode=0o700, exist_ok=True)
     with open(os.path.join(switch.home, "lock"), "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

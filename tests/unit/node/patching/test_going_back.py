@@ -66,6 +66,7 @@ def switching(connections: dict[str, Says], *armed: str) -> Switching:
     made = object.__new__(Switching)
     made.change = Change("patch", None, BEFORE, within=77)  # type: ignore[arg-type] - it is not looked at
     made.name, made.armed, made.progress = "run", list(armed), Silent()
+    made.before = {}
     made.connections = connections  # type: ignore[assignment]
     return made
 
@@ -96,7 +97,8 @@ def test_a_node_that_cannot_be_told_goes_back_by_itself(monkeypatch: pytest.Monk
     with pytest.raises(ApplyFailed) as raised:
         switching(nodes, "one", "two").go()
     assert raised.value.hint == (
-        "one goes back to 1.0.1 by itself within 77 s, or when it restarts; "
+        "one goes back to 1.0.1 by itself within 77 s, or when it restarts; which one it runs says: "
+        "appliance history --limit one; "
         "two went back to 1.0.1, which ran before"
     )
 
@@ -122,21 +124,74 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
         def go(self) -> None:
             seen.append((str(self.until), self.names))
             if self.until is Stage.RECORD and broken & {*self.names}:
-                raise ApplyFailed("it broke")
+                raise ApplyFailed("it broke", hint="mend it")
 
     monkeypatch.setattr(apply, "Switching", Recorded)
     request = Request((), b"", Path(), Path())
     nodes = [SimpleNamespace(name=name) for name in ("one", "two", "three")]
     groups = Groups(request, None, nodes, Path())  # type: ignore[arg-type] - neither is looked at
-    change = Change("patch", SimpleNamespace(bundle=None), BEFORE)  # type: ignore[arg-type] - likewise
+    bundle = SimpleNamespace(manifest=SimpleNamespace(version="2.0.0"))
+    change = Change("patch", SimpleNamespace(bundle=bundle), BEFORE)  # type: ignore[arg-type] - likewise
     run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
     everyone = ["one", "two", "three"]
-    assert seen == [("preflight", everyone), ("record", ["one"]), ("record", ["two", "three"])]
+    assert seen == [
+        ("preflight", everyone),
+        ("record", ["one"]),
+        ("stage", ["two", "three"]),
+        ("record", ["two"]),
+        ("record", ["three"]),
+    ]
+    seen.clear()
+    broken.add("two")
+    with pytest.raises(ApplyFailed) as raised:
+        run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
+    assert raised.value.hint == "one: on 2.0.0, proven; three: as before; mend it"
+    assert seen[-1] == ("record", ["two"])
     seen.clear()
     broken.add("one")
     with pytest.raises(ApplyFailed):
         run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
     assert seen == [("preflight", everyone), ("record", ["one"])]
+
+
+def test_it_is_said_what_does_not_run_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ApplyFailed("it broke"), monkeypatch)
+    said = {"restored": True, "ill": ["a.service does not run"]}
+    work = switching({"one": Says(lambda _: said)}, "one")
+    work.before["one"] = {"version": "2.0.0"}
+    with pytest.raises(ApplyFailed) as raised:
+        work.go()
+    assert raised.value.hint == ("one went back to 2.0.0, which ran before, but a.service does not run")
+
+
+@pytest.mark.parametrize("odd", [[], 3, {"pending": 1}, {"pending": {}}, {"error": "pending"}, {"ill": 3}])
+def test_odd_answers_are_that_nodes_own_trouble(odd: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Says(lambda _: odd)  # type: ignore[arg-type, return-value]
+    for ask in (switch.read_history, switch.confirm, switch.keep_two):
+        with pytest.raises(ApplianceError):
+            ask(node, "run") if ask is not switch.read_history else ask(node)  # type: ignore[call-arg, operator]
+    failing(ApplyFailed("it broke"), monkeypatch)
+    nodes = {"one": node, "two": Says(went_back, "two")}
+    with pytest.raises(ApplyFailed, match="it broke") as raised:
+        switching(nodes, "one", "two").go()
+    assert "two went back" in str(raised.value.hint)
+
+
+def test_an_installation_asks_before_and_again_just_before_it_changes_anything() -> None:
+    waits = {"to": {"digest": "b" * 64, "version": "2", "sequence": 2}}
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "pending", **waits} if asked["do"] == "begin" else {"pending": waits}
+
+    work = object.__new__(Installation)
+    node = Says(answer)
+    work.connections = {"one": node}  # type: ignore[dict-item]
+    with pytest.raises(InProgress):
+        work._ask({})
+    work.request, work.outcome = SimpleNamespace(check=False), SimpleNamespace(plan="a plan")  # type: ignore[assignment]
+    with pytest.raises(InProgress):
+        work._apply(set())
+    assert [asked["do"] for asked in node.asked] == ["status", "begin"]
 
 
 def test_another_version_that_waits_for_its_proof_is_in_the_way() -> None:
@@ -179,7 +234,12 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
     for stage in ("_apply", "_qualify", "_record"):
         monkeypatch.setattr(Installation, stage, lambda *_, stage=stage: done.append(stage))
     for verb in ("arm", "confirm"):
-        monkeypatch.setattr(switch, verb, lambda node, *_, verb=verb: done.append(f"{verb} {node.name}"))
+
+        def tell(node: Says, *_: object, verb: str = verb) -> dict[str, Any]:
+            done.append(f"{verb} {node.name}")
+            return {"from": {"version": "by its own word"}}
+
+        monkeypatch.setattr(switch, verb, tell)
 
     def keep_two(node: Says, _: str) -> list[str]:
         done.append(f"keep {node.name}")
@@ -192,6 +252,7 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
     monkeypatch.setattr(Switching, "_line", lambda *_: {})
     work._apply({"one"})
     assert work.armed == ["one", "two"]
+    assert work.before["two"]["version"] == "by its own word"
     work._qualify()
     assert work.armed == []
     work._record()
