@@ -45,11 +45,13 @@ def rollback(
 ) -> None:
     """Go back to the version that ran before.
 
-    A node that waits for the proof of a new version goes back at once, and
-    nobody has to permit it. Once a version is proven and recorded, the node's
-    journal lets it go back by a permit alone, signed for this very step; without
-    one the command is refused and says how to ask for it. No medium is needed:
-    each node keeps the copy and the environment of the version before.
+    A node that waits for the proof of a new version goes back at once, nobody
+    has to permit it, and all other nodes are left as they are. If no node waits:
+    once a version is proven and recorded, the node's journal lets it go back by a
+    permit alone, signed for this very step; without one the command is refused
+    and says how to ask for it. It leads to what was installed before, never to a
+    newer version, and needs no medium: each node keeps the copy and the
+    environment of the version before.
 
     \b
     Examples:
@@ -60,7 +62,7 @@ def rollback(
     \b
     Exit codes:
       3  the inventory is wrong                  4  no permit, or the copy must not be used
-      5  there is no version to go back to       6  a node cannot be reached
+      5  no older version to go back to          6  a node cannot be reached
       7  a node refused a change: it stays       8  a promise is not kept: it stays
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.roots import load_root
@@ -83,8 +85,14 @@ def rollback(
     )
     done = roll_back(request, progress=progress(), to=to, within=within)
     goes = "would go back" if check else "went back"
-    lines = [f"{name}: {goes} from a version that was not proven" for name in done.undone]
-    values: dict[str, object] = {"undone": list(done.undone)}
+    lines = [f"{name}: {goes} from a version that was not proven{ill}" for name, ill in done.undone.items()]
+    lines += [f"{name}: left as it is; run the command again if it is to go back too" for name in done.left]
+    values: dict[str, object] = {
+        "undone": [] if check else list(done.undone),
+        "would_be_undone": list(done.undone) if check else [],
+        "ill": {name: list(each.ill) for name, each in done.undone.items() if each.ill},
+        "left": list(done.left),
+    }
     if done.applied is not None:
         lines.append(applied_text(done.applied))
         values |= applied_values(done.applied)

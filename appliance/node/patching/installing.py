@@ -147,7 +147,7 @@ class Switching(Installation):
     def _record(self) -> None:
         for name, connection in self.connections.items():
             for each in switch.keep_two(connection, self.bundle.digest):
-                self.progress.note(f"{name}: removed, as older than the version before: {each}")
+                self.progress.note(f"{name}: {each}")
         super()._record()
 
     def _note_history(self, name: str) -> None:

@@ -17,7 +17,7 @@ from appliance.bundle.patch.making import is_payload
 from appliance.bundle.reader import read_signed
 from appliance.bundle.tree import Tree
 from appliance.bundle.verify import VerifiedBundle
-from appliance.errors import PatchUnfit, ThresholdNotMet
+from appliance.errors import InProgress, PatchUnfit, ThresholdNotMet
 from appliance.node.patching import switch
 from appliance.node.patching.apply import Applied, Groups, ask_all, installed, new_folder, run_groups
 from appliance.node.patching.base import is_document, read_base
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from appliance.bundle.manifest import Manifest
     from appliance.node.connection import Connection
     from appliance.node.patching.base import NodeBase
     from appliance.node.request import Request
@@ -41,25 +42,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """``undone``: nodes that went back from a version that was not proven yet.  ``applied``: the rest."""
+    """What became of it.
 
-    undone: tuple[str, ...]
-    applied: Applied | None
+    ``undone``: nodes that went back from a version that was not proven yet, and what does not run since.
+    ``left``: nodes that were left as they are for that.  ``applied``: of a way back from a proven version.
+    """
+
+    undone: Mapping[str, switch.WentBack]
+    left: tuple[str, ...] = ()
+    applied: Applied | None = None
 
 
 def roll_back(
     request: Request, *, progress: Progress, to: str | None = None, within: int = WITHIN
 ) -> RolledBack:
-    """Bring nodes back.
+    """Bring nodes back: from versions that wait for their proof, or, if none does, from a proven one.
 
     Args:
         request: as for an installation; its ``bundle`` is empty.
         progress: told of every step.
-        to: digest of the bundle, or how it begins; the only other copy on each node if None.
+        to: digest of the bundle, or how it begins; what was installed before the present one if None.
         within: seconds in which each node has to be proven, from the switch on.
 
     Raises:
-        PatchUnfit: a node has no such copy, or not all of it.
+        PatchUnfit: a node has no such copy, or not all of it, or it is not older.
+        InProgress: a version was proven while it was to be left.
         ThresholdNotMet: the copy came of a patch, and its bundle brings too few release signatures.
         RollbackRefused: no permit at hand names this step.
         ApplianceError: the first stage that failed says which way; nodes that had begun stay as they were.
@@ -78,41 +85,66 @@ def roll_back(
             connections = open_connections(inventory, nodes, private)
             try:
                 undone = _undo(connections, progress, check=request.check)
-                rest = [node for node in nodes if node.name not in undone]
-                if not rest:
-                    return RolledBack(undone, None)
-                named = {node.name: connections[node.name] for node in rest}
-                said = ask_all(inventory, named, recheck=request.recheck)
-                digest = copy_to_go_to(said, to)
-                target = _target(request.root, named, said, digest, private, revocations)
+                if undone:  # what failed is newer than what runs now: nobody goes on from there by himself
+                    return RolledBack(undone, tuple(name for name in connections if name not in undone))
+                said = ask_all(inventory, connections, recheck=request.recheck)
+                former = {name: switch.previous(each) for name, each in connections.items()}
+                digest = copy_to_go_to(said, former, to)
+                target = _target(request.root, connections, said, digest, private, revocations)
+                require_older(target.bundle.manifest, said)
             finally:
                 for connection in connections.values():
                     connection.close()
             question = make_question(target.bundle, statements=request.statements, time=time.time())
             applied = Applied(target.bundle)
-            before = {name: installed(said[name]) for name in named}
+            before = {name: installed(said[name]) for name in said}
             change = Change("rollback", target, before, within=within)
-            groups = Groups(request, inventory, rest, private)
+            groups = Groups(request, inventory, nodes, private)
             run_groups(groups, change, question, applied, progress=progress)
-    return RolledBack(undone, applied)
+    return RolledBack({}, applied=applied)
 
 
-def _undo(connections: Mapping[str, Connection], progress: Progress, *, check: bool) -> tuple[str, ...]:
-    """Have the nodes go back that wait for the proof of a new version; their names."""
-    found = []
+def _undo(
+    connections: Mapping[str, Connection], progress: Progress, *, check: bool
+) -> dict[str, switch.WentBack]:
+    """Have the nodes go back that wait for the proof of a new version; with ``check``, say which these are.
+
+    Raises:
+        InProgress: one was proven meanwhile; the others went back.
+    """
+    found: dict[str, switch.WentBack] = {}
+    proven = []
     for name, connection in connections.items():
         waits = switch.pending(connection)
         if waits is None:
             continue
-        if not check:
-            switch.go_back(connection, "somebody asked for it: appliance rollback")
-        progress.note(f"{name}: back from {waits['to']['version']}, which was not proven")
-        found.append(name)
-    return tuple(found)
+        version = waits["to"].get("version")
+        if check:
+            found[name] = switch.WentBack(restored=False)
+            continue
+        back = switch.go_back(connection, "somebody asked for it: appliance rollback")
+        if back.restored:
+            found[name] = back
+            progress.note(f"{name}: back from {version}, which was not proven{back}")
+        else:
+            proven.append(f"{name}: {version}")
+    if proven:
+        raise InProgress(
+            "a version was proven, or went back by itself, while it was to be left",
+            found="; ".join([*proven, *(f"{name}: went back" for name in found)]),
+            wanted="a version that waits for its proof until it is left",
+            hint="look at appliance history; the same command again leads back from what is proven",
+        )
+    return found
 
 
-def copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
-    """The digest of the copy that all these nodes have beside what is installed.
+def copy_to_go_to(said: Mapping[str, NodeInventory], former: Mapping[str, str], to: str | None) -> str:
+    """The digest of the one copy that all these nodes can go back to.
+
+    Args:
+        said: what each node holds.
+        former: the digest of what was installed on each before the present version; empty if nothing was.
+        to: how the digest begins; what was installed before if None.
 
     Raises:
         PatchUnfit: there is none, or several, or nodes have others.
@@ -123,7 +155,9 @@ def copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
         found[name] = {
             copy.bundle
             for copy in each.copies
-            if copy.bundle != current and copy.complete and copy.bundle.startswith(to or "")
+            if copy.bundle != current
+            and copy.complete
+            and (copy.bundle.startswith(to) if to else copy.bundle == former[name])
         }
     common = set.intersection(*found.values())
     if len(common) == 1 and all(each.installed for each in said.values()):
@@ -132,10 +166,29 @@ def copy_to_go_to(said: Mapping[str, NodeInventory], to: str | None) -> str:
     raise PatchUnfit(
         "there is not one version that all these nodes could go back to",
         found="; ".join(lines),
-        wanted=f"one complete copy that begins with {to}" if to else "one complete copy beside the present",
+        wanted=f"one complete copy that begins with {to}"
+        if to
+        else "the copy of what was installed before",
         hint="name one with --to, nodes with --limit; or install the older bundle from its medium, "
         "with a permit",
     )
+
+
+def require_older(manifest: Manifest, said: Mapping[str, NodeInventory]) -> None:
+    """Refuse a version that is not older than what runs: going forward is what patch and install are for.
+
+    Raises:
+        PatchUnfit: naming the node.
+    """
+    for name, each in said.items():
+        running = each.installed
+        if running is None or manifest.sequence >= running.sequence:
+            raise PatchUnfit(
+                f"{name}: the way back does not lead to a newer version",
+                found=f"{manifest.version}, sequence {manifest.sequence}",
+                wanted=f"a sequence below {running.sequence}" if running else "an installed version",
+                hint="name an older one with --to; or go forward: appliance patch apply, appliance install",
+            )
 
 
 def _target(  # noqa: PLR0917 - what it is made of

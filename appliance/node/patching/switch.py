@@ -166,13 +166,17 @@ def note(connection: Connection, record: Mapping[str, Any]) -> None:
 
 
 def keep_two(connection: Connection, bundle: str) -> list[str]:
-    """Remove every copy and environment but those of this version and of the one before; what went."""
+    """Remove every copy and environment but those of this version and of the one before.
+
+    Returns what is to be told of it, one line for each that went.
+    """
     asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle}
     answer = _ask(connection, asked, ("keep_copies", "staged_copy"))
     removed = answer.get("removed")
     if not isinstance(removed, list):
         raise _odd(connection, answer)
-    return [str(each) for each in removed]
+    told = [f"removed, as older than the version before: {each}" for each in removed]
+    return [*told, *([f"nothing was removed: {refused}"] if (refused := answer.get("refused")) else [])]
 
 
 def _ask(

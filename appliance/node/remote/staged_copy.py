@@ -64,6 +64,7 @@ class Copy:
         self.incoming = os.path.join(home, digest + ".incoming")
         self.mark = os.path.join(home, digest + ".complete")
         self.by_path = {file["path"]: file for file in self.files}
+        self.seen: dict[str, list[int] | None] = {}
 
     def place(self, file: dict[str, Any]) -> str:
         return os.path.join(self.folder, file["path"])
@@ -146,6 +147,8 @@ class Copy:
             for index, file in enumerate(self.files)
             if recheck or not (mark := known.get(file["path"])) or fingerprint(self.place(file)) != mark
         ]
+        held_back = {file["path"] for _, file in suspect}
+        self.seen = {path: mark for path, mark in known.items() if path not in held_back}
         if suspect or foreign:
             unlink(self.mark)
             self.loosen()
@@ -156,7 +159,9 @@ class Copy:
             note(f"hashing {present} files that the node already has")
         want = []
         for index, file in suspect:
-            if not self.has(file):
+            if self.has(file):
+                self.seen[file["path"]] = fingerprint(self.place(file))
+            else:
                 unlink(self.place(file))
                 want.append([index, self.good_prefix(file)])
         self.drop_parts({self.part(self.files[index]) for index, _ in want})
@@ -219,15 +224,27 @@ class Copy:
             unlink(self.part(file))
             raise Refused("unjoined", path=file["path"], found=found, wanted=file["sha256"])
         os.rename(self.part(file), self.place(file))
+        self.seen[file["path"]] = fingerprint(self.place(file))
+
+    def look_again(self) -> None:
+        """What moved since it was checked is checked again: a file may have been edited in its place.
+
+        A further link moves the time of change, too, and is no harm.
+        """
+        for file in self.files:
+            now = fingerprint(self.place(file))
+            if (now is None or now != self.seen.get(file["path"])) and not self.has(file):
+                raise Refused("failed", text=file["path"] + " was changed after it was checked")
 
     def finish(self) -> None:
         """Make the copy read-only and lasting, and write the mark."""
+        self.look_again()
+        marked = {file["path"]: fingerprint(self.place(file)) for file in self.files}
         self.check_against_list()
         shutil.rmtree(self.incoming, ignore_errors=True)
         for folder, _, _ in os.walk(self.folder, topdown=False):
             os.chmod(folder, 0o555)  # noqa: S103 - as above
             sync_folder(folder)
-        marked = {file["path"]: fingerprint(self.place(file)) for file in self.files}
         beside = self.mark + ".new"
         with open(beside, "w", encoding="utf-8") as stream:
             json.dump({"digest": self.digest, "files": marked, "without": self.without}, stream)

@@ -13,6 +13,7 @@ from appliance.node.patching import apply, history, rollback
 from appliance.node.patching.apply import Applied
 from appliance.node.patching.history import NodeHistory
 from appliance.node.patching.rollback import RolledBack
+from appliance.node.patching.switch import WentBack
 from appliance.node.request import Outcome as Installed
 from appliance.node.runs import Stage
 from tests.unit.cli.inventories import EXAMPLE
@@ -86,7 +87,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def roll_back(request: Any, **options: Any) -> RolledBack:
         seen.update(request=request, **options)
-        return RolledBack(("gpu-03",), done)
+        return RolledBack({"gpu-03": WentBack(True, ("x does not run",))}, ("gpu-04",), done)
 
     monkeypatch.setattr(apply, "apply_patch", apply_patch)
     monkeypatch.setattr(rollback, "roll_back", roll_back)

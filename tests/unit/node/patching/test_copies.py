@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.bundle.patch.recipe import HEAD
-from appliance.errors import DigestMismatch, FileMissing, PatchUnfit, PreflightFailed, RecipeInvalid
+from appliance.errors import (
+    ApplianceError,
+    DigestMismatch,
+    FileMissing,
+    PatchUnfit,
+    PreflightFailed,
+    RecipeInvalid,
+)
 from appliance.node.patching import target as target_module
 from appliance.node.patching.target import require_needs
 from appliance.node.remote.patched_copy import Parts, PatchedCopy
 from appliance.node.remote.staged_copy import BLOCK, Refused
-from appliance.node.script import load_script
 from appliance.progress import Silent
 from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, Bundles, NodeHere, reflinks
 
@@ -192,55 +195,21 @@ def test_the_whole_bundle_brings_what_the_patch_left_out(node: NodeHere, bundles
     assert files_of(node.copy(bundles.new)) == files_of(bundles.new.folder)
 
 
-def keep_two(node: NodeHere, bundle: str) -> dict[str, list[str]]:
-    """Run the node's program."""
-    script = load_script("keep_copies", "staged_copy").decode()
-    asked = {"home": str(node.home.parent), "environments": str(node.folder / "opt"), "bundle": bundle}
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script],
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, list[str]] = json.loads(done.stdout)
-    return found
-
-
-def test_two_versions_are_kept_and_their_marks_fit_again(node: NodeHere, bundles: Bundles) -> None:
-    node.patch()
-    linked = not reflinks(node.folder)
-    assert bool(node.held(bundles.old).hashed) is linked, "a hard link moves the time of change"
-    installed = {"digest": bundles.old.digest, "previous": "a" * 64}
-    (node.home.parent / "installed.json").write_text(json.dumps(installed))
-    (node.home / ("a" * 64)).mkdir()
-    (node.home / f"{'a' * 64}.complete").write_text("{}")
-    for name in ("a" * 12, bundles.old.digest[:12], bundles.new.digest[:12]):
-        (node.folder / "opt/inference" / name).mkdir(parents=True)
-    said = keep_two(node, bundles.new.digest)
-    assert said["kept"] == [bundles.new.digest, bundles.old.digest]
-    assert said["removed"] == ["a" * 64, str(node.folder / "opt/inference" / ("a" * 12))]
+def test_what_is_changed_after_it_was_checked_is_no_part_of_a_copy(
+    node: NodeHere, bundles: Bundles
+) -> None:
+    """Size and times are put back, as whoever hides something would."""
+    transfer = node.begin(node.target())
     for bundle in (bundles.old, bundles.new):
-        assert (node.held(bundle).hashed, node.held(bundle).wrong) == (0, 0)
+        change_in_place(node.copy(bundle) / KEPT)
+    with pytest.raises(ApplianceError) as raised:
+        transfer.send(Silent())
+    assert f"{KEPT} was changed after it was checked" in str(raised.value.found)
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
 
 
-def test_a_version_that_goes_leaves_the_marks_of_the_others_right(node: NodeHere, bundles: Bundles) -> None:
-    node.patch()
-    (node.home.parent / "installed.json").write_text(json.dumps({"digest": bundles.new.digest}))
-    keep_two(node, bundles.new.digest)
-    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [bundles.new.digest]
-    held = node.held(bundles.new)
-    assert (held.hashed, held.whole) == (0, True)
-
-
-def test_a_file_that_was_changed_is_not_remembered_as_right(node: NodeHere, bundles: Bundles) -> None:
-    node.patch()
-    place = node.copy(bundles.new) / KEPT
+def change_in_place(place: Path) -> None:
+    """Other bytes in the same file, of the same length and date."""
     times = place.stat()
     force(place, b"x" * times.st_size)
-    os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns - 1))
-    place.chmod(0o444)
-    place.parent.chmod(0o555)
-    (node.home.parent / "installed.json").write_text(json.dumps({"digest": bundles.old.digest}))
-    keep_two(node, bundles.new.digest)
-    assert KEPT in node.held(bundles.new).faults
+    os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
