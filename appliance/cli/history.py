@@ -61,23 +61,33 @@ def _lines(found: NodeHistory) -> Iterator[str]:
         return
     yield f"{found.node}: " + ("" if found.lines else "nothing was done yet")
     for line in found.lines:
-        yield f"  {line.get('time', '-')}  {line.get('action', '-'):8}  {_step(line)}: {_end(line)}"
-        yield f"    by {line.get('by', '-')}, signed by {', '.join(line.get('signers') or ['-'])}"
+        yield f"  {_word(line, 'time')}  {_word(line, 'action'):8}  {_step(line)}: {_end(line)}"
+        yield f"    by {_word(line, 'by')}, signed by {_word(line, 'signers')}"
         if line.get("medium"):
-            yield f"    from {', '.join(line['medium'])}"
+            yield f"    from {_word(line, 'medium')}"
     if found.pending:
         yield f"  not proven yet: {_step(found.pending)}; it goes back by itself"
 
 
 def _step(line: Mapping[str, Any]) -> str:
-    before, after = line.get("from") or {}, line.get("to") or {}
-    came = f"{before.get('version')} (sequence {before.get('sequence')}) to " if before else ""
-    digest = str(after.get("digest"))[:_DIGITS]
-    return (
-        f"{line.get('product')} {came}{after.get('version')} (sequence {after.get('sequence')}, {digest})"
-    )
+    before, after = line.get("from"), line.get("to")
+    came = f"{_version(before)}) to " if isinstance(before, dict) else ""
+    after = after if isinstance(after, dict) else {}
+    return f"{_word(line, 'product')} {came}{_version(after)}, {_word(after, 'digest')[:_DIGITS]})"
+
+
+def _version(said: Mapping[str, Any]) -> str:
+    return f"{_word(said, 'version')} (sequence {_word(said, 'sequence')}"
 
 
 def _end(line: Mapping[str, Any]) -> str:
-    reason = f": {line['reason']}" if line.get("reason") else ""
-    return f"{line.get('result', '-')}{reason}"
+    return _word(line, "result") + (f": {_word(line, 'reason')}" if line.get("reason") else "")
+
+
+def _word(said: Mapping[str, Any], key: str) -> str:
+    """A value as the node spelled it, whatever it is: nodes say of themselves what they like."""
+    found = said.get(key)
+    text = ", ".join(str(each) for each in found) if isinstance(found, list) else str(found)
+    if found in (None, "", []):
+        return "-"
+    return text if text.isprintable() else ascii(text)

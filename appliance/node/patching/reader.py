@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import contextmanager
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import DigestMismatch, FileMissing, NodeUnreachable
@@ -11,12 +13,17 @@ from appliance.node.script import load_script, start_command
 from appliance.node.transfer import STAGED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from appliance.node.connection import Connection
 
 #: Bytes that are asked for at once.
 PIECE: Final = 8 << 20
+#: Bytes of an answer's line at the most: the names in one folder.
+LINE: Final = 16 << 20
+#: Seconds for one answer, at which a line of 70 kB/s is still fast enough.
+PATIENCE: Final = 120.0
 
 
 class CopyReader:
@@ -46,7 +53,11 @@ class CopyReader:
             FileMissing: it is not there.
             NodeUnreachable: the connection broke.
         """
-        return [str(name) for name in self._ask({"names": folder})["names"]]
+        with self._in_time():
+            found = self._ask({"names": folder})["names"]
+        if not isinstance(found, list):
+            raise self._broken()
+        return [str(name) for name in found]
 
     def read(self, path: str, at: int, length: int) -> bytes:
         """These bytes of a file.
@@ -98,11 +109,30 @@ class CopyReader:
         process.communicate()
 
     def _some(self, path: str, at: int, length: int) -> bytes:
-        size = int(self._ask({"read": path, "at": at, "length": length})["size"])
-        data: bytes = self._stdout().read(size)
-        if len(data) != size or size > length:
-            raise self._broken()
+        with self._in_time():
+            size = self._ask({"read": path, "at": at, "length": length})["size"]
+            if not isinstance(size, int) or not 0 <= size <= length:
+                raise self._broken()
+            data: bytes = self._stdout().read(size)
+            if len(data) != size:
+                raise self._broken()
         return data
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """End the conversation with a node that does not answer."""
+
+        def end() -> None:
+            if process := self._process:
+                process.kill()
+
+        timer = Timer(PATIENCE, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
         if self._process is None:
@@ -138,7 +168,9 @@ class CopyReader:
 
     def _hear(self, key: str) -> dict[str, Any]:
         """The next line that says this, or an error."""
-        for line in iter(self._stdout().readline, b""):
+        for line in iter(lambda: self._stdout().readline(LINE), b""):
+            if len(line) == LINE:
+                break
             try:
                 found = json.loads(line)
             except ValueError:

@@ -13,11 +13,21 @@ Of a file that changed, the station says part after part where its bytes come fr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
-from appliance.node.remote.staged_copy import CHUNK, Copy, Refused, fingerprint, is_right, unlink
+from appliance.node.remote.staged_copy import (
+    CHUNK,
+    Copy,
+    Refused,
+    fingerprint,
+    is_right,
+    sync_folder,
+    unlink,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,11 +99,15 @@ def reflink(source: str, place: str) -> bool:
 
 
 def hard_link(source: str, place: str) -> bool:
-    """Whether ``place`` is another name of ``source`` now."""
+    """Whether ``place`` is another name of ``source`` now, or a copy if that has all it may have."""
     try:
         os.link(source, place, follow_symlinks=False)
-    except OSError:
-        return False
+    except OSError as fault:
+        if fault.errno != errno.EMLINK:
+            return False
+        shutil.copyfile(source, place, follow_symlinks=False)
+        os.chmod(place, 0o444)
+        sync_folder(place)
     return True
 
 

@@ -338,7 +338,7 @@ def unlink(path: str) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in a folder lasting."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names in a folder lasting, or the bytes of a file."""
+    descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

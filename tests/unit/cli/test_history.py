@@ -71,6 +71,17 @@ def test_a_new_node_has_none_and_one_that_is_gone_is_the_exit_code(
     assert told["gpu-02"]["error"] == "NodeUnreachable"
 
 
+def test_lines_that_make_no_sense_are_told_all_the_same(
+    answer: list[NodeHistory], appliance: Callable[..., Outcome]
+) -> None:
+    odd: Any = {"from": "x", "to": 3, "action": {}, "signers": 3, "medium": {"a": 1}, "by": "\x1b[2J"}
+    answer += [NodeHistory("gpu-01", [odd], {"to": []}), NodeHistory("gpu-02", [LINE])]
+    done = appliance("history", "-i", EXAMPLE)
+    assert done.code == 0
+    assert "\x1b" not in done.out
+    assert "gpu-02:" in done.out
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the commands ask for, of two groups of nodes."""
@@ -116,8 +127,10 @@ def test_going_back_names_a_version_by_how_its_digest_begins(
 ) -> None:
     done = appliance("rollback", "-i", EXAMPLE, "--to", "3f2a", "--limit", "gpu-01")
     assert (asked["to"], asked["request"].limit, asked["request"].bundle) == ("3f2a", ("gpu-01",), ())
-    assert "gpu-03: went back from a version that was not proven" in done.out
-    assert appliance("rollback", "-i", EXAMPLE, "--json").json["undone"] == ["gpu-03"]
+    assert "gpu-03: went back from a version that was not proven, but x does not run" in done.out
+    assert "gpu-04: left as it is" in done.out
+    said = appliance("rollback", "-i", EXAMPLE, "--json").json
+    assert (said["undone"], said["ill"]) == (["gpu-03"], {"gpu-03": ["x does not run"]})
 
 
 @pytest.mark.parametrize("seconds", ["9", "86401"])

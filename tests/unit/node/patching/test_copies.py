@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +15,19 @@ from appliance.errors import (
     ApplianceError,
     DigestMismatch,
     FileMissing,
+    NodeUnreachable,
     PatchUnfit,
     PreflightFailed,
     RecipeInvalid,
 )
+from appliance.node.patching import reader
 from appliance.node.patching import target as target_module
 from appliance.node.patching.target import require_needs
+from appliance.node.remote import patched_copy
 from appliance.node.remote.patched_copy import Parts, PatchedCopy
 from appliance.node.remote.staged_copy import BLOCK, Refused
 from appliance.progress import Silent
-from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, Bundles, NodeHere, reflinks
+from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, NODE, Bundles, NodeHere, reflinks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,3 +218,46 @@ def change_in_place(place: Path) -> None:
     times = place.stat()
     force(place, b"x" * times.st_size)
     os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_file_with_all_the_names_it_may_have_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65,000 on ext4; that is nobody's tampering."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMLINK, "Too many links")
+
+    source, place = tmp_path / "source", tmp_path / "place"
+    source.write_bytes(b"bytes")
+    monkeypatch.setattr(patched_copy.os, "link", full)
+    assert patched_copy.hard_link(str(source), str(place))
+    assert (place.read_bytes(), place.stat().st_mode & 0o777) == (b"bytes", 0o444)
+    assert place.stat().st_ino != source.stat().st_ino
+
+
+class Talks:
+    """A connection to a node that says this, and then nothing, for as long as it is listened to."""
+
+    def __init__(self, said: bytes) -> None:
+        text = f"import sys,time;sys.stdout.buffer.write({said!r});sys.stdout.flush();time.sleep(60)"
+        self.node, self.command = NODE, [sys.executable, "-c", text]
+
+    def argv(self, _: str) -> list[str]:
+        return self.command
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b'{"size": -1}\n', b'{"size": 11}\n', b'{"size": "x"}\n', b'{"size": 9}\nshort', b"x" * 2000],
+    ids=["nothing", "a negative size", "more than was asked for", "no number", "fewer", "an endless line"],
+)
+def test_a_node_that_answers_oddly_is_not_waited_for(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PATIENCE", 1.0)
+    monkeypatch.setattr(reader, "LINE", 1000)
+    talks = Talks(b'{"ready": true}\n' + said)
+    with (
+        reader.CopyReader(talks, "d" * 64) as conversation,  # type: ignore[arg-type]
+        pytest.raises(NodeUnreachable),
+    ):
+        conversation.read("payload/x", 0, 10)
