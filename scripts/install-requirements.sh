@@ -41,4 +41,4 @@ fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "installing Python packages into $venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[station,dev]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[station,kafka,s3,dev]'

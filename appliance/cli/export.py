@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from appliance.cli.export_check import check
+from appliance.cli.export_dashboard import dashboard
 from appliance.cli.export_init import init
 from appliance.cli.export_line import line_app
 from appliance.cli.export_receive import receive
@@ -32,4 +33,5 @@ export_app.command("receive")(receive)
 export_app.command("replay")(replay)
 export_app.command("check")(check)
 export_app.command("status")(status)
+export_app.command("dashboard")(dashboard)
 export_app.add_typer(line_app)

@@ -12,10 +12,7 @@ from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from appliance.export.archive import Archive
-    from appliance.export.sinks.feed import Feed
+    from collections.abc import Mapping
 
 
 def receive(
@@ -45,6 +42,13 @@ def receive(
     certificate: Annotated[
         Path | None, typer.Option("--cert", metavar="FILE", help="PEM: our certificate and key for it.")
     ] = None,
+    kafka: Annotated[
+        Path | None, typer.Option("--kafka", metavar="FILE", help="Settings of a Kafka cluster, YAML.")
+    ] = None,
+    s3: Annotated[
+        Path | None,
+        typer.Option("--s3", metavar="FILE", help="Settings of a bucket with Object Lock, YAML."),
+    ] = None,
     archive_limit: Annotated[
         int | None,
         typer.Option(
@@ -69,13 +73,15 @@ def receive(
       appliance export receive DIR --sender a.sender.json --medium /media/usb/replay
       appliance export receive DIR --listen 192.0.2.2:5514 --sender a.sender.json \\
         --syslog-tls 192.0.2.9:6514 --ca collector.pem
+      appliance export receive DIR --listen 192.0.2.2:5514 --sender a.sender.json \\
+        --kafka kafka.yaml --s3 bucket.yaml
 
     \b
     Exit codes:
-      2  an address is none, or a file is not there
-      3  a sender's file is malformed, or two senders are one
+      2  an address is none, a file is not there, or others may read a secret
+      3  a sender's file or settings are malformed, or two senders are one
       4  an archive or a cursor is not what was written
-      5  another receiver has DIR
+      5  another receiver has DIR, or the client for Kafka or S3 is not installed
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.cli.export_stopping import stopping
     from appliance.errors import Usage
@@ -83,16 +89,17 @@ def receive(
     from appliance.export.moments import tolerant
     from appliance.export.places import read_senders, write_status
     from appliance.export.receiver import Receiver
+    from appliance.export.sinks.outlets import outlets
     from appliance.export.sockets import parse_address, receiving_socket
 
     if (listen is None) == (medium is None):
         raise Usage("packets, or a medium", wanted="--listen ADDRESS:PORT or --medium FOLDER")
     known = read_senders(senders)
     address = parse_address(listen) if listen is not None else None
-    feeds = _feeds(syslog=syslog, tls=tls, authority=authority, certificate=certificate)
+    made = outlets(syslog=syslog, tls=tls, authority=authority, certificate=certificate, kafka=kafka, s3=s3)
     folder.mkdir(parents=True, exist_ok=True)
     limit = None if archive_limit is None else archive_limit << 20
-    receiver = Receiver(folder, known, feeds, limit=limit)
+    receiver = Receiver(folder, known, made, limit=limit)
     try:
         if medium is not None:
             _take_medium(receiver, medium, as_json=as_json)
@@ -128,44 +135,3 @@ def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
         for each in receiver.tell(moment().wall):
             _say(each)
     print_result(f"kept {kept:,} that were missing", {"kept": kept} | receiver.status(), as_json=as_json)
-
-
-def _feeds(
-    *, syslog: bool, tls: str | None, authority: Path | None, certificate: Path | None
-) -> Callable[[Archive, Path], list[Feed]]:
-    """Makes the sinks that were asked for, for one node."""
-    from appliance.errors import Usage
-    from appliance.export.sinks.feed import Feed
-    from appliance.export.sinks.file import FileSink
-    from appliance.export.sinks.lines import json_line, syslog_message
-    from appliance.export.sinks.tls import TlsSink, octet_counted
-    from appliance.export.sockets import parse_address
-
-    if (tls is None) != (authority is None):
-        raise Usage("--syslog-tls and --ca go together", wanted="both, or neither")
-
-    def made(archive: Archive, folder: Path) -> list[Feed]:
-        found = [
-            Feed(archive, FileSink(folder / "records.jsonl"), json_line, folder / "records.jsonl.cursor")
-        ]
-        if syslog:
-            sink = FileSink(folder / "records.log")
-            found.append(
-                Feed(
-                    archive, sink, lambda each: syslog_message(each) + b"\n", folder / "records.log.cursor"
-                )
-            )
-        if tls is not None and authority is not None:
-            host, port = parse_address(tls)
-            stream = TlsSink(host, port, authority, certificate=certificate)
-            found.append(
-                Feed(
-                    archive,
-                    stream,
-                    lambda each: octet_counted(syslog_message(each)),
-                    folder / "syslog-tls.cursor",
-                )
-            )
-        return found
-
-    return made

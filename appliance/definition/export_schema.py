@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -17,7 +17,16 @@ from pydantic import (
     model_validator,
 )
 
-from appliance.definition.export import FOLDER, TAKEN, Export, Receiver, Sources
+from appliance.definition.export import (
+    FOLDER,
+    TAKEN,
+    Export,
+    Receiver,
+    Sending,
+    Sources,
+    StreamFields,
+)
+from appliance.definition.export_patterns import compiled
 from appliance.definition.inventory_values import read_address, read_mac, read_pci
 
 #: Nothing below these lasts, or the unit may not see it.
@@ -48,6 +57,19 @@ def _stream(value: object) -> str:
             f"not a stream's name of small letters, digits and -, and none of {', '.join(sorted(TAKEN))}"
         )
     return value
+
+
+def _listed(value: object) -> str:
+    """A stream that a selection may name: one of ours, too, but no other letters."""
+    if not isinstance(value, str) or not _STREAM.fullmatch(value):
+        raise ValueError("not a stream's name of small letters, digits and -")
+    return value
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("not a pattern of printable characters")
+    return compiled(value).pattern
 
 
 _AS_TEXT = WithJsonSchema({"type": "string"})
@@ -86,6 +108,22 @@ class _Sources(_Model):
         return folders
 
 
+class _Sending(_Model):
+    """As the options of ``appliance export send``, which have the same bounds and defaults."""
+
+    rate: Annotated[float, Field(ge=0.01, le=100_000)] = 100.0
+    idle_rate: Annotated[float, Field(ge=0, le=100_000)] = 5.0
+    constant: StrictBool = False
+    parity: Annotated[int, Field(ge=0, le=300)] = 20
+    spool: Annotated[int, Field(ge=8, le=1 << 30)] = 1024
+    when_full: Literal["drop", "stop"] = "drop"
+
+
+class _Fields(_Model):
+    fields: tuple[Annotated[str, Field(pattern=r"^[!-~]{1,64}$")], ...]
+    redact: tuple[Annotated[str, PlainValidator(_pattern), _AS_TEXT], ...] = ()
+
+
 class ExportKey(_Model):
     """What stands below ``export``."""
 
@@ -94,6 +132,8 @@ class ExportKey(_Model):
     receiver: _Receiver
     folder: _Folder = FOLDER
     sources: _Sources = _Sources()
+    sending: _Sending = _Sending()
+    select: dict[Annotated[str, PlainValidator(_listed), _AS_TEXT], _Fields] | None = None
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -113,5 +153,12 @@ class ExportKey(_Model):
             folder=self.folder,
             sources=Sources(
                 self.sources.journal, self.sources.audit, tuple(sorted(self.sources.folders.items()))
+            ),
+            sending=Sending(**self.sending.model_dump()),
+            select=None
+            if self.select is None
+            else tuple(
+                StreamFields(stream, each.fields, each.redact)
+                for stream, each in sorted(self.select.items())
             ),
         )

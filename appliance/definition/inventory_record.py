@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from appliance.definition.export import Export, Receiver, Sources
+from appliance.definition.export import Export, Receiver, Sending, Sources, StreamFields
 from appliance.definition.host import Audit, Host, Time
 from appliance.definition.inventory import (
     Bond,
@@ -119,12 +119,24 @@ def _export(values: dict[str, Any] | None) -> Export | None:
         receiver=Receiver(IPv4Address(there["address"]), there["mac"], there["port"]),
         folder=values["folder"],
         sources=_sources(values.get("sources", {})),
+        sending=Sending(**values.get("sending", {})),
+        select=_select(values.get("select")),
     )
 
 
 def _sources(values: dict[str, Any]) -> Sources:
     """The inverse of ``Sources.as_dict``."""
     return Sources(**{**values, "folders": tuple(sorted(values.get("folders", {}).items()))})
+
+
+def _select(values: dict[str, Any] | None) -> tuple[StreamFields, ...] | None:
+    """The inverse of what ``Export.as_dict`` makes of a selection."""
+    if values is None:
+        return None
+    return tuple(
+        StreamFields(stream, tuple(each["fields"]), tuple(each["redact"]))
+        for stream, each in sorted(values.items())
+    )
 
 
 def _host(values: dict[str, Any]) -> Host:

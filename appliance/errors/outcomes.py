@@ -23,6 +23,10 @@ class AccessDenied(Unreachable):
     """A source wants a token, a consent or rights that this station does not have."""
 
 
+class ExportSinkUnready(Unreachable):
+    """Whoever is to have what was exported does not take it, or not as it has to be kept."""
+
+
 class ApplyFailed(ApplianceError):
     """A node refused a change; the record says which."""
 

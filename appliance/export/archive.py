@@ -77,6 +77,14 @@ class Archive:
         """Bytes on the disk."""
         return self._log.size
 
+    def behind(self, place: Place) -> int:
+        """Bytes of blocks and all else that are kept from a place on."""
+        return sum(
+            size - (place.offset if number == place.segment else 0)
+            for number, size in dict(self._log.sizes).items()
+            if number >= place.segment
+        )
+
     def append(self, arrivals: Sequence[Arrival]) -> None:
         """Put what arrived on the disk, all or nothing.
 

@@ -38,6 +38,8 @@ _HELP: Final = {
     "checkpoint_time_seconds": ("gauge", "When the newest checkpoint was made, by the node's clock."),
     "archive_bytes": ("gauge", "Bytes of the archive."),
     "troubles": ("gauge", "Disks and sinks that take nothing."),
+    "sink_behind_bytes": ("gauge", "Bytes of the archive that a sink does not have yet."),
+    "sink_trouble": ("gauge", "1 while a sink takes nothing."),
     "epoch": ("gauge", "The sender's epoch: how often it was started."),
     "waiting_blocks": ("gauge", "Blocks that were not sent yet."),
     "source_waits": ("gauge", "Whether a source is not read, as the spool has no room."),
@@ -133,3 +135,7 @@ def _node(node: Mapping[str, Any]) -> Iterator[Sample]:
         yield "checkpoint_time_seconds", name, node["checkpoint"]["time"] / 1000
     yield "archive_bytes", name, node["archive_bytes"]
     yield "troubles", name, len(node["troubles"])
+    for cursor, behind in node["behind"].items():
+        labels = {**name, "sink": cursor.removesuffix(".cursor")}
+        yield "sink_behind_bytes", labels, behind
+        yield "sink_trouble", labels, cursor in node["troubles"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from appliance.export.identity import Sender
     from appliance.export.segments import Frame
-    from appliance.export.sinks.feed import Feed
+    from appliance.export.sinks.feed import Outlet
 
 ARCHIVE: Final = "archive"
 EVENTS: Final = "events.jsonl"
@@ -37,7 +37,7 @@ class _Desk:
 
     archive: Archive
     events: Path
-    feeds: list[Feed]
+    feeds: list[Outlet]
     troubles: dict[str, str] = field(default_factory=dict)
     removed: int = 0
 
@@ -61,7 +61,7 @@ class Receiver:
         self,
         folder: Path,
         senders: Sequence[Sender],
-        feeds: Callable[[Archive, Path], list[Feed]] = lambda *_: [],
+        feeds: Callable[[Archive, Path], list[Outlet]] = lambda *_: [],
         *,
         segment: int = DEFAULT_SEGMENT,
         limit: int | None = None,
@@ -149,9 +149,10 @@ class Receiver:
         return sorted({feed.cursor.name for desk in self._desks.values() for feed in desk.feeds})
 
     def feed(self, sink: str | None = None) -> int:
-        """Give to a sink what is new, or to all; what one does not take is offered again next time.
+        """Give to a sink what is due; to all, if none is named, whatever there is, as at the end.
 
-        May be called beside everything else, by one thread for each sink.
+        What one does not take is offered again next time.  May be called beside everything else, by one
+        thread for each sink.
         """
         count = 0
         for desk in self._desks.values():
@@ -160,7 +161,7 @@ class Receiver:
                 if sink not in (name, None):
                     continue
                 try:
-                    count += feed.run()
+                    count += feed.finish() if sink is None else feed.run()
                     desk.troubles.pop(name, None)
                 except (OSError, ApplianceError) as fault:
                     desk.troubles[name] = str(fault)
@@ -232,12 +233,13 @@ class Receiver:
             | {"digests": dict(newest.digests)},
             "archive_bytes": desk.archive.size,
             "archive_removed": desk.removed,
+            "behind": {feed.cursor.name: desk.archive.behind(feed.place) for feed in desk.feeds},
             "troubles": dict(desk.troubles),
         }
 
 
 def _desk(
-    folder: Path, sender: Sender, feeds: Callable[[Archive, Path], list[Feed]], segment: int
+    folder: Path, sender: Sender, feeds: Callable[[Archive, Path], list[Outlet]], segment: int
 ) -> _Desk:
     (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
     archive = Archive(str(folder / ARCHIVE), sender, segment=segment)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from appliance.definition.document import read_document, validate_document
+from appliance.definition.export_patterns import compiled
 from appliance.errors import SettingsInvalid
 from appliance.export.sources.source import JOURNAL, MAX_TAKEN, TOO_LONG
 from appliance.trust.canonical import NotCanonicalError, parse_foreign
@@ -115,13 +116,9 @@ def read_selection(text: str, path: Path | str) -> Selection:
         for place, pattern in enumerate(stream.redact):
             where = document.where(("streams", name, "redact", place))
             try:
-                patterns.append(compiled := re.compile(pattern))
-            except re.error as fault:
-                raise SettingsInvalid("not a pattern", found=str(fault), where=where) from fault
-            if compiled.fullmatch(""):
-                raise SettingsInvalid(
-                    "a pattern that matches nothing at all redacts everything", where=where
-                )
+                patterns.append(compiled(pattern))
+            except ValueError as fault:
+                raise SettingsInvalid(str(fault), where=where) from fault
         streams[name] = StreamRule(frozenset(stream.fields), tuple(patterns))
     return Selection(streams)
 

@@ -52,12 +52,40 @@ def export_checks(
         where=place,
     )
     yield _toolkit(facts, manifest, str(inventory.where(("nodes", node.name, "export")) or ""))
+    if node.export.sources.audit:
+        where = ("nodes", node.name, "export", "sources", "audit")
+        yield _auditd(facts, manifest, str(inventory.where(where) or ""))
     yield Check(
         "export-bpf",
         bool(facts["bpf"]),
         "the kernel runs BPF programs" if facts["bpf"] else "the kernel has no bpf(2)",
         "a kernel that drops frames by XDP",
         "boot the distribution's own kernel",
+        where=place,
+    )
+
+
+def _auditd(facts: Mapping[str, Any], manifest: Manifest, place: str) -> Check:
+    """Who writes the audit log is on the node, or comes with the bundle before the role looks for it."""
+    package = "auditd"
+    brought = any(
+        file.name == package
+        for component in manifest.components.values()
+        if component.kind == "debian"
+        for file in component.files
+    )
+    installed = facts["packages"].get(package)
+    return Check(
+        "export-auditd",
+        brought or installed is not None,
+        f"{package} {installed} on the node"
+        if installed
+        else f"{package} in the bundle"
+        if brought
+        else f"neither in the bundle nor on the node: {package}",
+        f"{package}, for sources.audit: true",
+        f"name {package} among the packages of a debian component, and build the bundle again; or take "
+        "sources.audit out of the inventory",
         where=place,
     )
 

@@ -77,6 +77,22 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as line:
 """
 
 
+#: Stands for the inference service, which is another role's.
+WORKLOAD = """
+printf '[Service]\\nExecStart=sleep infinity\\n' > /run/systemd/system/appliance-inference.service
+systemctl daemon-reload
+systemctl start appliance-inference
+"""
+#: More than a spool of 8 MiB takes, and does not get smaller; the sender ends in the middle of it.
+FLOOD = """
+import base64, contextlib, json, os, socket
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
+    for _ in range(400):
+        message = base64.b64encode(os.urandom(45000)).decode()
+        record = {"stream": "local", "fields": {"MESSAGE": message}}
+        out.sendto(json.dumps(record).encode(), "/run/appliance-export/records")
+"""
+
 #: What the qualification finds, as it would in an installation.
 JUDGE = """
 import json, sys
@@ -371,6 +387,39 @@ def test_walls_that_are_taken_away_are_told_and_put_back(exporting: Subject, rec
     awaited(lambda: "DOWN" in exporting.node.run(link).stdout, "the link going off")
     assert changes(exporting.apply()) == ["Put the walls up, and send"]
     assert exporting.shown()["faults"] == []
+
+
+def test_what_may_leave_and_a_full_spool_are_as_the_inventory_wants(
+    exporting: Subject, receiving: Receiving
+) -> None:
+    """Fields are left out, texts redacted; and where nothing may be dropped, the workload ends instead."""
+    select = {
+        "journal": {"fields": ["MESSAGE"], "redact": ["(?i)password=\\S+"]},
+        "local": {"fields": ["MESSAGE"], "redact": []},
+    }
+    wanted = {
+        "log_export_select": select,
+        "log_export_sending": {"rate": 50.5, "parity": 30, "spool": 8, "when_full": "stop"},
+    }
+    node = exporting.node
+    node.run(WORKLOAD)
+    assert changes(exporting.apply(**wanted)) == ["Put the walls up, and send"]
+    assert changes(exporting.apply(check=True, **wanted)) == []
+    node.run("logger --tag ward-5 'the door opened, PassWord=tulip'")
+    awaited(lambda: receiving.heard("the door opened, ***"), "the line")
+    (found,) = [each for each in receiving.records() if "the door opened" in json.dumps(each)]
+    assert found["record"]["fields"] == {"MESSAGE": "the door opened, ***"}
+    assert found["record"]["left_out"] > 5
+    assert not receiving.heard("tulip")
+    assert node.run("systemctl is-active appliance-inference").stdout == "active\n"
+    node.run(f"python3 -c '{FLOOD}'")
+    awaited(
+        lambda: node.run("systemctl is-active appliance-inference", check=False).stdout == "inactive\n",
+        "the workload's end",
+    )
+    status = node.run("systemctl show -P ActiveState -P ExecMainStatus appliance-export").stdout
+    assert sorted(status.split()) == ["5", "failed"]
+    assert changes(exporting.apply()) == ["Put the walls up, and send"]
 
 
 def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject, receiving: Receiving) -> None:

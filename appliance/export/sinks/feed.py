@@ -8,35 +8,34 @@ the same sequence.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from appliance.bundle.durable import replace_file
-from appliance.errors import ExportLogDamaged
 from appliance.export.segments import Place, Segments
+from appliance.export.sinks.cursor import read_cursor, write_cursor
 from appliance.export.sinks.lines import entries
-from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
-from appliance.trust.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from appliance.export.archive import Archive
+    from appliance.export.segments import Frame
     from appliance.export.sinks.lines import Entry
 
-#: Bytes that are given to a sink before the cursor is moved.
-_BATCH: Final = 1 << 20
-_MARK: Final = re.compile(r"[0-9]{1,20}:[0-9]{1,20}")
-_MAX_CURSOR: Final = 1024
+#: Bytes of the archive that are given to a sink before the cursor is moved; a block becomes a dozen times
+#: as many at most.
+_BATCH: Final = 1 << 18
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-class Sink(Protocol):
-    """Where entries go.  Both may raise OSError: then nothing is taken for written."""
+class Sink(Protocol[T_contra]):
+    """Where entries go, in the form that it wants; if it raises, nothing is taken for written."""
 
-    def write(self, data: bytes) -> None:
-        """Take these bytes, which are whole entries."""
+    def write(self, found: Sequence[T_contra]) -> None:
+        """Take these."""
 
     def settle(self) -> str:
         """Wait until what was written is safe; a mark for the cursor, empty if there is none."""
@@ -44,9 +43,59 @@ class Sink(Protocol):
     def resume(self, mark: str) -> None:
         """Go back to a mark."""
 
+    def close(self) -> None:
+        """Give back what is held open."""
+
+
+class Outlet(Protocol):
+    """What brings an archive somewhere, as a receiver sees it."""
+
+    @property
+    def place(self) -> Place:
+        """What is before this in the archive is there."""
+
+    @property
+    def cursor(self) -> Path:
+        """The file that says so; its name is the sink's."""
+
+    def run(self) -> int:
+        """Give on what is due; says how many entries that was.
+
+        Raises:
+            OSError, ApplianceError: nothing more is taken just now; what was not taken comes again.
+        """
+
+    def finish(self) -> int:
+        """Give on all there is, since nobody will come back soon; else as ``run``."""
+
+    def close(self) -> None:
+        """Give back what is held open."""
+
+
+class Reading:
+    """What is on the disk of an archive, beside whoever writes there."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self._log = Segments(archive.folder)
+
+    def frames(self, since: Place) -> Iterator[Frame]:
+        """The frames from a place on that are on the disk."""
+        end = self.archive.synced
+        if since >= end:
+            return
+        self._log.look()
+        for frame in self._log.frames(since):
+            yield frame
+            if frame.end >= end:  # what follows may be half written just now
+                return
+
+    def close(self) -> None:
+        self._log.close()
+
 
 @dataclass
-class Feed:
+class Feed(Generic[T]):
     """One sink of one archive.
 
     Args:
@@ -57,74 +106,49 @@ class Feed:
     """
 
     archive: Archive
-    sink: Sink
-    render: Callable[[Entry], bytes]
+    sink: Sink[T]
+    render: Callable[[Entry], T]
     cursor: Path
 
     def __post_init__(self) -> None:
-        self._log = Segments(self.archive.folder)
-        #: What is before this in the archive was given to the sink.
+        self._reading = Reading(self.archive)
         self.place = Place(0, 0)
-        if self.cursor.exists():
-            self.place, mark = _parse_cursor(self.cursor.read_bytes(), str(self.cursor))
+        if (known := read_cursor(self.cursor)) is not None:
+            self.place, mark = known
             self.sink.resume(mark)
         else:
             self.sink.resume("")
             self._move(self.place)
 
     def close(self) -> None:
-        self._log.close()
+        self._reading.close()
+        self.sink.close()
 
     def run(self) -> int:
-        """Write what is new; says how many entries that was.
-
-        Raises:
-            OSError, ApplianceError: the sink took nothing more; what it has not taken comes again.
-        """
-        written, count, place = bytearray(), 0, self.place
-        end = self.archive.synced
-        if place >= end:
-            return 0
-        self._log.look()
-        for frame in self._log.frames(self.place):
+        rendered: list[T] = []
+        count = size = 0
+        place = self.place
+        for frame in self._reading.frames(place):
             place = frame.end
-            for each in entries(frame, self.archive.sender.name):
-                written += self.render(each)
-                count += 1
-            if len(written) >= _BATCH:
-                self._give(bytes(written), place)
-                written.clear()
-            if place >= end:  # what follows may be half written just now
-                break
+            found = [self.render(each) for each in entries(frame, self.archive.sender.name)]
+            rendered += found
+            count += len(found)
+            size += len(frame.data)
+            if size >= _BATCH:
+                self._give(rendered, place)
+                rendered, size = [], 0
         if place != self.place:
-            self._give(bytes(written), place)
+            self._give(rendered, place)
         return count
 
-    def _give(self, data: bytes, place: Place) -> None:
-        if data:
-            self.sink.write(data)
+    def finish(self) -> int:
+        return self.run()
+
+    def _give(self, rendered: list[T], place: Place) -> None:
+        if rendered:
+            self.sink.write(rendered)
         self._move(place)
 
     def _move(self, place: Place) -> None:
-        mark = self.sink.settle()
-        replace_file(
-            self.cursor,
-            canonical_bytes({"segment": place.segment, "offset": place.offset, "mark": mark}),
-        )
+        write_cursor(self.cursor, place, self.sink.settle())
         self.place = place
-
-
-def _parse_cursor(data: bytes, where: str) -> tuple[Place, str]:
-    try:
-        top = Record(parse_canonical(data, limit=_MAX_CURSOR), where, ExportLogDamaged)
-    except NotCanonicalError as fault:
-        raise ExportLogDamaged(
-            f"{where} is no cursor",
-            found=str(fault),
-            hint="remove it: then everything in the archive is written once more",
-        ) from fault
-    top.exactly(frozenset({"segment", "offset", "mark"}))
-    mark = top.raw("mark")
-    if not isinstance(mark, str) or (mark and not _MARK.fullmatch(mark)):
-        top.refuse("mark is none")
-    return Place(top.number("segment"), top.number("offset")), mark

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from appliance.errors import ExportLogDamaged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -38,9 +39,9 @@ class FileSink:
         finally:
             os.close(folder)
 
-    def write(self, data: bytes) -> None:
+    def write(self, found: Sequence[bytes]) -> None:
         self._open()
-        before = self._size
+        before, data = self._size, b"".join(found)
         view = memoryview(data)
         try:
             while view:

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _TIMEOUT: Final = 10.0
@@ -63,9 +64,9 @@ class TlsSink:
                 raise
         return self._stream
 
-    def write(self, data: bytes) -> None:
+    def write(self, found: Sequence[bytes]) -> None:
         try:
-            self._connected().sendall(data)
+            self._connected().sendall(b"".join(found))
         except OSError:
             self.close()
             raise

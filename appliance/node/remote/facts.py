@@ -26,7 +26,7 @@ LOCKS = (
 
 
 #: Packages whose presence decides whether network and firewall can be configured at all.
-PACKAGES = ("netplan.io", "ufw", "nftables")
+PACKAGES = ("auditd", "netplan.io", "ufw", "nftables")
 #: Units that load a packet filter of their own, and would undo ufw's or be undone by it.
 FILTER_UNITS = ("nftables.service", "netfilter-persistent.service", "firewalld.service", "docker.service")
 #: Where netplan reads its files, weakest first; each name counts once (netplan(5)).

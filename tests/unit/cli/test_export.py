@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.unit.cli.conftest import Outcome
 
-COMMANDS = ("init", "send", "scrape", "receive", "replay", "check", "status")
+COMMANDS = ("init", "send", "scrape", "receive", "replay", "check", "status", "dashboard")
 
 
 @pytest.fixture
@@ -79,6 +79,12 @@ def test_what_is_missing_is_said_as_it_is_typed_at_the_node(
     replayed = appliance("export", "replay", sender, typed, "--medium", tmp_path / "m", "--json")
     assert replayed.json == {"blocks": 0, "wanted": 2}
     assert appliance("export", "replay", sender, f"9{typed}", "--medium", tmp_path / "m").code == 2
+
+
+def test_the_dashboard_is_printed_as_it_is_installed(appliance: Callable[..., Outcome]) -> None:
+    done = appliance("export", "dashboard")
+    assert done.code == 0
+    assert json.loads(done.out)["uid"] == "appliance-export-receiver"
 
 
 def test_a_status_is_shown_for_people_and_programs(

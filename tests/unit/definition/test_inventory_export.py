@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from appliance.definition.export import FOLDER, Export, Receiver, Sources
+from appliance.cli.export_send import send
+from appliance.definition.export import FOLDER, Export, Receiver, Sending, Sources, StreamFields
 from appliance.definition.inventory import node_values, settings_digest
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import GatewayForbidden, InventoryInvalid
@@ -83,6 +85,48 @@ def test_what_is_exported_is_said_and_the_usual_is_left_out() -> None:
     assert "sources" not in found
 
 
+def test_how_it_is_sent_and_what_may_leave_is_said_and_the_usual_is_left_out() -> None:
+    asked = (
+        "sending: {rate: 2, idle_rate: 0.5, constant: true, parity: 30, spool: 4096, when_full: stop}\n"
+        "      select:\n"
+        "        journal: {fields: [MESSAGE], redact: ['(?i)password=\\S+']}\n"
+        "        audit-log: {fields: [type]}"
+    )
+    inventory, _ = parse_inventory(VALID.replace("folder: /srv/export", asked), PATH)
+    export = inventory.node("gpu-02").export
+    assert export is not None
+    assert export.sending == Sending(2, 0.5, constant=True, parity=30, spool=4096, when_full="stop")
+    assert export.select == (
+        StreamFields("audit-log", ("type",)),
+        StreamFields("journal", ("MESSAGE",), (r"(?i)password=\S+",)),
+    )
+    assert export.as_dict()["select"] == {
+        "audit-log": {"fields": ["type"], "redact": []},
+        "journal": {"fields": ["MESSAGE"], "redact": [r"(?i)password=\S+"]},
+    }
+    usual = "sending: {rate: 100, idle_rate: 5, constant: false, parity: 20, spool: 1024, when_full: drop}"
+    inventory, _ = parse_inventory(VALID.replace("folder: /srv/export", usual), PATH)
+    assert not {"sending", "select"} & inventory.node("gpu-02").export.as_dict().keys()  # type: ignore[union-attr]
+
+
+def test_nothing_but_tombstones_is_something_else_than_everything() -> None:
+    inventory, _ = parse_inventory(VALID.replace("folder: /srv/export", "select: {}"), PATH)
+    export = inventory.node("gpu-02").export
+    assert export is not None
+    assert export.select == ()
+    assert export.as_dict()["select"] == {}
+
+
+def test_the_usual_is_what_the_command_does_if_it_is_not_told() -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(send).parameters.items()}
+    usual = Sending()
+    assert (usual.rate, usual.idle_rate, usual.parity) == tuple(
+        defaults[name] for name in ("rate", "idle_rate", "parity")
+    )
+    assert (usual.spool, usual.constant) == (defaults["spool_mib"], defaults["constant"])
+    assert (usual.when_full == "stop") == defaults["stop_when_full"]
+
+
 def test_a_node_without_an_export_has_the_settings_it_always_had() -> None:
     """A key that is not written must not make another installation of an older inventory."""
     inventory, _ = parse_inventory(VALID, PATH)
@@ -135,6 +179,32 @@ def test_a_node_without_an_export_has_the_settings_it_always_had() -> None:
         ("folder: /srv/export", "sources: {folders: {audit: /srv/a}}", "34:34", "not a stream's name"),
         ("folder: /srv/export", "sources: {folders: {A b: /srv/a}}", "34:32", "not a stream's name"),
         ("folder: /srv/export", "sources: {folders: {a: /srv/a, b: /srv/a}}", "34:26", "one folder"),
+        ("folder: /srv/export", "sending: {rate: 0}", "34:23", "rate"),
+        ("folder: /srv/export", "sending: {rate: fast}", "34:23", "rate"),
+        ("folder: /srv/export", "sending: {idle_rate: -1}", "34:28", "idle_rate"),
+        ("folder: /srv/export", "sending: {constant: 1}", "34:27", "constant"),
+        ("folder: /srv/export", "sending: {parity: 301}", "34:25", "parity"),
+        ("folder: /srv/export", "sending: {parity: 2.5}", "34:25", "parity"),
+        ("folder: /srv/export", "sending: {spool: 7}", "34:24", "spool"),
+        ("folder: /srv/export", "sending: {when_full: wait}", "34:28", "when_full"),
+        ("folder: /srv/export", "sending: {speed: 1}", "34:17", "speed"),
+        ("folder: /srv/export", "select: {J: {fields: []}}", "34:19", "not a stream's name"),
+        ("folder: /srv/export", "select: {journal: {}}", "34:25", "fields"),
+        ("folder: /srv/export", "select: {journal: {fields: [a b]}}", "34:35", "fields"),
+        ("folder: /srv/export", 'select: {a: {fields: [], redact: ["("]}}', "34:41", "not a pattern"),
+        (
+            "folder: /srv/export",
+            'select: {a: {fields: [], redact: ["a*"]}}',
+            "34:41",
+            "redacts everything",
+        ),
+        (
+            "folder: /srv/export",
+            'select: {a: {fields: [], redact: ["\\t"]}}',
+            "34:41",
+            "printable",
+        ),
+        ("folder: /srv/export", "select: {a: {fields: [], redact: [1]}}", "34:41", "pattern"),
         (
             "folder: /srv/export",
             "sources: {folders: {a: /var/lib/appliance-export/sender}}",

@@ -65,6 +65,8 @@ nodes:
       address: "10.60.0.9"
       receiver: {address: "10.60.0.10", mac: "02:00:00:00:00:0f", port: 5514}
       sources: {journal: false, audit: true, folders: {b: /srv/b, a: /srv/a}}
+      sending: {rate: 12.5, constant: true, when_full: stop}
+      select: {journal: {fields: [MESSAGE, PRIORITY], redact: ["a+"]}, b: {fields: []}}
   gpu-02:
     address: "10.20.0.12"
     interfaces:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from appliance.errors import ExportLogDamaged
 from appliance.export.archive import Archive
 from appliance.export.segments import Place
+from appliance.export.sinks import cursor as cursor_module
 from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks.feed import Feed
@@ -104,6 +105,19 @@ def test_what_is_half_written_just_now_is_not_looked_at(place: Desk) -> None:
     assert place.sequences() == list(range(1, 7))
 
 
+def test_how_far_a_sink_is_behind_is_known_in_bytes(place: Desk) -> None:
+    feed = place.feed()
+    assert place.archive.behind(feed.place) == place.archive.size
+    place.receive(0, 6)
+    feed.run()
+    assert place.archive.behind(feed.place) == 0
+    before = place.archive.size
+    place.receive(6, 13)  # several segments more
+    assert place.archive.behind(feed.place) == place.archive.size - before > 2000
+    feed.run()
+    assert place.archive.behind(feed.place) == 0
+
+
 class Killed(BaseException):
     """The process is no more."""
 
@@ -129,10 +143,10 @@ def killing(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Killed
         real_replace(path, data)
 
-    real_replace = feed_module.replace_file
+    real_replace = cursor_module.replace_file
     patched = {name: counted(name) for name in ("write", "fdatasync", "ftruncate")}
     monkeypatch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), **patched}))
-    monkeypatch.setattr(feed_module, "replace_file", replaced)
+    monkeypatch.setattr(cursor_module, "replace_file", replaced)
     monkeypatch.setattr(feed_module, "_BATCH", 700)
 
 

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 INVENTORY, _ = parse_inventory(VALID, PATH)
 NODE = INVENTORY.node("gpu-01")
 CARD = {"name": "eno2", "mac": "02:00:00:00:00:0e", "pci": "", "made": ""}
-FACTS: dict[str, Any] = {"interfaces": [CARD], "export_line": None, "bpf": True, "python": [3, 13, 5]}
+FACTS: dict[str, Any] = {
+    "interfaces": [CARD],
+    "export_line": None,
+    "bpf": True,
+    "python": [3, 13, 5],
+    "packages": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +86,31 @@ def test_a_bundle_without_a_toolkit_is_told_what_to_do(manifest: Manifest) -> No
     (check,) = (each for each in export_checks(NODE, FACTS, without, INVENTORY) if each.stops)
     assert check.found == "the bundle has no toolkit component"
     assert "kind: toolkit whose pythons have 3.13" in check.hint
+
+
+@pytest.mark.parametrize(
+    ("audit", "installed", "brought", "found"),
+    [
+        (False, {}, "", None),
+        (True, {}, "", "neither in the bundle nor on the node: auditd"),
+        (True, {"ufw": "1"}, "audit", "neither in the bundle nor on the node: auditd"),
+        (True, {"auditd": "1:4.0.2-2"}, "", "auditd 1:4.0.2-2 on the node"),
+        (True, {}, "auditd", "auditd in the bundle"),
+    ],
+)
+def test_an_audit_log_that_nobody_writes_stops_before_anything_is_changed(
+    manifest: Manifest, audit: bool, installed: dict[str, str], brought: str, found: str | None
+) -> None:
+    asked = f"port: 5514}}\n      sources: {{audit: {str(audit).lower()}}}\n  gpu-02"
+    inventory, _ = parse_inventory(VALID.replace("port: 5514}\n  gpu-02", asked), PATH)
+    part = manifest.components["toolkit"]
+    system = replace(part, kind="debian", files=(replace(part.files[0], name=brought),))
+    bundle = replace(manifest, components={**manifest.components, "system": system})
+    facts = {**FACTS, "packages": installed}
+    checks = export_checks(inventory.node("gpu-01"), facts, bundle, inventory)
+    looked = [each for each in checks if each.name == "export-auditd"]
+    assert [each.found for each in looked] == ([] if found is None else [found])
+    for each in looked:
+        assert each.passed is not found.startswith("neither")  # type: ignore[union-attr] # it is one here
+        assert each.where == f"{PATH}:24:24"
+        assert "take sources.audit out" in each.hint

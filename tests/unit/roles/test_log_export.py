@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +12,25 @@ import jinja2.nativetypes
 import pytest
 import yaml
 
+from appliance.errors import SpoolFull
+from appliance.export.selection import read_selection
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROLE = Path(__file__).parents[3] / "roles/log_export"
 UNITS = ROLE / "templates/etc/systemd/system"
 SOCKET = ["--socket", "/run/appliance-export/records"]
-MAPPED = ("log_export_sources", "log_export_folders")
+MAPPED = ("log_export_sources", "log_export_folders", "log_export_sending", "log_export_select")
+#: Started by another unit alone.
+ASKED_FOR = {"appliance-export-full.service"}
 GIVEN = {
     "log_export_command": "/opt/appliance/export/0123456789ab/venv/bin/appliance",
     "log_export_user": "appliance-export",
     "log_export_stamp": "f" * 64,
     "log_export_options": ["--journal", "--folder=checks=/var/spool/checks"],
     "log_export_folders": {"checks": "/var/spool/checks"},
+    "log_export_sending": {},
     "log_export_groups": ["systemd-journal", "adm"],
     "log_export_settings": {
         "folder": "/var/lib/appliance-export",
@@ -32,12 +39,12 @@ GIVEN = {
 }
 
 
-def unit(name: str) -> dict[str, list[str]]:
+def unit(name: str, **changed: object) -> dict[str, list[str]]:
     """Directives of a rendered unit by name, in order; continued lines joined."""
     surroundings = jinja2.Environment(  # noqa: S701 -- no HTML
         loader=jinja2.FileSystemLoader(UNITS), trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    text = surroundings.get_template(f"{name}.service.j2").render(GIVEN).replace("\\\n", " ")
+    text = surroundings.get_template(f"{name}.service.j2").render({**GIVEN, **changed}).replace("\\\n", " ")
     directives: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line and line[0] not in "#[":
@@ -115,10 +122,11 @@ def read(name: str) -> Any:
 
 def test_units_and_files_agree_everywhere() -> None:
     units = read("vars/main.yml")["log_export_units"]
-    assert sorted(units) == sorted(path.name.removesuffix(".j2") for path in UNITS.iterdir())
+    assert {*units, *ASKED_FOR} == {path.name.removesuffix(".j2") for path in UNITS.iterdir()}
     for file in ("present.yml", "absent.yml"):
         (task,) = (each for each in read(f"tasks/{file}") if "one_way_export" in each)
-        paths = {f"/etc/systemd/system/{name}" for name in units} | {"/etc/appliance/export-line.json"}
+        paths = {f"/etc/systemd/system/{name}" for name in {*units, *ASKED_FOR}}
+        paths |= {f"/etc/appliance/export-{name}.json" for name in ("line", "select")}
         assert set(task["one_way_export"]["files"]) == paths
 
 
@@ -159,8 +167,52 @@ def test_what_the_inventory_asks_for_is_what_the_sender_is_given(
 ) -> None:
     (play,) = yaml.safe_load((ROLE.parents[1] / "playbooks/site.yml").read_text("utf-8"))
     (task,) = (each for each in play["tasks"] if "log_export" in each["tags"])
-    mapped = {name: evaluated(task["vars"][name], sources=sources) for name in MAPPED}
+    mapped = {name: evaluated(task["vars"][name], sources=sources, export={}) for name in MAPPED}
     assert evaluated(read("vars/main.yml")["log_export_options"], **mapped) == options
+
+
+@pytest.mark.parametrize(
+    ("export", "options"),
+    [
+        ({}, []),
+        (
+            {"sending": {"rate": 2.5, "idle_rate": 0, "constant": True}},
+            ["idle-rate=0", "rate=2.5", "constant"],
+        ),
+        ({"sending": {"parity": 30, "spool": 4096}}, ["parity=30", "spool=4096"]),
+        ({"sending": {"when_full": "stop"}}, ["stop-when-full"]),
+        ({"sending": {"when_full": "drop", "constant": False}}, []),
+        ({"select": {"journal": {"fields": []}}}, ["select=/etc/appliance/export-select.json"]),
+        ({"select": {}}, ["select=/etc/appliance/export-select.json"]),
+    ],
+)
+def test_how_the_inventory_wants_it_sent_is_how_the_sender_is_told(
+    export: dict[str, Any], options: list[str]
+) -> None:
+    (play,) = yaml.safe_load((ROLE.parents[1] / "playbooks/site.yml").read_text("utf-8"))
+    (task,) = (each for each in play["tasks"] if "log_export" in each["tags"])
+    mapped = {name: evaluated(task["vars"][name], sources={}, export=export) for name in MAPPED}
+    names = {"log_export_select_file": read("vars/main.yml")["log_export_select_file"]}
+    found = evaluated(read("vars/main.yml")["log_export_options"], **mapped, **names)
+    assert found == ["--journal", *SOCKET, *(f"--{each}" for each in options)]
+
+
+def test_the_workload_ends_with_a_full_spool_only_where_that_is_wanted() -> None:
+    dropping = unit("appliance-export")
+    assert not {"OnFailure", "RestartPreventExitStatus"} & dropping.keys()
+    stopping = unit("appliance-export", log_export_sending={"when_full": "stop"})
+    assert stopping["OnFailure"] == ["appliance-export-full.service"]
+    assert stopping["RestartPreventExitStatus"] == [str(SpoolFull.exit_code)]
+    assert unit("appliance-export-full")["ExecStart"] == ["systemctl stop appliance-inference.service"]
+
+
+def test_the_selection_is_a_file_that_the_sender_reads() -> None:
+    select = {"journal": {"fields": ["MESSAGE"], "redact": [r"(?i)password=\S+", "é+"]}}
+    text = json.dumps({"format": 1, "streams": select}, ensure_ascii=False)
+    found = read_selection(text, "select")
+    record = {"stream": "journal", "fields": {"MESSAGE": "PassWord=x éé", "_PID": "1"}}
+    kept = json.loads(found.apply(json.dumps(record).encode()))
+    assert kept["fields"] == {"MESSAGE": "*** ***"}
 
 
 @pytest.mark.parametrize(
@@ -216,9 +268,9 @@ def test_words_that_would_break_a_command_line_are_refused(
     sources: list[str], folders: dict[str, str], fit: bool
 ) -> None:
     wanted = read("tasks/present.yml")[0]["ansible.builtin.assert"]["that"]
-    looked = [each for each in wanted if each.startswith(("log_export_sources", "log_export_folders"))]
+    looked = [each for each in wanted if each.startswith(("log_export_options", "log_export_folders"))]
     assert len(looked) == 3
-    values = {"log_export_sources": sources, "log_export_folders": folders}
+    values = {"log_export_options": sources, "log_export_folders": folders}
     assert all(evaluated("{{ " + each + " }}", **values) for each in looked) is fit
 
 
