@@ -234,7 +234,7 @@ class Copy:
         for file in self.files:
             now = fingerprint(self.place(file))
             if (now is None or now != self.seen.get(file["path"])) and not self.has(file):
-                raise Refused("failed", text=file["path"] + " was changed after it was checked")
+                raise Refused("altered", path=file["path"], found="it was changed after it was checked")
 
     def finish(self) -> None:
         """Make the copy read-only and lasting, and write the mark."""
