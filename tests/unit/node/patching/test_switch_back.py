@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.remote import saved_version
+from appliance.node.remote import saved_version, switch
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, TEXTS, TIMER
 from tests.unit.node.patching.switched_node import (
@@ -253,3 +253,13 @@ def test_the_node_says_what_ran_before(node: Node) -> None:
     assert of(node).status()["previous"] is None
     (node.root / "var/lib/appliance/installed.json").write_text('{"digest": "b", "previous": "a"}')
     assert of(node).status()["previous"] == "a"
+
+
+def test_what_is_called_proven_is_on_the_disk(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment was never synced by whoever made it."""
+    arm(node)
+    node.apply()
+    synced: list[bool] = []
+    monkeypatch.setattr(switch.os, "sync", lambda: synced.append(pending(node).exists()))
+    of(node).confirm("run")
+    assert synced == [True]
