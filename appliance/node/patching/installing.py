@@ -133,9 +133,10 @@ class Switching(Installation):
         if not self.request.check:
             for name, connection in self.connections.items():
                 self.armed.append(name)
-                kept = switch.arm(connection, self.name, self.change.within, self._line(name))
-                if isinstance(before := kept.get("from"), dict):
-                    self.before[name] = before
+                armed = switch.arm(connection, self.name, self.change.within, self._line(name))
+                self.before[name] = armed.before or self.change.before[name]
+                if armed.over:
+                    self.progress.note(f"{name}: takes over the run of {armed.over}, which is not proven")
         super()._apply(skip)
 
     def _qualify(self) -> None:

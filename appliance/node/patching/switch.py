@@ -61,10 +61,16 @@ def _user() -> str:
         return "somebody"
 
 
-def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Have the node keep what it runs by, and go back by itself after ``after`` seconds.
+@dataclass(frozen=True)
+class Armed:
+    """What a node goes back to, by its own history; by whom the run was begun that this one takes over."""
 
-    Returns the record as the node keeps it: what it goes back to (``from``) is what runs by its history.
+    before: Mapping[str, Any]
+    over: str = ""
+
+
+def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> Armed:
+    """Have the node keep what it runs by, and go back by itself after ``after`` seconds.
 
     Raises:
         InProgress: it waits for the proof of another version.
@@ -73,7 +79,9 @@ def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any])
     """
     program = load_script(*_PROGRAM).decode()
     asked = {"do": "arm", "run": run, "after": after, "record": record, "program": program}
-    return _record(connection, _ask(connection, asked), "pending") or record
+    answer = _ask(connection, asked)
+    before = (_record(connection, answer, "pending") or record).get("from")
+    return Armed(before if isinstance(before, dict) else {}, str(answer.get("over") or ""))
 
 
 def confirm(connection: Connection, run: str) -> None:

@@ -24,7 +24,6 @@ UNITS = "etc/systemd/system"
 KINDS = ("service", "timer", "socket", "path")
 FILES = (
     *(f"{UNITS}/appliance-*.{kind}" for kind in KINDS),
-    *(f"{UNITS}/appliance-*.{kind}.d/*.conf" for kind in KINDS),
     "etc/appliance/**",
     "usr/local/lib/appliance/audit.pyz",
 )
@@ -39,11 +38,11 @@ ROOM = 1 << 20
 
 
 def unit_of(path: str) -> str:
-    """The unit that a file says something of; nothing for settings and programs."""
-    if not path.startswith(UNITS + "/"):
-        return ""
-    folder, name = os.path.split(path[len(UNITS) + 1 :])
-    return folder.removesuffix(".d") or name
+    """The unit whose file this is; nothing for settings and programs.
+
+    Drop-ins are no version's: our roles write none, and whoever did may have changed his mind since.
+    """
+    return os.path.basename(path) if path.startswith(UNITS + "/") else ""
 
 
 class Running:

@@ -8,7 +8,7 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
                    {"do": "back", "reason", "run"?}      go back now
                    {"do": "status"}  {"do": "history"}
                    {"do": "begin"}  {"do": "note", "record"}      of an installation
-← one JSON object: {"pending", "last", "previous", "history"?, "confirmed"?, "restored"?, "ill"?}
+← one JSON object: {"pending", "last", "previous", "history"?, "confirmed"?, "restored"?, "ill"?, "over"?}
   or {"error", …}
 
 What is saved are the files by which our services run (``saved_version``); copies of bundles and
@@ -97,7 +97,8 @@ class Switch:
             return {"error": "failed", "text": told}
         if not armed:
             rename(os.path.join(self.home, "saved"), self.pending)
-        return self.status()
+        over = armed and armed["run"] != asked["run"] and armed["record"].get("by")
+        return {**self.status(), "over": over or ""}
 
     def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
         """A run that was cut off between proof and record left the new version: that is what runs."""
@@ -107,8 +108,8 @@ class Switch:
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
 
-        What was saved for a version that went back, and before which the same ran, is still right: the run
-        that failed then may have changed something after its time.
+        What was saved for a run that never said that it had come to its end, and before which the same ran,
+        is still right: it may have changed something after its time.
         """
         folder = os.path.join(self.home, "saved")
         shutil.rmtree(folder, ignore_errors=True)
@@ -158,7 +159,10 @@ class Switch:
             return {**self.status(), "restored": False}
         self.restore(armed, reason, starting=starting)
         self.settle(starting=starting)
-        return {**self.status(), "restored": True, "ill": self.ill()}
+        answer = {**self.status(), "restored": True, "ill": self.ill()}
+        if run:  # it has come to its end, and changes nothing after this
+            shutil.rmtree(self.last, ignore_errors=True)
+        return answer
 
     def ill(self) -> list[str]:
         """What did not run afterwards, of the version that was gone back to last."""

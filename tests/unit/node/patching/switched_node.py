@@ -20,7 +20,7 @@ SETTINGS = "etc/appliance/export-line.json"
 AUDIT = "etc/systemd/system/appliance-audit.timer"
 OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
 NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
-RECORD = {"action": "patch", "from": {"digest": "a"}, "to": {"digest": "b"}}
+RECORD = {"action": "patch", "by": "root at desk", "from": {"digest": "a"}, "to": {"digest": "b"}}
 
 
 class Cut(BaseException):

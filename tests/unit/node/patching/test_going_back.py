@@ -235,9 +235,9 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
         monkeypatch.setattr(Installation, stage, lambda *_, stage=stage: done.append(stage))
     for verb in ("arm", "confirm"):
 
-        def tell(node: Says, *_: object, verb: str = verb) -> dict[str, Any]:
+        def tell(node: Says, *_: object, verb: str = verb) -> switch.Armed:
             done.append(f"{verb} {node.name}")
-            return {"from": {"version": "by its own word"}}
+            return switch.Armed({"version": "by its own word"}, "root at another")
 
         monkeypatch.setattr(switch, verb, tell)
 
@@ -250,7 +250,10 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
     work = switching(nodes)
     work.request, work.bundle = SimpleNamespace(check=False), SimpleNamespace(digest="b" * 64)  # type: ignore[assignment]
     monkeypatch.setattr(Switching, "_line", lambda *_: {})
+    told: list[str] = []
+    monkeypatch.setattr(work.progress, "note", told.append, raising=False)
     work._apply({"one"})
+    assert "one: takes over the run of root at another, which is not proven" in told
     assert work.armed == ["one", "two"]
     assert work.before["two"]["version"] == "by its own word"
     work._qualify()

@@ -81,7 +81,8 @@ def test_arming_again_keeps_what_was_saved_and_gives_the_full_time(node: Node) -
     arm(node)
     node.apply()
     node.now += 50
-    arm(node, "again")
+    assert arm(node)["over"] == ""
+    assert arm(node, "again")["over"] == "root at desk"
     assert of(node).confirm("run")["why"] == "another run has begun the switch anew"
     node.now += 50
     assert of(node).due()["pending"] == RECORD

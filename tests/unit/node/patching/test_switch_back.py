@@ -11,7 +11,6 @@ from appliance.node.remote import saved_version, switch
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, TEXTS, TIMER
 from tests.unit.node.patching.switched_node import (
-    AUDIT,
     NEW,
     OLD,
     RECORD,
@@ -225,9 +224,8 @@ def test_what_is_pending_and_cannot_be_read_goes_back(node: Node) -> None:
     assert arm(node, record=other)["pending"] == other
 
 
-def test_drop_ins_sockets_and_folders_of_settings_go_back_too(node: Node) -> None:
-    drop_in = f"{UNIT}.d/limit.conf"
-    kept = [drop_in, "etc/appliance/more/deep.json", "etc/systemd/system/appliance-x.socket"]
+def test_sockets_and_folders_of_settings_go_back_too(node: Node) -> None:
+    kept = ["etc/appliance/more/deep.json", "etc/systemd/system/appliance-x.socket"]
     for path in kept:
         (node.root / path).parent.mkdir(parents=True, exist_ok=True)
         (node.root / path).write_text("old")
@@ -235,10 +233,20 @@ def test_drop_ins_sockets_and_folders_of_settings_go_back_too(node: Node) -> Non
     for path in kept:
         (node.root / path).write_text("new")
     of(node).back("it failed")
-    assert [(node.root / path).read_text() for path in kept] == ["old"] * 3
-    assert ("restart", SERVING) in node.said
-    assert saved_version.unit_of(drop_in) == SERVING
-    assert saved_version.unit_of(AUDIT) == TIMED
+    assert [(node.root / path).read_text() for path in kept] == ["old"] * 2
+    assert ("restart", SERVING) in node.said, "settings are read as it starts"
+
+
+def test_what_was_saved_for_a_run_that_came_to_its_end_does_not_come_back(node: Node) -> None:
+    """Whoever looked into its failure may have changed something since."""
+    arm(node)
+    node.apply()
+    of(node).back("it failed", "run")
+    node.put({**OLD, SETTINGS: "put right by hand"})
+    arm(node, "again")
+    node.apply()
+    of(node).back("it failed")
+    assert node.files() == {**OLD, SETTINGS: "put right by hand"}
 
 
 def test_one_bad_byte_loses_one_line_of_the_history(node: Node) -> None:
