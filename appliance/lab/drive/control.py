@@ -14,7 +14,8 @@ from appliance.errors import ApplianceError, LabFailed, Usage
 from appliance.lab.drive.pins import opens
 from appliance.lab.drive.rules import number
 from appliance.lab.drive.sessions import FIRST_SESSION, Session
-from appliance.lab.drive.uids import (
+from appliance.lab.unix_socket import short_path
+from appliance.tcg.uids import (
     ADMIN_SP,
     AUTHORITY,
     C_PIN_SID,
@@ -205,7 +206,8 @@ def send_order(path: Path, question: dict[str, Any]) -> dict[str, Any]:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_TIMEOUT)
-            connection.connect(str(path))
+            with short_path(path) as short:
+                connection.connect(short)
             connection.sendall(json.dumps(question).encode() + b"\n")
             text = b""
             while not text.endswith(b"\n"):

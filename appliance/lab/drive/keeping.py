@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.errors import LabFailed
 from appliance.lab.drive.profile import Profile
-from appliance.lab.drive.stream import Named
+from appliance.tcg.stream import Named
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.lab.drive.provider import Row, SecurityProvider
-    from appliance.lab.drive.stream import Value
     from appliance.lab.drive.tper import TPer
+    from appliance.tcg.stream import Value
 
 FORMAT = 1
 
@@ -44,6 +44,11 @@ def restore(tper: TPer, state: dict[str, Any]) -> None:
     for sp, rows in ((tper.admin, state["admin"]), (tper.locking, state["locking"])):
         for name, row in rows.items():
             sp.rows[bytes.fromhex(name)] = {int(column): _value(value) for column, value in row.items()}
+
+
+def state_beside(image: Path) -> Path:
+    """The state file of an image."""
+    return image.with_name(image.name + ".state")
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
