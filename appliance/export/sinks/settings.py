@@ -77,7 +77,7 @@ class S3Settings(_Settings):
 
     endpoint: Text
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-    prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._-]+/)*$", max_length=256)] = ""
+    prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*$", max_length=256)] = ""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
     addressing: Literal["path", "virtual"] = "path"
     authority: Text | None = None

@@ -64,6 +64,9 @@ class TlsSink:
                 raise
         return self._stream
 
+    def ready(self) -> None:
+        """Whether it is, shows when it is written to."""
+
     def write(self, found: Sequence[bytes]) -> None:
         try:
             self._connected().sendall(b"".join(found))

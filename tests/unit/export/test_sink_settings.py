@@ -125,6 +125,8 @@ def test_a_password_leaves_in_the_clear_in_no_case(folder: Path) -> None:
         ("bucket: logs", "bucket: Logs", SettingsInvalid, ":3:9"),
         ("prefix: site-1/", "prefix: site-1", SettingsInvalid, ":4:9"),
         ("prefix: site-1/", "prefix: /", SettingsInvalid, ":4:9"),
+        ("prefix: site-1/", "prefix: ../", SettingsInvalid, ":4:9"),
+        ("prefix: site-1/", "prefix: a/./", SettingsInvalid, ":4:9"),
         ("mode: COMPLIANCE", "mode: LEGAL", SettingsInvalid, ":8:"),
         ("days: 3650", "days: 0", SettingsInvalid, "days"),
         ("days: 3650", "days: 99999", SettingsInvalid, "days"),
