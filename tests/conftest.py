@@ -24,7 +24,7 @@ from appliance.trust.root import Root, root_bytes
 from tests.roots import first_root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 # A shell that starts something in the background makes it ignore Ctrl-C, and so would every program that
@@ -34,6 +34,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Likewise one under nohup, and SIGHUP.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_memory() -> Iterator[None]:
+    """Commands that run in the tests' own process leave its memory as it is (``appliance.disk.memory``)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("appliance.disk.memory.protect_memory", lambda: True)
+        yield
+
 
 #: A few bytes for every kind of component; the model is the one that is served.
 CONTENTS = {
@@ -82,7 +91,10 @@ class BundleMaker:
                     size=len(files[path]),
                     sha256=hashlib.sha256(files[path]).hexdigest(),
                     licence="CC0-1.0",
-                    origin={"kind": "file"},
+                    # Every wheel says that it is of an engine: preflight looks for one.
+                    origin={"kind": "python", "project": "xllamacpp"}
+                    if path.endswith(".whl")
+                    else {"kind": "file"},
                 )
                 for path in sorted(files)
             )

@@ -39,12 +39,20 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What the node serves: ``file`` of component ``model``, by component ``engine``, as ``name``."""
+    """What the node serves: ``file`` of component ``model``, by component ``engine``, as ``name``.
+
+    The rest is how, where the definition says so: tokens of a request, requests at a time, what weights
+    are computed in, and whether nothing is compiled on the node.
+    """
 
     engine: str
     model: str
     file: str
     name: str
+    context: int | None = None
+    sequences: int | None = None
+    precision: str | None = None
+    eager: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +193,11 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
             "model": manifest.inference.model,
             "file": manifest.inference.file,
             "name": manifest.inference.name,
+            **{
+                key: value
+                for key in ("context", "eager", "precision", "sequences")
+                if (value := getattr(manifest.inference, key))
+            },
         },
         "requires": [
             {"bundle": base.bundle, "version": base.version, "sequence": base.sequence}

@@ -64,6 +64,7 @@ _SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODE = re.compile(FILE_MODE)
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}")  # Debian Policy, section 5.6.1
 _MIG = re.compile(r"[a-z0-9][a-z0-9.,*-]{0,199}")
+_PRECISION = re.compile(r"bf16|fp16|fp32")
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MANIFEST_KEYS: Final = frozenset(
     {
@@ -83,6 +84,9 @@ _BASE_KEYS: Final = frozenset({"bundle", "sequence", "version"})
 _BUILD_KEYS: Final = frozenset({"definition", "lock"})
 _TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
 _INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
+_SERVING_KEYS: Final = frozenset({"context", "eager", "precision", "sequences"})
+_MOST_CONTEXT: Final = 9_999_999
+_MOST_SEQUENCES: Final = 9_999
 _HARDWARE_KEYS: Final = frozenset(
     {"firmware", "gpu", "gpus", "memory_gib", "nvswitches", "patch_gb", "tensor_parallel"}
 )
@@ -214,14 +218,22 @@ def _hardware(record: Record) -> HardwareNeeds:
 
 
 def _inference(record: Record) -> Inference:
-    record.exactly(_INFERENCE_KEYS)
+    record.exactly(_INFERENCE_KEYS, _SERVING_KEYS)
     file = record.text("file")
     check_path(file)
+    if record.has("eager") and not record.flag("eager"):
+        record.refuse("eager is said only where it is so", wanted="true, or no such key")
     return Inference(
         engine=record.text("engine", _NAME),
         model=record.text("model", _NAME),
         file=file,
         name=record.text("name", _SERVED),
+        context=record.number("context", least=1, most=_MOST_CONTEXT) if record.has("context") else None,
+        sequences=record.number("sequences", least=1, most=_MOST_SEQUENCES)
+        if record.has("sequences")
+        else None,
+        precision=record.text("precision", _PRECISION) if record.has("precision") else None,
+        eager=record.has("eager"),
     )
 
 

@@ -8,8 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from appliance.cli.console import print_error, print_result
+from appliance.cli.disk_bind import bind
 from appliance.cli.disk_enroll import enroll
 from appliance.cli.disk_escrow import escrow_app
+from appliance.cli.disk_mount import mount
+from appliance.cli.disk_unlock import unlock
 from appliance.cli.options import AsJson, OnlyNodes  # noqa: TC001 - Typer reads them at run time
 
 disk_app = typer.Typer(
@@ -18,12 +21,22 @@ disk_app = typer.Typer(
     no_args_is_help=True,
 )
 disk_app.command("enroll")(enroll)
+disk_app.command("bind")(bind)
+disk_app.command("unlock")(unlock)
+disk_app.command("mount")(mount)
 disk_app.add_typer(escrow_app)
 
 
 @disk_app.callback()
 def _disk() -> None:
     """Self-encrypting drives: what they are, and whether they may be encrypted."""
+    from appliance.disk.memory import has_swap, protect_memory
+
+    if not protect_memory() and has_swap():
+        typer.echo(
+            "note: what is in this program's memory may be swapped to a disk: run it as root, or swapoff",
+            err=True,
+        )
 
 
 @disk_app.command("status")

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appliance.cli.console import print_result
+from appliance.cli.disk_confirm import (
+    Confirm,
+    Confirming,
+    Fingerprint,
+    PermitFile,
+    RevokedFiles,
+    TrustFile,
+    confirmed,
+    has_terminal,
+)
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
+from appliance.definition.disks import USUAL_LAYERS
 from appliance.errors import SettingsInvalid, Usage
 
 if TYPE_CHECKING:
+    from appliance.definition.disks import Layers
     from appliance.definition.escrow import Escrow
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.disk.secret import Secret
     from appliance.disk.state import Drive
+
+_ALONE = "dm-crypt alone encrypts this drive, as the inventory says"
 
 
 def enroll(
@@ -31,12 +44,14 @@ def enroll(
         Path | None,
         typer.Option("--psid-file", metavar="FILE", help="What its label says; else asked for."),
     ] = None,
-    confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="SERIAL", help="Its serial number; else asked for.")
-    ] = None,
+    confirm: Confirm = None,
+    permit: PermitFile = None,
+    trust: TrustFile = None,
+    fingerprint: Fingerprint = None,
+    revoked: RevokedFiles = None,
     hw_opal_only: Annotated[
         bool,
-        typer.Option("--hw-opal-only", help="No dm-crypt above: the drive's firmware alone is trusted."),
+        typer.Option("--hw-opal-only", help="No dm-crypt above, if the inventory does not say otherwise."),
     ] = False,
     reset: Annotated[
         bool, typer.Option("--reset", help="Reset it by its PSID, if an enrolment was cut off.")
@@ -44,6 +59,9 @@ def enroll(
     as_json: AsJson = False,
 ) -> None:
     """Encrypt an empty drive by itself and by dm-crypt above, with keys that are in the escrow first.
+
+    Other layers are a choice: in the inventory's disks, of which dm-crypt
+    alone is chosen nowhere else; what a drive cannot do itself is told then.
 
     New keys are made, sealed to the inventory's recipients, read back from
     the escrow and opened; then the drive gets them, and its header follows
@@ -54,20 +72,24 @@ def enroll(
     Examples:
       appliance disk enroll /dev/nvme1n1 -i my-site --node gpu-01 --escrow /media/escrow
       appliance disk enroll /dev/nvme1n1 -i my-site --escrow /media/escrow --confirm S6CVNG0T1
+      appliance disk enroll /dev/nvme1n1 -i my-site --escrow /media/escrow --psid-file psid \\
+          --permit /media/usb/drive-permit.0f3a5c7e91b2d486.json --trust root.1.json
 
     \b
     Exit codes:
       2  nobody confirmed, or another drive was meant; or the escrow lies in
          memory, or on the node itself
       3  the inventory is wrong, or names no recipients
-      4  a record of the drive in the escrow is damaged
+      4  a record of the drive in the escrow is damaged, or the permit does
+         not count, or is for something else
       5  the drive may not be encrypted, or the escrow does not give back
       6  the node cannot be reached          7  cryptsetup failed
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     import datetime as dt
 
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.cryptsetup import Cryptsetup
-    from appliance.disk.enrolling import Request, enrol, identity, layers_of, records_in
+    from appliance.disk.enrolling import Request, enrol, identity, records_in
     from appliance.disk.enrolment import Seen, next_step
     from appliance.disk.escrow.given import given_among
     from appliance.disk.escrow.medium import refuse_medium
@@ -78,10 +100,11 @@ def enroll(
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
     from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory
+    from appliance.node.site import load_inventory, select_node
 
+    asked = Confirming(inventory, confirm, permit, trust, fingerprint, tuple(revoked or ()))
     site = load_inventory(inventory)
-    chosen = _node(site, node)
+    chosen = select_node(site, node)
     to = _recipients(site)
     refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
@@ -95,19 +118,25 @@ def enroll(
             found = select_drive(drives, drive, node=chosen.name)
             records = records_in(escrow, found)
             given = given_among(escrow, records)
-            fitness = judge(found, host)
-            layers = layers_of(opal_only=hw_opal_only)
+            layers = _layers(chosen, found, alone=hw_opal_only)
+            fitness = judge(found, host, layers)
+            meant = Confirmation(found.serial)
             next_step(  # before asking
-                Seen(found, fitness, records, given, found.serial, reset=reset, layers=layers)
+                Seen(found, fitness, records, given, meant, reset=reset, layers=layers)
             )
+            if layers == "dm-crypt":
+                for note in fitness.notes:
+                    typer.echo(f"note: {note.name}: {note.says}", err=True)
+            confirmation, permitted = confirmed(asked, found, connection, "will be encrypted")
+            confirmation.require("enroll", found)
             request = Request(
                 path=found.path,
-                typed=_typed(found, chosen.name) if confirm is None else confirm,
-                psid=_psid(psid_file),
+                confirmed=confirmation,
+                psid=_psid(psid_file, layers),
                 host=chosen.name,
                 folder=escrow,
                 escrow=to,
-                opal_only=hw_opal_only,
+                layers=layers,
                 reset=reset,
             )
             header = enrol(
@@ -119,20 +148,10 @@ def enroll(
         finally:
             connection.close()
     values = {"node": chosen.name, "drive": header.inner()["drive"], "header": header.stem}
+    values |= {"layers": header.layers}
+    values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
-
-
-def _node(site: Inventory, name: str | None) -> NodeEntry:
-    from appliance.node.site import select_nodes
-
-    if name is None and len(site.nodes) > 1:
-        raise Usage(
-            "whose drive?",
-            found=f"{len(site.nodes)} nodes in the inventory",
-            wanted="--node NAME",
-        )
-    return select_nodes(site, () if name is None else (name,))[0]
 
 
 def _recipients(site: Inventory) -> Escrow:
@@ -145,32 +164,37 @@ def _recipients(site: Inventory) -> Escrow:
     return site.escrow
 
 
-def _typed(drive: Drive, node: str) -> str:
-    """Have a person show that a drive is the one that is meant."""
-    from appliance.bundle.media.sizes import size_text
+def _layers(node: NodeEntry, drive: Drive, *, alone: bool) -> Layers:
+    """What shall encrypt a drive: as the inventory says; else the usual, or the drive alone."""
+    said = next(
+        (
+            disk.layers
+            for disk in node.disks
+            if disk.serial == drive.serial
+            and (disk.namespace is None or str(disk.namespace) == drive.namespace)
+        ),
+        None,
+    )
+    if alone and said not in {None, "opal"}:
+        raise Usage(
+            "the inventory says other layers of this drive",
+            found="--hw-opal-only",
+            wanted=f"layers: {said}",
+        )
+    return said or ("opal" if alone else USUAL_LAYERS)
 
-    if not _has_terminal():
-        return ""
-    lines = [
-        "",
-        f"{drive.path} of {node} will be encrypted: {drive.model or 'no model'}, {size_text(drive.size)}.",
-        "Whatever is on it is lost. Read its serial number from its label, and type it here:",
-    ]
-    typer.echo("\n".join(lines), err=True)
-    return sys.stdin.readline().strip()
 
-
-def _psid(path: Path | None) -> Secret:
+def _psid(path: Path | None, layers: Layers) -> Secret | None:
     from getpass import getpass
 
     from appliance.disk.psid import parse_psid, read_psid
 
+    if layers == "dm-crypt":
+        if path is not None:
+            raise Usage("a PSID has no part in this", found="--psid-file", wanted="nothing: " + _ALONE)
+        return None
     if path is not None:
         return read_psid(path)
-    if not _has_terminal():
+    if not has_terminal():
         raise Usage("no terminal to ask for the PSID on", wanted="--psid-file FILE, or a terminal")
     return parse_psid(getpass("PSID on its label: ").encode())
-
-
-def _has_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

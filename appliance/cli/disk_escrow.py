@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from appliance.cli.console import print_error, print_result
+from appliance.cli.disk_volumes import Identities, Shares  # noqa: TC001 - Typer reads them at run time
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import PreflightFailed, Usage
 
@@ -20,14 +21,6 @@ escrow_app = typer.Typer(
 What = Literal["passphrase", "admin-pin", "psid", "header"]
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The escrow: a folder of records.")]
 _Serial = Annotated[str, typer.Argument(metavar="SERIAL", help="The drive's serial number.")]
-_Identities = Annotated[
-    list[Path] | None,
-    typer.Option("--identity", metavar="FILE", help="A key of age that opens it; repeatable."),
-]
-_Shares = Annotated[
-    list[Path] | None,
-    typer.Option("--share", metavar="FILE", help="A share that its holder decrypted; repeatable."),
-]
 _Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="A new file for it, for you alone.")
 ]
@@ -43,7 +36,7 @@ def _escrow() -> None:
 
 @escrow_app.command("check")
 def check(
-    folder: _Folder, *, identity: _Identities = None, share: _Shares = None, as_json: AsJson = False
+    folder: _Folder, *, identity: Identities = None, share: Shares = None, as_json: AsJson = False
 ) -> None:
     """Check that an escrow is whole; with keys, open every record, and show nothing of it.
 
@@ -99,8 +92,8 @@ def open_(
     serial: _Serial,
     what: Annotated[What, typer.Option("--what", help="Which of what is kept.")] = "passphrase",
     *,
-    identity: _Identities = None,
-    share: _Shares = None,
+    identity: Identities = None,
+    share: Shares = None,
     generation: _Generation = None,
     out: _Out = None,
     show: Annotated[bool, typer.Option("--show", help="Print it on this terminal.")] = False,
@@ -131,6 +124,11 @@ def open_(
     _refuse_destination(out, show, binary=what == "header")
     kept = choose(folder, serial, "header" if what == "header" else "keys", generation)
     opened = open_sealed(kept.record, kept.files, read_openers(identity or [], share or []))
+    if what != "header" and what not in opened.secrets:
+        raise Usage(
+            f"{kept.record.stem} holds no {what}",
+            found=f"{', '.join(sorted(opened.secrets))}; {kept.record.layers} encrypts the drive",
+        )
     found = opened.header if what == "header" else opened.secrets[what]
     told = f"{what} of {serial}, generation {kept.record.generation}, {kept.record.host}"
     if out is None:

@@ -11,6 +11,7 @@ from appliance.cli.console import print_result, progress
 from appliance.cli.lab_drive import drive, order
 from appliance.cli.lab_frames import frames
 from appliance.cli.lab_power import power_app
+from appliance.cli.lab_tpm import tpm_app
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import Usage
 
@@ -20,6 +21,7 @@ lab_app = typer.Typer(
     no_args_is_help=True,
 )
 lab_app.add_typer(power_app)
+lab_app.add_typer(tpm_app)
 lab_app.command("frames")(frames)
 lab_app.command("drive")(drive)
 lab_app.command("drive-order")(order)
@@ -36,7 +38,13 @@ _Machine = Annotated[
     bool, typer.Option("--machine", help="Virtual machines with a kernel of their own, not containers.")
 ]
 
+_Suite = Annotated[
+    str,
+    typer.Option("--suite", help="Debian release of containers: trixie, or bookworm as the H100 bundles."),
+]
+
 _DEFAULT_NAME = "practice"
+_DEFAULT_SUITE = "trixie"
 
 
 @lab_app.command("up")
@@ -57,6 +65,13 @@ def up(  # noqa: PLR0917 - Typer calls it by name
             "--bond", help="With --machine: two data cards; an inventory that bonds them, and a VLAN."
         ),
     ] = False,
+    tpm: Annotated[
+        bool, typer.Option("--tpm", help="With --machine: a TPM 2.0 each; boots from disk, as no copy can.")
+    ] = False,
+    drives: Annotated[
+        int, typer.Option("--drives", help="With --machine: simulated self-encrypting drives each.")
+    ] = 0,
+    suite: _Suite = _DEFAULT_SUITE,
     timeout: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,27 +88,42 @@ def up(  # noqa: PLR0917 - Typer calls it by name
       appliance lab up
       appliance lab up ward --nodes 3
       appliance lab up icu --machine --capture --bond
+      appliance lab up sed --machine --tpm --drives 2
+      appliance lab up ai --suite bookworm
       ip netns add desk && ip netns exec desk appliance lab up
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.lab.places import Places
     from appliance.lab.status import lab_status
     from appliance.lab.up import Wanted, bring_up
 
-    given = {"--capture": capture, "--from-scratch": from_scratch, "--bond": bond}
+    given = {"--capture": capture, "--from-scratch": from_scratch, "--bond": bond, "--tpm": tpm}
+    given["--drives"] = bool(drives)
     if any(given.values()) and not machine:
         raise Usage(
-            "only a virtual machine can be captured, booted from scratch or have a bond",
+            "only a virtual machine can be captured, booted from scratch, or have a bond, a TPM or drives",
             found=", ".join(option for option, wanted in given.items() if wanted),
             wanted="--machine as well",
         )
     _end_like_interrupted()
     places = Places.from_environment()
-    wanted = Wanted(nodes, machine=machine, capture=capture, from_scratch=from_scratch, bond=bond)
+    wanted = Wanted(
+        nodes,
+        machine=machine,
+        capture=capture,
+        from_scratch=from_scratch,
+        bond=bond,
+        tpm=tpm,
+        drives=drives,
+        suite=suite,
+    )
     bring_up(places, name, wanted, timeout=timeout, progress=progress())
     status = lab_status(places, name)
     first = status.nodes[0].name
     lines = [f"{node.name}  {'  '.join(node.addresses)}" for node in status.nodes]
     lines += [f"frames:    {node.capture}" for node in status.nodes if node.capture]
+    for node in status.nodes:
+        lines += [f"drive:     {drive.serial}  PSID {drive.psid}" for drive in node.drives]
+        lines += [f"orders:    appliance lab drive-order {node.orders}"] if node.orders else []
     lines += [
         f"inventory: {status.inventory}",
         f"log in:    appliance lab shell {first}",
@@ -216,7 +246,7 @@ def console(
 
 
 @lab_app.command("prepare")
-def prepare(machine: _Machine = False, as_json: AsJson = False) -> None:
+def prepare(machine: _Machine = False, suite: _Suite = _DEFAULT_SUITE, as_json: AsJson = False) -> None:
     """Make what nodes are made from: all that needs a package archive.
 
     After this, `appliance lab up` works without any network; with --machine
@@ -226,12 +256,13 @@ def prepare(machine: _Machine = False, as_json: AsJson = False) -> None:
     Examples:
       appliance lab prepare
       appliance lab prepare --machine
+      appliance lab prepare --suite bookworm
     """  # noqa: D301 - as above
     from appliance.lab import up
     from appliance.lab.places import Places
 
     _end_like_interrupted()
-    root = up.prepare(Places.from_environment(), machine=machine, progress=progress())
+    root = up.prepare(Places.from_environment(), machine=machine, suite=suite, progress=progress())
     print_result(str(root), {"root": str(root)}, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ from appliance.cli.trust_init import init
 from appliance.cli.trust_inspect import inspect
 from appliance.cli.trust_keygen import keygen
 from appliance.cli.trust_node import node
+from appliance.cli.trust_permit_drives import permit_drives
 from appliance.cli.trust_propose import propose, rotate
 from appliance.cli.trust_revoke import revoke
 from appliance.cli.trust_show import read, show
@@ -33,6 +34,7 @@ trust_app.command("inspect")(inspect)
 trust_app.command("revoke")(revoke)
 trust_app.command("admit")(admit)
 trust_app.command("permit")(permit)
+trust_app.command("permit-drives")(permit_drives)
 trust_app.command("waive")(waive)
 trust_app.command("attest-time")(attest_time)
 trust_app.command("enrol")(enrol)

@@ -65,7 +65,7 @@ def permit(  # noqa: PLR0917 - Typer calls it by name
             wanted="--product, or bundles of one",
         )
     statement = Permit(node, journal, new_nonce(), products.pop(), old, new, reason)
-    _write("permit", statement, out, transcript, transcript_key, as_json=as_json)
+    write_statement("permit", statement, out, transcript, transcript_key, as_json=as_json)
 
 
 def waive(
@@ -95,7 +95,7 @@ def waive(
     from appliance.trust.statements import Waiver
 
     statement = Waiver(node, journal, new_nonce(), name_bundle([bundle]).digest, reason)
-    _write("waive", statement, out, transcript, transcript_key, as_json=as_json)
+    write_statement("waive", statement, out, transcript, transcript_key, as_json=as_json)
 
 
 def attest_time(
@@ -133,7 +133,7 @@ def attest_time(
 
     said = time_text(dt.datetime.now(dt.UTC)) if time == "now" else time
     statement = Time(node, journal, new_nonce(), said)
-    _write("attest-time", statement, out, transcript, transcript_key, as_json=as_json)
+    write_statement("attest-time", statement, out, transcript, transcript_key, as_json=as_json)
 
 
 def enrol(
@@ -173,10 +173,10 @@ def enrol(
             raise Usage("a product is misspelled or named twice", found=ascii(pair), wanted="NAME=SEQUENCE")
         floors[match[1]] = int(match[2])
     statement = Enrolment(node, new_nonce(), reason, floors)
-    _write("enrol", statement, out, transcript, transcript_key, as_json=as_json)
+    write_statement("enrol", statement, out, transcript, transcript_key, as_json=as_json)
 
 
-def _write(
+def write_statement(
     command: str,
     statement: Statement,
     out: Path,
@@ -185,6 +185,7 @@ def _write(
     *,
     as_json: bool,
 ) -> None:
+    """Write a statement that is to be signed, and say so."""
     from appliance.bundle.ceremony.drafting import write_draft
     from appliance.bundle.ceremony.transcripts import begin_log
 

@@ -24,6 +24,7 @@ from appliance.definition.host import Host
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from appliance.definition.disks import Disk
     from appliance.definition.document import Document, Loc
     from appliance.definition.escrow import Escrow
     from appliance.definition.export import Export
@@ -190,7 +191,7 @@ class Flow:
 class NodeEntry:
     """One node.  ``address`` is where SSH answers and is one of its interfaces' addresses.
 
-    ``export``: how its logs leave; None: they do not.
+    ``export``: how its logs leave; None: they do not.  ``disks``: its encrypted drives.
 
     ``interfaces``: cards, then bonds, then VLANs, each in the order of the inventory.
     """
@@ -202,6 +203,7 @@ class NodeEntry:
     interfaces: tuple[Interface, ...]
     flows: tuple[Flow, ...] = ()
     export: Export | None = None
+    disks: tuple[Disk, ...] = ()
 
     @property
     def management_addresses(self) -> tuple[str, ...]:
@@ -291,6 +293,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
         "interfaces": [interface.as_dict() for interface in node.interfaces],
         **({"flows": [flow.as_dict() for flow in node.flows]} if node.flows else {}),
         **({"export": node.export.as_dict()} if node.export else {}),
+        **({"disks": [disk.as_dict() for disk in node.disks]} if node.disks else {}),
     }
 
 

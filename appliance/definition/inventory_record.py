@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+from appliance.definition.disks import read_disk
 from appliance.definition.export import Export, Receiver, Sending, Sources, StreamFields
 from appliance.definition.host import Audit, Host, Time
 from appliance.definition.inventory import (
@@ -51,6 +52,7 @@ def inventory_record(inventory: Inventory, node: NodeEntry) -> dict[str, Any]:
                 for flow in node.flows
             ],
             "export": node.export.as_dict() if node.export else None,
+            "disks": [disk.as_dict() for disk in node.disks],
         },
     }
 
@@ -66,6 +68,7 @@ def read_record(values: dict[str, Any]) -> tuple[Inventory, NodeEntry]:
         interfaces=tuple(map(_interface, entry["interfaces"])),
         flows=tuple(map(_flow, entry["flows"])),
         export=_export(entry["export"]),
+        disks=tuple(map(read_disk, entry["disks"])),
     )
     inventory = Inventory(
         path=Path(values["path"]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.definition.conflict import Conflict, place_of
+from appliance.definition.disks_rules import disk_conflicts
 from appliance.definition.export_rules import export_conflicts
 from appliance.definition.host_rules import time_conflicts
 from appliance.definition.inventory_flows import flow_conflicts
@@ -35,6 +36,7 @@ def first_conflict(inventory: Inventory) -> Conflict | None:
         _reachable,
         flow_conflicts,
         export_conflicts,
+        disk_conflicts,
         time_conflicts,
     ):
         for conflict in rule(inventory):

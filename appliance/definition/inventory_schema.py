@@ -22,6 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from appliance.definition.disks_schema import Disks  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.document import Document, Loc, read_document, validate_document
 from appliance.definition.escrow_schema import EscrowKey  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.export_schema import ExportKey  # noqa: TC001 - pydantic reads it at run time
@@ -65,7 +66,7 @@ _Some = TypeVar("_Some", tuple[object, ...], dict[str, object])
 #: The kinds of interface that a node has.
 _SECTIONS: Final = ("interfaces", "bonds", "vlans")
 #: Where the keys are the operator's words, not ours.
-_NAMED: Final = (*_SECTIONS, "flows")
+_NAMED: Final = (*_SECTIONS, "flows", "disks")
 #: How netplan, iproute2 and people write a route to everywhere.
 _EVERYWHERE: Final = frozenset({"default", "0/0", "0.0.0.0/0", "::/0", "any", "all"})
 
@@ -224,6 +225,7 @@ class _Node(_Model):
     vlans: dict[_DeviceName, _Vlan] = Field(default_factory=dict)
     flows: dict[_Name, _Flow] = Field(default_factory=dict)
     export: ExportKey | None = None
+    disks: Disks = Field(default_factory=dict)
 
 
 class _Management(_Model):
@@ -335,6 +337,7 @@ def _node(name: str, written: _Node) -> NodeEntry:
             *(_interface(key, vlan, vlan=Vlan(vlan.id, vlan.link)) for key, vlan in written.vlans.items()),
         ),
         export=written.export.export() if written.export else None,
+        disks=tuple(disk.disk(key) for key, disk in written.disks.items()),
     )
 
 

@@ -28,6 +28,8 @@ def _is_format_1(number: int) -> int:
 
 
 Format = Annotated[int, AfterValidator(_is_format_1)]
+# What weights are computed in, as `appliance plan` names it; fewer bits are a matter of the weights' files.
+Precision = Literal["bf16", "fp16", "fp32"]
 ComponentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 Product = ComponentName
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -59,9 +61,17 @@ class Target(Frozen):
 
 
 class Inference(Frozen):
-    """What the node serves: the ``file`` of component ``model``, by component ``engine``, as ``name``."""
+    """What the node serves: the ``file`` of component ``model``, by component ``engine``, as ``name``.
+
+    ``context`` is in tokens, prompt and answer together; ``sequences`` are served at a time; ``precision``
+    is what weights are computed in, left out: as they are.  ``eager``: nothing is compiled on the node.
+    """
 
     engine: ComponentName
     model: ComponentName
     file: FilePath
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    context: Annotated[int, Field(ge=256, le=9_999_999)] | None = None
+    sequences: Annotated[int, Field(ge=1, le=1024)] | None = None
+    precision: Precision | None = None
+    eager: bool = False

@@ -1,9 +1,9 @@
 """What cryptsetup does to a drive for us, on this machine or a node.
 
 Secrets go in by its standard input, a line each, and never by command line, environment or a file: the
-volume's passphrase first, then the administrator's PIN (cryptsetup-luksFormat(8), --hw-opal).  What it
-prints should have none, and is told without them.  Its exit status and the drive's own state are what
-counts, never its words.
+volume's passphrase first, then, where the drive encrypts, the administrator's PIN
+(cryptsetup-luksFormat(8), --hw-opal).  What it prints should have none, and is told without them.  Its exit
+status and the drive's own state are what counts, never its words.
 
 The kernel's names move when drives come and go.  So each command looks again, in the same shell and right
 before cryptsetup, whether the drive of that name is the one that was read.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
 
+    from appliance.definition.disks import Layers
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.secret import Secret
     from appliance.disk.state import Drive
@@ -31,15 +32,22 @@ if TYPE_CHECKING:
     #: Runs a shell command line with bytes on its standard input.
     Runner = Callable[[str, bytes], subprocess.CompletedProcess[bytes]]
 
-_LAYERS: Final[dict[str, tuple[str, ...]]] = {
-    "opal and dm-crypt": ("--hw-opal", "--cipher", "aes-xts-plain64", "--key-size", "512"),
+_AES_256: Final = ("--cipher", "aes-xts-plain64", "--key-size", "512")
+_LAYERS: Final[dict[Layers, tuple[str, ...]]] = {
+    "opal and dm-crypt": ("--hw-opal", *_AES_256),
     "opal": ("--hw-opal-only",),
+    "dm-crypt": _AES_256,
 }
 #: A header goes through memory; cryptsetup writes it to a new file and to nothing else.
 _HEADER: Final = (
     "umask 077; d=$(mktemp -d /dev/shm/appliance-header.XXXXXX) || exit; "
     'cryptsetup luksHeaderBackup --header-backup-file "$d/header" "$1" && cat "$d/header"; '
     's=$?; rm -rf "$d"; exit "$s"'
+)
+#: udev remembers what was on a drive, and would tell of the header that the reset has ended.
+_RESET: Final = (
+    'cryptsetup luksErase --batch-mode --hw-opal-factory-reset --key-file - "$1" || exit; '
+    'timeout 60 udevadm trigger --settle "$1" >/dev/null 2>&1; :'
 )
 
 #: Looks whether the drive at a place is still the one that was read, right before whatever follows ``--``.
@@ -73,7 +81,7 @@ class Cryptsetup:
         return self._read()
 
     def format(self, drive: Drive, keys: Escrowed) -> None:
-        """Take ownership, set up a range over all that the header leaves, write a LUKS2 header.
+        """Take ownership and set up a range over all that the header leaves, as layers ask; write a header.
 
         Raises:
             ApplyFailed: cryptsetup could not, or another drive is there now.
@@ -81,8 +89,8 @@ class Cryptsetup:
         """
         command = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "argon2id"]
         command += ["--uuid", keys.record.uuid, *_LAYERS[keys.record.layers], drive.path]
-        given = b"%s\n%s\n" % (keys.passphrase.reveal(), keys.admin_pin.reveal())
-        secrets = (keys.passphrase, keys.admin_pin)
+        secrets = [one for one in (keys.passphrase, keys.admin_pin) if one is not None]
+        given = b"".join(one.reveal() + b"\n" for one in secrets)
         self._must(drive, command, f"{drive.path} could not be formatted", given, secrets)
 
     def header(self, drive: Drive) -> bytes:
@@ -100,9 +108,28 @@ class Cryptsetup:
         Raises:
             ApplyFailed, DriveUnsuitable: as ``format``.
         """
-        command = ["cryptsetup", "luksErase", "--batch-mode", "--hw-opal-factory-reset"]
-        command += ["--key-file", "-", drive.path]
+        command = ["sh", "-c", _RESET, "sh", drive.path]
         self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
+
+    def attempt(
+        self, drive: Drive, command: Sequence[str], given: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on a drive as root, if it is the one that was read; 76 if another is there now.
+
+        Raises:
+            DriveUnsuitable: it could not be known again.
+        """
+        same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
+        return self._run(_as_root([*same, *command]), given)
+
+    def wipe(self, drive: Drive) -> None:
+        """Take the marks of a LUKS header away, of which nothing opens.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``.
+        """
+        command = ["wipefs", "--all", "--types", "crypto_LUKS", drive.path]
+        self._must(drive, command, f"the header of {drive.path} could not be taken away")
 
     def _must(
         self,
@@ -112,18 +139,17 @@ class Cryptsetup:
         given: bytes = b"",
         secrets: Sequence[Secret] = (),
     ) -> bytes:
-        same = ["sh", "-c", _SAME, "sh", f"{self._places}/{drive.name}", *_known_by(drive), "--"]
-        done = self._run(_as_root([*same, *command]), given)
+        done = self.attempt(drive, command, given)
         if done.returncode != 0:
             raise ApplyFailed(
                 failure,
-                found=last_words(_without(secrets, done)),
+                found=last_words(without(secrets, done)),
                 hint="appliance disk status says how the drive stands; the escrow has its newest keys",
             )
         return done.stdout
 
 
-def _without(
+def without(
     secrets: Sequence[Secret], done: subprocess.CompletedProcess[bytes]
 ) -> subprocess.CompletedProcess[bytes]:
     """What a program said, with nothing in it of what it was given; standard output is never told."""
@@ -151,9 +177,9 @@ def _known_by(drive: Drive) -> list[str]:
 
 
 def _as_root(command: list[str]) -> str:
-    """A shell command line: as root if that needs no password."""
+    """A shell command line: as root if that needs no password; what it starts leaves no core dump."""
     words = shlex.join(["env", "LC_ALL=C.UTF-8", *command])
     return (
-        f"PATH=$PATH:/usr/sbin:/sbin; export PATH; set -- {words}; "
+        f"ulimit -c 0; PATH=$PATH:/usr/sbin:/sbin; export PATH; set -- {words}; "
         'if [ "$(id -u)" -ne 0 ]; then exec sudo -n "$@"; fi; exec "$@"'
     )

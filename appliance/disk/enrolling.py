@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, next_step
+from appliance.definition.disks import USUAL_LAYERS
+from appliance.disk.enrolment import Done, EscrowHeader, EscrowKeys, Format, Reset, Seen, Wipe, next_step
 from appliance.disk.escrow.given import given_among, mark_given, void_given
 from appliance.disk.escrow.keeping import Escrowed, escrow_header, escrow_keys, records_of
 from appliance.disk.escrow.record import DriveIdentity, Record
@@ -17,15 +18,16 @@ from appliance.disk.fitness import judge
 from appliance.disk.luks import uuid_in
 from appliance.disk.selection import select_drive
 from appliance.disk.state import Drive, Host, read_state
-from appliance.errors import ApplyFailed
+from appliance.errors import ApplyFailed, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from typing import Any
 
+    from appliance.definition.disks import Layers
     from appliance.definition.escrow import Escrow
-    from appliance.disk.escrow.record import Layers
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.secret import Secret
 
 
@@ -36,13 +38,16 @@ class Doer(Protocol):
         """The readings of the machine, as they are now."""
 
     def format(self, drive: Drive, keys: Escrowed) -> None:
-        """Take ownership, set up a range and write a LUKS2 header, in the layers of the keys' record."""
+        """Write a LUKS2 header in the layers of the keys' record; if they ask, take ownership first."""
 
     def header(self, drive: Drive) -> bytes:
         """The LUKS2 header of a drive."""
 
     def reset(self, drive: Drive, psid: Secret) -> None:
         """Take a drive back to as it was made."""
+
+    def wipe(self, drive: Drive) -> None:
+        """Take the marks of a LUKS header away that nothing opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +56,23 @@ class Request:
 
     Attributes:
         path: the drive's device node.
-        typed: its serial number, as it was typed.
-        psid: what its label says.
+        confirmed: its serial number, as it was typed, or a permit.
+        psid: what its label says; None where dm-crypt alone shall encrypt.
         host: the node's name.
         folder: the escrow.
         escrow: to whom.
-        opal_only: whether the drive alone shall encrypt; a choice that is recorded.
+        layers: what shall encrypt; a choice that is recorded.
         reset: whether a drive that was left half-way may be reset.
     """
 
     path: str
-    typed: str
-    psid: Secret
+    confirmed: Confirmation
+    psid: Secret | None
     host: str
     folder: Path
     escrow: Escrow
-    opal_only: bool = False
+    layers: Layers = USUAL_LAYERS
     reset: bool = False
-
-    @property
-    def layers(self) -> Layers:
-        """What shall encrypt."""
-        return layers_of(opal_only=self.opal_only)
 
 
 def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callable[[str], None]) -> Record:
@@ -88,7 +88,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
         The record of the header, which is the last thing that is made.
 
     Raises:
-        Usage, DriveUnsuitable: refused before anything was changed, or stopped.
+        Usage, PermitRefused, DriveUnsuitable: refused before anything was changed, or stopped.
         EscrowUnproven, EscrowInvalid, PreflightFailed, ApplyFailed: a step failed.
     """
     keys: Escrowed | None = None
@@ -97,11 +97,13 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
     while True:
         host, drive = _look(doer, request.path)
         records = records_in(request.folder, drive)
-        if drive.owner == "nobody" and request.typed == drive.serial:
+        if drive.owner == "nobody" and drive.serial:
+            request.confirmed.require("enroll", drive)
             void_given(request.folder, records)
         given = given_among(request.folder, records)
         seen = Seen(
-            *(drive, judge(drive, host), records, given, request.typed, keys, formatted, reset),
+            *(drive, judge(drive, host, request.layers), records, given),
+            *(request.confirmed, keys, formatted, reset),
             layers=request.layers,
         )
         match next_step(seen):
@@ -114,7 +116,8 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                     layers=request.layers,
                 )
             case Format(proven):
-                told(f"taking ownership of {drive.serial} and formatting it")
+                how = "by dm-crypt alone" if request.layers == "dm-crypt" else "and taking ownership of it"
+                told(f"formatting {drive.serial} {how}")
                 formatted = True
                 mark_given(request.folder, proven.record)
                 doer.format(drive, proven)
@@ -123,21 +126,27 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 header = _checked(doer.header(drive), drive, record)
                 escrow_header(request.folder, record, header, created=now())
             case Reset():
+                psid = _known(request.psid)
                 told(f"resetting {drive.serial} by its PSID")
                 reset = False  # once; what it was not good for, it will not be good for again
-                doer.reset(drive, request.psid)
+                doer.reset(drive, psid)
+            case Wipe():
+                told(f"taking the header of {drive.serial} away, which nothing opens")
+                reset = False  # likewise
+                doer.wipe(drive)
             case Done(record):
                 return record
-
-
-def layers_of(*, opal_only: bool) -> Layers:
-    """What shall encrypt: both, or by a choice that is recorded the drive alone."""
-    return "opal" if opal_only else "opal and dm-crypt"
 
 
 def identity(drive: Drive) -> DriveIdentity:
     """What of a drive goes into its records."""
     return DriveIdentity(drive.serial, drive.model, drive.firmware, drive.namespace, drive.size)
+
+
+def _known(psid: Secret | None) -> Secret:
+    if psid is None:
+        raise Usage("a reset takes the PSID of its label", wanted="layers of which the drive is one")
+    return psid
 
 
 def _checked(header: bytes, drive: Drive, keys: Record) -> bytes:
@@ -164,7 +173,7 @@ def records_in(folder: Path, drive: Drive) -> tuple[Record, ...]:
     Raises:
         EscrowInvalid, PreflightFailed: they cannot be relied on, or read.
     """
-    return records_of(folder, drive.serial, owned=drive.owner != "nobody") if drive.serial else ()
+    return records_of(folder, drive.serial, owned=drive.may_have_keys) if drive.serial else ()
 
 
 def _look(doer: Doer, path: str) -> tuple[Host, Drive]:

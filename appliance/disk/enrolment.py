@@ -8,20 +8,25 @@ the volume is that of the record (``Record.uuid``).
 ====  =========================================================  =====================================
       seen                                                       next
 ====  =========================================================  =====================================
-1     the serial number that was typed is not the drive's        refused
+1     the serial number that was typed is not the drive's, or    refused
+      the permit is not for it
 2     enrolled, and not with keys of this escrow, or in other    refused: ``foreign``, ``other-layers``
       layers than they were made for or are asked for
 3     enrolled, its keys in the escrow, no header                ``EscrowHeader``
 4     enrolled, its keys and their header in the escrow          ``Done``
 5     owned, not enrolled, given keys whose header is escrowed   refused: ``header-lost``; restore it
-6     owned, not enrolled, given no keys, or anything more       refused, with all of it
+6     owned, not enrolled, given no keys or dm-crypt's, or more  refused, with all of it
       against it, or anything that says it is not ours
 7     owned, not enrolled, given the newest keys; reset wanted   ``Reset`` by PSID
 8     owned, not enrolled, given the newest keys                 refused: ``interrupted``
-9     anything stands against it (``fitness``)                   refused, with all of it
-10    ready, but this run has formatted it already               refused: ``one-attempt``
-11    ready, and this run has no keys for it                     ``EscrowKeys``
-12    ready, keys read back from the escrow                      ``Format`` with these keys
+9     a header of dm-crypt alone without a keyslot, of the       ``Wipe``
+      newest keys given; reset wanted
+10    the same                                                   refused: ``interrupted``
+11    anything stands against it (``fitness``)                   refused, with all of it
+12    no header, given dm-crypt's keys whose header is escrowed  refused: ``header-lost``; restore it
+13    ready, but this run has formatted it already               refused: ``one-attempt``
+14    ready, and this run has no keys for it                     ``EscrowKeys``
+15    ready, keys read back from the escrow                      ``Format`` with these keys
 ====  =========================================================  =====================================
 
 Why nothing is lost, wherever it stops: ownership is taken in ``Format`` alone; ``Format`` cannot be made
@@ -35,6 +40,9 @@ A drive that was given the newest keys, is owned, has no header, or our own with
 writes that first), and never had one in the escrow holds nothing of ours yet, so a reset by its PSID loses
 nothing.  Still it is done only where somebody says so, and not where anything else is on the drive or uses
 it, or its shadow MBR is on, which cryptsetup leaves alone.
+
+Where dm-crypt alone encrypts, the drive knows of no owner, and a drive whose header is gone looks like a
+new one.  So the escrow is what says that there was a volume (12), until somebody voids its mark.
 """
 
 from __future__ import annotations
@@ -42,13 +50,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import DriveUnsuitable, Usage
+from appliance.definition.disks import USUAL_LAYERS
+from appliance.errors import DriveUnsuitable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from appliance.definition.disks import Layers
+    from appliance.disk.confirmation import Confirmation
     from appliance.disk.escrow.keeping import Escrowed
-    from appliance.disk.escrow.record import Layers, Record
+    from appliance.disk.escrow.record import Record
     from appliance.disk.fitness import Fitness, Reason
     from appliance.disk.state import Drive
 
@@ -65,7 +76,7 @@ class Seen:
         fitness: what stands against it.
         records: of this drive in the escrow, oldest first.
         given: generations of those keys that the drive was given.
-        typed: the serial number that a person typed; empty: nobody confirmed.
+        confirmed: the serial number that a person typed, or a permit.
         keys: of this run, if it has escrowed some.
         formatted: whether this run has given the drive keys already.
         reset: whether a drive that was left half-way may be reset.
@@ -76,11 +87,11 @@ class Seen:
     fitness: Fitness
     records: Sequence[Record]
     given: frozenset[int]
-    typed: str
+    confirmed: Confirmation
     keys: Escrowed | None = None
     formatted: bool = False
     reset: bool = False
-    layers: Layers = "opal and dm-crypt"
+    layers: Layers = USUAL_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +119,41 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Wipe:
+    """Take a header away that nothing opens, where dm-crypt alone was to encrypt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Enrolled; keys and header are in the escrow."""
 
     header: Record
 
 
-Step = EscrowKeys | Format | EscrowHeader | Reset | Done
+Step = EscrowKeys | Format | EscrowHeader | Reset | Wipe | Done
 
 
 def next_step(seen: Seen) -> Step:
     """The next step by the table above.
 
     Raises:
-        Usage: nobody confirmed, or another drive was meant.
+        Usage, PermitRefused: nobody confirmed, or another drive was meant.
         DriveUnsuitable: the drive may not be enrolled, or not gone on with.
     """
-    _confirm(seen)
+    if not seen.drive.serial:
+        raise refusal(seen.drive, seen.fitness.against)
+    seen.confirmed.require("enroll", seen.drive)
     if seen.drive.enrolled:
         return _enrolled(seen)
     if seen.drive.owner == "somebody":
         return _owned(seen)
+    keys = _newest([one for one in seen.records if one.generation in seen.given])
+    if keys is not None and keys.layers == "dm-crypt" and _only_our_beginning(seen.drive, keys):
+        return _begun(seen, keys)
     if seen.fitness.verdict != "ready":
         raise refusal(seen.drive, seen.fitness.against)
+    if keys is not None and keys.layers == "dm-crypt":
+        _refuse_lost(seen, keys)
     if seen.formatted:
         raise _refused(
             seen.drive,
@@ -156,27 +179,9 @@ def refusal(drive: Drive, against: Sequence[Reason]) -> DriveUnsuitable:
     return DriveUnsuitable(
         f"{drive.path} may not be encrypted: {', '.join(reason.name for reason in against)}",
         found="; ".join(reason.says for reason in against),
-        wanted="an empty drive of its own encryption that nobody owns",
+        wanted="an empty drive that nobody owns, of its own encryption unless dm-crypt alone is wanted",
         hint=first or "appliance disk status says what each means",
     )
-
-
-def _confirm(seen: Seen) -> None:
-    drive = seen.drive
-    if not drive.serial:
-        raise refusal(drive, seen.fitness.against)
-    if not seen.typed:
-        raise Usage(
-            f"{drive.path} was not touched: nobody confirmed",
-            wanted=f"its serial number, typed; that of {drive.path} is on its label and in disk status",
-        )
-    if seen.typed != drive.serial:
-        raise Usage(
-            f"{drive.path} was not touched: this is not what it is",
-            found=ascii(seen.typed),
-            wanted="the serial number of the drive at that place",
-            hint="names such as nvme0n1 move when drives are added; look again with disk status",
-        )
 
 
 def _enrolled(seen: Seen) -> Step:
@@ -218,8 +223,8 @@ def _same_layers(seen: Seen, keys: Record) -> None:
             seen.drive,
             "other-layers",
             f"{seen.layers} was asked for, and it is enrolled with {keys.layers}",
-            "nothing was changed; ask "
-            + ("with --hw-opal-only" if keys.layers == "opal" else "without --hw-opal-only"),
+            f"nothing was changed; if {keys.layers} it shall be: layers of the drive in the inventory, "
+            + ("or --hw-opal-only" if keys.layers == "opal" else "and without --hw-opal-only"),
         )
 
 
@@ -227,14 +232,17 @@ def _owned(seen: Seen) -> Step:
     """Of a drive that somebody owns and that is not enrolled: reset it where it is ours to reset."""
     drive, against = seen.drive, seen.fitness.against
     keys = _newest([one for one in seen.records if one.generation in seen.given])
-    if keys is None or keys.drive.namespace != drive.namespace:  # nothing says that it is ours
+    if (  # nothing says that it is ours
+        keys is None or keys.drive.namespace != drive.namespace or keys.layers == "dm-crypt"
+    ):
         raise refusal(drive, against)
     if (header := _header_of(keys, seen.records)) is not None and drive.locking:
         raise _refused(
             drive,
             "header-lost",
             f"it has an owner, and its LUKS header is gone; the escrow has it ({header.stem})",
-            "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there",
+            "the data is there: disk escrow open --what header --out header.img, then "
+            f"cryptsetup open --header header.img {drive.path} NAME, which writes nothing; docs/disk.md",
         )
     foreign = _not_ours(seen, keys, header)
     if foreign:
@@ -243,14 +251,42 @@ def _owned(seen: Seen) -> Step:
     if any(reason.name not in expected for reason in against):
         raise refusal(drive, against)
     if seen.reset:
+        seen.confirmed.require("reset", drive, keys.uuid)
         return Reset()
     raise _refused(
         drive,
         "interrupted",
         f"it was given {keys.stem} of the escrow, and its enrolment was cut off after ownership was taken",
         "nothing of ours is on it yet: unless somebody else can have taken it since, reset it by its PSID "
-        "and begin again, with --reset",
+        f"and begin again, with --reset (what a permit says is lost: {keys.uuid})",
     )
+
+
+def _begun(seen: Seen, keys: Record) -> Step:
+    """Of a header of dm-crypt alone that has no keyslot: no data was ever written through it."""
+    if any(reason.name != "not-empty" for reason in seen.fitness.against):
+        raise refusal(seen.drive, seen.fitness.against)
+    if seen.reset:
+        seen.confirmed.require("reset", seen.drive, keys.uuid)
+        return Wipe()
+    raise _refused(
+        seen.drive,
+        "interrupted",
+        f"it was given {keys.stem} of the escrow, and formatting it was cut off: its header has no keyslot",
+        f"nothing of ours is on it yet: begin again with --reset (what a permit says is lost: {keys.uuid})",
+    )
+
+
+def _refuse_lost(seen: Seen, keys: Record) -> None:
+    """A drive without a header that had one: what is on it opens once the header is back."""
+    if (header := _header_of(keys, seen.records)) is not None:
+        raise _refused(
+            seen.drive,
+            "header-lost",
+            f"its LUKS header is gone, without which it looks empty; the escrow has it ({header.stem})",
+            "escrow open --what header, then cryptsetup luksHeaderRestore: the data is there. If all of it "
+            f"may be lost, say so: make an empty file {keys.stem}.void in the escrow",
+        )
 
 
 def _not_ours(seen: Seen, keys: Record, header: Record | None) -> str:

@@ -11,6 +11,11 @@ one without a serial number, which nothing can be bound to; one of several names
 and are reset together, so that what is right for an empty one ends another that is in use; a kernel or
 cryptsetup that is too old.
 
+Where dm-crypt alone shall encrypt, as the settings say, what the drive cannot do itself is no reason
+against it, and is noted by the same names; nor is what its own encryption alone needs (geometry, a modern
+kernel, SID that is not blocked).  What somebody else owns stays refused: who owns a drive can lock it, or
+end all that is on it.
+
 An enrolled drive is not ready either, and that is no fault: ``verdict`` says so first.
 """
 
@@ -20,11 +25,14 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from appliance.definition.disks import USUAL_LAYERS
 from appliance.disk.discovery import KNOWN_TO_LINUX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from appliance.definition.disks import Layers
+    from appliance.disk.luks import Layer
     from appliance.disk.state import Drive, Host
     from appliance.disk.use import Use
 
@@ -32,8 +40,16 @@ Verdict = Literal["enrolled", "ready", "refused"]
 
 #: IOC_OPAL_GET_LR_STATUS and GET_GEOMETRY, which cryptsetup needs: Linux 6.4.
 LEAST_KERNEL: Final = (6, 4)
-#: The first to compare the blocks of TPer and drive (its release notes).
+#: The first to compare the blocks of TPer and drive (its release notes); and the first with LUKS2.
 LEAST_CRYPTSETUP: Final = (2, 7, 3)
+LEAST_CRYPTSETUP_PLAIN: Final = (2, 0)
+
+
+_SINGLE: Final[dict[Layer | None, str]] = {
+    "opal": "only the drive encrypts: who has its PIN, or its firmware, has all",
+    "dm-crypt": "only dm-crypt encrypts",
+}
+_REVERT: Final = "reset it with the PSID on its label; everything on it is lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +70,30 @@ class Fitness:
     notes: tuple[Reason, ...]
 
 
-def judge(drive: Drive, host: Host) -> Fitness:
-    """Whether a drive may be enrolled."""
+def judge(drive: Drive, host: Host, layers: Layers = USUAL_LAYERS) -> Fitness:
+    """Whether a drive may be enrolled, so that these layers encrypt it."""
     notes = tuple(_notes(drive, host))
     if drive.enrolled:
         return Fitness("enrolled", (), notes)
-    against = (*_of_use(drive), *_of_kind(drive, host), *_of_owner(drive), *_of_host(drive, host))
+    if layers == "dm-crypt":
+        against = (*_of_use(drive), *_of_owner(drive), *_of_place(drive), *_of_host(host, plain=True))
+        notes = (*_alone(drive, host), *notes)
+    else:
+        against = (*_of_use(drive), *_of_kind(drive, host))
+        if drive.tcg == "yes":
+            against += (*_of_owner(drive), *_of_taking(drive), *_of_place(drive), *_of_host(host))
     return Fitness("refused" if against else "ready", against, notes)
+
+
+def _alone(drive: Drive, host: Host) -> Iterator[Reason]:
+    """What is to be known of a drive that dm-crypt alone shall encrypt."""
+    able = not (kind := tuple(_of_kind(drive, host)))
+    yield Reason(
+        "dm-crypt-alone",
+        "dm-crypt alone encrypts it, as the settings say"
+        + (", though it could encrypt by itself too" if able else ""),
+    )
+    yield from (replace(reason, hint="") for reason in kind)
 
 
 def _of_use(drive: Drive) -> Iterator[Reason]:
@@ -140,15 +173,15 @@ def _foreign_class(ssc: str) -> str:
 
 
 def _of_owner(drive: Drive) -> Iterator[Reason]:
-    found = drive.discovery
-    revert = "reset it with the PSID on its label; everything on it is lost"
-    if drive.tcg != "yes" or found is None:
-        return
     if drive.owner == "somebody":
-        yield Reason("owned", "somebody has taken ownership of it", revert)
-    elif drive.owner == "unknown":
-        yield Reason("owner-unknown", "it does not say whether somebody owns it", revert)
-    if found.sid_blocked:
+        yield Reason("owned", "somebody has taken ownership of it", _REVERT)
+
+
+def _of_taking(drive: Drive) -> Iterator[Reason]:
+    found = drive.discovery
+    if drive.owner == "unknown":
+        yield Reason("owner-unknown", "it does not say whether somebody owns it", _REVERT)
+    if found is not None and found.sid_blocked:
         yield Reason(
             "sid-blocked",
             "the host's firmware has blocked SID: nobody can take ownership",
@@ -160,24 +193,26 @@ def _of_owner(drive: Drive) -> Iterator[Reason]:
             f"the drive has {drive.namespaces} namespaces, with one owner, and one reset, for all of them",
             "make one namespace of it (nvme delete-ns), if all of the others may be lost",
         )
+
+
+def _of_place(drive: Drive) -> Iterator[Reason]:
     if not drive.serial:
         yield Reason("no-serial", "it has no serial number that anything could be bound to")
     if not drive.writable:
         yield Reason("read-only", "the kernel has it read-only")
 
 
-def _of_host(drive: Drive, host: Host) -> Iterator[Reason]:
-    if drive.tcg != "yes":
-        return
+def _of_host(host: Host, *, plain: bool = False) -> Iterator[Reason]:
     if not host.root:
         yield Reason("not-root", "not everything could be read", "ask as root")
-    if (kernel := _version(host.kernel)) < LEAST_KERNEL:
+    if (kernel := _version(host.kernel)) < LEAST_KERNEL and not plain:
         yield Reason("kernel", f"the kernel is {_dotted(kernel)}", f"{_dotted(LEAST_KERNEL)} or later")
-    if (cryptsetup := _version(host.cryptsetup)) < LEAST_CRYPTSETUP:
+    least = LEAST_CRYPTSETUP_PLAIN if plain else LEAST_CRYPTSETUP
+    if (cryptsetup := _version(host.cryptsetup)) < least:
         yield Reason(
             "cryptsetup",
             f"cryptsetup is {_dotted(cryptsetup)}" if cryptsetup else "cryptsetup is not installed",
-            f"{_dotted(LEAST_CRYPTSETUP)} or later, as Debian 13 has",
+            f"{_dotted(least)} or later, as Debian 13 has",
         )
 
 
@@ -191,14 +226,14 @@ def _notes(drive: Drive, host: Host) -> Iterator[Reason]:
         yield Reason("removable", "it can be taken out while the node runs")
     if drive.namespaces > 1 and drive.enrolled:
         yield Reason("namespaces", f"the drive has {drive.namespaces} namespaces, with one owner for all")
+    if (alone := _SINGLE.get(None if drive.luks is None else drive.luks.layer)) is not None:
+        yield Reason("single-layer", alone)
     if drive.tcg != "yes" or found is None:
         return
     if found.shadow_enabled and not found.shadow_done:
         yield Reason("shadow", "it shows its shadow MBR and not what is on it")
     if found.crossing_fails:
         yield Reason("crossing", "a command that touches two ranges fails")
-    if drive.luks is not None and drive.luks.layer == "opal":
-        yield Reason("single-layer", "only the drive encrypts: who has its PIN, or its firmware, has all")
     if drive.enrolled and not host.root:
         yield Reason("not-root", "not everything could be read", "ask as root")
 

@@ -37,6 +37,7 @@ class LuksHeader:
         keyslots: how many passphrases or tokens open it.
         tokens: their kinds, as systemd-tpm2.
         uuid: of the volume; empty where it cannot be told.
+        pcrs: registers that its TPM's token is bound to; none without one.
     """
 
     layer: Layer | None
@@ -45,6 +46,7 @@ class LuksHeader:
     keyslots: int
     tokens: tuple[str, ...]
     uuid: str = ""
+    pcrs: tuple[int, ...] = ()
 
 
 def parse_luks(text: str, uuid: str = "") -> LuksHeader:
@@ -67,6 +69,7 @@ def parse_luks(text: str, uuid: str = "") -> LuksHeader:
         keyslots=len(values.get("keyslots") or {}),
         tokens=tuple(sorted(str(one.get("type")) for one in tokens.values())),
         uuid=uuid,
+        pcrs=tuple(sorted({int(one) for token in tokens.values() for one in token.get("tpm2-pcrs") or ()})),
     )
 
 

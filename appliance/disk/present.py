@@ -75,6 +75,7 @@ def node_text(host: Host, drives: Sequence[Drive]) -> str:
         lines += [f"  against: {_reason(reason)}" for reason in fitness.against]
         lines += [f"  note:    {_reason(reason)}" for reason in fitness.notes]
         lines += [f"  opal:    {_features(drive.discovery)}"] if drive.discovery is not None else []
+        lines += [f"  volume:  {drive.luks.uuid}"] if drive.luks is not None and drive.luks.uuid else []
     return "\n".join(lines)
 
 

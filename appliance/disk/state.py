@@ -9,7 +9,8 @@ The rules:
 * ``tcg``: "no" where the drive ends the command as unknown to it, names no SSC, or (other than NVMe) is
   none that sed-opal takes; "unknown" where it could not be asked.
 * ``enrolled``: its LUKS2 header names the drive's encryption and has a keyslot, somebody owns it, and its
-  Locking SP is on.
+  Locking SP is on.  Or the header names dm-crypt alone, and nobody is known to own the drive, who could
+  lock it.
 * Nothing is refused here: what of it stands against enrolment is ``appliance.disk.fitness``.
 
 NVM Express Base 1.4, Figures 126 and 127: status codes.
@@ -90,8 +91,17 @@ class Drive:
 
     @property
     def enrolled(self) -> bool:
-        """Whether cryptsetup has encrypted it with its own encryption, somebody owns it, and it locks."""
-        return self.has_opal_header and self.owner == "somebody" and not self.unfinished and self.locking
+        """Whether cryptsetup has encrypted it, and what its header names encrypts."""
+        if self.luks is None or self.unfinished:
+            return False
+        if self.luks.layer == "dm-crypt":
+            return self.owner != "somebody"
+        return self.has_opal_header and self.owner == "somebody" and self.locking
+
+    @property
+    def may_have_keys(self) -> bool:
+        """Whether it may have keys that somebody gave it: not if it is known to be as it was made."""
+        return self.owner == "somebody" or self.luks is not None or self.tcg == "unknown"
 
     @property
     def locking(self) -> bool:
@@ -105,8 +115,8 @@ class Drive:
 
     @property
     def unfinished(self) -> bool:
-        """Whether that header has no keyslot: cryptsetup writes the header first, and was cut off then."""
-        return self.has_opal_header and self.luks is not None and self.luks.keyslots == 0
+        """Whether its header has no keyslot: cryptsetup writes the header first, and was cut off then."""
+        return self.luks is not None and self.luks.layer is not None and self.luks.keyslots == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Use:
         holders: what else is made of it, as dm-0, by the kernel's names.
         holds: signatures and where, as ``crypto_LUKS nvme0n1``.
         unread: whether there may be others, since the drive itself could not be looked through.
+        volumes: names below /dev/mapper under which the drive itself is open.
     """
 
     mounted: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Use:
     holders: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     unread: bool = False
+    volumes: tuple[str, ...] = ()
 
 
 def read_use(
@@ -81,6 +83,7 @@ def read_use(
         holders=tuple(holders),
         holds=tuple(dict.fromkeys([*_signatures(every), *(f"{kind} {name}" for kind in signatures or ())])),
         unread=signatures is None,
+        volumes=tuple(one["name"] for one in top.get("children") or () if one.get("type") == "crypt"),
     )
 
 

@@ -83,6 +83,10 @@ class EscrowClosed(PreflightFailed):
     """The keys at hand do not open an escrow record: other people's, or too few of them."""
 
 
+class PassphraseRefused(PreflightFailed):
+    """A passphrase does not open the volume of a drive; it was tried once."""
+
+
 class EscrowUnproven(PreflightFailed):
     """Keys were written to an escrow and could not be had back from it; nothing may depend on them."""
 

@@ -111,6 +111,10 @@ class RollbackRefused(BundleUntrusted):
     """A root, revocation or bundle is older than what the node has seen, and no permit allows it."""
 
 
+class PermitRefused(BundleUntrusted):
+    """A permit for drives is past its date, or for another node, act, drive or volume."""
+
+
 class NotAdmitted(BundleUntrusted):
     """The site has not admitted the bundle to this node."""
 

@@ -19,6 +19,14 @@ class VersionsDiffer(DefinitionInvalid):
     """Packages that work only in one and the same version, or with a newer one, are not locked so."""
 
 
+class EngineUnfit(DefinitionInvalid):
+    """No engine that this program can run is among the wheels, or it cannot serve the model as asked."""
+
+
+class ModelIncomplete(DefinitionInvalid):
+    """A model lacks a file that its engine reads: a description, a tokenizer, a part of the weights."""
+
+
 class FormatRefused(DefinitionInvalid):
     """A repository holds files that may carry code, or of no known kind, and nobody allowed them."""
 

@@ -181,7 +181,7 @@ def cuda_needed(wheels: Mapping[str, str]) -> int | None:
     """
     for name, version in sorted(wheels.items()):
         if CUDA_WHEEL.fullmatch(name):
-            return int(version.partition(".")[0])
+            return branch(version)
     return None
 
 
@@ -190,6 +190,13 @@ def oldest_driver(cuda: int) -> int:
     return CUDA_DRIVERS.get(cuda, max(CUDA_DRIVERS.values()))
 
 
-def branch(version: str) -> int:
-    """The branch of a driver's version: of 550.163.01 it is 550."""
-    return int(version.partition(".")[0])
+def branch(version: str) -> int | None:
+    """The branch of a driver's version: of 550.163.01 it is 550; None where it has no number there."""
+    found = re.match(r"[0-9]{1,9}(?![0-9])", version)
+    return int(found[0]) if found else None
+
+
+def runs_cuda(driver: str, cuda: int) -> bool:
+    """Whether a driver is new enough for a CUDA release; one whose version says nothing is not."""
+    found = branch(driver)
+    return found is not None and found >= oldest_driver(cuda)

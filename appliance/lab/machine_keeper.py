@@ -1,19 +1,22 @@
 """Keeps a virtual machine running, watches its monitor, and says when its SSH server answers.
 
 QEMU runs in mount and network namespaces of its own: it reaches what was handed to it, and nothing else.
-A reset, by whomever, is a boot within the same QEMU.
+A reset, by whomever, is a boot within the same QEMU.  A machine's TPM and simulated drives are processes
+beside it, which have power as long as it has.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
+import signal
 import socket
 from typing import Any
 
 from appliance.errors import LabFailed
-from appliance.lab import kernel, monitor, namespaces, network, qemu, tap
+from appliance.lab import bay, kernel, monitor, namespaces, network, qemu, tap, tpm
 from appliance.lab.keeping import CONSOLE, Keeper
 from appliance.lab.monitor import Monitor
 
@@ -36,10 +39,21 @@ class MachineKeeper(Keeper):
 
     def _boot(self) -> int:
         self._bare = self._restored
-        ours, theirs = socket.socketpair()
+        beside: list[int] = []
+        try:
+            with contextlib.ExitStack() as held:
+                slots, tpm_end = self._plug_in_drives(held, beside), self._plug_in_tpm(held, beside)
+                ours, theirs = socket.socketpair()
+                held.enter_context(theirs)
+                child = self._fork(functools.partial(self._become_qemu, theirs, slots, tpm_end))
+            return self._run(child, ours)
+        finally:
+            for part in beside:
+                os.kill(part, signal.SIGKILL)
+                os.waitpid(part, 0)
+
+    def _run(self, child: int, ours: socket.socket) -> int:
         with ours:
-            with theirs:
-                child = self._fork(functools.partial(self._become_qemu, theirs))
             self._machine.leader = child
             self._tell("leader", pid=child)
             handle = os.pidfd_open(child)
@@ -52,12 +66,46 @@ class MachineKeeper(Keeper):
         _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
 
+    def _plug_in_drives(self, held: contextlib.ExitStack, beside: list[int]) -> int | None:
+        """Start the machine's simulated drives; the descriptor of its end of their cable."""
+        if not self._node.drives:
+            return None
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            beside.append(
+                self._fork(functools.partial(bay.become_drives, self._folder, self._node, theirs))
+            )
+            theirs.close()  # so that the end of the drives is the end of the connection
+            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+        if not descriptors:
+            return None
+        held.callback(os.close, descriptors[0])
+        return descriptors[0]
+
+    def _plug_in_tpm(self, held: contextlib.ExitStack, beside: list[int]) -> int | None:
+        """Start the machine's TPM, if one is in; the descriptor of the machine's end of its bus."""
+        if tpm.tpm_state(self._folder) != "in":
+            return None
+        ours, theirs = socket.socketpair()
+        held.enter_context(ours)
+        with theirs:
+            beside.append(self._fork(functools.partial(self._become_tpm, theirs)))
+        return ours.fileno()
+
+    def _become_tpm(self, connection: socket.socket) -> None:
+        """In the child: become the TPM.  Never returns."""
+        kernel.leave_shared()
+        os.set_inheritable(connection.fileno(), True)
+        image = qemu.Image(self._lab.root)
+        command = tpm.tpm_command(image, self._folder, connection.fileno())
+        os.execve(command[0], command, qemu.environment(image.qemu))  # noqa: S606 - becoming it is the point
+
     @property
     def _restored(self) -> bool:
         """Only a machine's first boot can begin as a copy: later its disk is another."""
         return self._lab.restored and self._machine.boots == 1
 
-    def _become_qemu(self, theirs: socket.socket) -> None:
+    def _become_qemu(self, theirs: socket.socket, slots: int | None, tpm_end: int | None) -> None:
         """In the child: lay the cables and become QEMU.  Never returns."""
         taps = {}
         with namespaces.joined(self._lab.netns):
@@ -66,8 +114,10 @@ class MachineKeeper(Keeper):
                 network.plug(nic)
         listening = monitor.listen(self._folder)
         kernel.leave_shared()
-        for descriptor in (theirs.fileno(), listening.fileno(), *taps.values()):
-            os.set_inheritable(descriptor, True)
+        given = (theirs.fileno(), listening.fileno(), *taps.values(), slots, tpm_end)
+        for descriptor in given:
+            if descriptor is not None:
+                os.set_inheritable(descriptor, True)
         image = qemu.Image(self._lab.root)
         command = qemu.boot_command(
             image,
@@ -79,6 +129,8 @@ class MachineKeeper(Keeper):
             listening=listening.fileno(),
             restored=self._restored,
             capture=self._machine.boots if self._lab.capture else None,
+            slots=slots,
+            tpm=tpm_end,
         )
         os.execve(command[0], command, qemu.environment(image.qemu))  # noqa: S606 - becoming it is the point
 
@@ -119,6 +171,8 @@ class MachineKeeper(Keeper):
             self._machine.boots += 1
             self._machine.ready = False
             self._tell("reset")
+            with contextlib.suppress(LabFailed):  # drives that somebody killed
+                bay.warm_reset(self._folder, self._node)
 
     def _plug(self, talk: Monitor) -> None:
         self._bare = False

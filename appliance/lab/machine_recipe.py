@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 
+from appliance.lab import slots
 from appliance.lab.qemu import IDENTITY
 from appliance.lab.recipe import PACKAGES, Recipe
 
@@ -18,7 +19,15 @@ WAITING = "appliance-lab: waiting for an identity"
 
 # The generic kernel: the one for clouds starts quicker and lacks drivers of real machines.
 _KERNEL = "linux-image-amd64"
-_MACHINE_PACKAGES = ("cryptsetup-bin", "e2fsprogs", "kmod", _KERNEL)
+_MACHINE_PACKAGES = ("cryptsetup-bin", "e2fsprogs", "kmod", "nvme-cli", "sedutil", _KERNEL)
+# What opens volumes at boot, and what systemd loads to ask a TPM.
+_UNLOCKING_PACKAGES = (
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-mu-4.0.1-0t64",
+    "libtss2-rc0t64",
+    "libtss2-tcti-device0t64",
+    "systemd-cryptsetup",
+)
 
 # Only what this machine needs to find its disk: the usual choice of everything takes seconds to unpack.
 _INITRAMFS = {
@@ -72,13 +81,17 @@ if [ -d "/var/log/journal/$before" ]; then
 fi
 systemctl restart systemd-journald.service
 networkctl reload
+if [ -e /etc/systemd/system/{slots.SERVICE} ]; then
+  systemctl daemon-reload
+  systemctl enable --now {slots.SERVICE}
+fi
 """
 
 
 def machine_recipe() -> Recipe:
     """The root file system that becomes a virtual machine's disk."""
     return Recipe(
-        packages=(*PACKAGES, *_MACHINE_PACKAGES),
+        packages=(*PACKAGES, *_MACHINE_PACKAGES, *_UNLOCKING_PACKAGES),
         enabled=("systemd-networkd.service",),
         configured=_INITRAMFS,
         written={
@@ -91,7 +104,6 @@ def machine_recipe() -> Recipe:
 
 
 def qemu_recipe() -> Recipe:
-    """QEMU with all it needs, unpacked and not installed: the station's own may be too old or none."""
-    return Recipe(
-        variant="extract", packages=("qemu-system-x86", "qemu-utils"), enabled=(), removed=(), written={}
-    )
+    """QEMU and swtpm with all they need, unpacked and not installed: the station's may be too old."""
+    packages = ("qemu-system-x86", "qemu-utils", "swtpm")
+    return Recipe(variant="extract", packages=packages, enabled=(), removed=(), written={})

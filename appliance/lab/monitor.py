@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from appliance.errors import LabFailed
+from appliance.lab.unix_socket import short_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,14 +96,11 @@ def ask(folder: Path, command: str, **arguments: object) -> Any:
         LabFailed: the machine is off, or QEMU refuses.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        home = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # Paths of sockets hold 107 characters; that of a folder may be longer.
-            connection.connect(f"/proc/self/fd/{home}/{SOCKET}")
+            with short_path(folder / SOCKET) as path:
+                connection.connect(path)
         except OSError as error:
             raise _ended(str(error)) from error
-        finally:
-            os.close(home)
         return Monitor(connection).call(command, **arguments)
 
 
@@ -115,10 +112,7 @@ def listen(folder: Path) -> socket.socket:
     """The listening socket for ``ask``, in the node's folder."""
     (folder / SOCKET).unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX)
-    home = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        listening.bind(f"/proc/self/fd/{home}/{SOCKET}")
-    finally:
-        os.close(home)
+    with short_path(folder / SOCKET) as path:
+        listening.bind(path)
     listening.listen(1)
     return listening

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "practice"
 MAX_NODES = 64
+MOST_DRIVES = 8
 _FIRST_NODE = 11
 SEGMENTS = range(1, 255)
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -55,6 +56,7 @@ class Node:
         host: the last part of its addresses.
         machine: whether it is a virtual machine, with an interface on every segment.
         bond: whether it has two on the data segment, with cables for large frames.
+        drives: simulated drives that it has.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Node:
     host: int
     machine: bool = False
     bond: bool = False
+    drives: int = 0
 
     @property
     def nics(self) -> tuple[Nic, ...]:
@@ -106,6 +109,8 @@ class Lab:
         capture: whether every frame of every interface of a virtual machine is kept.
         restored: whether virtual machines begin as copies of one that has booted already.
         bond: whether virtual machines have two cards on the data segment, to be one bond with a VLAN.
+        tpm: whether virtual machines came with a TPM.
+        drives: simulated drives that each virtual machine has.
     """
 
     name: str
@@ -118,6 +123,8 @@ class Lab:
     capture: bool = False
     restored: bool = False
     bond: bool = False
+    tpm: bool = False
+    drives: int = 0
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -133,6 +140,7 @@ class Lab:
                 _FIRST_NODE + number - 1,
                 machine=self.machine,
                 bond=self.bond,
+                drives=self.drives,
             )
             for number in range(1, self.count + 1)
         )
@@ -194,6 +202,19 @@ def check_count(count: int) -> int:
     if not 1 <= count <= MAX_NODES:
         raise Usage("a lab cannot have this many nodes", found=str(count), wanted=f"1 to {MAX_NODES}")
     return count
+
+
+def check_drives(drives: int) -> int:
+    """The number of drives of each node, if a machine can have so many.
+
+    Raises:
+        Usage: it cannot.
+    """
+    if not 0 <= drives <= MOST_DRIVES:
+        raise Usage(
+            "a machine cannot have this many drives", found=str(drives), wanted=f"0 to {MOST_DRIVES}"
+        )
+    return drives
 
 
 def choose_segment(used: Iterable[str], taken: Collection[int], *, machine: bool = False) -> int:

@@ -13,7 +13,7 @@ from appliance.lab.reach import wait_reachable
 from appliance.lab.requirements import MACHINE_TOOLS, UP_TOOLS, require_root, require_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from appliance.lab.places import Places
@@ -112,6 +112,30 @@ def reset_node(places: Places, name: str, *, timeout: float | None) -> Node:
         machines.reset(folder, node)
         machines.wait_booted_again(node, node_folder(folder, node.name), boots, deadline=deadline)
         wait_reachable(places.inventory(lab.name), node, deadline=deadline)
+    return node
+
+
+def change_tpm(places: Places, name: str, change: Callable[[Path], None]) -> Node:
+    """Pull a node's TPM, put it back, or put another one in its place: what ``change`` does in its folder.
+
+    Raises:
+        LabFailed: no such lab, it has no TPMs, the node is on, or its TPM is elsewhere.
+        InProgress: another run is working on the lab.
+        Usage: the name names no single node.
+    """
+    with _held(places, name) as (lab, node, folder, _):
+        if not lab.tpm:
+            raise LabFailed(
+                f"{node.name} has no place for a TPM",
+                wanted="a lab that was brought up with --machine --tpm",
+            )
+        if machines.is_running(lab, node):
+            raise LabFailed(
+                f"{node.name} is on",
+                wanted="a node that is off, as whoever opens its case wants it",
+                hint=f"appliance lab power cut {node.name}",
+            )
+        change(node_folder(folder, node.name))
     return node
 
 

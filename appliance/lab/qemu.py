@@ -6,7 +6,7 @@ disk is virtio's, because QEMU cannot keep the state of an emulated NVMe drive; 
 plugged into a port of its own when the machine begins.  So are the network interfaces, because a copy of
 a machine that had seen one would keep its MAC address.  The ports have fixed addresses, so the interfaces
 have the same names whenever they are plugged in: enp1s0, enp2s0, enp3s0, and enp4s0 if there is a second
-card on the data segment.
+card on the data segment.  A sixth port is for the way to simulated drives (``slots``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from appliance.lab.slots import slots_mac
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +29,9 @@ CPUS = 1
 MEMORY_MIB = 2048
 DISK_BYTES = 8 * 2**30
 DRIVE_BYTES = 4 * 2**30
-PORTS = 5
+PORTS = 6
+# Where the NVMe drive is, and the card that the way to simulated drives begins at.
+_DRIVE_PORT, _SLOTS_PORT = 5, 6
 # What its cards say they carry a second.
 _MEGABITS = 100_000
 # Where in the firmware's configuration the guest finds who it is; see machine_recipe.
@@ -112,7 +116,8 @@ class Disks:
 
 def program(qemu: Path, name: str) -> list[str]:
     """The command that runs a program of QEMU's root with the libraries it was built with."""
-    libraries = f"{qemu / _LIBRARIES}:{qemu / _LIBRARIES / 'pulseaudio'}"
+    folders = (qemu / _LIBRARIES / part for part in ("", "pulseaudio", "swtpm"))
+    libraries = ":".join(str(folder) for folder in folders)
     return [str(qemu / "usr/lib64/ld-linux-x86-64.so.2"), "--library-path", libraries, str(qemu / name)]
 
 
@@ -166,6 +171,8 @@ def boot_command(
     listening: int,
     restored: bool,
     capture: int | None,
+    slots: int | None = None,
+    tpm: int | None = None,
 ) -> list[str]:
     """The command that runs a node and lasts as long as it is switched on.
 
@@ -180,6 +187,8 @@ def boot_command(
         restored: whether it goes on where the booted machine was left; then ``plugged`` is to be plugged
             in once it runs.
         capture: keep frames, in files of this number of the boot.
+        slots: descriptor of the tap device that simulated drives are behind, if there are any.
+        tpm: descriptor of a connected socket, for swtpm's control channel, if there is a TPM.
     """
     command = [
         *_machine(image, console),
@@ -197,6 +206,11 @@ def boot_command(
             # To the netdev's receive queue goes what the machine's card sends (qemu(1), "queue").
             sent_only = f"filter-dump,id=sent-{purpose},netdev={purpose},queue=rx,file={sent}"
             command += ["-object", sent_only]
+    if slots is not None:
+        command += ["-netdev", f"tap,id=slots,fd={slots}"]
+    if tpm is not None:
+        command += ["-chardev", f"socket,id=tpm,fd={tpm}", "-tpmdev", "emulator,id=tpm,chardev=tpm"]
+        command += ["-device", "tpm-crb,tpmdev=tpm"]
     if restored:
         return [*command, "-incoming", f"file:{image.booted_state}"]
     return [*command, *(part for device in plugged(node) for part in ("-device", _json(device)))]
@@ -218,10 +232,13 @@ def plugged(node: Node) -> list[dict[str, str | int]]:
         }
         for number, nic in enumerate(node.nics, 1)
     ]
+    if node.drives:
+        slots = {"driver": "virtio-net-pci", "id": "nic-slots", "netdev": "slots", "mac": slots_mac(node)}
+        devices.append({**slots, "bus": f"port{_SLOTS_PORT}", "romfile": ""})
     serial = f"PRACTICE{node.segment:03d}{node.host:03d}"
     return [
         *devices,
-        {"driver": "nvme", "id": "nvme", "drive": "drive", "serial": serial, "bus": f"port{PORTS}"},
+        {"driver": "nvme", "id": "nvme", "drive": "drive", "serial": serial, "bus": f"port{_DRIVE_PORT}"},
     ]
 
 

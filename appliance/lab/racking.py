@@ -8,16 +8,17 @@ import uuid
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from appliance.lab import qemu, site
+from appliance.lab import bay, qemu, site, tpm
 from appliance.lab.identity import new_key_pair
 from appliance.lab.image import run_tool
 from appliance.lab.places import node_folder
+from appliance.lab.slots import slots_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from appliance.lab.plan import Lab
+    from appliance.lab.plan import Lab, Node
 
 # The folder in root's home that sshd wants closed to others.
 _PRIVATE_FOLDERS = ("root", "root/.ssh")
@@ -48,7 +49,7 @@ def rack(lab: Lab, folder: Path) -> None:
         home = node_folder(folder, node.name)
         home.mkdir(parents=True)
         if lab.machine:
-            _rack_machine(lab, home, files)
+            _rack_machine(lab, node, home, files)
         else:
             _rack_container(home, files)
 
@@ -63,9 +64,13 @@ def _rack_container(home: Path, files: Mapping[str, str]) -> None:
         _write(home / "upper" / path, text, _mode(path))
 
 
-def _rack_machine(lab: Lab, home: Path, files: Mapping[str, str]) -> None:
-    """The files into an archive that the machine takes its identity from, and empty disks."""
+def _rack_machine(lab: Lab, node: Node, home: Path, files: Mapping[str, str]) -> None:
+    """The files into an archive that the machine takes its identity from, and what it has, as new."""
     image, disks = qemu.Image(lab.root), qemu.Disks(home)
+    if node.drives:
+        files = {**files, **slots_files(node, [each.nqn for each in bay.make_drives(home, node)])}
+    if lab.tpm:
+        tpm.new_tpm(home)
     disks.identity.touch(mode=0o600)
     disks.identity.write_bytes(identity_archive(files))
     below = (image.booted_disk, "qcow2") if lab.restored else (image.disk, "raw")

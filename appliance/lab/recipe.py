@@ -12,6 +12,8 @@ import shlex
 from dataclasses import asdict, dataclass, field
 
 SUITE = "trixie"
+#: Releases that bundles are for, and nodes can be made of.
+SUITES = ("bookworm", SUITE)
 
 PACKAGES = (
     "dbus",

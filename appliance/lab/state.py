@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from appliance.errors import LabFailed, Usage
-from appliance.lab.plan import SEGMENTS, Lab, check_count, check_name
+from appliance.lab.plan import SEGMENTS, Lab, check_count, check_drives, check_name
 
-_FORMAT = 3
+_FORMAT = 4
 _TOKEN = re.compile(r"[0-9a-f]{10}")
 
 
@@ -27,6 +27,8 @@ def state_text(lab: Lab) -> str:
         "capture": lab.capture,
         "restored": lab.restored,
         "bond": lab.bond,
+        "tpm": lab.tpm,
+        "drives": lab.drives,
     }
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
@@ -47,7 +49,8 @@ def parse_state(text: str, path: Path) -> Lab:
             token=str(values["token"]),
             netns=(int(device), int(inode)),
             root=Path(values["root"]),
-            **{name: _flag(values[name]) for name in ("machine", "capture", "restored", "bond")},
+            drives=check_drives(int(values["drives"])),
+            **{name: _flag(values[name]) for name in ("machine", "capture", "restored", "bond", "tpm")},
         )
         if values["format"] != _FORMAT or lab.segment not in SEGMENTS or not _TOKEN.fullmatch(lab.token):
             raise ValueError("format, segment or token")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from appliance.lab import machines
+from appliance.lab.bay import Bay
 from appliance.lab.keeping import CONSOLE
 from appliance.lab.places import node_folder, read_state
 from appliance.lab.qemu import Disks
+from appliance.lab.tpm import tpm_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from appliance.lab.places import Places
-    from appliance.lab.plan import Lab
+    from appliance.lab.plan import Lab, Node
     from appliance.lab.segments import Nic
+    from appliance.lab.tpm import TpmState
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ class NodeStatus:
     """A node; ``state`` is ``off``, ``booting`` or ``running``.
 
     ``leader`` is, as seen from here, the PID 1 of a container or the QEMU of a virtual machine, and
-    ``capture`` the folder in which a virtual machine's frames are kept, if they are.
+    ``capture`` the folder in which a virtual machine's frames are kept, if they are.  ``tpm`` says whether
+    its TPM is in, None if it never had one; its simulated ``drives`` take orders at ``orders`` while it is
+    on.
     """
 
     name: str
@@ -61,6 +68,9 @@ class NodeStatus:
     kind: str
     interfaces: tuple[Nic, ...]
     capture: str | None
+    tpm: TpmState | None
+    drives: tuple[PluggedDrive, ...]
+    orders: str | None
 
     def as_dict(self) -> dict[str, object]:
         """The status as JSON values."""
@@ -78,7 +88,20 @@ class NodeStatus:
                 for nic in self.interfaces
             ],
             "capture": self.capture,
+            "tpm": self.tpm,
+            "drives": [asdict(drive) for drive in self.drives],
+            "orders": self.orders,
         }
+
+
+@dataclass(frozen=True)
+class PluggedDrive:
+    """A simulated drive of a virtual machine: what its label says, and its image; ``size`` in bytes."""
+
+    serial: str
+    psid: str
+    size: int
+    image: str
 
 
 def lab_status(places: Places, name: str) -> LabStatus:
@@ -103,9 +126,20 @@ def lab_status(places: Places, name: str) -> LabStatus:
                 kind="machine" if node.machine else "container",
                 interfaces=node.nics,
                 capture=str(Disks(home).captures) if lab is not None and lab.capture else None,
+                tpm=tpm_state(home),
+                drives=_drives(home, node),
+                orders=str(Bay(home).control) if node.drives else None,
             )
         )
     return LabStatus(name, lab, str(places.inventory(name)), tuple(nodes))
+
+
+def _drives(home: Path, node: Node) -> tuple[PluggedDrive, ...]:
+    bay = Bay(home)
+    return tuple(
+        PluggedDrive(profile.serial, profile.psid, profile.size, str(image))
+        for profile, image in zip(bay.profiles(node), bay.images(node), strict=False)
+    )
 
 
 def all_status(places: Places) -> list[LabStatus]:

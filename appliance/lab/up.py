@@ -10,15 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.errors import Usage
 from appliance.lab import cgroup, machines, namespaces, network
 from appliance.lab.down import take_down
 from appliance.lab.image import prepare_image
 from appliance.lab.places import claim_folder, locked, read_state, write_state
-from appliance.lab.plan import Lab, check_count, check_name, choose_segment
+from appliance.lab.plan import Lab, check_count, check_drives, check_name, choose_segment
 from appliance.lab.power import boot_timeout
 from appliance.lab.racking import rack
 from appliance.lab.reach import wait_reachable
-from appliance.lab.recipe import Recipe
+from appliance.lab.recipe import SUITE, SUITES, Recipe
 from appliance.lab.requirements import MACHINE_TOOLS, UP_TOOLS, require_root, require_tools
 from appliance.lab.rootfs import check_space, prepare_root
 from appliance.lab.tap import require_tap
@@ -45,7 +46,11 @@ class Wanted:
         capture: keep every frame of the virtual machines' interfaces.
         from_scratch: boot the virtual machines from their disks, instead of going on as copies of one
             that has booted.
+        suite: the Debian release of containers.
         bond: two cards of each virtual machine on the data network, for a bond.
+        tpm: a TPM in each virtual machine, which then boots from its disk: none of a booted one's copies
+            can have one of its own.
+        drives: simulated drives of each virtual machine.
     """
 
     count: int = 1
@@ -53,6 +58,9 @@ class Wanted:
     capture: bool = False
     from_scratch: bool = False
     bond: bool = False
+    tpm: bool = False
+    drives: int = 0
+    suite: str = SUITE
 
 
 def bring_up(
@@ -71,7 +79,7 @@ def bring_up(
         progress: told what is being done.
 
     Raises:
-        Usage: the name or the number is impossible.
+        Usage: the name or a number is impossible.
         PreflightFailed: not root, no unified control groups, or no tap devices for virtual machines.
         ToolMissing: a program is missing.
         SpaceExhausted: no room for the disks of virtual machines.
@@ -79,10 +87,11 @@ def bring_up(
     """
     check_name(name)
     check_count(wanted.count)
+    check_drives(wanted.drives)
     require_root()
     require_tools(MACHINE_TOOLS if wanted.machine else UP_TOOLS)
     cgroup.cgroup_path("")  # fails here rather than half-way
-    root = prepare(places, machine=wanted.machine, progress=progress)
+    root = prepare(places, machine=wanted.machine, suite=wanted.suite, progress=progress)
     with _claimed(places, name, wanted, root) as (lab, folder, lock):
         if wanted.machine:
             check_space(folder, wanted.count * _MACHINE_BYTES, "the disks of virtual machines")
@@ -99,17 +108,24 @@ def bring_up(
     return lab
 
 
-def prepare(places: Places, *, machine: bool, progress: Progress) -> Path:
+def prepare(places: Places, *, machine: bool, progress: Progress, suite: str = SUITE) -> Path:
     """What nodes are made from: all of a lab that needs a package archive.
 
     Raises:
+        Usage: nodes cannot be of this release.
         PreflightFailed: for virtual machines, no tap devices here or another architecture.
         ToolMissing: a program is missing.
         SpaceExhausted: too little room for it.
         LabFailed: it cannot be made; the message carries the end of what was said.
     """
+    if suite not in SUITES or (machine and suite != SUITE):
+        raise Usage(
+            "practice nodes cannot be of this release",
+            found=suite,
+            wanted=f"{SUITE}; of containers also {', '.join(each for each in SUITES if each != SUITE)}",
+        )
     if not machine:
-        return prepare_root(places, Recipe(), progress=progress)
+        return prepare_root(places, Recipe(suite=suite), progress=progress)
     require_tap()
     return prepare_image(places, progress=progress).folder
 
@@ -170,6 +186,8 @@ def _new_lab(places: Places, name: str, wanted: Wanted, root: Path) -> Lab:
         root=root,
         machine=wanted.machine,
         capture=wanted.capture,
-        restored=wanted.machine and not wanted.from_scratch,
+        restored=wanted.machine and not wanted.from_scratch and not wanted.tpm,
         bond=wanted.bond,
+        tpm=wanted.tpm,
+        drives=wanted.drives,
     )

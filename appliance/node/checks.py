@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.node.disk_checks import disk_checks
 from appliance.node.export_checks import export_checks
 from appliance.node.network_checks import network_checks
 from appliance.node.qualification.clock import CLOCK_SECONDS
+from appliance.node.serving_checks import serving_checks
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> li
     """Every check that looks at a node's facts (``remote/facts.py``)."""
     return [
         *_system(facts, wanted.manifest),
+        *serving_checks(wanted.manifest),
         _privilege(facts),
+        *disk_checks(node, facts),
         _space(facts, wanted),
         *network_checks(node, facts, wanted.manifest, wanted.inventory),
         *export_checks(node, facts, wanted.manifest, wanted.inventory),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.hardware.driver_packages import (
     FABRIC_MANAGER,
-    branch,
     cuda_needed,
     driver_version,
     headers_for,
     is_dkms,
     oldest_driver,
     prebuilt_for,
+    runs_cuda,
     unbuildable,
     upstream,
 )
@@ -160,7 +160,7 @@ def _cuda(machine: Machine, manifest: Manifest, brought: Mapping[str, str]) -> I
     driver = driver_version(brought) or machine.module.version or driver_version(machine.packages)
     yield Check(
         "cuda-driver",
-        driver is not None and branch(driver) >= oldest_driver(cuda),
+        driver is not None and runs_cuda(driver, cuda),
         f"driver {driver}" if driver else "no driver, neither in the bundle nor on the node",
         f"a driver of branch {oldest_driver(cuda)} or newer: the engine's wheels are for CUDA {cuda}",
         "bring the driver with the bundle, or an engine for an older CUDA",

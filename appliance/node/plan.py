@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from appliance.definition.engines import served_path
 from appliance.definition.inventory import node_values, site_values
+from appliance.node.serving_checks import served_by
 from appliance.node.transfer import STAGED
 
 if TYPE_CHECKING:
@@ -63,8 +65,26 @@ def bundle_values(manifest: Manifest, digest: str) -> dict[str, object]:
             }
             for name, component in manifest.components.items()
         },
-        "inference": asdict(manifest.inference),
+        "inference": _served_values(manifest, staged),
         "target": asdict(manifest.target),
+    }
+
+
+def _served_values(manifest: Manifest, staged: str) -> dict[str, object]:
+    """What is served and how; what the definition leaves out is left to the role's defaults."""
+    served = manifest.inference
+    engine = served_by(manifest)
+    folder = f"{staged}/payload/{served.model}"
+    said = {key: value for key, value in asdict(served).items() if value not in {None, False}}
+    return {
+        **said,
+        "software": engine.name if engine else "",
+        "path": served_path(engine, folder, served.file),
+        "folder": folder,
+        "digests": {
+            f"{staged}/{file.path}": file.sha256 for file in manifest.components[served.model].files
+        },
+        "parallel": manifest.hardware.tensor_parallel if manifest.hardware else 1,
     }
 
 
@@ -76,11 +96,14 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     networks = ", ".join(str(network) for network in inventory.management.networks)
     addresses = "; ".join(f"{node.name} {' '.join(_addresses(node))}" for node in nodes)
     inference, audit = manifest.inference, inventory.host.audit
-    served = f"{inference.engine} serves {inference.name} on loopback port {inventory.inference_port}"
+    engine = served_by(manifest)
+    software = engine.name if engine else inference.engine
+    served = f"{software} serves {inference.name} on loopback port {inventory.inference_port}"
     names = [node.name for node in nodes]
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
     return (
         f"nodes: {order}",
+        *(f"disk_encryption: {text}" for node in nodes for text in volume_words(node)),
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         *_driver_words(manifest),
         f"inference_server: {served}, from {wheels} staged wheels",
@@ -131,6 +154,15 @@ def _flows(node: NodeEntry) -> list[str]:
         + ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in flow.ports)
         + f" with {', '.join(peer.text for peer in flow.peers)}"
         for flow in node.flows
+    ]
+
+
+def volume_words(node: NodeEntry) -> list[str]:
+    """What lies on encrypted drives, one line a drive."""
+    ways = {"tpm2": "opened by the TPM", "console": "opened at the console", "ssh": "opened over SSH"}
+    return [
+        f"{node.name} {disk.name} (drive {disk.serial}, {ways[disk.unlock]}): {', '.join(disk.mounts)}"
+        for disk in node.disks
     ]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from appliance import __version__
+from appliance.definition.engines import served_path
 from appliance.errors import NodeUnreachable
 from appliance.node import qualification
 from appliance.node.host_data import load_host_data
@@ -31,6 +32,7 @@ from appliance.node.qualification.subject import STAGED, Bundle, describe
 from appliance.node.report import Item, Provenance, QualificationReport
 from appliance.node.report_junit import render_junit
 from appliance.node.report_text import render_text
+from appliance.node.serving_checks import served_by
 
 if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
@@ -166,12 +168,9 @@ def write_report(report: QualificationReport, folder: Path) -> None:
 
 
 def _model_path(manifest: Manifest, digest: str) -> str:
-    """Where the signed model lies on the node."""
-    inference = manifest.inference
-    for file in manifest.components[inference.model].files:
-        if file.path.rpartition("/")[2] == inference.file:
-            return f"{STAGED}/{digest}/{file.path}"
-    raise ValueError(f"{inference.file} is not in the component {inference.model}")
+    """What the engine was given on the node: the signed model, or the folder that it lies in."""
+    served = manifest.inference
+    return served_path(served_by(manifest), f"{STAGED}/{digest}/payload/{served.model}", served.file)
 
 
 def _command(host: str, subject: Path, before: Path | None) -> list[str]:

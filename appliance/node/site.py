@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.errors import InventoryInvalid
+from appliance.errors import InventoryInvalid, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,20 @@ def select_nodes(inventory: Inventory, limit: Sequence[str]) -> tuple[NodeEntry,
             hint="spell --limit as in the inventory",
         )
     return tuple(node for node in inventory.nodes if not limit or node.name in limit)
+
+
+def select_node(inventory: Inventory, name: str | None) -> NodeEntry:
+    """The node of that name; the only one where none is named.
+
+    Raises:
+        Usage: there are several, and none is named.
+        InventoryInvalid: there is none of that name.
+    """
+    if name is None and len(inventory.nodes) > 1:
+        raise Usage(
+            "whose drive?", found=f"{len(inventory.nodes)} nodes in the inventory", wanted="--node NAME"
+        )
+    return select_nodes(inventory, () if name is None else (name,))[0]
 
 
 def pinned_keys(known_hosts: Path) -> HostKeys:

@@ -32,6 +32,9 @@ GENERATOR: Final = "debian-index 1"
 class DebianPackages(Source):
     """Packages from the Debian archive that this station's apt, or its settings, name."""
 
+    # apt fetches where the store cannot see it; and complete components share most packages.
+    in_turn = True
+
     def resolve(self, spec: Debian, where: Where) -> list[Artefact]:
         """All packages that ``spec.packages`` need in the target's suite.
 

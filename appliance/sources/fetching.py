@@ -62,14 +62,20 @@ def _absent(components: Sequence[Sequence[Artefact]], station: Station) -> list[
 def _fetch(
     components: Sequence[tuple[Source, Sequence[Artefact]]], absent: Sequence[Artefact], station: Station
 ) -> None:
-    """Bring ``absent``, all components at the same time."""
+    """Bring ``absent``: all components at the same time, but those of a kind that takes turns."""
     _check_room(absent, station)
     station.progress.begin("fetch", len(absent), sum(artefact.size for artefact in absent))
     try:
-        tasks = [partial(entry.fetch, artefacts) for entry, artefacts in components]
-        together(tasks, len(tasks), station.stop)
+        tasks = [partial(entry.fetch, artefacts) for entry, artefacts in components if not entry.in_turn]
+        queue = [(entry, artefacts) for entry, artefacts in components if entry.in_turn]
+        together([*tasks, partial(_in_turn, queue)], len(tasks) + 1, station.stop)
     finally:
         station.progress.end()
+
+
+def _in_turn(components: Sequence[tuple[Source, Sequence[Artefact]]]) -> None:
+    for entry, artefacts in components:
+        entry.fetch(artefacts)
 
 
 def _check_room(absent: Sequence[Artefact], station: Station) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from appliance.definition.lock import Artefact
 from appliance.definition.lock_records import brief
@@ -42,6 +42,9 @@ _SOURCES: Final = {
 
 class Source(ABC):
     """Where components of one kind come from, for one target, as seen from this station."""
+
+    in_turn: ClassVar[bool] = False
+    """Whether components of this kind are fetched one after another: the next finds what they share."""
 
     def __init__(self, target: Target, station: Station) -> None:
         self.target = target

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from appliance.definition.components import Debian
 from appliance.definition.lock import TIME_FORMAT, Lock, LockedComponent, lock_text
-from appliance.errors import DefinitionInvalid, SettingsInvalid, Usage
+from appliance.errors import SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
 from appliance.sources.makers import check_signatures, with_facts
+from appliance.sources.served import check_served, check_shards
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
 from appliance.sources.version_rules import check_versions
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from appliance.definition.lock import Artefact
     from appliance.errors import Location
     from appliance.sources.station import Station
-
-
-_NAMED: Final = 8  # files named in a message before "and others"
 
 
 def time_of_lock(environment: Mapping[str, str]) -> str:
@@ -80,6 +78,7 @@ def lock_definition(read: ReadDefinition, station: Station, *, created: str) -> 
 
     Raises:
         DefinitionInvalid, PackageMissing: a component cannot be had as it is written.
+        EngineUnfit, ModelIncomplete: what is to be served could not be.
         VersionsDiffer: parts of a driver that must be of one version are not.
         UpstreamSignatureInvalid, KeyRefused: a model's signature by its makers does not hold.
         SourceUnreachable, ArchiveUntrusted, DigestMismatch, SpaceExhausted, SettingsInvalid,
@@ -126,7 +125,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         resolved,
         read.document.where_key(("components",)),
     )
-    _check_served(read, resolved[read.definition.inference.model])
+    check_served(read, resolved, station.progress)
     facts = check_signatures(
         {name: (definition.components[name], sources[name], resolved[name]) for name in sources},
         station,
@@ -134,6 +133,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
     )
 
     bring([(sources[name], resolved[name]) for name in sources], station)
+    check_shards(read, resolved[read.definition.inference.model], station.store)
 
     return {
         name: _locked(
@@ -142,19 +142,6 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         )
         for name in sources
     }
-
-
-def _check_served(read: ReadDefinition, model: Sequence[Artefact]) -> None:
-    """The file to be served is there; of what a repository holds, the definition alone does not tell."""
-    served = read.definition.inference
-    held = [artefact.path for artefact in model]
-    if served.file not in held:
-        raise DefinitionInvalid(
-            f"inference.file is not in component {served.model}",
-            found=served.file,
-            wanted=f"one of: {', '.join(held[:_NAMED])}" + (" …" if len(held) > _NAMED else ""),
-            where=read.document.where(("inference", "file")),
-        )
 
 
 def _locked(component: Component, artefacts: Sequence[Artefact]) -> LockedComponent:

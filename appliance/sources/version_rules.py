@@ -16,6 +16,7 @@ from appliance.hardware.driver_packages import (
     driver_version,
     headers_for,
     oldest_driver,
+    runs_cuda,
     unbuildable,
     upstream,
 )
@@ -121,6 +122,9 @@ def _check_exporter(packages: Mapping[str, str], where: Location) -> None:
     if _EXPORTER not in packages or _MANAGER not in packages:
         return
     exporter, manager = (upstream(packages[name]) for name in (_EXPORTER, _MANAGER))
+    for name, version in ((_EXPORTER, exporter), (_MANAGER, manager)):
+        if branch(version) is None:
+            raise _unreadable(name, version, where)
     if branch(exporter) != branch(manager):
         raise VersionsDiffer(
             "an exporter that was not made for this DCGM",
@@ -133,12 +137,25 @@ def _check_exporter(packages: Mapping[str, str], where: Location) -> None:
 
 def _check_cuda(packages: Mapping[str, str], wheels: Mapping[str, str], where: Location) -> None:
     cuda, driver = cuda_needed(wheels), driver_version(packages)
-    if cuda is None or driver is None or branch(driver) >= oldest_driver(cuda):
+    if cuda is None or driver is None or runs_cuda(driver, cuda):
         return
+    if branch(driver) is None:
+        raise _unreadable("driver", driver, where)
     raise VersionsDiffer(
         f"the engine's wheels are for CUDA {cuda}, and the driver is too old to run them",
         found=f"driver {driver}",
         wanted=f"branch {oldest_driver(cuda)} or newer",
         hint="pin an engine whose wheels are for an older CUDA, or take the driver from another repository",
+        where=where,
+    )
+
+
+def _unreadable(name: str, version: str, where: Location) -> VersionsDiffer:
+    """A version that cannot be compared is not taken for one that fits."""
+    return VersionsDiffer(
+        "a version that begins with no number, so that nothing can be said of what it goes with",
+        found=f"{name} {version}",
+        wanted="a version like 550.163.01",
+        hint="a package that was built anew keeps the maker's number in front",
         where=where,
     )

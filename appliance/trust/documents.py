@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DOCUMENT: Final = re.compile(
-    r"(?:root|revoked|admission|permit|waiver|time|enrolment)\.[0-9a-f]{1,16}\.json"
+    r"(?:root|revoked|admission|permit|waiver|time|enrolment|drive-permit)\.[0-9a-f]{1,16}\.json"
 )
 _SIGNATURE: Final = re.compile(
     rf"(?P<signer>{HOLDER.pattern}\.[0-9a-f]{{{KEY_DIGITS}}})\.(?P<kind>sig|mldsa87)"

@@ -161,25 +161,28 @@ def judge(case: Case) -> str:
 
 
 def _ask_root(case: Case) -> None:
-    known, root = case.journal.root, case.authority.root
+    refusal = root_refusal(case.journal.root, case.authority.root)
+    if refusal is not None:
+        case.refusals.append(refusal)
+
+
+def root_refusal(known: KnownRoot, root: KnownRoot) -> RollbackRefused | None:
+    """Why a node that knows one root is not to be judged by another; None where it may be."""
     if root.version < known.version:
-        case.refusals.append(
-            RollbackRefused(
-                "the node has seen a newer root",
-                found=f"root {root.version}",
-                wanted=f"root {known.version} ({known.sha256}) or one that follows it",
-                hint="bring the newer root's chain with --roots, or a bundle that carries it",
-            )
+        return RollbackRefused(
+            "the node has seen a newer root",
+            found=f"root {root.version}",
+            wanted=f"root {known.version} ({known.sha256}) or one that follows it",
+            hint="bring the newer root's chain with --roots, or a bundle that carries it",
         )
     if root.version == known.version and root != known:
-        case.refusals.append(
-            RollbackRefused(
-                f"the node knows another root {root.version}",
-                found=f"fingerprint {root.sha256}",
-                wanted=f"fingerprint {known.sha256}",
-                hint="somebody made a second root of this version: ask its holders before using anything",
-            )
+        return RollbackRefused(
+            f"the node knows another root {root.version}",
+            found=f"fingerprint {root.sha256}",
+            wanted=f"fingerprint {known.sha256}",
+            hint="somebody made a second root of this version: ask its holders before using anything",
         )
+    return None
 
 
 def _ask_revocation(case: Case) -> None:

@@ -1,19 +1,20 @@
-"""What people say about one bundle or one node: admissions, permits, waivers, times, enrolments.
+"""What people say about one bundle or one node: admissions, permits, waivers, times, enrolments, drives.
 
 Each is a document of canonical JSON, signed by a role (``ROLE_OF``).  What speaks to a node names it, its
 journal, and a nonce that is used once (docs/trust.md, "Statements to one node").
 
-==========  =========  ==============================================================
-type        role       says
-==========  =========  ==============================================================
-admission   site       this bundle may run on these nodes
-permit      release    this node may go back, once, from this bundle to that
-waiver      site       this node may take this bundle, once, although it is past its date
-time        time       it is at least this late, for this node
-enrolment   site       this node, which lost its journal, begins a new one with these floors
-==========  =========  ==============================================================
+============  =========  ============================================================
+type          role       says
+============  =========  ============================================================
+admission     site       this bundle may run on these nodes
+permit        release    this node may go back, once, from this bundle to that
+waiver        site       this node may take this bundle, once, although it is past its date
+time          time       it is at least this late, for this node
+enrolment     site       this node, which lost its journal, begins a new one with these floors
+drive-permit  site       this may be done to these drives of this node, until a date
+============  =========  ============================================================
 
-A root without the role site leaves waivers and enrolments to release.
+A root without the role site leaves waivers, enrolments and permits for drives to release.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from appliance.errors import StatementInvalid
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
@@ -39,10 +40,16 @@ MAX_BYTES: Final = 64 * 1024
 EVERY_NODE: Final = "*"
 MAX_NODES: Final = 1000
 FORGOTTEN: Final = "0" * 64
+#: What a drive loses by being enrolled: it is empty, and nobody owns it.
+NOTHING_LOST: Final = "nothing"
+MAX_DRIVES: Final = 256
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _JOURNAL = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_VOLUME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: As drives say it: printable ASCII, and no blanks around it (NVM Express Base 2.0, Figure 275; 20 there).
+_SERIAL = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
 #: With the hours of a day: to Python 3.14, 24:00 is another spelling of midnight.
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
@@ -123,7 +130,32 @@ class Enrolment:
     products: Mapping[str, int] = field(default_factory=dict)
 
 
-Statement = Admission | Permit | Waiver | Time | Enrolment
+Act = Literal["enroll", "reset", "retire"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrivePermit:
+    """What may be done to drives of one node, until a date.
+
+    Attributes:
+        node: the node's name.
+        act: what; a reset goes on to enrolment.
+        drives: by serial number what may be lost there: the UUID of the volume with its keys, or
+            ``NOTHING_LOST`` of a drive that is enrolled.
+        until: the last second of it, RFC 3339 in UTC.
+        nonce: so that no two permits are the same.
+        reason: why, for people.
+    """
+
+    node: str
+    act: Act
+    drives: Mapping[str, str]
+    until: str
+    nonce: str
+    reason: str
+
+
+Statement = Admission | Permit | Waiver | Time | Enrolment | DrivePermit
 
 TYPES: Final[Mapping[type[Statement], str]] = {
     Admission: "admission",
@@ -131,6 +163,7 @@ TYPES: Final[Mapping[type[Statement], str]] = {
     Waiver: "waiver",
     Time: "time",
     Enrolment: "enrolment",
+    DrivePermit: "drive-permit",
 }
 ROLE_OF: Final[Mapping[type[Statement], str]] = {
     Admission: "site",
@@ -138,6 +171,7 @@ ROLE_OF: Final[Mapping[type[Statement], str]] = {
     Waiver: "site",
     Time: "time",
     Enrolment: "site",
+    DrivePermit: "site",
 }
 
 
@@ -261,12 +295,16 @@ def _waiver(top: Record) -> Waiver:
 
 def _time(top: Record) -> Time:
     node, journal, nonce = _to_node(top, "time")
-    time = top.text("time", _TIME)
+    return Time(node, journal, nonce, _time_in(top, "time"))
+
+
+def _time_in(top: Record, key: str) -> str:
+    time = top.text(key, _TIME)
     try:
         parse_time(time)
     except ValueError:
         top.refuse("there is no such time", found=time)
-    return Time(node, journal, nonce, time)
+    return time
 
 
 def _enrolment(top: Record) -> Enrolment:
@@ -278,10 +316,37 @@ def _enrolment(top: Record) -> Enrolment:
     return Enrolment(top.text("node", _NAME), top.text("nonce", _DIGEST), top.text("reason"), products)
 
 
+def _drive_permit(top: Record) -> DrivePermit:
+    top.exactly(frozenset({"format", "type", "node", "act", "drives", "until", "nonce", "reason"}))
+    act: Act | None = next((one for one in get_args(Act) if one == top.raw("act")), None)
+    if act is None:
+        top.refuse("no such act", found=str(top.raw("act")), wanted=", ".join(get_args(Act)))
+    listed = top.record("drives")
+    if not 0 < len(listed.names()) <= MAX_DRIVES:
+        top.refuse("a wrong number of drives", found=str(len(listed.names())), wanted=f"1 to {MAX_DRIVES}")
+    if wrong := [serial for serial in listed.names() if not _SERIAL.fullmatch(serial)]:
+        top.refuse("a serial number is misspelled", found=wrong[0])
+    drives = {serial: listed.text(serial) for serial in listed.names()}
+    for lost in drives.values():
+        if act == "enroll" and lost != NOTHING_LOST:
+            top.refuse("a drive that is enrolled is empty", found=lost, wanted=NOTHING_LOST)
+        if act != "enroll" and not _VOLUME.fullmatch(lost):
+            top.refuse("it does not say which volume may be lost", found=lost, wanted="its UUID")
+    return DrivePermit(
+        node=top.text("node", _NAME),
+        act=act,
+        drives=drives,
+        until=_time_in(top, "until"),
+        nonce=top.text("nonce", _DIGEST),
+        reason=top.text("reason"),
+    )
+
+
 _READERS: Final[Mapping[str, Callable[[Record], Statement]]] = {
     "admission": _admission,
     "permit": _permit,
     "waiver": _waiver,
     "time": _time,
     "enrolment": _enrolment,
+    "drive-permit": _drive_permit,
 }

@@ -44,7 +44,7 @@ NOT_ASKED: Final[dict[str, tuple[str, ...]]] = {
         "test_versions::test_a_node_refuses*",
         "test_versions::test_what_was_good_once*",
         "test_versions::test_a_permit_forward",
-        *_of_parsers("journal", "admission", "permit", "waiver", "time", "enrolment"),
+        *_of_parsers("journal", "admission", "permit", "waiver", "time", "enrolment", "drive-permit"),
     ),
     "labels of volumes, of which nothing is believed": (
         "test_paths::test_a_path_in_a_label*",

@@ -32,6 +32,7 @@ from appliance.trust.root import root_bytes
 from appliance.trust.sshsig import parse_signature
 from appliance.trust.statements import (
     Admission,
+    DrivePermit,
     Enrolment,
     Permit,
     Release,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 A, B = "a" * 64, "b" * 64
 J, NONCE, NODE = "5" * 32, "1" * 64, "gpu-01"
+VOLUME: Final = "6e2c1f0a-93b4-4d58-8a7e-0c1d2e3f4a5b"
 NOW: Final = "2026-01-31T12:00:00Z"
 
 
@@ -77,6 +79,7 @@ def json_parsers() -> dict[str, Parser]:
         "waiver": Waiver(NODE, J, NONCE, A, "nothing newer"),
         "time": Time(NODE, J, NONCE, NOW),
         "enrolment": Enrolment(NODE, NONCE, "new disk", {"demo": 8}),
+        "drive-permit": DrivePermit(NODE, "retire", {"S1": VOLUME}, NOW, NONCE, "sold"),
     }
     people = [Person("alice"), Person("bob", p384=True)]
     root = compose([each for person in people for each in person.enrolled(second=True)])

@@ -249,7 +249,7 @@ def test_every_truncation_and_every_flipped_bit(name: str, count_inputs: Callabl
 
 
 #: One parser reads all of these, by what they say they are.
-STATEMENTS = {"admission", "permit", "waiver", "time", "enrolment"}
+STATEMENTS = {"admission", "permit", "waiver", "time", "enrolment", "drive-permit"}
 
 
 @pytest.mark.parametrize(

@@ -161,11 +161,11 @@ def new_lab(operator: Operator) -> NewLab:
     made = 0
 
     @contextlib.contextmanager
-    def make(nodes: int = 1) -> Iterator[PracticeLab]:
+    def make(nodes: int = 1, suite: str = "trixie") -> Iterator[PracticeLab]:
         nonlocal made
         made += 1
         name = f"test{os.getpid()}x{made}"
-        operator.run(["appliance", "lab", "up", name, "--nodes", str(nodes)])
+        operator.run(["appliance", "lab", "up", name, "--nodes", str(nodes), "--suite", suite])
         try:
             yield lab_named(operator, name)
         finally:

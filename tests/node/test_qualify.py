@@ -65,7 +65,8 @@ STATE = (
 
 #: What this machine decides for its containers: proven or not run, but never broken.
 OF_THE_HOST = {
-    f"quiet.{name}" for name in ("kernel", "memory", "cores", "temporary", "module-lock", "audit")
+    *(f"quiet.{name}" for name in ("kernel", "memory", "cores", "temporary", "module-lock", "audit")),
+    *(f"storage.{name}" for name in ("swap", "temporary", "dumps", "hibernation")),
 }
 
 

@@ -6,6 +6,7 @@ own.  The role runs through the program's own driver, so results are those an in
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -149,6 +150,8 @@ class Subject:
             "inference_server_wheels": f"{STAGED}/engine",
             "inference_server_installer": f"{STAGED}/installer/{pip}",
             "inference_server_model": f"{STAGED}/model/tiny.gguf",
+            "inference_server_model_folder": f"{STAGED}/model",
+            "inference_server_digests": {f"{STAGED}/model/tiny.gguf": self.model_digest},
             "inference_server_model_name": "demo",
             **changed,
         }
@@ -174,6 +177,11 @@ class Subject:
         """What the server answers on the node's loopback."""
         answer: dict[str, Any] = self.python(ASK.replace("PORT", str(port)))
         return answer
+
+    @property
+    def model_digest(self) -> str:
+        """The model's SHA-256, in the bundle."""
+        return hashlib.sha256((self.bundle / "payload/model/tiny.gguf").read_bytes()).hexdigest()
 
     @property
     def pid(self) -> str:
@@ -375,11 +383,43 @@ def test_a_port_can_be_changed_and_changed_back(installed: Subject) -> None:
 
 def test_a_model_that_does_not_load_fails_with_the_engines_own_words(installed: Subject) -> None:
     installed.node.run(f"echo nonsense > {STAGED}/model/broken.gguf")
-    result = installed.apply(inference_server_model=f"{STAGED}/model/broken.gguf")
+    digests = {
+        f"{STAGED}/model/tiny.gguf": installed.model_digest,
+        f"{STAGED}/model/broken.gguf": hashlib.sha256(b"nonsense\n").hexdigest(),
+    }
+    result = installed.apply(
+        inference_server_model=f"{STAGED}/model/broken.gguf", inference_server_digests=digests
+    )
     (trouble,) = result["troubles"]
     assert "invalid magic" in trouble["message"]
-    assert len(changes(installed.apply())) == 1
+    installed.node.run(f"rm {STAGED}/model/broken.gguf")
+    assert len(changes(installed.apply())) == 2, "the list of digests, and the service"
     assert installed.answer()["whole"] == SENTENCE
+
+
+def test_a_model_that_is_not_as_it_was_signed_is_never_served(installed: Subject) -> None:
+    """One bit of it, and a file beside it that nobody signed."""
+    model = f"{STAGED}/model/tiny.gguf"
+    for spoil, mend, complaint in (
+        (
+            f"cp -p {model} /root/ && printf X | dd of={model} bs=1 seek=5000 conv=notrunc status=none",
+            f"cp -p /root/tiny.gguf {model}",
+            f"{model}: found",
+        ),
+        (
+            f"touch {STAGED}/model/extra.gguf",
+            f"rm {STAGED}/model/extra.gguf",
+            "does not name",
+        ),
+    ):
+        installed.node.run(spoil)
+        installed.node.run(f"systemctl stop {UNIT}")
+        (trouble,) = installed.apply()["troubles"]
+        assert complaint in trouble["message"]
+        assert installed.node.run("ss -Hltn 'sport = :8000'").stdout == ""
+        installed.node.run(mend)
+        assert len(changes(installed.apply())) == 1
+        assert installed.answer()["whole"] == SENTENCE
 
 
 def test_the_server_is_back_after_a_reboot_and_the_next_run_changes_nothing(installed: Subject) -> None:

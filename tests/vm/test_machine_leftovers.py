@@ -38,6 +38,7 @@ STAGES: dict[str, Callable[[Room], bool]] = {
     "bridges": lambda room: "alab-1d" in room.ip("link"),
     "disk": lambda room: (room.labs / "hall/nodes/hall-01/system.qcow2").exists(),
     "tap": lambda room: "alab-1-11d" in room.ip("link"),
+    "drives": lambda room: (room.labs / "hall/nodes/hall-01/drives.sock").exists(),
     "plugged": lambda room: _frames(room, "management") > 24,
 }
 
@@ -48,7 +49,7 @@ def _frames(room: Room, purpose: str) -> int:
 
 
 def _up_until(room: Room, stage: str) -> subprocess.Popen[str]:
-    process = room.start("up", "hall", "--machine", "--capture")
+    process = room.start("up", "hall", "--machine", "--capture", "--drives", "1")
     while not STAGES[stage](room):
         assert process.poll() is None, f"`lab up` ended before the stage {stage}"
     return process
@@ -78,7 +79,7 @@ def test_down_removes_what_a_killed_up_left(room: Room) -> None:
 @pytest.mark.parametrize("victim", ["keeper", "machine"])
 def test_down_removes_what_killed_processes_left(room: Room, victim: str) -> None:
     before = room.traces()
-    room.lab("up", "hall", "--machine")
+    room.lab("up", "hall", "--machine", "--drives", "1")
     lab = read_state(room.labs / "hall")
     assert lab is not None
     for pid in (cgroup_path(lab.cgroup) / "hall-01" / victim / "cgroup.procs").read_text().split():

@@ -4,7 +4,8 @@ Keys in an escrow say nothing of a drive that somebody owns: they may never have
 may be anybody's.  A mark says that it was about to get these keys, and nobody else's, when nobody owned it.
 It holds the UUID of the volume that was to be made, so that a mark of other keys is noticed.
 
-A drive that says later that nobody owns it does not have them: cryptsetup failed, or it was reset.  Then
+A drive that says later that nobody owns it does not have them: cryptsetup failed, or it was reset.  (Not so
+where dm-crypt alone encrypts, of which the drive knows nothing.)  Then
 ``STEM.void`` is put beside the mark, and the mark counts for nothing, whoever takes the drive after that.
 """
 
@@ -42,7 +43,7 @@ def mark_given(folder: Path, keys: Record) -> None:
 
 
 def void_given(folder: Path, records: Sequence[Record]) -> None:
-    """Void all marks of a drive, of which nobody is the owner now.
+    """Void all marks of a drive, of which nobody is the owner now, but those of dm-crypt alone.
 
     Raises:
         EscrowInvalid: a mark is damaged.
@@ -50,7 +51,7 @@ def void_given(folder: Path, records: Sequence[Record]) -> None:
     """
     given = given_among(folder, records)
     for one in records:
-        if one.purpose == "keys" and one.generation in given:
+        if one.purpose == "keys" and one.generation in given and one.layers != "dm-crypt":
             with suppress(FileExistsError):
                 put_file(folder, f"{one.stem}.void", _text(one))
 

@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from appliance.definition.disks import Layers
     from appliance.definition.escrow import Escrow
-    from appliance.disk.escrow.record import DriveIdentity, Layers
+    from appliance.disk.escrow.record import DriveIdentity
 
 #: A LUKS2 header has 16 MiB, and at most 4 MiB of metadata twice and 128 MiB of keyslots.
 MOST_SEALED: Final = 160 * 1024 * 1024
@@ -61,12 +62,12 @@ class Escrowed:
 
     Attributes:
         record: where they are kept.
-        admin_pin: of the drive's owner, SID and Admin1.
+        admin_pin: of the drive's owner, SID and Admin1; None where dm-crypt alone encrypts.
         passphrase: of the LUKS volume: the recovery key.
     """
 
     record: Record
-    admin_pin: Secret
+    admin_pin: Secret | None
     passphrase: Secret
     _proof: object
 
@@ -88,7 +89,7 @@ def escrow_keys(
     folder: Path,
     host: str,
     drive: DriveIdentity,
-    psid: Secret,
+    psid: Secret | None,
     *,
     escrow: Escrow,
     created: str,
@@ -100,7 +101,7 @@ def escrow_keys(
         folder: where records are kept; not on the drive's node.
         host: the node's name.
         drive: which drive.
-        psid: what its label says.
+        psid: what its label says; None exactly where dm-crypt alone encrypts.
         escrow: to whom.
         created: the time, RFC 3339 UTC.
         layers: what shall encrypt.
@@ -120,7 +121,11 @@ def escrow_keys(
         threshold=escrow.threshold,
         sealed={},
     )
-    keys = {"admin-pin": new_pin(), "passphrase": new_passphrase(), "psid": psid}
+    keys = {"passphrase": new_passphrase()}
+    if psid is not None:
+        keys |= {"admin-pin": new_pin(), "psid": psid}
+    if set(keys) != set(record.holds):
+        raise ValueError(f"{layers} takes {', '.join(record.holds)}")
     test = pyrage.x25519.Identity.generate()
     stem = _write(folder, record, keys, b"", test)
     opened = _proven(folder, stem, test)
@@ -128,7 +133,7 @@ def escrow_keys(
         raise _unproven(stem, "other keys than were written")
     found = opened[0]
     written = read_kept(folder, f"{stem}.json").record
-    return Escrowed(written, found["admin-pin"], found["passphrase"], _PROVEN)
+    return Escrowed(written, found.get("admin-pin"), found["passphrase"], _PROVEN)
 
 
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import quote
 from uuid import UUID
 
+from appliance.definition.disks import Layers
 from appliance.errors import EscrowInvalid
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 
@@ -30,13 +31,13 @@ KIND: Final = "appliance-disk-escrow"
 FORMAT: Final = 1
 LONGEST: Final = 64 * 1024
 Purpose = Literal["keys", "header"]
-Layers = Literal["opal and dm-crypt", "opal"]
 
-#: What a record of each purpose holds.
+#: What a record of each purpose holds, and one of the keys of a drive that does not encrypt by itself.
 HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
     "keys": ("admin-pin", "passphrase", "psid"),
     "header": ("luks-header",),
 }
+HOLDS_PLAIN: Final = ("passphrase",)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MOST_GENERATIONS: Final = 9999
@@ -61,7 +62,8 @@ class Record:
         host: the node that the drive is in.
         drive: which drive.
         purpose: what is kept: its keys, or its LUKS header after the drive was formatted.
-        layers: what was chosen to encrypt; with "opal" the drive's firmware alone is trusted.
+        layers: what was chosen to encrypt; with "opal" the drive's firmware alone is trusted, and with
+            "dm-crypt" the drive has no part in it, nor a PIN.
         generation: counts each time that new keys are made for a drive, from 1; a header has its keys' one.
         created: RFC 3339 UTC, whole seconds.
         recipients: who can open it: age recipients by name.
@@ -97,7 +99,8 @@ class Record:
     @property
     def holds(self) -> tuple[str, ...]:
         """Names of what is sealed."""
-        return HOLDS[self.purpose]
+        plain = self.purpose == "keys" and self.layers == "dm-crypt"
+        return HOLDS_PLAIN if plain else HOLDS[self.purpose]
 
     def inner(self) -> dict[str, Any]:
         """What of it lies inside of what is sealed."""

@@ -28,6 +28,7 @@ from appliance.lab.drive.uids import (
     PinColumn,
     locking_range,
 )
+from appliance.lab.unix_socket import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +206,8 @@ def send_order(path: Path, question: dict[str, Any]) -> dict[str, Any]:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_TIMEOUT)
-            connection.connect(str(path))
+            with short_path(path) as short:
+                connection.connect(short)
             connection.sendall(json.dumps(question).encode() + b"\n")
             text = b""
             while not text.endswith(b"\n"):

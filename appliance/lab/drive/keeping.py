@@ -46,6 +46,11 @@ def restore(tper: TPer, state: dict[str, Any]) -> None:
             sp.rows[bytes.fromhex(name)] = {int(column): _value(value) for column, value in row.items()}
 
 
+def state_beside(image: Path) -> Path:
+    """The state file of an image."""
+    return image.with_name(image.name + ".state")
+
+
 def read_state(path: Path) -> dict[str, Any] | None:
     """The state in a file; None where there is none.
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from appliance.errors import InProgress, LabFailed
 from appliance.lab.drive.interface import SecurityInterface
-from appliance.lab.drive.keeping import profile_of, read_state, restore, state_of, write_state
+from appliance.lab.drive.keeping import (
+    profile_of,
+    read_state,
+    restore,
+    state_beside,
+    state_of,
+    write_state,
+)
 from appliance.lab.drive.media import Media
 from appliance.lab.drive.profile import DATA_STORE_SIZE, SHADOW_SIZE, Profile
 from appliance.lab.drive.space import FileSpace
@@ -42,7 +49,7 @@ class SimulatedDrive:
 
     def __init__(self, image: Path, make: Callable[[], Profile]) -> None:
         self.image = image
-        self.state = image.with_name(image.name + ".state")
+        self.state = state_beside(image)
         state = read_state(self.state)
         if state is None and image.exists() and image.stat().st_size:
             raise LabFailed(
@@ -68,6 +75,7 @@ class SimulatedDrive:
         self.tper = TPer(self.profile, {**spaces}, self.keep)
         if state is not None:
             restore(self.tper, state)
+            self.tper.power_cycle()  # however its power failed: it has it again only now
         else:
             self.keep()
         self.security = SecurityInterface(self.tper)

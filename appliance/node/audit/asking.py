@@ -22,6 +22,7 @@ from appliance.node.qualification import (
     server,
     service,
     sockets,
+    storage,
 )
 from appliance.node.qualification.clock import Reading
 from appliance.node.script import NO_PYTHON, load_script, start_command
@@ -124,6 +125,7 @@ def declared_commands(data: HostData) -> dict[str, str]:
         "chrony": clock.CHRONY,
         "pending": installed.PENDING,
         "daily audit": daily.UNITS,
+        "storage": storage.LISTING,
     }
 
 

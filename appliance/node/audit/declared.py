@@ -24,6 +24,7 @@ from appliance.node.qualification import (
     server,
     service,
     sockets,
+    storage,
 )
 from appliance.node.qualification.clock import CLOCK_SECONDS
 from appliance.node.qualification.finding import Finding
@@ -61,6 +62,11 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "quiet.clock": ("units *",),
     "quiet.modules": ("files /etc/modprobe.d/*", "modules *"),
     "quiet.ssh-settings": ("files /etc/ssh/*",),
+    "storage.swap": ("mounts swap *",),
+    "storage.temporary": ("mounts /tmp",),
+    "storage.hibernation": ("units hi*.target", "units hy*.target", "units suspend-then-hibernate.target"),
+    "storage.mounted": ("mounts *",),
+    "storage.opening": ("files /etc/crypttab",),
     "quiet.audit": ("files /etc/audit/*", "units auditd.service"),
 }
 
@@ -86,7 +92,10 @@ class Declared:
     def judged(self) -> list[Judged]:
         """Every promise that can be judged by reading."""
         found = []
-        for judge in (self._network, self._rules, self._units, self._time, self._host, self._service):
+        for judge in (
+            *(self._network, self._rules, self._units, self._time, self._host),
+            *(self._storage, self._service),
+        ):
             found += list(judge())
         return found
 
@@ -195,6 +204,23 @@ class Declared:
         yield self._one(
             "installed", "installed.confirmed", lambda: installed.judge_confirmed(read("pending"))
         )
+
+    def _storage(self) -> Iterator[Judged]:
+        container, disks = self.container, self.node.disks
+
+        def said() -> storage.Storage:
+            return storage.parse_storage(self._read("storage"))
+
+        for promise, judge in (
+            ("swap", lambda: storage.judge_swap(said(), container)),
+            ("temporary", lambda: storage.judge_temporary(said(), container)),
+            ("dumps", lambda: storage.judge_dumps(said(), container)),
+            ("hibernation", lambda: storage.judge_hibernation(said(), container)),
+        ):
+            yield self._one("storage", f"storage.{promise}", judge)
+        if disks:
+            yield self._one("storage", "storage.mounted", lambda: storage.judge_mounted(said(), disks))
+            yield self._one("storage", "storage.opening", lambda: storage.judge_opening(said(), disks))
 
     def _service(self) -> Iterator[Judged]:
         def live() -> service.Service:

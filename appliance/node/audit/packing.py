@@ -34,7 +34,8 @@ MODULES: Final = (
     "__init__.py",
     "bundle/__init__.py",
     "bundle/durable.py",
-    *(f"definition/{name}.py" for name in ("__init__", "export", "host", "inventory", "inventory_record")),
+    *(f"definition/{name}.py" for name in ("__init__", "disks", "export", "host", "inventory")),
+    "definition/inventory_record.py",
     *(
         f"errors/{name}.py"
         for name in ("__init__", "base", "outcomes", "unfit", "unready", "untrusted", "written")
@@ -46,7 +47,7 @@ MODULES: Final = (
     *(f"node/qualification/{name}.py" for name in ("__init__", "autostart", "clock", "daily", "escapes")),
     *(f"node/qualification/{name}.py" for name in ("finding", "flows", "installed", "kernel", "links")),
     *(f"node/qualification/{name}.py" for name in ("routes", "rules", "server", "service", "sockets")),
-    *(f"node/qualification/{name}.py" for name in ("subject", "tries")),
+    *(f"node/qualification/{name}.py" for name in ("storage", "subject", "tries")),
     *(f"node/remote/{name}.py" for name in ("__init__", "audit", "copy_state", "file_state")),
     *(f"node/remote/{name}.py" for name in ("host_state", "staged_copy")),
 )

@@ -123,10 +123,12 @@ def _tries(subject: Subject, probe: Future[OutboundProbe]) -> Tries:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Announce the promises; those that wait for the probe or the model come last.
 
-    A node that exports nothing promises nothing of it.
+    A node that exports nothing promises nothing of it, and one without encrypted drives nothing of these.
     """
     if config.stash[_SUBJECT].node.export is None:
         items[:] = [item for item in items if "line" not in getattr(item, "fixturenames", ())]
+    if not config.stash[_SUBJECT].node.disks:
+        items[:] = [item for item in items if "volumes" not in getattr(item, "fixturenames", ())]
     waiting = {"probe", "answers", "tries"}
     items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
     config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])

@@ -126,6 +126,11 @@ def pci_address(path: str) -> str:
     return found[-1] if found and "/usb" not in path else ""
 
 
+def mounts() -> list[str]:
+    """Places where something is mounted (proc_pid_mountinfo(5))."""
+    return [line.split(" ")[4] for line in (text_of("/proc/self/mountinfo") or "").splitlines()]
+
+
 def text_of(path: str) -> str | None:
     """A short file's text without the end of its line; None when it cannot be read."""
     try:
@@ -244,6 +249,7 @@ def facts(connection: str, digest: str) -> dict[str, Any]:
         "bpf": os.path.exists(BPF),
         "export_line": json_file(EXPORT_LINE),
         "bmc": bmc(),
+        "mounts": mounts(),
         "connection": connection.split(),
         "locks": held_locks(),
         "installed": json_file(f"{HOME}/installed.json"),

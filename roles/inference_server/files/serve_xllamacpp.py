@@ -2,7 +2,7 @@
 """Serve one model with xllamacpp, on loopback only.
 
 The launcher of the engine ``xllamacpp``, started by ``appliance-inference.service`` with the node's
-Python.  What every launcher promises the unit:
+Python.  What every launcher promises the unit (``launching``):
 
 * options ``--model PATH --name NAME --port PORT --context TOKENS --slots COUNT``;
 * an OpenAI-compatible server on 127.0.0.1 and nowhere else, with ``GET /health``;
@@ -12,52 +12,20 @@ Python.  What every launcher promises the unit:
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import os
 import signal
-import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-LOOPBACK = "127.0.0.1"
-HEALTH_SECONDS = 30  # one answer of an idle server; loading is over by then
+sys.path.insert(0, str(Path(__file__).parent))  # isolated Python leaves it out
+
+from launching import HEALTH_SECONDS, LOOPBACK, check_health, launcher_options, model_file, notify
+
+if TYPE_CHECKING:
+    import argparse
+
 LOG_WARNINGS = 2  # llama.cpp verbosity: 1 errors, 2 warnings; prompts appear from 4 on
-
-
-def model_path(text: str) -> Path:
-    """An absolute path of a readable file: a bare name would make engines look for it online."""
-    path = Path(text)
-    if not path.is_absolute():
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted an absolute path")
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"{text}: found no file there")
-    if not os.access(path, os.R_OK):
-        raise argparse.ArgumentTypeError(f"{text}: this user may not read it")
-    return path
-
-
-def number(low: int, high: int) -> Any:
-    """An argument type for whole numbers from ``low`` to ``high``."""
-
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"found {text!r}, wanted a number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """The settings every launcher takes; wrong ones end the program with code 2."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--model", type=model_path, required=True, help="absolute path of the weights")
-    parser.add_argument("--name", required=True, help="the model name clients ask for")
-    parser.add_argument("--port", type=number(1, 65535), required=True, help="TCP port on loopback")
-    parser.add_argument("--context", type=number(1, 2**24), required=True, help="tokens per request")
-    parser.add_argument("--slots", type=number(1, 1024), required=True, help="requests served at a time")
-    return parser.parse_args(arguments)
 
 
 def fill(parameters: Any, settings: argparse.Namespace) -> Any:
@@ -82,37 +50,9 @@ def fill(parameters: Any, settings: argparse.Namespace) -> Any:
     return parameters
 
 
-def check_health(port: int) -> None:
-    """Ask the server on loopback whether it can serve.
-
-    Raises:
-        OSError: it does not answer, or answers something else than 200.
-    """
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=HEALTH_SECONDS)
-    try:
-        connection.request("GET", "/health")
-        response = connection.getresponse()
-        response.read()
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        raise OSError(f"/health answered {response.status}")
-
-
-def notify(state: str) -> None:
-    """Tell systemd a state (sd_notify(3)); nothing happens when it did not start us."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    # A leading @ stands for the zero byte of an abstract socket.
-    target = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.sendto(state.encode(), target)
-
-
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; returns the exit status."""
-    settings = parse_arguments(arguments)
+    settings = launcher_options(__doc__.splitlines()[0], model_file).parse_args(arguments)
     # Blocked before the engine starts its threads, so that they inherit it and we alone are told.
     stops = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
@@ -120,7 +60,7 @@ def main(arguments: list[str]) -> int:
     import xllamacpp
 
     server = xllamacpp.Server(fill(xllamacpp.CommonParams(), settings))
-    check_health(settings.port)
+    check_health(http.client.HTTPConnection(LOOPBACK, settings.port, timeout=HEALTH_SECONDS))
     notify(f"READY=1\nSTATUS=Serving {settings.name} on {LOOPBACK}:{settings.port}")
     signal.sigwait(stops)
     notify("STOPPING=1")

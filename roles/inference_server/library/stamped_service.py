@@ -27,6 +27,7 @@ short_description: A service with its unit file, which runs by that file, and se
 description:
   - Writes the unit file, once C(systemd-analyze verify) accepts it.
   - Enables the service, starts it, and restarts it when it does not run by the present unit file.
+  - A socket that systemd opens for it is a unit of the same name, which stops and starts with it.
   - Then asks for its health on loopback.
 options:
   unit:
@@ -37,6 +38,10 @@ options:
     description: The unit file. It sets C(APPLIANCE_STAMP) in the environment.
     type: str
     required: true
+  socket_text:
+    description: The unit file of its socket; empty where it has none, and one that is left over goes.
+    type: str
+    default: ""
   stamp:
     description: Value that C(APPLIANCE_STAMP) must have in the process's environment.
     type: str
@@ -118,13 +123,31 @@ def plan(
     return verbs
 
 
-def check_unit(unit: str, draft: Path) -> None:
-    """Ask systemd what it thinks of a unit file, under the name it will have.
+def replace(files: list[tuple[str, RootFile]], shown: dict[str, Path]) -> None:
+    """Put unit files in place that systemd accepts together, or none of them.
+
+    Args:
+        files: those that change, by the unit's name.
+        shown: files of the units that do not, which the others may name.
+
+    Raises:
+        UnitRefused: systemd finds a fault.
+    """
+    if not files:
+        check_units(shown)
+        return
+    (name, file), *rest = files
+    file.replace(lambda draft: replace(rest, {**shown, name: draft}))
+
+
+def check_units(units: dict[str, Path]) -> None:
+    """Ask systemd what it thinks of unit files, under the names they will have.
 
     Raises:
         UnitRefused: it finds a fault.
     """
-    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", f"{draft}:{unit}"]
+    drafts = [f"{path}:{name}" for name, path in units.items()]
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *drafts]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         wanted = f"success of: {' '.join(command)}"
@@ -181,19 +204,27 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         ServiceFailed: it does not start, stay or answer.
     """
     unit, wanted = options["unit"], options["stamp"]
-    file = RootFile(UNITS / unit, options["text"])
-    rewritten = not file.is_as_wanted
+    files = {unit: RootFile(UNITS / unit, options["text"])}
+    socket = unit.removesuffix(".service") + ".socket"
+    left_over = not options["socket_text"] and (UNITS / socket).exists()
+    if options["socket_text"]:
+        files[socket] = RootFile(UNITS / socket, options["socket_text"])
+    changed = {name: file for name, file in files.items() if not file.is_as_wanted}
+    rewritten = bool(changed) or left_over
     state, running = read_state(unit)
     verbs = plan(state, running=running, wanted=wanted, rewritten=rewritten, restart=options["restart"])
-    diff = [file.difference()] if rewritten else []
+    diff = [file.difference() for file in changed.values()]
     if verbs:
         before = f"{state.get('ActiveState')}, {state.get('UnitFileState') or 'unknown'}, stamp {running}\n"
         diff.append({"before": before, "after": f"active, enabled, stamp {wanted}\n"})
     result = {"changed": bool(verbs), "verbs": verbs, "diff": diff}
     if check_mode:
         return result
-    if rewritten:
-        file.replace(lambda draft: check_unit(unit, draft))
+    if changed:
+        replace([*changed.items()], {name: UNITS / name for name in files.keys() - changed.keys()})
+    if left_over:  # while systemd still knows it, or it would keep the port
+        systemctl("stop", socket)
+        (UNITS / socket).unlink()
     for verb in verbs:
         systemctl(verb, *([] if verb == "daemon-reload" else [unit]))
     _state, running = read_state(unit)
@@ -216,6 +247,7 @@ def main() -> None:
         argument_spec={
             "unit": {"type": "str", "required": True},
             "text": {"type": "str", "required": True},
+            "socket_text": {"type": "str", "default": ""},
             "stamp": {"type": "str", "required": True},
             "restart": {"type": "bool", "default": False},
             "health_port": {"type": "int", "required": True},

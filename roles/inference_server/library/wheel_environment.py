@@ -29,7 +29,7 @@ short_description: A virtual environment from staged wheels, and the program tha
 description:
   - Installs the wheels that C(requirements.txt) names with their hashes.
   - Rebuilds an environment that is damaged, or that was made for other inputs.
-  - Then puts the launcher in its place.
+  - Then puts programs of ours in their places.
 options:
   path:
     description: Folder of the environment. Its parents are created.
@@ -56,9 +56,11 @@ options:
     description: Interpreter to build with.
     type: path
     default: /usr/bin/python3
-  launcher:
-    description: A program of ours that runs in the environment; left out where the wheels bring their own.
-    type: dict
+  programs:
+    description: What we run in the environment, and what that reads; none where the wheels bring their own.
+    type: list
+    elements: dict
+    default: []
     suboptions:
       path:
         description: Where it lies. Its folder is created.
@@ -99,12 +101,15 @@ def damaged_files(environment: Path) -> list[str]:
 
     Sizes, not digests: this runs on every apply, and closures of several gigabytes exist.  RECORD:
     "Recording installed projects", packaging.python.org specification: rows of path, hash, size.
+    What Python compiled (PEP 3147) is left out: it may write that anew, with another size, at any import.
     """
     damaged = []
     for record in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/RECORD")):
         site = record.parent.parent
         for name, _digest, size in csv.reader(record.read_text("utf-8").splitlines()):
             path = site / name
+            if path.parent.name == "__pycache__":
+                continue
             if not path.is_file() or (size and path.stat().st_size != int(size)):
                 damaged.append(os.path.relpath(path, environment))
     return damaged
@@ -188,7 +193,7 @@ def read_requirements(path: Path) -> bytes | None:
 
 
 def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Make environment and launcher as wanted, or in check mode say what would be done.
+    """Make environment and programs as wanted, or in check mode say what would be done.
 
     Returns:
         The module's result: changed, reasons (each why the environment is built), diff.
@@ -197,12 +202,12 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         CannotBuild: an input is missing or a program failed.
     """
     reasons, diff = ensure_environment(options, check_mode=check_mode)
-    if options["launcher"]:
-        launcher = RootFile(Path(options["launcher"]["path"]), options["launcher"]["text"])
-        if not launcher.is_as_wanted:
-            diff.append(launcher.difference())
+    for program in options["programs"]:
+        file = RootFile(Path(program["path"]), program["text"])
+        if not file.is_as_wanted:
+            diff.append(file.difference())
             if not check_mode:
-                launcher.replace()
+                file.replace()
     return {"changed": bool(diff), "reasons": reasons, "diff": diff}
 
 
@@ -252,8 +257,10 @@ def main() -> None:
             "imports": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "requirements": {"type": "str", "default": "requirements.txt"},
-            "launcher": {
-                "type": "dict",
+            "programs": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
                     "text": {"type": "str", "required": True},

@@ -167,7 +167,7 @@ def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path)
     text = appliance("inspect", bundle, "--files").out
     for expected in (
         "model (tiny-gguf): 1 package, 1 file, 4,000 bytes",
-        "engine (python): 1 package, 2 files, 17 bytes",
+        "engine (python): 2 packages, 2 files, 17 bytes",
         "licence    CC0-1.0: 2",
         "payload/extras/site/notice.txt",
         "signature    alice, release@appliance, ssh-ed25519 SHA256:",
@@ -176,7 +176,7 @@ def test_inspect_shows_where_everything_comes_from(appliance: Run, bundle: Path)
     values = appliance("inspect", bundle, "--files", "--json").json
     assert values["components"]["engine"]["bytes"] == 17
     assert values["components"]["engine"]["licences"] == {"CC0-1.0": 2}
-    assert values["components"]["engine"]["contents"][0]["origin"] == {"kind": "file"}
+    assert values["components"]["extras"]["contents"][0]["origin"] == {"kind": "file"}
     assert "contents" not in appliance("inspect", bundle, "--json").json["components"]["engine"]
 
 

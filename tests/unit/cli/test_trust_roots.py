@@ -207,7 +207,7 @@ def test_what_is_not_signed(ceremony: Ceremony, holders: Holders) -> None:
 
 HELP = [
     *("keygen", "init", "propose", "rotate", "sign", "assemble", "inspect", "revoke", "admit"),
-    *("permit", "waive", "attest-time", "enrol", "show", "read", "drill"),
+    *("permit", "permit-drives", "waive", "attest-time", "enrol", "show", "read", "drill"),
     *("transcript verify", "transcript note", "transcript close"),
 ]
 

@@ -10,7 +10,17 @@ import pytest
 
 from appliance.trust.revocation import Revocation, parse_revocation
 from appliance.trust.root import parse_root, root_bytes
-from appliance.trust.statements import Admission, Enrolment, Permit, Release, Time, Waiver, parse_statement
+from appliance.trust.statements import (
+    NOTHING_LOST,
+    Admission,
+    DrivePermit,
+    Enrolment,
+    Permit,
+    Release,
+    Time,
+    Waiver,
+    parse_statement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,3 +274,39 @@ def test_a_root_without_the_role(ceremony: Ceremony, out: Path, tmp_path: Path) 
     assert ceremony.fails("sign", admission, *key) == (4, "SignerUnknown")
     waiver = ceremony.run("waive", *NODE, "--bundle", DIGEST, "--reason", "x", "--out", out)["path"]
     assert ceremony.run("sign", waiver, *key)["role"] == "release"
+
+
+VOLUME = "6e2c1f0a-93b4-4d58-8a7e-0c1d2e3f4a5b"
+UNTIL = ("--until", "2026-01-31T12:00:00Z", "--reason", "ticket 4711")
+
+
+def test_what_may_be_done_to_drives(ceremony: Ceremony, out: Path) -> None:
+    common = ("permit-drives", "--node", "gpu-01", *UNTIL, "--out", out, "--act")
+    values = ceremony.run(*common, "enroll", "--drive", "S=1", "--drive", "S2")
+    said = parse_statement(written(values))
+    assert isinstance(said, DrivePermit)
+    assert (said.node, said.act, said.until) == ("gpu-01", "enroll", "2026-01-31T12:00:00Z")
+    assert (said.drives, values["role"]) == ({"S=1": NOTHING_LOST, "S2": NOTHING_LOST}, "site")
+    values = ceremony.run(*common, "retire", "--drive", f"S1={VOLUME}")
+    said = parse_statement(written(values))
+    assert isinstance(said, DrivePermit)
+    assert (said.act, said.drives) == ("retire", {"S1": VOLUME})
+    for wrong in (
+        ("retire", "--drive", "S1"),
+        ("retire", "--drive", "S1=anything"),
+        ("retire", "--drive", f"S1={VOLUME}", "--drive", f"S1={VOLUME}"),
+        ("enroll", "--drive", "S1 "),
+        ("enroll", "--drive", "S1", "--until", "tomorrow"),
+        ("format", "--drive", "S1"),
+    ):
+        assert ceremony.fails(*common, *wrong)[0] == 2, wrong
+    assert len(list(out.iterdir())) == 2
+
+
+def test_a_permit_for_drives_is_signed_and_assembled(ceremony: Ceremony, out: Path) -> None:
+    draft = ceremony.run(
+        "permit-drives", "--node", "gpu-01", *UNTIL, "--act", "enroll", "--drive", "S1", "--out", out
+    )["path"]
+    ceremony.sign(draft, "alice", root=ceremony.root)
+    ceremony.run("assemble", draft, "--root", ceremony.root, "--out", ceremony.trust)
+    assert list(ceremony.trust.glob("drive-permit.*.alice.*.sig"))

@@ -67,10 +67,14 @@ nodes:
       sources: {journal: false, audit: true, folders: {b: /srv/b, a: /srv/a}}
       sending: {rate: 12.5, constant: true, when_full: stop}
       select: {journal: {fields: [MESSAGE, PRIORITY], redact: ["a+"]}, b: {fields: []}}
+    disks:
+      data: {serial: S1, unlock: tpm2, mounts: [/srv/a, /srv/b], filesystem: xfs, pcrs: [7, 0]}
+      more: {serial: S2, namespace: 2, unlock: ssh, mounts: [/srv/c], layers: dm-crypt}
   gpu-02:
     address: "10.20.0.12"
     interfaces:
       mgmt: {match: {name: eno1}, addresses: ["10.20.0.12/24", "10.30.0.12/24"]}
+escrow: {recipients: {ana: age18h0xf3d5zpjydu8jqm635l5argzp6mahwnv7xu6jeu2fp9wvm3asd0u22h}}
 """
 
 
@@ -82,7 +86,7 @@ def test_what_is_read_back_declares_the_same(text: str) -> None:
         again, entry = read_record(record)
         assert entry == node
         # Other nodes, the way in and the places of values are the station's alone.
-        assert again == replace(inventory, nodes=(node,), ssh=None, document=None)
+        assert again == replace(inventory, nodes=(node,), ssh=None, document=None, escrow=None)
         assert node_values(entry) == node_values(node)
         assert site_values(again) == {**site_values(inventory), "ssh_user": ""}
         assert declared_digest(again, entry) == declared_digest(inventory, node)

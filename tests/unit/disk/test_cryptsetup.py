@@ -94,6 +94,19 @@ def test_formatting_gives_both_secrets_by_standard_input_alone(
     assert pin not in elsewhere
 
 
+@pytest.mark.parametrize("ask", ["format", "header", "reset", "wipe"])
+def test_what_runs_on_the_node_leaves_no_core_dump(keys: Callable[[str], Escrowed], ask: str) -> None:
+    lines: list[str] = []
+
+    def run(line: str, _given: bytes) -> subprocess.CompletedProcess[bytes]:
+        lines.append(line)
+        return subprocess.CompletedProcess(line, 0, b"", b"")
+
+    asked = {"format": (keys("opal"),), "reset": (PSID,)}
+    getattr(Cryptsetup(run, dict), ask)(DRIVE_1, *asked.get(ask, ()))
+    assert lines[0].startswith("ulimit -c 0; ")
+
+
 def test_a_reset_gives_the_psid_by_standard_input_alone(
     tmp_path: Path, cryptsetup: Callable[..., Cryptsetup]
 ) -> None:
@@ -109,6 +122,21 @@ def test_a_reset_gives_the_psid_by_standard_input_alone(
     ]
     assert (tmp_path / "stdin").read_bytes() == PSID.reveal()
     assert PSID.reveal() not in (tmp_path / "env").read_bytes()
+
+
+@pytest.mark.parametrize("udev", [0, 1], ids=["udev", "no-udev"])
+def test_after_a_reset_udev_looks_again_at_what_is_on_the_drive(
+    tmp_path: Path, cryptsetup: Callable[..., Cryptsetup], udev: int
+) -> None:
+    """Else it tells of a header that is gone; where it cannot be asked, nothing is the worse for it."""
+    udevadm = tmp_path / "bin/udevadm"
+    udevadm.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"$NOTES/udevadm"\nexit {udev}\n')
+    udevadm.chmod(0o755)
+    with pytest.raises(ApplyFailed):
+        cryptsetup(fail=5).reset(DRIVE_1, PSID)
+    assert not (tmp_path / "udevadm").exists()
+    cryptsetup().reset(DRIVE_1, PSID)
+    assert (tmp_path / "udevadm").read_text().splitlines() == ["trigger", "--settle", "/dev/nvme1n1"]
 
 
 def test_a_header_is_had_whole_and_leaves_nothing_behind(

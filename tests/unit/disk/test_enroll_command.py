@@ -62,7 +62,7 @@ class Machine:
             uuid = words[words.index("--uuid") + 1]
             layers = "opal" if "--hw-opal-only" in words else "opal and dm-crypt"
             self.doer.format(here, _Given(phrase, pin, uuid, layers))  # type: ignore[arg-type]
-        elif "luksErase" in words:
+        elif "luksErase" in command:
             self.doer.reset(here, Secret(stdin))
         else:
             assert "luksHeaderBackup" in command

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.disk.confirmation import Confirmation
 from appliance.disk.enrolling import Request, enrol
 from appliance.disk.escrow.keeping import kept_in, read_kept, records_of
 from appliance.disk.escrow.sealing import Openers, open_sealed
@@ -34,7 +35,7 @@ METHODS = 23
 def request(doer: BenchDoer, folder: Path, **changed: Any) -> Request:
     wanted = Request(
         path="/dev/nvme0n1",
-        typed=doer.bench.profile.serial,
+        confirmed=Confirmation(doer.bench.profile.serial),
         psid=Secret(doer.bench.profile.psid.encode()),
         host="gpu-01",
         folder=folder,
@@ -77,7 +78,7 @@ def test_the_second_run_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_drive_alone_encrypts_only_where_somebody_says_so(tmp_path: Path) -> None:
     doer = BenchDoer()
-    assert run(doer, tmp_path, opal_only=True).layers == "opal"
+    assert run(doer, tmp_path, layers="opal").layers == "opal"
 
 
 def test_enrolment_takes_so_many_methods(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_what_cannot_be_seen_without_a_session_costs_one_attempt_and_nothing_els
 def test_nobody_confirmed_or_meant_another_drive(tmp_path: Path, typed: str, found: str | None) -> None:
     doer = BenchDoer()
     with pytest.raises(Usage, match="was not touched") as raised:
-        run(doer, tmp_path, typed=typed)
+        run(doer, tmp_path, confirmed=Confirmation(typed))
     assert raised.value.found == found
     assert (doer.attempts, list(tmp_path.iterdir())) == ([], [])
 
@@ -313,7 +314,7 @@ def test_nobody_confirmed_or_meant_another_drive(tmp_path: Path, typed: str, fou
 def test_a_drive_without_a_serial_number_is_nobodys_to_confirm(tmp_path: Path) -> None:
     doer = BenchDoer(serial="")
     with pytest.raises(DriveUnsuitable, match="no-serial"):
-        run(doer, tmp_path, typed="")
+        run(doer, tmp_path, confirmed=Confirmation())
 
 
 def test_an_enrolled_drive_of_another_escrow_is_foreign(tmp_path: Path) -> None:
@@ -332,7 +333,7 @@ def test_a_drive_whose_header_is_gone_is_not_reset(tmp_path: Path) -> None:
     doer.write(b"")
     with pytest.raises(DriveUnsuitable, match="header-lost") as raised:
         run(doer, tmp_path, reset=True)
-    assert "luksHeaderRestore" in str(raised.value.hint)
+    assert "cryptsetup open --header header.img /dev/nvme0n1" in str(raised.value.hint)
     assert doer.owner_is(pin_in(tmp_path))
 
 

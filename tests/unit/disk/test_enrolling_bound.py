@@ -18,8 +18,12 @@ from tests.unit.disk.test_enrolling import run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from appliance.definition.disks import Layers
     from appliance.disk.escrow.keeping import Escrowed
     from appliance.disk.state import Drive
+
+
+BOTH: Layers = "opal and dm-crypt"
 
 
 def unused(doer: BenchDoer, folder: Path) -> Escrowed:
@@ -104,15 +108,16 @@ def test_whatever_is_not_the_drives_header_is_not_escrowed_as_one(tmp_path: Path
     assert run(doer, folder).generation == 1
 
 
-@pytest.mark.parametrize("opal_only", [True, False])
+@pytest.mark.parametrize(("layers", "other"), [("opal", BOTH), (BOTH, "opal"), (BOTH, "dm-crypt")])
 def test_a_drive_is_not_called_enrolled_in_other_layers_than_were_asked_for(
-    tmp_path: Path, opal_only: bool
+    tmp_path: Path, layers: Layers, other: Layers
 ) -> None:
     doer = BenchDoer()
-    run(doer, tmp_path, opal_only=opal_only)
+    run(doer, tmp_path, layers=layers)
     with pytest.raises(DriveUnsuitable, match="other-layers") as raised:
-        run(doer, tmp_path, opal_only=not opal_only)
-    assert ("ask with --hw" if opal_only else "ask without --hw") in str(raised.value.hint)
+        run(doer, tmp_path, layers=other)
+    assert f"if {layers} it shall be" in str(raised.value.hint)
+    assert ("or --hw" if layers == "opal" else "without --hw") in str(raised.value.hint)
 
 
 def test_what_cryptsetup_made_is_compared_with_what_was_recorded(tmp_path: Path) -> None:

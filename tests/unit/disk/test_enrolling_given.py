@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.disk.confirmation import Confirmation
 from appliance.disk.escrow.given import given_among, mark_given
 from appliance.disk.escrow.keeping import records_of
 from appliance.errors import DriveUnsuitable, EscrowInvalid, EscrowUnproven, Usage
@@ -75,7 +76,7 @@ def test_a_header_that_is_there_is_not_called_lost_when_locking_is_off(tmp_path:
         doer.write(header)
         with pytest.raises(DriveUnsuitable, match="owned") as raised:
             run(doer, tmp_path, reset=True)
-        assert "luksHeaderRestore" not in str(raised.value.hint)
+        assert "--header" not in str(raised.value.hint)
 
 
 def test_a_shadow_mbr_is_somebody_elses(tmp_path: Path) -> None:
@@ -169,5 +170,5 @@ def test_a_mark_is_not_voided_by_whoever_meant_another_drive(tmp_path: Path) -> 
     keys = unused(doer, tmp_path).record
     mark_given(tmp_path, keys)
     with pytest.raises(Usage):
-        run(doer, tmp_path, typed="SIM2")
+        run(doer, tmp_path, confirmed=Confirmation("SIM2"))
     assert given_among(tmp_path, [keys]) == {1}

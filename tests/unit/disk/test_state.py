@@ -172,7 +172,10 @@ def test_every_reason_is_told_and_not_the_first_alone() -> None:
 
 @pytest.mark.parametrize(
     ("header", "layer", "notes"),
-    [(BOTH, "opal and dm-crypt", set()), (ALONE, "opal", {"single-layer"})],
+    [
+        (BOTH, "opal and dm-crypt", set()),
+        (ALONE, "opal", {"single-layer"}),
+    ],
 )
 def test_an_enrolled_drive_is_neither_ready_nor_refused(header: str, layer: str, notes: set[str]) -> None:
     drive, fitness = only(machine(entry(answer=owned(), luks=told(header))))
@@ -199,11 +202,19 @@ def test_a_header_of_opal_on_a_drive_that_nobody_owns_is_no_enrolment() -> None:
     assert reasons(reset) == {"not-empty"}
 
 
-def test_plain_luks_is_told_and_no_enrolment() -> None:
-    drive, fitness = only(machine(entry(answer=NEW, luks=told(PLAIN))))
+@pytest.mark.parametrize("answer", [NEW, None])
+def test_a_volume_of_dm_crypt_alone_is_enrolled_and_noted(answer: bytes | None) -> None:
+    readings = machine(entry(answer=answer, luks=told(PLAIN)), tree=[top(fstype="crypto_LUKS")])
+    drive, fitness = only(readings)
     assert drive.luks is not None
     assert (drive.luks.layer, drive.luks.cipher, drive.luks.range) == ("dm-crypt", "aes-xts-plain64", None)
-    assert fitness.verdict == "ready"
+    assert (fitness.verdict, fitness.against) == ("enrolled", ())
+    assert "single-layer" in {note.name for note in fitness.notes}
+
+
+def test_a_volume_of_dm_crypt_alone_on_somebodys_drive_is_no_enrolment() -> None:
+    """Whoever owns the drive can lock it."""
+    assert reasons(machine(entry(answer=owned(), luks=told(PLAIN)))) == {"owned"}
 
 
 def test_a_segment_that_is_not_encrypted_is_the_weakest() -> None:

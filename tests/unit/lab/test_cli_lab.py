@@ -36,11 +36,18 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["up", "--capture"], "Usage", 2),
         (["up", "--from-scratch"], "Usage", 2),
         (["up", "--bond"], "Usage", 2),
+        (["up", "--tpm"], "Usage", 2),
+        (["up", "--drives", "1"], "Usage", 2),
+        (["up", "--machine", "--drives", "9"], "Usage", 2),
+        (["up", "--machine", "--drives", "-1"], "Usage", 2),
         (["console", "ward", "--follow", "--json"], "Usage", 2),
         (["console", "ward"], "LabFailed", 7),
         (["power", "cut", "ward"], "LabFailed", 7),
         (["power", "on", "ward"], "LabFailed", 7),
         (["power", "reset", "ward"], "LabFailed", 7),
+        (["tpm", "pull", "ward"], "LabFailed", 7),
+        (["tpm", "put", "ward"], "LabFailed", 7),
+        (["tpm", "new", "ward"], "LabFailed", 7),
     ],
 )
 def test_wrong_names_and_numbers(
@@ -64,6 +71,9 @@ def test_wrong_names_and_numbers(
         ["power"],
         ["power", "cut"],
         ["power", "off", "ward"],
+        ["tpm"],
+        ["tpm", "pull"],
+        ["up", "--drives", "two"],
         ["console", "ward", "--lines", "0"],
     ],
 )

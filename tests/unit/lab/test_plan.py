@@ -10,9 +10,11 @@ import pytest
 from appliance.errors import LabFailed, Usage
 from appliance.lab.plan import (
     MAX_NODES,
+    MOST_DRIVES,
     SEGMENTS,
     Lab,
     check_count,
+    check_drives,
     check_name,
     choose_segment,
     lab_of,
@@ -88,6 +90,12 @@ def test_wrong_names_are_refused(name: str) -> None:
 def test_wrong_counts_are_refused(count: int) -> None:
     with pytest.raises(Usage):
         check_count(count)
+
+
+@pytest.mark.parametrize("drives", [-1, MOST_DRIVES + 1])
+def test_wrong_numbers_of_drives_are_refused(drives: int) -> None:
+    with pytest.raises(Usage):
+        check_drives(drives)
 
 
 def test_a_node_is_found_by_its_own_name() -> None:

@@ -55,6 +55,36 @@ def test_every_interface_has_its_own_port_address_and_cable() -> None:
     assert drive["serial"] != plugged(replace(NODE, host=12))[-1]["serial"]
 
 
+def test_drives_have_a_port_and_a_cable_of_their_own_that_is_not_captured() -> None:
+    node = replace(NODE, drives=2)
+    parts = boot_command(
+        IMAGE,
+        node,
+        DISKS,
+        console=Path("/c"),
+        taps=TAPS,
+        monitor=7,
+        listening=8,
+        restored=False,
+        capture=1,
+        slots=14,
+    )
+    *_, slots, drive = plugged(node)
+    assert (slots["netdev"], slots["bus"], slots["mac"]) == ("slots", "port6", "02:00:0c:00:07:0b")
+    assert drive["driver"] == "nvme"
+    assert options(parts, "-netdev")[-1] == "tap,id=slots,fd=14"
+    assert not [part for part in options(parts, "-object") if "slots" in part]
+    assert "slots" not in json.dumps(plugged(NODE))
+
+
+def test_a_machine_has_a_tpm_only_while_one_is_in() -> None:
+    assert options(command(tpm=15), "-tpmdev") == ["emulator,id=tpm,chardev=tpm"]
+    assert "socket,id=tpm,fd=15" in options(command(tpm=15), "-chardev")
+    assert "tpm-crb,tpmdev=tpm" in options(command(tpm=15), "-device")
+    assert not options(command(), "-tpmdev")
+    assert not [part for part in options(command(), "-device") if "tpm" in part]
+
+
 def test_nothing_leads_out_of_a_machine_but_its_cables() -> None:
     for parts in (command(), command(restored=True), template_command(IMAGE, Path("/c"), 7)):
         assert "-nodefaults" in parts

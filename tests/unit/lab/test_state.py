@@ -11,7 +11,7 @@ from appliance.errors import LabFailed
 from appliance.lab.plan import Lab
 from appliance.lab.state import parse_state, state_text
 
-LAB = Lab("ward", 7, 2, "0123456789", (4, 4026531840), Path("/cache/abc/root"))
+LAB = Lab("ward", 7, 2, "0123456789", (4, 4026531840), Path("/cache/abc/root"), tpm=True, drives=2)
 
 PATH = Path("/labs/ward/state.json")
 
@@ -39,6 +39,10 @@ def test_a_lab_is_read_as_it_was_written() -> None:
         ("capture", 1),
         ("restored", None),
         ("bond", 0),
+        ("tpm", "in"),
+        ("drives", -1),
+        ("drives", 9),
+        ("drives", "x"),
     ],
 )
 def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> None:
@@ -50,7 +54,8 @@ def test_a_state_with_one_wrong_value_is_refused(key: str, value: object) -> Non
 
 
 @pytest.mark.parametrize(
-    "key", ["format", "name", "segment", "count", "token", "netns", "root", "machine", "bond"]
+    "key",
+    ["format", "name", "segment", "count", "token", "netns", "root", "machine", "bond", "tpm", "drives"],
 )
 def test_a_state_with_a_value_left_out_is_refused(key: str) -> None:
     values = json.loads(state_text(LAB))

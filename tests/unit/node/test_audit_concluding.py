@@ -30,6 +30,8 @@ from appliance.node.audit.drift import SUBJECTS, NodeAudit
 from appliance.node.audit.state import state_of
 from appliance.node.host_data import load_host_data, patterns
 from appliance.node.qualification.clock import Reading
+from tests.unit.node.stored import DATA as VOLUME
+from tests.unit.node.stored import MOUNTS, PARTS, listing, swapped
 
 RECORDED = Path(__file__).with_name("recorded")
 DATA = load_host_data()
@@ -41,7 +43,7 @@ MANAGEMENT = Management(
 CARD = Interface(
     "mgmt", Match(mac="02:00:0a:4d:01:0b"), tuple(map(ip_interface, ("10.77.1.11/24", "fd77:1::11/64")))
 )
-NODE = NodeEntry("apq-01", "ssh", ip_address("10.77.1.11"), 22, (CARD,))
+NODE = NodeEntry("apq-01", "ssh", ip_address("10.77.1.11"), 22, (CARD,), disks=(VOLUME,))
 SITE = Inventory(Path("inventory.yml"), "clinic", MANAGEMENT, None, (NODE,))
 BUNDLE, MARK = "b" * 64, "c" * 64
 
@@ -93,6 +95,7 @@ SAID = {
     f"persourcepenaltyexemptlist {','.join(map(str, MANAGEMENT.operator))}\n",
     "chrony": "",
     "pending": "ready\n",
+    "storage": listing(),
     "daily audit": "Id=appliance-audit.timer\nLoadState=not-found\n\n"
     "Id=appliance-audit.service\nLoadState=not-found\n",
 }
@@ -156,6 +159,11 @@ def replaced(name: str, old: str, new: str) -> dict[str, str]:
     return {name: SAID[name].replace(old, new, 1)}
 
 
+def stored(**changed: str) -> dict[str, str]:
+    return {"storage": listing(**changed)}
+
+
+TABLE = PARTS["crypttab"]
 ROUTER_SEEN = replaced("autoconfiguration", "ra=0", "ra=1")
 FORWARDING = replaced("forwarding", "ip_forward = 0", "ip_forward = 1")
 PASSWORDS = replaced("sshd", "passwordauthentication no", "passwordauthentication yes")
@@ -181,6 +189,13 @@ ROUTE = '[{"dst":"default","gateway":"10.77.1.1","dev":"host0"}]\n'
         ({"said": replaced("audit", "active", "inactive")}, ("host", "quiet.audit")),
         ({"said": PASSWORDS}, ("host", "quiet.ssh-settings")),
         ({"said": {"pending": "ready\npending\n"}}, ("installed", "installed.confirmed")),
+        ({"said": stored(swaps=swapped("/dev/sda2 partition"))}, ("storage", "storage.swap")),
+        ({"said": stored(mounts=MOUNTS.replace(" /tmp", " /t"))}, ("storage", "storage.temporary")),
+        ({"said": stored(pattern="core")}, ("storage", "storage.dumps")),
+        ({"said": stored(sleep="static")}, ("storage", "storage.hibernation")),
+        ({"said": stored(mounts=MOUNTS.replace("/srv/more rw", "/m rw"))}, ("storage", "storage.mounted")),
+        ({"said": stored(crypttab=TABLE.replace("none", "/key"))}, ("storage", "storage.opening")),
+        ({"said": stored(luks__nvme0n1="")}, ("storage", "storage.opening")),
         ({"said": TIMER_ON}, ("units", "installed.daily-audit")),
         ({"said": PRIVILEGES}, ("service", "inference.confined")),
         ({"said": OTHER_MODEL}, ("service", "command line")),
@@ -225,6 +240,20 @@ def test_a_stopped_service_is_one_drift_with_what_it_breaks() -> None:
     audit = concluded(live(said={"units": units, "service": stopped}))
     assert told(audit) == [("units", "appliance-inference.service")]
     assert audit.drifts[0].breaks[0].startswith("inference.active: ")
+
+
+def test_swap_that_came_is_told_once_with_what_it_breaks() -> None:
+    host = {**FACTS.host, "mounts": {"/": "ext4", "swap /dev/sda2": "partition"}}
+    audit = concluded(live(said=stored(swaps=swapped("/dev/sda2 partition")), host=host))
+    assert told(audit) == [("mounts", "swap /dev/sda2")]
+    assert audit.drifts[0].breaks == ("storage.swap: /dev/sda2: in the clear",)
+
+
+def test_a_node_without_encrypted_drives_promises_nothing_of_them() -> None:
+    node = replace(NODE, disks=())
+    closed = {"storage": listing(devices="", mounts=MOUNTS, crypttab="")}
+    audit = conclude(live(said=closed), Reference("none"), SITE, node, DATA)
+    assert not any(what.startswith(("storage.mounted", "storage.opening")) for _, what in told(audit))
 
 
 def test_what_explains_a_promise_is_a_subject() -> None:

@@ -74,6 +74,7 @@ FACTS: dict[str, Any] = {
     "bmc": [],
     "connection": ["10.20.0.1", "50000", "10.20.0.11", "22"],
     "locks": [],
+    "mounts": ["/"],
     "installed": None,
     "reverted": None,
     "bpf": True,
@@ -111,7 +112,9 @@ def test_the_program_that_keeps_time_comes_with_the_bundle(
 ) -> None:
     component = replace(next(iter(manifest.components.values())), kind="debian")
     files = tuple(replace(file, name=carried) for file in component.files[:1]) if carried else ()
-    bundle = replace(manifest, components={"system": replace(component, files=files)})
+    bundle = replace(
+        manifest, components={**manifest.components, "system": replace(component, files=files)}
+    )
     site = replace(INVENTORY, host=Host(time=Time(source, (ip_address("10.20.0.5"),))))
     checks = node_checks(NODE, FACTS, Wanted(bundle, "d" * 64, 1000, site, 1_000_000.0))
     found = [check for check in checks if check.name == "time-source"]

@@ -184,6 +184,11 @@ def test_the_driver_is_new_enough_for_the_engines_cuda(
     assert stops(bundle(packages, wheels)) == stopping
 
 
+def test_a_driver_whose_version_has_no_number_is_not_taken_for_new_enough() -> None:
+    names = ("nvidia-open-kernel-dkms", "nvidia-fabricmanager")
+    assert "cuda-driver" in stops(bundle({**DRIVER, **dict.fromkeys(names, "next-1")}))
+
+
 def test_a_bundle_for_cuda_without_driver_needs_one_on_the_node() -> None:
     assert stops(bundle({}), pci=[]) == [], "the node's own module is new enough"
     assert stops(bundle({}), pci=[], modinfo="", packages={}) == ["cuda-driver"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -59,6 +60,11 @@ def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None
         "model": "model",
         "file": "tiny.gguf",
         "name": "demo",
+        "software": "xllamacpp",
+        "path": f"{staged}/payload/model/tiny.gguf",
+        "folder": f"{staged}/payload/model",
+        "digests": {f"{staged}/payload/model/tiny.gguf": hashlib.sha256(b"GGUF" * 1000).hexdigest()},
+        "parallel": 1,
     }
     assert bundle["target"]["python"] == "3.13"
     assert plan.variables["appliance_site"]["revert_after"] == 90

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from jinja2 import Environment
 
 from appliance.node.audit import daily
 from appliance.node.qualification import daily as promise
@@ -210,12 +211,24 @@ def test_role_program_and_promise_speak_of_the_same_units_and_files(module: Any)
     assert f"/var/lib/{re.findall(r'^StateDirectory=(.*)$', service, re.MULTILINE)[0]}" == str(daily.FOLDER)
 
 
-def test_the_real_systemd_accepts_the_units(module: Any) -> None:
-    texts = {}
-    for name in (SERVICE, TIMER):
-        text = (ROLE / f"templates/etc/systemd/system/{name}.j2").read_text()
-        text = text.replace("{{ daily_audit_path }}", "/usr/local/lib/appliance/audit.pyz")
-        texts[name] = text.replace("{{ daily_audit_at }}", "03:30").encode()
+def rendered(name: str, *, drives: bool) -> str:
+    """A unit as Ansible makes it of its template."""
+    text = (ROLE / f"templates/etc/systemd/system/{name}.j2").read_text()
+    values = {"path": "/usr/local/lib/appliance/audit.pyz", "at": "03:30", "drives": drives}
+    made = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)  # noqa: S701 - no HTML
+    return made.render({f"daily_audit_{key}": value for key, value in values.items()})
+
+
+def test_devices_are_for_those_alone_who_have_encrypted_drives() -> None:
+    with_drives, without = (rendered(SERVICE, drives=drives).splitlines() for drives in (True, False))
+    devices = ["DevicePolicy=closed", "DeviceAllow=block-* r"]
+    assert set(without) - set(with_drives) == {"PrivateDevices=yes"}
+    assert [line for line in with_drives if line not in without and not line.startswith("#")] == devices
+
+
+@pytest.mark.parametrize("drives", [True, False])
+def test_the_real_systemd_accepts_the_units(module: Any, drives: bool) -> None:
+    texts = {name: rendered(name, drives=drives).encode() for name in (SERVICE, TIMER)}
     module.check_units(texts)
     with pytest.raises(module.Refused, match="calendar specification"):
         module.check_units({**texts, TIMER: texts[TIMER].replace(b"03:30", b"33:30")})

@@ -76,7 +76,7 @@ def options(tmp_path: Path, pip_wheel: Path) -> dict[str, Any]:
         "installer": str(pip_wheel),
         "imports": ["engine"],
         "python": sys.executable,
-        "launcher": {"path": str(tmp_path / "opt/release/serve.py"), "text": "print('hello')\n"},
+        "programs": [{"path": str(tmp_path / "opt/release/serve.py"), "text": "print('hello')\n"}],
     }
 
 
@@ -165,9 +165,21 @@ def test_wheels_for_several_pythons_are_taken_by_the_nodes_own(
     wheels = Path(options["wheels"])
     version = ".".join(map(str, sys.version_info[:2]))
     (wheels / "requirements.txt").rename(wheels / f"requirements-{version}.txt")
-    options |= {"requirements": "requirements-{python}.txt", "launcher": None}
+    options |= {"requirements": "requirements-{python}.txt", "programs": []}
     assert apply()["changed"]
     assert installed(options).is_file()
+    assert not apply()["changed"]
+
+
+def test_what_python_compiled_anew_is_no_damage(options: dict[str, Any], apply: Apply) -> None:
+    """What pip compiled it records with its size; Python writes it again when it likes."""
+    apply()
+    (record,) = Path(options["path"]).glob("lib/python3*/site-packages/engine-*.dist-info/RECORD")
+    cached = installed(options).parent / "__pycache__" / "engine.cpython-311.pyc"
+    cached.parent.mkdir(exist_ok=True)
+    cached.write_bytes(b"longer than it was")
+    name = cached.relative_to(record.parents[1])
+    record.write_text(record.read_text() + f"{name},sha256=x,3\n")
     assert not apply()["changed"]
 
 
@@ -176,13 +188,13 @@ def test_the_launcher_is_put_in_place_again_whatever_happened_to_it(
     options: dict[str, Any], apply: Apply, touch: str
 ) -> None:
     apply()
-    launcher = Path(options["launcher"]["path"])
+    launcher = Path(options["programs"][0]["path"])
     subprocess.run(f"{touch} {launcher}", shell=True, check=True)  # noqa: S602 - one of the words above
 
     rehearsed = apply(check_mode=True)
     assert (rehearsed["changed"], rehearsed["reasons"]) == (True, [])
     assert apply()["diff"] == rehearsed["diff"]
-    assert (launcher.is_symlink(), launcher.read_text()) == (False, options["launcher"]["text"])
+    assert (launcher.is_symlink(), launcher.read_text()) == (False, options["programs"][0]["text"])
     assert f"{launcher.stat().st_mode:o}" == "100644"
     assert not apply()["changed"]
     assert [path.name for path in launcher.parent.iterdir() if path.name.startswith(".")] == []
@@ -248,7 +260,7 @@ def test_what_cannot_be_built_is_refused_and_never_counts_as_complete(  # noqa: 
     assert found in refused.value.args[1]
     assert refused.value.args[2]
     assert environment.read_record(Path(options["path"])) is None
-    assert not Path(options["launcher"]["path"]).exists()
+    assert not Path(options["programs"][0]["path"]).exists()
 
 
 def test_settings_of_the_nodes_own_pip_do_not_count(

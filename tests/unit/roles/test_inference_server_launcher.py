@@ -7,22 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.unit.roles.conftest import load
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
-PROGRAM = Path(__file__).parents[3] / "roles/inference_server/files/serve_xllamacpp.py"
-spec = spec_from_file_location(PROGRAM.stem, PROGRAM)
-assert spec is not None
-assert spec.loader is not None
-launcher = module_from_spec(spec)
-spec.loader.exec_module(launcher)
+FILES = Path(__file__).parents[3] / "roles/inference_server/files"
+PROGRAM = FILES / "serve_xllamacpp.py"
+launching = load(FILES / "launching.py", "launching")
+launcher = load(PROGRAM, "serve_xllamacpp")
 
 # Stands in for the engine: answers /health on the port it is given, with the status it is told.
 ENGINE = """
@@ -68,6 +68,10 @@ def arguments(weights: Path, **changed: str) -> list[str]:
     return [word for name, value in values.items() for word in (f"--{name}", value)]
 
 
+def parse(words: list[str]) -> argparse.Namespace:
+    return launching.launcher_options("a launcher", launching.model_file).parse_args(words)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -102,7 +106,7 @@ def test_a_wrong_option_ends_with_2_and_says_what_is_wanted(
     weights: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        launcher.parse_arguments(arguments(weights, **changed))
+        parse(arguments(weights, **changed))
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
 
@@ -111,12 +115,12 @@ def test_every_option_is_required(weights: Path, capsys: pytest.CaptureFixture[s
     complete = arguments(weights)
     for index in range(0, len(complete), 2):
         with pytest.raises(SystemExit):
-            launcher.parse_arguments(complete[:index] + complete[index + 2 :])
+            parse(complete[:index] + complete[index + 2 :])
         assert complete[index] in capsys.readouterr().err
 
 
 def test_the_engine_is_told_to_stay_on_loopback_and_offline(weights: Path) -> None:
-    settings = launcher.parse_arguments(arguments(weights))
+    settings = parse(arguments(weights))
     told = launcher.fill(SimpleNamespace(model=SimpleNamespace()), settings)
     assert told.hostnames == ["127.0.0.1"]
     assert told.port == 8000
@@ -130,7 +134,7 @@ def test_the_engine_is_told_to_stay_on_loopback_and_offline(weights: Path) -> No
 
 def test_each_slot_has_the_whole_context(weights: Path) -> None:
     """The engine divides what it is given among the slots."""
-    settings = launcher.parse_arguments(arguments(weights, context="512", slots="3"))
+    settings = parse(arguments(weights, context="512", slots="3"))
     assert launcher.fill(SimpleNamespace(model=SimpleNamespace()), settings).n_ctx == 1536
 
 
@@ -160,13 +164,13 @@ def test_notifies_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(f"\0{name}")
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-        launcher.notify("READY=1")
+        launching.notify("READY=1")
         assert channel.recv(64) == b"READY=1"
 
 
 def test_notifies_nobody_when_started_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    launcher.notify("READY=1")
+    launching.notify("READY=1")
 
 
 def test_needs_nothing_but_the_standard_library_before_the_engine() -> None:

@@ -78,18 +78,19 @@ class Systemd:
         monkeypatch.setattr(service, "read_state", lambda _unit: (RUNNING, "s"))
         monkeypatch.setattr(service, "systemctl", lambda *words: self.told.append(" ".join(words)))
         monkeypatch.setattr(service, "check_health", lambda *_: None)
-        monkeypatch.setattr(service, "check_unit", self.check_unit)
+        monkeypatch.setattr(service, "check_units", self.check_units)
         self.refused, self.ensure_ = service.UnitRefused, service.ensure
-        self.shown: list[tuple[str, str]] = []
+        self.shown: list[dict[str, str]] = []
 
-    def check_unit(self, unit: str, draft: Path) -> None:
-        self.shown.append((unit, draft.read_text()))
+    def check_units(self, units: dict[str, Path]) -> None:
+        self.shown.append({name: draft.read_text() for name, draft in units.items()})
         if self.fault:
             raise self.refused("systemd finds fault with the unit", "a fault", "none")
 
-    def ensure(self, text: str, *, check_mode: bool = False) -> dict[str, Any]:
+    def ensure(self, text: str, *, check_mode: bool = False, socket_text: str = "") -> dict[str, Any]:
         settled = {"restart": False, "health_port": 1, "health_path": "/", "health_seconds": 1}
-        options = {"unit": "x.service", "text": text, "stamp": "s", **settled}
+        options = {"unit": "x.service", "text": text, "socket_text": socket_text, "stamp": "s"}
+        options |= settled
         result: dict[str, Any] = self.ensure_(options, check_mode=check_mode)
         return result
 
@@ -107,7 +108,7 @@ def test_a_unit_file_is_checked_written_and_run_by(systemd: Systemd) -> None:
     assert done == rehearsed
     assert done["changed"]
     assert (done["diff"][0]["before"], done["diff"][0]["after"]) == ("old\n", "new\n")
-    assert systemd.shown == [("x.service", "new\n")]
+    assert systemd.shown == [{"x.service": "new\n"}]
     assert systemd.file.read_text() == "new\n"
     assert systemd.told == ["daemon-reload", "reset-failed x.service", "restart x.service"]
 
@@ -128,6 +129,41 @@ def test_a_unit_file_with_a_fault_never_replaces_the_good_one(systemd: Systemd, 
         systemd.ensure("bad\n")
     assert (systemd.file.read_text(), systemd.told) == ("good\n", [])
     assert list(tmp_path.iterdir()) == [systemd.file], "no draft is left"
+
+
+def test_a_socket_and_its_service_are_judged_together(systemd: Systemd) -> None:
+    """Each names the other.  Whichever is another, the service is started anew, and the socket with it."""
+    socket = systemd.file.with_suffix(".socket")
+    systemd.ensure("service\n", socket_text="socket\n")
+    assert systemd.shown == [{"x.service": "service\n", "x.socket": "socket\n"}]
+    assert socket.read_text() == "socket\n"
+    systemd.told.clear()
+    assert not systemd.ensure("service\n", socket_text="socket\n")["changed"]
+    assert systemd.ensure("service\n", socket_text="other port\n")["changed"]
+    assert systemd.shown[1:] == [{"x.service": "service\n", "x.socket": "other port\n"}]
+    assert systemd.told == ["daemon-reload", "reset-failed x.service", "restart x.service"]
+
+
+def test_with_a_fault_in_one_of_them_both_stay_as_they_were(systemd: Systemd, tmp_path: Path) -> None:
+    systemd.ensure("service\n", socket_text="socket\n")
+    systemd.fault = True
+    with pytest.raises(systemd.refused):
+        systemd.ensure("other\n", socket_text="other\n")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "x.service": "service\n",
+        "x.socket": "socket\n",
+    }
+
+
+def test_a_socket_that_is_left_over_gives_its_port_up(systemd: Systemd) -> None:
+    socket = systemd.file.with_suffix(".socket")
+    systemd.ensure("service\n", socket_text="socket\n")
+    systemd.told.clear()
+    assert systemd.ensure("other service\n", check_mode=True)["changed"]
+    assert (socket.exists(), systemd.told) == (True, [])
+    systemd.ensure("other service\n")
+    assert not socket.exists()
+    assert systemd.told[:2] == ["stop x.socket", "daemon-reload"]
 
 
 def test_reads_properties_whose_values_contain_equals_signs(service: Any) -> None:

@@ -18,6 +18,8 @@ GOOD: dict[str, Any] = {
     "inference_server_wheels": "/nonexistent/engine",
     "inference_server_installer": "/nonexistent/pip.whl",
     "inference_server_model": "/nonexistent/tiny.gguf",
+    "inference_server_model_folder": "/nonexistent",
+    "inference_server_digests": {"/nonexistent/tiny.gguf": "a" * 64},
     "inference_server_model_name": "demo",
 }
 
@@ -36,6 +38,15 @@ WRONG: dict[str, dict[str, Any]] = {
     "no-context": {"inference_server_context": 0},
     "no-slots": {"inference_server_slots": 0},
     "no-time": {"inference_server_ready_seconds": 0},
+    "no-gpus": {"inference_server_parallel": 0},
+    "model-elsewhere": {"inference_server_model_folder": "/nonexistent/other"},
+    "folder-with-specifier": {"inference_server_model_folder": "/%h"},
+    "no-digests": {"inference_server_digests": {}},
+    "short-digest": {"inference_server_digests": {"/nonexistent/tiny.gguf": "a" * 63}},
+    "digest-of-two-lines": {"inference_server_digests": {"/nonexistent/tiny.gguf": "a" * 64 + "\n"}},
+    "digest-of-a-relative-path": {"inference_server_digests": {"tiny.gguf": "a" * 64}},
+    "gpu-by-number": {"inference_server_gpus": ["0"]},
+    "gpu-with-a-variable": {"inference_server_gpus": ['GPU-00000000-0000-0000-0000-000000000000" X=1']},
     "not-a-number": {"inference_server_port": "http"},
 }
 

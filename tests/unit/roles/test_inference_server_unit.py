@@ -17,6 +17,7 @@ GIVEN = {
     "inference_server_release": "0123456789ab" + "c" * 52,
     "inference_server_model": "/var/lib/appliance/staged/x/payload/model/tiny.gguf",
     "inference_server_model_name": "demo",
+    "inference_server_model_folder": "/var/lib/appliance/staged/x/payload/model",
     "inference_server_stamp": "f" * 64,
 }
 
@@ -144,3 +145,95 @@ def test_the_readme_lists_every_setting() -> None:
     options = read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     table = re.findall(r"^\| `(\w+)` \|", (ROLE / "README.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(table) == sorted(options)
+
+
+def vllm(**changed: Any) -> dict[str, list[str]]:
+    """The unit of vLLM; its arguments as Ansible would put them together."""
+    engine = read("vars/engines/vllm.yml")
+    words = ["--precision", "bf16", "--engine-socket", "/run/appliance-inference/engine.sock"]
+    return unit(**{**engine, "inference_server_arguments": words, **changed})
+
+
+def test_vllm_lives_in_a_network_of_its_own() -> None:
+    """Then it may open ports as it pleases; what is common to all engines stays."""
+    directives = vllm()
+    assert directives["PrivateNetwork"] == ["yes"]
+    assert directives["Requires"] == directives["After"] == ["appliance-inference.socket"]
+    assert not {"SocketBindDeny", "SocketBindAllow", "PrivateDevices"} & directives.keys()
+    changed = {
+        "SocketBindDeny",
+        "SocketBindAllow",
+        "PrivateDevices",
+        "MemoryDenyWriteExecute",
+        "ProcSubset",
+    }
+    assert unit().keys() - changed <= directives.keys()
+    assert directives["IPAddressDeny"] == ["any"]
+    assert directives["RestrictNetworkInterfaces"] == ["lo"]
+
+
+def test_vllm_may_place_its_own_threads_and_nothing_of_the_system() -> None:
+    base = ["@system-service", "~@privileged @resources"]
+    assert unit()["SystemCallFilter"] == base
+    assert vllm()["SystemCallFilter"] == [*base, "sched_setscheduler sched_setaffinity mbind set_mempolicy"]
+    assert vllm()["RestrictRealtime"] == ["yes"]
+
+
+def test_vllm_gets_nvidias_devices_and_no_others() -> None:
+    directives = vllm()
+    assert directives["DevicePolicy"] == ["closed"]
+    assert all(
+        each.startswith("char-nvidia") and each.endswith(" rw") for each in directives["DeviceAllow"]
+    )
+    assert {"char-nvidia-uvm rw", "char-nvidia-caps rw"} <= set(directives["DeviceAllow"])
+
+
+def test_answers_are_finished_before_the_unit_is_killed() -> None:
+    directives = vllm()
+    assert directives["KillMode"] == ["mixed"]
+    assert directives["TimeoutStopSec"] == ["150"]
+    assert unit()["TimeoutStopSec"] == ["30"]
+
+
+def test_the_model_is_compared_before_every_start() -> None:
+    for directives in (unit(), vllm()):
+        (command,) = directives["ExecStartPre"]
+        folder = "/opt/appliance/inference/0123456789ab"
+        assert command.split() == [
+            *(
+                f"{folder}/venv/bin/python",
+                "-I",
+                "-B",
+                f"{folder}/check_model.py",
+                f"{folder}/model.sha256",
+            ),
+            GIVEN["inference_server_model_folder"],
+        ]
+
+
+def test_an_engine_is_told_its_own_options_and_variables() -> None:
+    directives = vllm()
+    assert directives["ExecStart"][0].endswith(" --engine-socket /run/appliance-inference/engine.sock")
+    assert '"GLOO_SOCKET_IFNAME=lo"' in directives["Environment"]
+    assert all(
+        variable["reason"] for variable in read("vars/engines/vllm.yml")["inference_server_variables"]
+    )
+
+
+def test_a_server_sees_its_own_gpus_alone_where_it_has_some() -> None:
+    uuid = "MIG-41b35ca2-5c6c-5b4e-8b6b-3b2d0e6b1a11"
+    assert f'"CUDA_VISIBLE_DEVICES={uuid}"' in vllm(inference_server_gpus=[uuid])["Environment"]
+    assert not [each for each in vllm()["Environment"] if "CUDA_VISIBLE" in each]
+
+
+def test_a_server_that_fails_is_started_again_but_not_for_ever() -> None:
+    directives = vllm()
+    assert (directives["Restart"], directives["RestartSec"]) == (["always"], ["5"])
+    assert (directives["StartLimitBurst"], directives["StartLimitIntervalSec"]) == (["5"], ["300"])
+
+
+def test_its_socket_is_on_loopback_and_goes_with_it() -> None:
+    text = (ROLE / "templates/etc/systemd/system/appliance-inference.socket.j2").read_text("utf-8")
+    assert "\nListenStream=127.0.0.1:{{ inference_server_port }}\n" in text
+    assert "\nPartOf=appliance-inference.service\n" in text
+    assert "[Install]" not in text, "the service alone is enabled, and requires it"

@@ -21,6 +21,7 @@ from appliance.errors import (
 )
 from appliance.sources.apt import AptRoot
 from appliance.sources.debian_packages import DebianPackages
+from appliance.sources.fetching import bring
 from appliance.sources.station import DebianSettings, Settings
 from appliance.sources.stopping import Stopped
 
@@ -419,3 +420,13 @@ def test_a_package_that_does_not_come(filled: Archive, cold: Cold) -> None:
     (filled.root / "pool" / LIBRARY).unlink()
     with pytest.raises(SourceUnreachable):
         source.fetch(artefacts)
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_two_components_share_is_fetched_once(source: DebianPackages, web: Web) -> None:
+    """Each is complete, so two share most of what they hold; and apt fetches beside the store."""
+    components = [(source, source.resolve(spec(name), where)) for name in ("app", "library", "base")]
+    with source.station.store.in_use():
+        bring(components, source.station)
+    for name in (APP, LIBRARY, "base_1.0_amd64.deb"):
+        assert len(web.ranges_of(f"/{name}")) == 1, (name, web.asked)

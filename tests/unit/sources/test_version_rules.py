@@ -186,3 +186,20 @@ def test_wheels_for_a_newer_cuda_than_the_driver_runs_are_refused(
         return
     with pytest.raises(VersionsDiffer, match="CUDA"):
         check(driver, wheels)
+
+
+@pytest.mark.parametrize(
+    "version", ["next-1", "unstable~20261101-1", "v580.95.05-1", "~580-1", "9999999999.1-1"]
+)
+def test_a_version_without_a_number_is_refused_and_named(version: str) -> None:
+    with pytest.raises(VersionsDiffer, match="begins with no number") as caught:
+        check({"libcuda1": version}, CUDA_12)
+    assert caught.value.found == f"driver {version.rpartition('-')[0]}"
+
+
+@pytest.mark.parametrize("name", ["datacenter-gpu-manager-exporter", "datacenter-gpu-manager-4-core"])
+def test_so_is_one_of_the_exporter_and_its_manager(name: str) -> None:
+    packages = {"datacenter-gpu-manager-exporter": "4.6.0-1", "datacenter-gpu-manager-4-core": "1:4.6.0-1"}
+    with pytest.raises(VersionsDiffer, match="begins with no number") as caught:
+        check({**packages, name: "new-1"})
+    assert caught.value.found == f"{name} new"

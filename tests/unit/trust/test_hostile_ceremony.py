@@ -45,7 +45,9 @@ def test_any_value_in_a_transcript(key: str, value: object, inside: bool) -> Non
 
 
 @given(
-    kind=st.sampled_from(["root", "revocation", "permit", "time", "admission", "waiver", "enrolment", "?"]),
+    kind=st.sampled_from(
+        ["root", "revocation", "permit", "time", "admission", "waiver", "enrolment", "drive-permit", "?"]
+    ),
     value=VALUES,
 )
 @settings(max_examples=300, deadline=None)

