@@ -111,7 +111,16 @@ def receive(
     finally:
         receiver.close()
     counts = [f"{each['name']}: {each['records']:,} records" for each in receiver.status()["nodes"]]
-    print_result("\n".join(counts), receiver.status(), as_json=as_json)
+    print_result("\n".join([*counts, *_troubles(receiver)]), receiver.status(), as_json=as_json)
+
+
+def _troubles(receiver: Any) -> list[str]:
+    """What takes nothing: it gets what it does not have with the next start."""
+    return [
+        f"{node['name']}: trouble, {where}: {what}"
+        for node in receiver.status()["nodes"]
+        for where, what in node["troubles"].items()
+    ]
 
 
 def _say(event: Mapping[str, Any]) -> None:
@@ -134,4 +143,5 @@ def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
     for _ in range(2):  # nothing is on its way any more: what is seen twice is a gap
         for each in receiver.tell(moment().wall):
             _say(each)
-    print_result(f"kept {kept:,} that were missing", {"kept": kept} | receiver.status(), as_json=as_json)
+    said = "\n".join([f"kept {kept:,} that were missing", *_troubles(receiver)])
+    print_result(said, {"kept": kept} | receiver.status(), as_json=as_json)
