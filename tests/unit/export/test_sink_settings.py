@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_the_command_names_certificates_of_a_collector_that_are_none(
     )
     assert done.returncode == 2
     assert f"{files[-1]} cannot be used" in done.stderr
+
+
+def test_the_command_names_a_folder_and_an_address_that_it_cannot_have(folder: Path) -> None:
+    (folder / "gpu-01.sender.json").write_bytes(Node().identity.sender.data)
+    (folder / "out/gpu-01/records.jsonl").mkdir(parents=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        for where, said in (("ca.pem", "ca.pem"), ("out", "records.jsonl"), ("other", f"error: {listen} ")):
+            done = receive(folder / where, "--sender", folder / "gpu-01.sender.json", "--listen", listen)
+            assert done.returncode == 2
+            assert "cannot be used" in done.stderr
+            assert said in done.stderr
 
 
 def receive(*arguments: object) -> subprocess.CompletedProcess[str]:
