@@ -12,6 +12,8 @@ from appliance.cli.disk_bind import bind
 from appliance.cli.disk_enroll import enroll
 from appliance.cli.disk_escrow import escrow_app
 from appliance.cli.disk_mount import mount
+from appliance.cli.disk_retire import certificate, retire
+from appliance.cli.disk_rotate import rotate
 from appliance.cli.disk_unlock import unlock
 from appliance.cli.options import AsJson, OnlyNodes  # noqa: TC001 - Typer reads them at run time
 
@@ -24,6 +26,9 @@ disk_app.command("enroll")(enroll)
 disk_app.command("bind")(bind)
 disk_app.command("unlock")(unlock)
 disk_app.command("mount")(mount)
+disk_app.command("rotate")(rotate)
+disk_app.command("retire")(retire)
+disk_app.command("certificate")(certificate)
 disk_app.add_typer(escrow_app)
 
 

@@ -57,7 +57,11 @@ class Confirming:
 
 
 def confirmed(
-    asked: Confirming, drive: Drive, connection: Connection, what: str
+    asked: Confirming,
+    drive: Drive,
+    connection: Connection,
+    what: str,
+    lost: str = "Whatever is on it is lost.",
 ) -> tuple[Confirmation, dict[str, Any] | None]:
     """What binds an act to a drive; without ``--permit`` or ``--confirm`` a person is asked.
 
@@ -66,6 +70,7 @@ def confirmed(
         drive: whose serial number is asked for.
         connection: to its node.
         what: what happens to it, as in "will be encrypted".
+        lost: what that means for what is on it.
 
     Returns:
         The confirmation, to be asked right before the act; and the permit for programs, if there is one.
@@ -76,7 +81,7 @@ def confirmed(
     from appliance.disk.confirmation import Confirmation
 
     if asked.permit is None:
-        typed = _typed(drive, connection.node.name, what) if asked.confirm is None else asked.confirm
+        typed = _typed(drive, connection.node.name, what, lost) if asked.confirm is None else asked.confirm
         return Confirmation(typed), None
     import time
 
@@ -100,7 +105,7 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _typed(drive: Drive, node: str, what: str) -> str:
+def _typed(drive: Drive, node: str, what: str, lost: str) -> str:
     """Have a person show that a drive is the one that is meant."""
     from appliance.bundle.media.sizes import size_text
 
@@ -109,7 +114,7 @@ def _typed(drive: Drive, node: str, what: str) -> str:
     lines = [
         "",
         f"{drive.path} of {node} {what}: {drive.model or 'no model'}, {size_text(drive.size)}.",
-        "Whatever is on it is lost. Read its serial number from its label, and type it here:",
+        f"{lost} Read its serial number from its label, and type it here:",
     ]
     typer.echo("\n".join(lines), err=True)
     return sys.stdin.readline().strip()

@@ -18,14 +18,14 @@ from appliance.cli.disk_confirm import (
     confirmed,
     has_terminal,
 )
+from appliance.cli.disk_keys import recipients, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
 from appliance.definition.disks import USUAL_LAYERS
-from appliance.errors import SettingsInvalid, Usage
+from appliance.errors import Usage
 
 if TYPE_CHECKING:
     from appliance.definition.disks import Layers
-    from appliance.definition.escrow import Escrow
-    from appliance.definition.inventory import Inventory, NodeEntry
+    from appliance.definition.inventory import NodeEntry
     from appliance.disk.secret import Secret
     from appliance.disk.state import Drive
 
@@ -100,12 +100,10 @@ def enroll(
     from appliance.node.connection import open_connections
     from appliance.node.drives import ask_node_drives
     from appliance.node.private import private_folder
-    from appliance.node.site import load_inventory, select_node
 
     asked = Confirming(inventory, confirm, permit, trust, fingerprint, tuple(revoked or ()))
-    site = load_inventory(inventory)
-    chosen = select_node(site, node)
-    to = _recipients(site)
+    site, chosen = whose(inventory, node)
+    to = recipients(site)
     refuse_medium(escrow, local=chosen.connection == "local")
     with private_folder() as private:
         connection = open_connections(site, (chosen,), private)[chosen.name]
@@ -152,16 +150,6 @@ def enroll(
     values |= {"permit": permitted}
     text = f"{identity(found).serial} of {chosen.name} is enrolled; its keys and header: {header.stem}"
     print_result(text, values, as_json=as_json)
-
-
-def _recipients(site: Inventory) -> Escrow:
-    if site.escrow is None:
-        raise SettingsInvalid(
-            "the inventory says nobody who could open the keys of a drive",
-            wanted="escrow: {recipients: {NAME: age1…}}",
-            hint="each holder makes a key with age-keygen and gives its public half; docs/disk.md",
-        )
-    return site.escrow
 
 
 def _layers(node: NodeEntry, drive: Drive, *, alone: bool) -> Layers:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from appliance.cli.console import print_error, print_result
-from appliance.cli.disk_volumes import Identities, Shares  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.disk_keys import Identities, Shares  # noqa: TC001 - Typer reads them at run time
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 from appliance.errors import PreflightFailed, Usage
 
@@ -56,7 +56,7 @@ def check(
       5  the keys at hand do not open a record, there is none, or the folder
          cannot be read
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.disk.escrow.checking import check_escrow, without_header
+    from appliance.disk.escrow.checking import check_escrow, retired, without_header
     from appliance.disk.escrow.opening import read_openers
 
     given = bool(identity or share)
@@ -79,6 +79,10 @@ def check(
     lines += [
         f"note:   {one.drive.serial} has no header beside its keys {one.generation}"
         for one in without_header(checked)
+    ]
+    lines += [
+        f"note:   {one.drive.serial} was retired; its keys {one.generation} open nothing on it any more"
+        for one in retired(folder, checked)
     ]
     lines.append(f"{folder}: {len(checked)} records")
     values = {"folder": str(folder), "records": [one.as_dict() for one in checked]}

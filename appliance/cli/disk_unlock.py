@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from appliance.cli.console import print_result
-from appliance.cli.disk_volumes import (  # noqa: TC001 - Typer reads them at run time
-    Escrow,
-    Identities,
-    Names,
-    OfNode,
-    Shares,
-)
+from appliance.cli.disk_keys import Identities, Shares  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.disk_volumes import Escrow, Names, OfNode  # noqa: TC001 - as above
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - as above
 from appliance.errors import ApplyFailed
 

@@ -33,14 +33,6 @@ Escrow = Annotated[
     Path | None,
     typer.Option("--escrow", metavar="DIR", help="Take passphrases from there; else they are asked for."),
 ]
-Identities = Annotated[
-    list[Path] | None,
-    typer.Option("--identity", metavar="FILE", help="A key of age that opens it; repeatable."),
-]
-Shares = Annotated[
-    list[Path] | None,
-    typer.Option("--share", metavar="FILE", help="A share that its holder decrypted; repeatable."),
-]
 
 
 def chosen_disks(node: NodeEntry, names: Sequence[str]) -> tuple[Disk, ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from appliance.definition.disks import Layers
     from appliance.disk.escrow.keeping import Escrowed
+    from appliance.disk.luks import PassphraseToken
     from appliance.disk.secret import Secret
     from appliance.disk.state import Drive
 
@@ -110,6 +111,38 @@ class Cryptsetup:
         """
         command = ["sh", "-c", _RESET, "sh", drive.path]
         self._must(drive, command, f"{drive.path} could not be reset", psid.reveal(), (psid,))
+
+    def name_passphrase(self, drive: Drive, token: PassphraseToken) -> None:
+        """Write to the header of which keys the next passphrase is, and where it comes.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``.
+        """
+        command = ["cryptsetup", "token", "import", "--json-file", "-", "--token-id", token.number]
+        command += ["--token-replace", drive.path]
+        self._must(drive, command, f"the header of {drive.path} could not be written", token.to_bytes())
+
+    def add_passphrase(self, drive: Drive, slot: str, old: Secret, new: Secret) -> None:
+        """Add a passphrase in an empty keyslot, by one that opens the volume.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``.
+        """
+        command = ["cryptsetup", "luksAddKey", "--batch-mode", "--force-password", "--pbkdf", "argon2id"]
+        command += ["--new-key-slot", slot, drive.path]
+        given = b"%s\n%s\n" % (old.reveal(), new.reveal())
+        self._must(drive, command, f"{drive.path} could not be given a passphrase", given, (old, new))
+
+    def remove_passphrase(self, drive: Drive, old: Secret) -> None:
+        """Remove the keyslot that a passphrase opens.
+
+        Raises:
+            ApplyFailed, DriveUnsuitable: as ``format``.
+        """
+        command = ["cryptsetup", "luksRemoveKey", "--batch-mode", "--key-file", "-", drive.path]
+        self._must(
+            drive, command, f"a passphrase of {drive.path} could not be removed", old.reveal(), (old,)
+        )
 
     def attempt(
         self, drive: Drive, command: Sequence[str], given: bytes = b""

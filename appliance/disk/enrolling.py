@@ -123,7 +123,7 @@ def enrol(doer: Doer, request: Request, *, now: Callable[[], str], told: Callabl
                 doer.format(drive, proven)
             case EscrowHeader(record):
                 told(f"escrowing the header of {drive.serial}")
-                header = _checked(doer.header(drive), drive, record)
+                header = checked_header(doer.header(drive), drive, record)
                 escrow_header(request.folder, record, header, created=now())
             case Reset():
                 psid = _known(request.psid)
@@ -149,7 +149,7 @@ def _known(psid: Secret | None) -> Secret:
     return psid
 
 
-def _checked(header: bytes, drive: Drive, keys: Record) -> bytes:
+def checked_header(header: bytes, drive: Drive, keys: Record) -> bytes:
     """A header, if it is one, and that of the volume that was made with these keys.
 
     Raises:

@@ -315,9 +315,10 @@ def _newest(records: Sequence[Record]) -> Record | None:
 
 
 def _header_of(keys: Record, records: Sequence[Record]) -> Record | None:
-    """The header that was escrowed with these keys."""
-    fitting = (one for one in records if (one.purpose, one.generation) == ("header", keys.generation))
-    return next(fitting, None)
+    """The newest header that was escrowed of the volume of these keys, which others may have had before."""
+    same = {one.generation for one in records if one.purpose == "keys" and one.uuid == keys.uuid}
+    fitting = (one for one in records if one.purpose == "header" and one.generation in same)
+    return max(fitting, key=lambda one: one.generation, default=None)
 
 
 def _refused(drive: Drive, name: str, says: str, hint: str) -> DriveUnsuitable:

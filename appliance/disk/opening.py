@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.bundle.media.device import last_words
 from appliance.disk.cryptsetup import without
 from appliance.disk.escrow.keeping import Kept, kept_in
+from appliance.disk.escrow.marks import marks_of
 from appliance.disk.escrow.record import spelled
 from appliance.disk.escrow.sealing import open_sealed
 from appliance.errors import ApplyFailed, DriveUnsuitable, EscrowInvalid, PassphraseRefused
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.disk.cryptsetup import Cryptsetup
+    from appliance.disk.escrow.record import Record
     from appliance.disk.escrow.sealing import Openers
     from appliance.disk.secret import Secret
     from appliance.disk.volumes import Volume
@@ -50,8 +52,8 @@ def escrowed_passphrase(folder: Path, volume: Volume, openers: Openers) -> Secre
     """
     serial, kept = volume.disk.serial, kept_in(folder)
     records = [one for one in kept if isinstance(one, Kept) and one.record.drive.serial == serial]
-    fitting = [one for one in records if one.record.purpose == "keys" and one.record.uuid == volume.uuid]
-    if fitting:
+    keys = [one for one in records if one.record.purpose == "keys" and one.record.uuid == volume.uuid]
+    if fitting := [one for one in keys if _opens(folder, one.record, volume)]:
         chosen = max(fitting, key=lambda one: one.record.generation)
         return open_sealed(chosen.record, chosen.files, openers).secrets["passphrase"]
     for one in kept:
@@ -65,6 +67,15 @@ def escrowed_passphrase(folder: Path, volume: Volume, openers: Openers) -> Secre
         hint="it was formatted with other keys since, or this is another escrow; where only the header was "
         "overwritten: docs/disk.md, When the header is lost",
     )
+
+
+def _opens(folder: Path, keys: Record, volume: Volume) -> bool:
+    """Whether the passphrase of these keys is in the header, as it tells: a rotation may be under way."""
+    luks = volume.drive.luks
+    token = None if luks is None else luks.passphrase
+    if luks is not None and token is not None and token.slot in luks.slots:
+        return keys.mark == token.keys
+    return not keys.volume or "rotated" in marks_of(folder, keys)
 
 
 def open_volume(cryptsetup: Cryptsetup, volume: Volume, passphrase: Secret) -> None:

@@ -12,12 +12,15 @@ PACKAGE: Final = "appliance.node.remote"
 NO_PYTHON: Final = 127
 
 
-def load_script(name: str, *modules: str) -> bytes:
-    """The text of ``remote/<name>.py``; with ``modules``, one that brings those of remote/ it imports."""
-    script = _text(name)
+def load_script(name: str, *modules: str, package: str = PACKAGE) -> bytes:
+    """The text of ``remote/<name>.py``; with ``modules``, one that brings those of remote/ it imports.
+
+    ``package``: where they lie, if not in remote/.
+    """
+    script = _text(package, name)
     if not modules:
         return script
-    texts = {f"{PACKAGE}.{module}": _text(module) for module in modules}
+    texts = {f"{package}.{module}": _text(package, module) for module in modules}
     return (
         "import sys, types\n"
         f"for name, text in {texts!r}.items():\n"
@@ -27,11 +30,11 @@ def load_script(name: str, *modules: str) -> bytes:
     ).encode()
 
 
-def _text(module: str) -> bytes:
-    """A module of remote/ as it is written: from a folder, or from the zip of a node's own audit."""
-    text = pkgutil.get_data(PACKAGE, f"{module}.py")
+def _text(package: str, module: str) -> bytes:
+    """A module as it is written: from a folder, or from the zip of a node's own audit."""
+    text = pkgutil.get_data(package, f"{module}.py")
     if text is None:
-        raise FileNotFoundError(f"{PACKAGE}.{module}")
+        raise FileNotFoundError(f"{package}.{module}")
     return text
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.lab.drive.keeping import read_state, state_beside
 from appliance.lab.drive.pins import opens
-from appliance.lab.drive.uids import C_PIN_SID, PinColumn, admin, pin_of
+from appliance.tcg.uids import C_PIN_SID, PinColumn, admin, pin_of
 from tests.node.conftest import run
 
 if TYPE_CHECKING:

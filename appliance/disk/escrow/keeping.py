@@ -6,6 +6,7 @@ A folder holds the records of many drives, flat, so that it is copied with any t
     S6CVNG0T100123.0001.keys.age      sealed
     S6CVNG0T100123.0001.keys.share-NAME.age     where m of n are needed
     S6CVNG0T100123.0001.keys.given, .void    the drive got these keys; it does not have them (``given``)
+    S6CVNG0T100123.0001.keys.rotated, …      how far a rotation is; the drive was retired (``marks``)
     S6CVNG0T100123.0001.header.json, .age       the LUKS header, after the drive was formatted
 
 The rules:
@@ -14,10 +15,10 @@ The rules:
   still, what was cut off is taken away for the next attempt.
 * Sealed files come first and the record last, each brought to the disk under a hidden name and then named:
   whole or not there.  Sealed files without a record are an attempt that was interrupted.
-* ``Escrowed`` is made by ``escrow_keys`` alone, after the record was read again from the disk and opened
-  with a key that is a recipient like the others and is forgotten then.  The PIN and the passphrase that a
-  drive gets are the ones that were read back, not the ones that were written: a drive cannot be given keys
-  that the escrow does not hold.
+* ``Escrowed`` is made by ``escrow_keys``, after the record was read again from the disk and opened with a
+  key that is a recipient like the others and is forgotten then; and by ``escrowed_before``, of a record
+  that the site's own keys have opened.  The PIN and the passphrase that a drive gets are the ones that were
+  read back, not the ones that were written: a drive cannot be given keys that the escrow does not hold.
 """
 
 from __future__ import annotations
@@ -58,22 +59,30 @@ _UNRECORDED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Escrowed:
-    """Keys of a drive that were read back from an escrow and opened.  Only ``escrow_keys`` makes one.
+    """Keys of a drive that were read back from an escrow and opened.  Nobody else makes one.
 
     Attributes:
         record: where they are kept.
         admin_pin: of the drive's owner, SID and Admin1; None where dm-crypt alone encrypts.
         passphrase: of the LUKS volume: the recovery key.
+        psid: what the drive's label says; None likewise.
     """
 
     record: Record
     admin_pin: Secret | None
     passphrase: Secret
+    psid: Secret | None
     _proof: object
 
     def __post_init__(self) -> None:
         if self._proof is not _PROVEN:
             raise RuntimeError("keys count as escrowed when they have been read back, and not before")
+
+    def pin(self) -> Secret:
+        """The PIN, of a drive that has one."""
+        if self.admin_pin is None:
+            raise ValueError(f"{self.record.stem} holds no PIN")
+        return self.admin_pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,7 @@ def escrow_keys(
     escrow: Escrow,
     created: str,
     layers: Layers = "opal and dm-crypt",
+    volume: str = "",
 ) -> Escrowed:
     """Make new keys for a drive, escrow them, and have them back.
 
@@ -105,6 +115,7 @@ def escrow_keys(
         escrow: to whom.
         created: the time, RFC 3339 UTC.
         layers: what shall encrypt.
+        volume: UUID of the LUKS volume that gets them; empty for one that is to be made.
 
     Raises:
         EscrowUnproven: what was written could not be read back and opened.
@@ -120,6 +131,7 @@ def escrow_keys(
         recipients=dict(escrow.recipients),
         threshold=escrow.threshold,
         sealed={},
+        volume=volume,
     )
     keys = {"passphrase": new_passphrase()}
     if psid is not None:
@@ -133,7 +145,19 @@ def escrow_keys(
         raise _unproven(stem, "other keys than were written")
     found = opened[0]
     written = read_kept(folder, f"{stem}.json").record
-    return Escrowed(written, found.get("admin-pin"), found["passphrase"], _PROVEN)
+    return Escrowed(written, found.get("admin-pin"), found["passphrase"], found.get("psid"), _PROVEN)
+
+
+def escrowed_before(folder: Path, record: Record, openers: Openers) -> Escrowed:
+    """Keys that were escrowed earlier, opened as their holders do.
+
+    Raises:
+        EscrowInvalid, EscrowClosed: they cannot be opened.
+        PreflightFailed: the folder cannot be read.
+    """
+    kept = read_kept(folder, f"{record.stem}.json")
+    found = open_sealed(kept.record, kept.files, openers).secrets
+    return Escrowed(kept.record, found.get("admin-pin"), found["passphrase"], found.get("psid"), _PROVEN)
 
 
 def escrow_header(folder: Path, keys: Record, header: bytes, *, created: str) -> Record:

@@ -5,6 +5,8 @@
      "kind": "appliance-disk-escrow", "layers": "opal and dm-crypt", "purpose": "keys",
      "recipients": {"safe": "age1…"}, "threshold": 1, "sealed": {"SERIAL.0001.keys.age": "sha256…"}}
 
+and, of keys for a volume that was there before them, ``"volume"``: its UUID.
+
 All of it but ``sealed`` lies inside of what is sealed too, and whoever opens compares: to those who can
 open a record, nothing in the open can have been changed.  To others ``sealed`` says whether the files are
 whole.
@@ -40,6 +42,7 @@ HOLDS: Final[Mapping[str, tuple[str, ...]]] = {
 HOLDS_PLAIN: Final = ("passphrase",)
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST_GENERATIONS: Final = 9999
 
 
@@ -69,6 +72,7 @@ class Record:
         recipients: who can open it: age recipients by name.
         threshold: how many of them it takes.
         sealed: SHA-256 of the sealed files by name; empty while they are not made.
+        volume: UUID of the LUKS volume, where that was made with keys before these (``disk rotate``).
     """
 
     host: str
@@ -80,6 +84,7 @@ class Record:
     recipients: Mapping[str, str]
     threshold: int
     sealed: Mapping[str, str]
+    volume: str = ""
 
     @property
     def stem(self) -> str:
@@ -88,13 +93,21 @@ class Record:
 
     @property
     def uuid(self) -> str:
-        """Of the LUKS volume that gets the keys of this record: first half of its sealed file's SHA-256.
+        """Of the LUKS volume that gets the keys of this record: what it is, or else its ``mark``.
 
         So the header on a drive says which keys it was made with, of all that any escrow holds.
         """
+        return self.volume or str(UUID(self.mark))
+
+    @property
+    def mark(self) -> str:
+        """What names these keys on a drive, of all that any escrow holds: half of their file's SHA-256.
+
+        32 hexadecimal digits, as many bytes as a drive keeps as the name of an administrator.
+        """
         if self.purpose != "keys":
             raise ValueError("a volume is named after its keys")
-        return str(UUID(self.sealed[f"{self.stem}.age"][:32]))
+        return self.sealed[f"{self.stem}.age"][:32]
 
     @property
     def holds(self) -> tuple[str, ...]:
@@ -116,6 +129,7 @@ class Record:
             "holds": list(self.holds),
             "recipients": dict(self.recipients),
             "threshold": self.threshold,
+            **({"volume": self.volume} if self.volume else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -179,6 +193,7 @@ def _record(values: Any) -> Record:
         recipients={_text(name): _text(key) for name, key in values["recipients"].items()},
         threshold=_whole(values["threshold"], 1, max(1, len(values["recipients"]))),
         sealed={_text(name): _matching(_SHA256, digest) for name, digest in values["sealed"].items()},
+        volume=_matching(_UUID, values["volume"]) if "volume" in values else "",
     )
     if record.purpose not in get_args(Purpose) or record.layers not in get_args(Layers):
         raise ValueError("no known purpose or layers")
@@ -204,5 +219,5 @@ def _whole(value: object, least: int, most: int) -> int:
 
 def _matching(pattern: re.Pattern[str], value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError("a time or digest is misspelled")
+        raise ValueError("a time, digest or UUID is misspelled")
     return value

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.lab.drive.provider import AUTHORITY_REFERENCE, BOOLEAN_OPERATOR
-from appliance.lab.drive.status import MethodFailed, Status
-from appliance.lab.drive.stream import Named
-from appliance.lab.drive.uids import ANYBODY, AceColumn, AuthorityColumn
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.stream import Named
+from appliance.tcg.uids import ANYBODY, AceColumn, AuthorityColumn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from appliance.lab.drive.provider import SecurityProvider
-    from appliance.lab.drive.stream import Value
+    from appliance.tcg.stream import Value
 
 _AND, _OR, _NOT = range(3)
 

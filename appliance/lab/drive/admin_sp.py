@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from appliance.lab.drive.pins import factory_seal
 from appliance.lab.drive.provider import SecurityProvider
-from appliance.lab.drive.uids import (
+from appliance.tcg.uids import (
     ACE,
     ADMIN_SP,
     ADMIN_SP_ADMIN1,

@@ -14,7 +14,8 @@ from appliance.errors import ApplianceError, LabFailed, Usage
 from appliance.lab.drive.pins import opens
 from appliance.lab.drive.rules import number
 from appliance.lab.drive.sessions import FIRST_SESSION, Session
-from appliance.lab.drive.uids import (
+from appliance.lab.unix_socket import short_path
+from appliance.tcg.uids import (
     ADMIN_SP,
     AUTHORITY,
     C_PIN_SID,
@@ -28,7 +29,6 @@ from appliance.lab.drive.uids import (
     PinColumn,
     locking_range,
 )
-from appliance.lab.unix_socket import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

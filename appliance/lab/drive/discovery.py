@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from appliance.lab.drive.pins import opens
 from appliance.lab.drive.profile import DATA_STORE_SIZE
 from appliance.lab.drive.rules import number
-from appliance.lab.drive.uids import C_PIN_SID, LOCKING, MBR_CONTROL, LockingColumn, MbrColumn, PinColumn
+from appliance.tcg.uids import C_PIN_SID, LOCKING, MBR_CONTROL, LockingColumn, MbrColumn, PinColumn
 
 if TYPE_CHECKING:
     from appliance.lab.drive.tper import TPer

@@ -9,9 +9,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from appliance.lab.drive.discovery import level_0
-from appliance.lab.drive.packets import PacketInvalid, empty, unpack
 from appliance.lab.drive.sessions import LARGEST_COMPACKET
-from appliance.lab.drive.uids import TPER_INFO, Reset, TPerInfoColumn
+from appliance.tcg.packets import PacketInvalid, empty, unpack
+from appliance.tcg.uids import TPER_INFO, Reset, TPerInfoColumn
 
 if TYPE_CHECKING:
     from appliance.lab.drive.tper import TPer

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.errors import LabFailed
 from appliance.lab.drive.profile import Profile
-from appliance.lab.drive.stream import Named
+from appliance.tcg.stream import Named
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.lab.drive.provider import Row, SecurityProvider
-    from appliance.lab.drive.stream import Value
     from appliance.lab.drive.tper import TPer
+    from appliance.tcg.stream import Value
 
 FORMAT = 1
 

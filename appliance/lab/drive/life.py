@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from appliance.lab.drive.access import allowed_columns
 from appliance.lab.drive.locking_sp import new_key
-from appliance.lab.drive.status import MethodFailed, Status
 from appliance.lab.drive.tables import named
-from appliance.lab.drive.uids import (
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.uids import (
     ADMIN_SP,
     C_PIN_SID,
     KeyColumn,
@@ -28,8 +28,8 @@ from appliance.lab.drive.uids import (
 
 if TYPE_CHECKING:
     from appliance.lab.drive.sessions import Session
-    from appliance.lab.drive.stream import Call, Value
     from appliance.lab.drive.tper import TPer
+    from appliance.tcg.stream import Call, Value
 
 _KEEP_GLOBAL_RANGE_KEY = 0x060000  # Opal SSC 2.30, section 5.1.3.2
 _MOST_RANDOM = 32  # bytes; section 4.2.9.1

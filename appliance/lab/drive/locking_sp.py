@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from appliance.lab.drive.pins import factory_seal
 from appliance.lab.drive.profile import DATA_STORE_SIZE, SHADOW_SIZE
 from appliance.lab.drive.provider import SecurityProvider
-from appliance.lab.drive.uids import (
+from appliance.tcg.uids import (
     ACE,
     ADMINS,
     ANYBODY,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from appliance.lab.drive.rules import number
-from appliance.lab.drive.uids import (
+from appliance.tcg.uids import (
     MBR,
     MBR_CONTROL,
     KeyColumn,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from appliance.lab.drive.stream import Named, Value
-from appliance.lab.drive.uids import ACE, C_PIN, AceColumn, AuthorityColumn, Common, Method, PinColumn, uid
+from appliance.tcg.stream import Named, Value
+from appliance.tcg.uids import ACE, C_PIN, AceColumn, AuthorityColumn, Common, Method, PinColumn, uid
 
 Row: TypeAlias = "dict[int, Value]"
 Access: TypeAlias = "dict[tuple[bytes, bytes], tuple[bytes, ...]]"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from appliance.lab.drive.access import fulfilled
 from appliance.lab.drive.pins import LONGEST, seal
 from appliance.lab.drive.provider import AUTHORITY_REFERENCE, any_of
-from appliance.lab.drive.status import MethodFailed, Status
-from appliance.lab.drive.stream import Named
-from appliance.lab.drive.uids import (
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.stream import Named
+from appliance.tcg.uids import (
     ACE,
     ADMINS,
     AUTHORITY,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appliance.lab.drive.provider import Row, SecurityProvider
-    from appliance.lab.drive.stream import Value
+    from appliance.tcg.stream import Value
 
 _LONGEST_NAME = 32
 _RESETS = ([0], [0, 1], [0, 3], [0, 1, 3])

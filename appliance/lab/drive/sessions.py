@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from appliance.lab.drive.access import held
-from appliance.lab.drive.status import MethodFailed, Status
-from appliance.lab.drive.stream import Call, Named, call
-from appliance.lab.drive.uids import ADMIN_SP, ANYBODY, LOCKING_SP, SESSION_MANAGER, Method
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.stream import Call, Named, call
+from appliance.tcg.uids import ADMIN_SP, ANYBODY, LOCKING_SP, SESSION_MANAGER, Method
 
 if TYPE_CHECKING:
-    from appliance.lab.drive.packets import Packet
     from appliance.lab.drive.provider import SecurityProvider
-    from appliance.lab.drive.stream import Value
     from appliance.lab.drive.tper import TPer
+    from appliance.tcg.packets import Packet
+    from appliance.tcg.stream import Value
 
 LARGEST_COMPACKET = 65536
 SMALLEST_COMPACKET = 2048  # what every host is assumed to take until it says otherwise

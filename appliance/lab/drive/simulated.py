@@ -24,7 +24,7 @@ from appliance.lab.drive.media import Media
 from appliance.lab.drive.profile import DATA_STORE_SIZE, SHADOW_SIZE, Profile
 from appliance.lab.drive.space import FileSpace
 from appliance.lab.drive.tper import TPer
-from appliance.lab.drive.uids import DATA_STORE, MBR
+from appliance.tcg.uids import DATA_STORE, MBR
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from appliance.lab.drive.access import allowed_columns
 from appliance.lab.drive.rules import settle
-from appliance.lab.drive.status import MethodFailed, Status
-from appliance.lab.drive.stream import Named
-from appliance.lab.drive.uids import Method
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.stream import Named
+from appliance.tcg.uids import Method
 
 if TYPE_CHECKING:
     from appliance.lab.drive.provider import Row
     from appliance.lab.drive.sessions import Session
-    from appliance.lab.drive.stream import Call, Value
     from appliance.lab.drive.tper import TPer
+    from appliance.tcg.stream import Call, Value
 
 _START_ROW, _END_ROW, _START_COLUMN, _END_COLUMN = 1, 2, 3, 4
 _WHERE, _VALUES = 0, 1

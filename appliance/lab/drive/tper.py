@@ -12,13 +12,13 @@ from appliance.lab.drive import life, tables
 from appliance.lab.drive.admin_sp import factory_admin_sp
 from appliance.lab.drive.locking_sp import factory_locking_sp, new_keys
 from appliance.lab.drive.orders import Orders
-from appliance.lab.drive.packets import HEADERS, Packet, pack
 from appliance.lab.drive.pins import factory_seal, opens
 from appliance.lab.drive.rules import number
 from appliance.lab.drive.sessions import SMALLEST_COMPACKET, properties, start_session
-from appliance.lab.drive.status import MethodFailed, Status
-from appliance.lab.drive.stream import Call, Signal, StreamViolation, Token, read_message, result
-from appliance.lab.drive.uids import (
+from appliance.tcg.packets import HEADERS, Packet, pack
+from appliance.tcg.status import MethodFailed, Status
+from appliance.tcg.stream import Call, Signal, StreamViolation, Token, read_message, result
+from appliance.tcg.uids import (
     C_PIN,
     C_PIN_SID,
     DATA_STORE,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from appliance.lab.drive.provider import SecurityProvider
     from appliance.lab.drive.sessions import Session
     from appliance.lab.drive.space import Space
-    from appliance.lab.drive.stream import Value
+    from appliance.tcg.stream import Value
 
 _METHODS: dict[bytes, Callable[[TPer, Session, Call], list[Value]]] = {
     Method.GET: tables.get,

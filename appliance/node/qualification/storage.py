@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.disk.luks import TOKEN
 from appliance.node.qualification.finding import Finding, lines, not_run
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def _header(disk: Disk, said: Storage) -> Iterator[str]:
     )
     try:
         values = json.loads(said.parts[f"luks {path}"])
-        tokens = [(str(one["type"]), one) for one in values["tokens"].values()]
+        tokens = [(str(one["type"]), one) for one in values["tokens"].values() if one["type"] != TOKEN]
         slots = len(values["keyslots"])
     except (ValueError, KeyError, TypeError, AttributeError):
         yield "none that can be read"

@@ -10,7 +10,7 @@ from appliance.lab.drive.interface import SecurityInterface
 from appliance.lab.drive.profile import MIB, Profile
 from appliance.lab.drive.space import MemorySpace
 from appliance.lab.drive.tper import TPer
-from appliance.lab.drive.uids import DATA_STORE, MBR
+from appliance.tcg.uids import DATA_STORE, MBR
 
 MODERN = {
     "kernel": "6.12.107-amd64",

@@ -80,8 +80,8 @@ def test_files_are_their_owners_alone_and_hold_no_secret_in_the_clear(tmp_path: 
 def test_nothing_but_escrow_keys_makes_keys_that_count_as_escrowed(tmp_path: Path) -> None:
     keys = made(tmp_path)
     for make in (
-        lambda: Escrowed(keys.record, Secret(b"pin"), Secret(b"phrase"), object()),
-        lambda: Escrowed(keys.record, keys.admin_pin, keys.passphrase, None),
+        lambda: Escrowed(keys.record, Secret(b"pin"), Secret(b"phrase"), None, object()),
+        lambda: Escrowed(keys.record, keys.admin_pin, keys.passphrase, keys.psid, None),
     ):
         with pytest.raises(RuntimeError, match="read back"):
             make()

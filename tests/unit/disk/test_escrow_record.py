@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,16 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert parse_record(GOOD.to_bytes(), f"{STEM}.json") == GOOD
 
 
+def test_keys_of_a_volume_that_was_there_name_it() -> None:
+    """Others are spelled as ever, so old records stay what they are."""
+    uuid = "01234567-89ab-4cde-8f01-23456789abcd"
+    made = replace(GOOD, volume=uuid)
+    assert parse_record(made.to_bytes(), f"{STEM}.json") == made
+    assert (made.uuid, made.mark) == (uuid, "0" * 32)
+    assert GOOD.uuid == "00000000-0000-0000-0000-000000000000"
+    assert b"volume" not in GOOD.to_bytes()
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -80,6 +91,9 @@ def test_a_record_is_read_as_it_was_written() -> None:
         {"sealed": {f"{STEM}.age": "0"}},
         {"sealed": {"../else.age": "0" * 64}},
         {"more": 1},
+        {"volume": ""},
+        {"volume": "x"},
+        {"volume": "0" * 36},
     ],
 )
 def test_a_record_that_is_none(changed: dict[str, Any]) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from appliance.disk.cryptsetup import Cryptsetup
 from appliance.disk.escrow.keeping import Escrowed, escrow_keys
+from appliance.disk.escrow.marks import put_mark
 from appliance.disk.escrow.record import DriveIdentity
 from appliance.disk.escrow.sealing import Openers
-from appliance.disk.luks import LuksHeader
+from appliance.disk.luks import LuksHeader, PassphraseToken
 from appliance.disk.opening import bind_to_tpm, escrowed_passphrase, open_volume, opened_by_tpm
 from appliance.disk.secret import Secret
 from appliance.disk.volumes import Volume
@@ -189,6 +190,32 @@ def test_of_several_keys_those_of_the_header_are_taken(
     openers = Openers([key("safe")])
     for keys in (old, new):
         assert escrowed_passphrase(tmp_path, volume_of(keys), openers) == keys.passphrase
+
+
+def test_during_and_after_a_rotation_the_header_tells_whose_passphrase_it_has(
+    tmp_path: Path, escrowed: Callable[..., Escrowed]
+) -> None:
+    """Keys that are escrowed already and not in the header yet open nothing."""
+    old = escrowed("safe")
+    uuid = old.record.uuid
+    to = escrow("safe")
+    new = escrow_keys(tmp_path, "gpu-01", IDENTITY, PSID, escrow=to, created=CREATED, volume=uuid)
+    openers = Openers([key("safe")])
+    named = PassphraseToken("0", new.record.mark, "1", "0")
+
+    def found(*slots: str, token: PassphraseToken | None = named) -> Secret:
+        header = replace(HEADER, uuid=uuid, slots=slots, passphrase=token)
+        return escrowed_passphrase(tmp_path, Volume(DISK, replace(DRIVE, luks=header), uuid), openers)
+
+    assert found("0", token=None) == old.passphrase
+    assert found("0") == old.passphrase, "named, and not added yet"
+    assert found("0", "1") == new.passphrase
+    assert found("1") == new.passphrase
+    put_mark(tmp_path, new.record, "rotated")
+    assert found("1") == new.passphrase
+    third = escrow_keys(tmp_path, "gpu-01", IDENTITY, PSID, escrow=to, created=CREATED, volume=uuid)
+    assert found("1") == new.passphrase
+    assert found("1", token=PassphraseToken("0", third.record.mark, "0", "1")) == new.passphrase
 
 
 def test_several_holders_open_it_together(tmp_path: Path, escrowed: Callable[..., Escrowed]) -> None:

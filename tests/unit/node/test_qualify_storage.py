@@ -174,6 +174,11 @@ def test_a_volume_that_opens_in_another_way(changed: dict[str, str], told: str) 
     assert told in finding.found
 
 
+def test_the_token_of_a_rotation_opens_nothing_and_is_no_fault() -> None:
+    rotated = said(luks__nvme0n1=header(2, TPM, {"type": "appliance-keys"}))
+    assert storage.judge_opening(rotated, (DATA, LATE)).kept
+
+
 def test_a_device_of_several_drives_is_encrypted_if_all_of_them_are() -> None:
     half = [
         entry("sda", "8:0", "disk", entry("md0", "9:0", "raid1")),

@@ -73,11 +73,16 @@ class Station:
 
 @pytest.fixture
 def station(tmp_path: Path) -> Iterator[Station]:
+    yield from furnished(tmp_path, Node)
+
+
+def furnished(tmp_path: Path, kind: type[Node]) -> Iterator[Station]:
+    """A station and its node, as long as they are wanted."""
     folder = tmp_path / "station"
     for name in ("work/escrow", "home", "tmp"):
         (folder / name).mkdir(parents=True)
     secrets = Secrets()
-    node = Node(folder, secrets)
+    node = kind(folder, secrets)
     (tmp_path / "given").mkdir()
     for name in HOLDERS:
         key_file(tmp_path / "given", name)

@@ -13,7 +13,7 @@ from appliance.lab.drive.media import Media
 from appliance.lab.drive.profile import DATA_STORE_SIZE, MIB, SHADOW_SIZE, Profile
 from appliance.lab.drive.space import MemorySpace
 from appliance.lab.drive.tper import TPer
-from appliance.lab.drive.uids import DATA_STORE, MBR
+from appliance.tcg.uids import DATA_STORE, MBR
 from tests.unit.lab.drive.host import Host
 
 if TYPE_CHECKING:

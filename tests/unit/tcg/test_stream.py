@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.lab.drive import packets
-from appliance.lab.drive.packets import Packet, PacketInvalid
-from appliance.lab.drive.stream import (
+from appliance.tcg import packets
+from appliance.tcg.packets import Packet, PacketInvalid
+from appliance.tcg.stream import (
     Call,
     Named,
     Signal,

@@ -1,4 +1,4 @@
-"""How methods end.
+"""How methods end, as drives say it.
 
 TCG Storage Architecture Core Specification 2.01, section 5.1.5 (Method Status Codes).
 """
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Status(IntEnum):
-    """Status codes this drive gives."""
+    """Status codes of methods."""
 
     SUCCESS = 0x00
     NOT_AUTHORIZED = 0x01

@@ -124,6 +124,26 @@ def read_message(data: bytes) -> Call | Signal:
     return Call(invoking, method, parameters)
 
 
+def read_answer(data: bytes) -> tuple[list[Value], int]:
+    """Results and status of what a drive answers: to a method, or as a call of the session manager.
+
+    Raises:
+        StreamViolation: it is no answer.
+    """
+    items = _items(data)
+    start = 3 if items and items[0] is Token.CALL else 0
+    values, at = _nested(items, start)
+    if not isinstance(values, list) or at >= len(items) or items[at] is not Token.END_OF_DATA:
+        raise StreamViolation("an answer without results and an end")
+    statuses, at = _nested(items, at + 1)
+    if not isinstance(statuses, list) or not statuses or at != len(items):
+        raise StreamViolation("an answer without a status list at its end")
+    status = statuses[0]
+    if not isinstance(status, int):
+        raise StreamViolation("a status that is no number")
+    return values, status
+
+
 def _items(data: bytes) -> list[Item]:
     found: list[Item] = []
     at = 0
