@@ -38,6 +38,8 @@ _COMMANDS: Final = {
     "frames": "frames:frames",
     "audit": "audit:audit",
     "status": "status:status",
+    "history": "history:history",
+    "rollback": "rollback:rollback",
     "disk": "disk:disk_app",
     "media": "media:media_app",
     "patch": "patch:patch_app",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 - Typer reads it at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def receive(
@@ -78,7 +79,8 @@ def receive(
 
     \b
     Exit codes:
-      2  an address is none, a file is not there, or others may read a secret
+      2  an address is none or taken, a file is not there, others may read a secret,
+         or DIR cannot be written
       3  a sender's file or settings are malformed, or two senders are one
       4  an archive or a cursor is not what was written
       5  another receiver has DIR, or the client for Kafka or S3 is not installed
@@ -97,21 +99,47 @@ def receive(
     known = read_senders(senders)
     address = parse_address(listen) if listen is not None else None
     made = outlets(syslog=syslog, tls=tls, authority=authority, certificate=certificate, kafka=kafka, s3=s3)
-    folder.mkdir(parents=True, exist_ok=True)
     limit = None if archive_limit is None else archive_limit << 20
-    receiver = Receiver(folder, known, made, limit=limit)
+    with _usable(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        receiver = Receiver(folder, known, made, limit=limit)
     try:
         if medium is not None:
             _take_medium(receiver, medium, as_json=as_json)
             return
-        with receiving_socket(address or ("", 0)) as line, stopping() as stop:
+        with _usable(str(listen)):
+            socket = receiving_socket(address or ("", 0))
+        with socket as line, stopping() as stop:
             tell = tolerant(lambda values: write_status(folder, values))
             loop = ReceiveLoop(receiver, line, tell, _say)
             loop.run(stop)
     finally:
         receiver.close()
     counts = [f"{each['name']}: {each['records']:,} records" for each in receiver.status()["nodes"]]
-    print_result("\n".join(counts), receiver.status(), as_json=as_json)
+    print_result("\n".join([*counts, *_troubles(receiver)]), receiver.status(), as_json=as_json)
+
+
+@contextmanager
+def _usable(what: str) -> Iterator[None]:
+    """What the system says against it is the command line's fault."""
+    from appliance.errors import Usage
+
+    try:
+        yield
+    except OSError as fault:
+        raise Usage(
+            f"{what} cannot be used",
+            found=f"{fault.strerror or fault}" + (f": {fault.filename}" if fault.filename else ""),
+        ) from fault
+
+
+def _troubles(receiver: Any) -> list[str]:
+    """What takes nothing: it gets what it does not have with the next start."""
+    return [
+        f"{node['name']}: trouble, {where}: {what}"
+        for node in receiver.status()["nodes"]
+        for where, what in node["troubles"].items()
+    ]
 
 
 def _say(event: Mapping[str, Any]) -> None:
@@ -134,4 +162,5 @@ def _take_medium(receiver: Any, medium: Path, *, as_json: bool) -> None:
     for _ in range(2):  # nothing is on its way any more: what is seen twice is a gap
         for each in receiver.tell(moment().wall):
             _say(each)
-    print_result(f"kept {kept:,} that were missing", {"kept": kept} | receiver.status(), as_json=as_json)
+    said = "\n".join([f"kept {kept:,} that were missing", *_troubles(receiver)])
+    print_result(said, {"kept": kept} | receiver.status(), as_json=as_json)

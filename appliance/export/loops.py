@@ -28,6 +28,8 @@ CHECKPOINT_EVERY: Final = 10.0
 _TELL_EVERY: Final = 1.0
 _FEED_EVERY: Final = 0.1
 _AT_ONCE: Final = 512
+#: Seconds after a stop in which sinks are offered what they do not have: a backlog is not waited for.
+_LAST: Final = 10.0
 _LATER: Final = 0.2  # seconds after a datagram that the system did not take
 
 
@@ -203,7 +205,7 @@ class ReceiveLoop:
     _rates: Rates = field(default_factory=Rates)
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set; everything that was kept is offered to the sinks once more."""
+        """Until ``stop`` is set; what was kept is offered to the sinks once more, for some seconds."""
         feeders = [threading.Thread(target=self._feed, args=(each, stop)) for each in self.receiver.sinks]
         for each in feeders:
             each.start()
@@ -215,7 +217,8 @@ class ReceiveLoop:
             stop.set()
             for each in feeders:
                 each.join()
-            self.receiver.feed()
+            until = moment().steady + _LAST
+            self.receiver.feed(enough=lambda: moment().steady > until)
             for _ in range(2):  # nothing more is taken: what is missing is a gap
                 self._tell(moment())
             self._say(moment())
@@ -241,8 +244,9 @@ class ReceiveLoop:
             self.event(each)
 
     def _feed(self, sink: str, stop: threading.Event) -> None:
-        while not stop.wait(_FEED_EVERY):
-            self.receiver.feed(sink)
+        while not stop.is_set():
+            if not self.receiver.feed(sink, stop.is_set):
+                stop.wait(_FEED_EVERY)
 
     def _say(self, now: Moment) -> None:
         status = self.receiver.status()

@@ -148,24 +148,32 @@ class Receiver:
         """The names of the sinks, each of which has a feed for every node."""
         return sorted({feed.cursor.name for desk in self._desks.values() for feed in desk.feeds})
 
-    def feed(self, sink: str | None = None) -> int:
-        """Give to a sink what is due; to all, if none is named, whatever there is, as at the end.
+    def feed(self, sink: str | None = None, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Give to a sink a piece of what is due of each node; to all, if none is named, whatever there is.
 
         What one does not take is offered again next time.  May be called beside everything else, by one
         thread for each sink.
+
+        Args:
+            sink: its name; None: all of them, as at the end, those that wait for nobody first.
+            enough: asked before each piece whether to leave it at that.
+
+        Returns:
+            Whether a sink went on, so that there may be more for it.
         """
-        count = 0
-        for desk in self._desks.values():
-            for feed in desk.feeds:
-                name = feed.cursor.name
-                if sink not in (name, None):
-                    continue
-                try:
-                    count += feed.finish() if sink is None else feed.run()
-                    desk.troubles.pop(name, None)
-                except (OSError, ApplianceError) as fault:
-                    desk.troubles[name] = str(fault)
-        return count
+        desks = self._desks.values()
+        due = [(at, desk, feed) for desk in desks for at, feed in enumerate(desk.feeds)]
+        moved = True
+        while moved:
+            moved = False
+            for _, desk, feed in sorted(due, key=lambda each: each[0]):
+                if sink in (feed.cursor.name, None):
+                    if enough():
+                        return moved
+                    moved = _offered(desk, feed, last=sink is None) or moved
+            if sink is not None:
+                break
+        return moved
 
     def tell(self, wall: int) -> list[dict[str, Any]]:
         """What a person should know since the last time, also written to each node's ``events.jsonl``.
@@ -244,6 +252,22 @@ def _desk(
     (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
     archive = Archive(str(folder / ARCHIVE), sender, segment=segment)
     return _Desk(archive, folder / EVENTS, feeds(archive, folder))
+
+
+def _offered(desk: _Desk, feed: Outlet, *, last: bool) -> bool:
+    """Give a piece to a sink, or note its trouble; says whether it went on."""
+    before, name = feed.place, feed.cursor.name
+    try:
+        if last:
+            feed.finish()
+        else:
+            feed.run()
+        desk.troubles.pop(name, None)
+    except (OSError, ApplianceError) as fault:
+        desk.troubles[name] = str(fault)
+    except Exception as fault:  # noqa: BLE001 - else its thread ends, and nobody knows that it takes nothing
+        desk.troubles[name] = f"{type(fault).__name__}: {fault}"
+    return feed.place != before
 
 
 def _key(arrival: Arrival) -> object:

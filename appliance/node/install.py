@@ -15,10 +15,10 @@ from appliance import __version__
 from appliance.definition.inventory import settings_digest
 from appliance.errors import QualificationFailed
 from appliance.node.request import Outcome
-from appliance.node.runs import Identity, Run, Stage, lock_state, other_runs
+from appliance.node.runs import Identity, Run, Stage, lock_state, now, other_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from appliance.bundle.verify import VerifiedBundle
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from appliance.node.journal import Kept
     from appliance.node.report import Provenance
     from appliance.node.request import Request
+    from appliance.node.staging import Staged
     from appliance.progress import Progress
 
 
@@ -55,11 +56,11 @@ def install(request: Request, *, progress: Progress) -> Outcome:
         inventory = load_inventory(request.inventory)
         nodes = outcome.nodes = select_nodes(inventory, request.limit)
         with private_folder() as private:
-            _Installation(request, bundle, question, inventory, nodes, private, progress, outcome).go()
+            Installation(request, bundle, question, inventory, nodes, private, progress, outcome).go()
         return outcome
 
 
-class _Installation:
+class Installation:
     """One installation under way: everything the stages share."""
 
     def __init__(  # noqa: PLR0917 - each is needed by every stage
@@ -134,9 +135,7 @@ class _Installation:
         from appliance.node.checks import Wanted
         from appliance.node.preflight import look_at_nodes, notes, refuse
 
-        wanted = Wanted(
-            self.bundle.manifest, self.bundle.digest, self.bundle.size, self.inventory, time.time()
-        )
+        wanted = Wanted(self.bundle.manifest, self.bundle.digest, self._size(), self.inventory, time.time())
         if self.request.check:
             self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
             refuse(self.outcome.preflight)
@@ -155,10 +154,29 @@ class _Installation:
                 self.progress.note(note)
             self._ask(entries)
 
+    def _refuse_pending(self) -> None:
+        """A node that waits for the proof of a version would undo what is installed meanwhile."""
+        from appliance.node.patching import switch
+
+        for connection in self.connections.values():
+            switch.refuse_pending(connection)
+
+    def _begin(self, names: Collection[str]) -> None:
+        """The same once more, just before something changes on these nodes."""
+        from appliance.node.patching import switch
+
+        for name in names:
+            switch.begin(self.connections[name])
+
+    def _size(self) -> int:
+        """Bytes that may be written on a node."""
+        return self.bundle.size
+
     def _ask(self, entries: Mapping[str, dict[str, Any]]) -> None:
         """Whether every node, by what it remembers, lets the bundle be installed on it."""
         from appliance.node.asking import ask_nodes, refuse
 
+        self._refuse_pending()
         self.outcome.answers = ask_nodes(self.connections, self.question)
         for name, answer in self.outcome.answers.items():
             for note in answer.notes:
@@ -169,14 +187,10 @@ class _Installation:
         refuse(self.outcome.answers)
 
     def _stage(self) -> None:
-        from appliance.node.staging import stage_copies
-
         self._look_outwards()
         with self.run.stage(Stage.STAGE, self.identities) as entries:
             self._learn(entries)
-            self.outcome.staged = stage_copies(
-                self.bundle, self.connections, progress=self.progress, recheck=self.request.recheck
-            )
+            self.outcome.staged.update(self._copies())
             for name, staged in self.outcome.staged.items():
                 entries[name].update(staged.as_dict())
                 entries[name]["result"] = "failed" if staged.error else "done"
@@ -185,6 +199,14 @@ class _Installation:
             for staged in self.outcome.staged.values():
                 if staged.error:
                     raise staged.error
+
+    def _copies(self) -> Mapping[str, Staged]:
+        """Bring the bundle onto every node."""
+        from appliance.node.staging import stage_copies
+
+        return stage_copies(
+            self.bundle, self.connections, progress=self.progress, recheck=self.request.recheck
+        )
 
     def _learn(self, entries: Mapping[str, dict[str, Any]]) -> None:
         """Every node keeps root, revocation and time floor before anything is staged on any."""
@@ -223,6 +245,8 @@ class _Installation:
         plan = self.outcome.plan
         if not chosen or plan is None:
             return
+        if not self.request.check:
+            self._begin(chosen)
         identities = {} if self.request.check else {name: self.identities[name] for name in chosen}
         with self.run.stage(Stage.APPLY, identities) as entries:
             result = self.outcome.applied = apply(
@@ -305,3 +329,17 @@ class _Installation:
                 entries[name].update(taken.as_dict())
                 for note in taken.notes:
                     self.progress.note(f"{name}: {note}")
+                self._note_history(name)
+
+    def _note_history(self, name: str) -> None:
+        """Let the node write down what was done to it, if anything was."""
+        from appliance.node.patching import switch
+
+        host = self.outcome.applied.hosts.get(name) if self.outcome.applied else None
+        if host is None or not host.changed:
+            return
+        facts = next(report.facts for report in self.outcome.preflight if report.node.name == name)
+        before = (facts or {}).get("installed")
+        known = {key: before.get(key) for key in ("digest", "version", "sequence")} if before else None
+        line = switch.record_of("install", self.bundle, known, [str(each) for each in self.bundle.folders])
+        switch.note(self.connections[name], {**line, "run": now(), "result": "done"})

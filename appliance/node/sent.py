@@ -18,8 +18,10 @@ from appliance.bundle.reader import read_signed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from appliance.bundle.fileset import ListedFiles
     from appliance.bundle.lists import Lists
-    from appliance.bundle.manifest import PayloadFile
+    from appliance.bundle.manifest import Manifest, PayloadFile
+    from appliance.bundle.opening import BundleTree
     from appliance.bundle.verify import VerifiedBundle
 
 
@@ -40,6 +42,7 @@ class SentFile:
     ``blocks``: SHA-256 of each 4 MiB of the whole file, hex.  ``slices``: where its bytes lie in the
     bundle, in order; empty for a file that lies there whole.  ``further``: algorithms and digests (hex)
     that a stricter list has besides, of what lies in the bundle: of a cut file its slices have them.
+    ``same``: the path of the same bytes in the node's copy of another bundle, where that is known.
     """
 
     path: str
@@ -48,6 +51,7 @@ class SentFile:
     blocks: tuple[str, ...] = ()
     slices: tuple[SentSlice, ...] = ()
     further: tuple[tuple[str, str], ...] = ()
+    same: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """As the receiver reads it."""
@@ -61,17 +65,22 @@ class SentFile:
                 {"path": each.path, "size": each.size, "sha256": each.sha256, "further": each.further}
                 for each in self.slices
             ],
+            "same": self.same,
         }
 
 
 def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     """Every file of a bundle, joined: the list and what lies beside it first, then what it lists."""
     with open_tree(bundle.folders) as tree:
-        index = tree.read(BLOCKS_PATH, limit=bundle.files[BLOCKS_PATH].size)
-        signed = read_signed(tree)
-    manifest, lists = bundle.manifest, bundle.files.lists
+        return files_of(tree, bundle.manifest, bundle.files)
+
+
+def files_of(tree: BundleTree, manifest: Manifest, listed: ListedFiles) -> list[SentFile]:
+    """Likewise, of a bundle of which what lies outside the payload is at hand."""
+    index = tree.read(BLOCKS_PATH, limit=listed[BLOCKS_PATH].size)
+    signed, lists = read_signed(tree), listed.lists
     files = [_unlisted(path, data, lists) for path, data in sorted(signed.unlisted.items())]
-    for path, file in (*manifest.files.items(), (MANIFEST_PATH, bundle.files[MANIFEST_PATH])):
+    for path, file in (*manifest.files.items(), (MANIFEST_PATH, listed[MANIFEST_PATH])):
         files.append(SentFile(path, file.size, file.sha256, further=lists.further(path)))
     blocks = split_blocks(manifest, index)
     files += [_sent(file, [next(blocks) for _ in file.parts()], lists) for file in manifest.payload()]

@@ -11,7 +11,7 @@ from appliance.node.sent import files_to_send
 from appliance.node.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from appliance.bundle.verify import VerifiedBundle
     from appliance.node.connection import Connection
@@ -55,22 +55,24 @@ def stage_copies(
         by node name what was copied, with the error where it failed.
     """
     files = files_to_send(bundle)
+
+    def begin(connection: Connection) -> Transfer:
+        return Transfer.begin(
+            connection, bundle.folders, bundle.digest, files, progress=progress, recheck=recheck
+        )
+
+    return send_copies(connections, begin, progress=progress)
+
+
+def send_copies(
+    connections: Mapping[str, Connection], begin: Callable[[Connection], Transfer], *, progress: Progress
+) -> dict[str, Staged]:
+    """Begin a transfer to every node, and send what each lacks; as ``stage_copies``."""
     transfers: dict[str, Transfer] = {}
     staged: dict[str, Staged] = {}
     with ThreadPoolExecutor(max_workers=min(16, len(connections))) as pool:
         try:
-            begun = {
-                name: pool.submit(
-                    Transfer.begin,
-                    connection,
-                    bundle.folders,
-                    bundle.digest,
-                    files,
-                    progress=progress,
-                    recheck=recheck,
-                )
-                for name, connection in connections.items()
-            }
+            begun = {name: pool.submit(begin, connection) for name, connection in connections.items()}
             for name, future in begun.items():
                 _collect(name, future, transfers, staged)
             items = sum(len(transfer.want) for transfer in transfers.values())

@@ -15,6 +15,7 @@ import queue
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from appliance.bundle.opening import open_tree
@@ -31,13 +32,16 @@ from appliance.node.connection import SSH_FAILED
 from appliance.node.script import NO_PYTHON, load_script, start_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Self
 
     from appliance.bundle.opening import BundleTree
     from appliance.node.connection import Connection
     from appliance.node.sent import SentFile, SentSlice
     from appliance.progress import Progress
+
+    SendFile = Callable[[int, int, Progress], None]
 
 #: Where copies lie on a node.
 STAGED: Final = "/var/lib/appliance/staged"
@@ -74,7 +78,8 @@ class Transfer:
         home: str = STAGED,
         recheck: bool = False,
         patience: float = PATIENCE_SECONDS,
-    ) -> Transfer:
+        beside: Mapping[str, object] | None = None,
+    ) -> Self:
         """Start a receiver and hear what it lacks.
 
         Args:
@@ -86,13 +91,14 @@ class Transfer:
             home: the folder for copies on the node.
             recheck: hash everything again, even what looks untouched.
             patience: seconds to wait for another receiver on the node to end.
+            beside: what the receiver is told of the copy that this one is made of.
 
         Raises:
             SpaceExhausted: it would not fit.
             InProgress: another station is copying to this node.
             NodeUnreachable: the connection could not be made, or broke.
         """
-        script = load_script("receive", "staged_copy")
+        script = load_script("receive", "staged_copy", "patched_copy")
         process = subprocess.Popen(
             connection.argv(start_command(script, "receive")),
             stdin=subprocess.PIPE,
@@ -105,7 +111,9 @@ class Transfer:
         try:
             transfer._write(script)
             begin = {"home": home, "digest": digest, "recheck": recheck, "patience": patience}
-            transfer._frame({"do": "begin", **begin, "size": sum(map(len, _described(files)))})
+            transfer._frame(
+                {"do": "begin", **begin, **(beside or {}), "size": sum(map(len, _described(files)))}
+            )
             for part in _described(files):
                 transfer._write(part)
             answer = transfer._hear("want", progress)
@@ -126,9 +134,9 @@ class Transfer:
             NodeUnreachable: the connection broke; what arrived is kept.
         """
         try:
-            with open_tree(self.folders) as tree:
+            with self._reading() as send_file:
                 for index, offset in self.want:
-                    self._send_file(tree, index, offset, progress)
+                    send_file(index, offset, progress)
                     self._hear("done", progress)
                     progress.item(f"{self.connection.node.name}: {self.files[index].path}")
             self._frame({"do": "end"})
@@ -137,6 +145,12 @@ class Transfer:
             self.process.wait(timeout=30)
         finally:
             self.abandon()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[SendFile]:
+        """What sends one file, by its index and where to go on; the bundle is open meanwhile."""
+        with open_tree(self.folders) as tree:
+            yield partial(self._send_file, tree)
 
     def abandon(self) -> None:
         """End the conversation, wherever it is; the node keeps what it has."""
@@ -246,6 +260,8 @@ class Transfer:
                     wanted="one copy at a time",
                     hint="wait for the other run to end",
                 )
+            case "base":
+                raise base_changed(name, line["path"], line["found"])
             case "altered":
                 raise DigestMismatch(
                     f"{name} wrote something else than it was sent: {line['path']}",
@@ -281,6 +297,16 @@ class Transfer:
             wanted="an unbroken connection",
             hint="run the same command again: it goes on behind the last 4 MiB block that arrived",
         )
+
+
+def base_changed(node: str, path: str, found: str) -> DigestMismatch:
+    """The error for a file of the base that was changed after it was asked for."""
+    return DigestMismatch(
+        f"{node}: {path} of the installed bundle is not what it was when the node was asked",
+        found=found,
+        wanted="the file that the patch starts from",
+        hint="find out who changes it; then: appliance status --recheck. What runs was not touched",
+    )
 
 
 def _described(files: Sequence[SentFile]) -> Iterator[bytes]:

@@ -213,9 +213,9 @@ def lab_named(operator: Operator, name: str, *, patience: float = 60) -> Practic
 
 @pytest.fixture(scope="session")
 def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a root of one holder, alice."""
+    """The file of a root of one holder, alice, who may release and patch."""
     folder = tmp_path_factory.mktemp("trust")
-    holder = f"alice={holders.key('alice')}.pub"
+    holder = f"alice={holders.key('alice')}.pub:root,release,patch"
     command = [APPLIANCE, "trust", "init", "--holder", holder, "--solo", "--out", str(folder)]
     run(command, check=True, timeout=60)
     return folder / "root.1.json"

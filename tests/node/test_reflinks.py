@@ -11,12 +11,13 @@ import pytest
 
 from appliance.bundle import payload
 from appliance.bundle.blocks import BLOCK_SIZE
+from tests.unit.node.patching.conftest import NodeHere, make_bundles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.conftest import BundleMaker
+    from tests.conftest import BundleMaker, Holders
 
 pytestmark = pytest.mark.node  # mounting needs root
 
@@ -99,3 +100,21 @@ def test_short_files_that_processes_copy_share_theirs(
         file.write(b"changed")
     kept = next(each for each in lock.components["model"].artefacts if each.path == "f00")
     assert maker.store().path(kept.sha256).read_bytes() == files["f00"]
+
+
+def test_a_copy_that_a_patch_makes_shares_what_did_not_change(
+    disk: Path, tmp_path: Path, holders: Holders
+) -> None:
+    """And leaves the older copy as its mark remembers it: nothing of it is read again."""
+    (tmp_path / "station").mkdir()
+    bundles = make_bundles(tmp_path / "station", holders)
+    node = NodeHere(disk, bundles)
+    node.install(bundles.old)
+    node.patch()
+    os.sync()
+    kept = [node.copy(bundle) / "payload/engine/b-1.0.whl" for bundle in (bundles.old, bundles.new)]
+    assert kept[0].stat().st_ino != kept[1].stat().st_ino
+    assert all("shared" in each for each in extents(kept[1]))
+    for bundle in (bundles.old, bundles.new):
+        held = node.held(bundle)
+        assert (held.hashed, held.whole) == (0, True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from appliance.bundle.listing import MAX_BYTES as MAX_LIST
 from appliance.bundle.listing import parse_listing
-from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.manifest import Base, parse_manifest
 from appliance.bundle.manifest_reader import MAX_BYTES
 from appliance.bundle.patch.holdings import OUTSIDE, HeldFile
 from appliance.bundle.paths import (
@@ -45,23 +45,38 @@ def require_base(base: OpenBundle, patch: Manifest) -> None:
     Raises:
         PatchUnfit: it is another.
     """
-    (wanted,) = patch.requires
-    if base.digest == wanted.bundle:
-        return
     manifest = base.manifest
-    found = f"{manifest.product} {manifest.version}, sequence {manifest.sequence}, {base.digest}"
-    if base.digest == patch.makes:
+    require_start(Base(base.digest, manifest.version, manifest.sequence), manifest.product, patch, where="")
+
+
+def require_start(base: Base, product: str, patch: Manifest, *, where: str) -> None:
+    """Likewise, of what a node says that it has.
+
+    Args:
+        base: what is there.
+        product: what it is a version of.
+        patch: the manifest of the patch.
+        where: the node, for the message; empty where the base is at hand.
+
+    Raises:
+        PatchUnfit: it is another.
+    """
+    (wanted,) = patch.requires
+    if base.bundle == wanted.bundle:
+        return
+    found = f"{product} {base.version}, sequence {base.sequence}, {base.bundle}"
+    if base.bundle == patch.makes:
         message, hint = "the patch was applied already", "nothing is left to be done"
-    elif manifest.product != patch.product:
+    elif product != patch.product:
         message, hint = "the patch is for another product", "name the patch that belongs to this bundle"
-    elif manifest.sequence >= patch.sequence:
+    elif base.sequence >= patch.sequence:
         message, hint = "the patch is older than the base", "a way back needs a permit, not an old patch"
-    elif manifest.sequence < wanted.sequence:
+    elif base.sequence < wanted.sequence:
         message, hint = "a patch before this one is missing", "apply the patches in their order"
     else:
         message, hint = "the patch is for another base", "build a patch against what is there"
     raise PatchUnfit(
-        message,
+        f"{where}: {message}" if where else message,
         found=found,
         wanted=f"{patch.product} {wanted.version}, sequence {wanted.sequence}, {wanted.bundle}",
         hint=hint,

@@ -14,38 +14,28 @@ from typing import TYPE_CHECKING
 from appliance.bundle.durable import (
     FOLDER_MODE,
     free_bytes,
-    settle_file,
     sync_file_system,
     sync_folder,
     writing_under,
 )
 from appliance.bundle.judging import judge_list
 from appliance.bundle.opening import open_tree
-from appliance.bundle.patch.applying import Maker, check, copy_range, digest_of, require_bases
+from appliance.bundle.patch.applying import check, require_bases
 from appliance.bundle.patch.fitting import kept_files, read_target, require_base, require_sound
 from appliance.bundle.patch.holdings import open_bundle, whole_files
-from appliance.bundle.patch.recipe import BLOCKS, MAX_LINE, NAME, RECIPE
+from appliance.bundle.patch.making import BLOCKS_PATH, Making, is_payload, recipe_lines
 from appliance.bundle.patch.recovery import remake_parity, sets_to_remake
-from appliance.bundle.patch.whole import NewParts, WholeFile
-from appliance.bundle.paths import PAYLOAD_FOLDER
+from appliance.bundle.patch.whole import WholeFile
 from appliance.bundle.verify import verify_bundle
 from appliance.bundle.writer import exists_already, partial_folder, require_new
-from appliance.errors import DigestMismatch, PatchUnfit, SpaceExhausted
+from appliance.errors import DigestMismatch, SpaceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from appliance.bundle.opening import BundleTree
-    from appliance.bundle.patch.applying import Checked
-    from appliance.bundle.patch.fitting import Target
-    from appliance.bundle.patch.holdings import HeldFile
-    from appliance.bundle.patch.recipe import MadeFile
     from appliance.progress import Progress
     from appliance.trust.documents import SignedDocument
-
-_RECIPE_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{RECIPE}"
-_BLOCKS_PATH = f"{PAYLOAD_FOLDER}/{NAME}/{BLOCKS}"
 
 
 @dataclass(frozen=True)
@@ -106,15 +96,15 @@ def join_patch(
         if new.digest != verified.digest:
             raise DigestMismatch("the patch was changed after it was verified", hint="start again")
         carried = whole_files(new)
-        blocks = carried.get(_BLOCKS_PATH)
+        blocks = carried.get(BLOCKS_PATH)
         held = whole_files(old)
         by_digest = {file.sha256: file for file in held.values()}
-        checked = check(_lines(new.tree, carried), blocks=blocks.size if blocks else 0)
+        checked = check(recipe_lines(new.tree, carried), blocks=blocks.size if blocks else 0)
         require_bases(checked, {file.sha256: file.size for file in held.values()})
         require_sound(checked, carried)
         stack.enter_context(writing_under(out.parent))
         folder, fd = stack.enter_context(partial_folder(out))
-        join = _Join(
+        join = Making(
             folder,
             checked,
             open_base=lambda digest: WholeFile(old.tree, (it := by_digest[digest]).path, it.parts),
@@ -122,16 +112,16 @@ def join_patch(
             progress=progress,
         )
         opened = stack.enter_context(WholeFile(new.tree, blocks.path, blocks.parts)) if blocks else None
-        outside = checked.made.keys() - checked.remade - {*filter(_is_payload, checked.made)}
+        outside = checked.made.keys() - checked.remade - {*filter(is_payload, checked.made)}
         _require_room(out, sum(checked.made[path].size for path in outside))
-        join.make(_lines(new.tree, carried), opened, outside.__contains__)
+        join.make(recipe_lines(new.tree, carried), opened, outside.__contains__)
         target = read_target(folder, checked, verified.manifest)
         sets_to_remake(target.manifest, checked.remade)  # refused now, not after hours
         kept = kept_files(target, checked, by_digest)
         _require_room(out, sum(file.size for file in target.files.values()))
         join.target = target
         progress.begin("join", len(target.files), sum(file.size for file in target.files.values()))
-        join.make(_lines(new.tree, carried), opened, _is_payload)
+        join.make(recipe_lines(new.tree, carried), opened, is_payload)
         for file in kept:
             join.keep(file)
         progress.end()
@@ -161,20 +151,6 @@ def join_patch(
     )
 
 
-def _is_payload(path: str) -> bool:
-    return path.startswith(f"{PAYLOAD_FOLDER}/")
-
-
-def _lines(tree: BundleTree, carried: Mapping[str, HeldFile]) -> Iterator[bytes]:
-    """The lines of the recipe, none kept longer than a little over what a line may have."""
-    if (file := carried.get(_RECIPE_PATH)) is None or len(file.parts) != 1:
-        raise PatchUnfit("the patch has no recipe", found=f"no {_RECIPE_PATH}", wanted="a patch")
-    with tree.open(_RECIPE_PATH) as fd, os.fdopen(os.dup(fd), "rb") as stream:
-        stream.seek(0)
-        while line := stream.readline(MAX_LINE + 1):
-            yield line
-
-
 def _require_room(out: Path, wanted: int) -> None:
     if (free := free_bytes(out.parent)) < wanted:
         raise SpaceExhausted(
@@ -183,92 +159,3 @@ def _require_room(out: Path, wanted: int) -> None:
             wanted=f"{wanted:,} bytes",
             hint="free some space or name another folder with --out; nothing was kept",
         )
-
-
-class _Join:
-    """The unfinished bundle in ``folder``; what belongs in it is known once its documents are there."""
-
-    def __init__(
-        self,
-        folder: Path,
-        checked: Checked,
-        *,
-        open_base: Callable[[str], WholeFile],
-        open_carried: Callable[[str], WholeFile],
-        progress: Progress,
-    ) -> None:
-        self._folder, self._checked, self._progress = folder, checked, progress
-        self._open_base, self._open_carried = open_base, open_carried
-        self.target: Target | None = None
-        self._parts: NewParts | None = None
-
-    def make(self, lines: Iterator[bytes], blocks: WholeFile | None, wanted: Callable[[str], bool]) -> None:
-        """Make the files of the recipe that are wanted now."""
-        try:
-            with Maker(self._open_base, blocks, wanted) as maker:
-                maker.follow(lines, self._begin, self._done)
-        finally:
-            self._end()
-
-    def keep(self, pair: tuple[HeldFile, HeldFile]) -> None:
-        """Copy a file of the base."""
-        file, source = pair
-        try:
-            self._parts = NewParts(self._folder, file.parts)
-            with self._open_base(source.sha256) as opened:
-                copy_range(opened, 0, self._parts, 0, file.size)
-            self._prove(file.path, file.sha256)
-        finally:
-            self._end()
-        self._progress.item(file.path)
-
-    def prove_remade(self, paths: Iterable[str]) -> None:
-        """Compare what was computed from other files with the list."""
-        for path in sorted(paths):
-            place = self._folder / path
-            with place.open("rb") as file:
-                found = digest_of(file.fileno())
-            if found != self._checked.made[path].sha256:
-                raise _otherwise(path, found, self._checked.made[path].sha256)
-
-    def _begin(self, file: MadeFile) -> NewParts:
-        known = self.target.files.get(file.path) if self.target else None
-        parts = known.parts if known else ((file.path, file.size),)
-        self._parts = NewParts(self._folder, parts)
-        return self._parts
-
-    def _done(self, file: MadeFile, taken: bool) -> None:
-        if self._parts is None:
-            raise RuntimeError("a file is done that was not begun")
-        if taken:
-            with self._open_carried(file.path) as opened:
-                copy_range(opened, 0, self._parts, 0, min(file.size, opened.size))
-        self._prove(file.path, file.sha256)
-        self._end()
-        self._progress.item(file.path)
-
-    def _prove(self, path: str, whole: str) -> None:
-        """Every part is what the list says; a file that no list names is what the recipe says."""
-        if self._parts is None:
-            raise RuntimeError("nothing was made")
-        for number, part in enumerate(self._parts.paths):
-            fd = self._parts.fd(number)
-            wanted = self.target.listing.get(part, whole) if self.target else whole
-            if (found := digest_of(fd)) != wanted:
-                raise _otherwise(path, found, wanted)
-            settle_file(fd)
-            self._progress.advance(os.fstat(fd).st_size)
-
-    def _end(self) -> None:
-        if self._parts is not None:
-            self._parts.close()
-        self._parts = None
-
-
-def _otherwise(path: str, found: str, wanted: str) -> DigestMismatch:
-    return DigestMismatch(
-        f"{path} came out otherwise than it should",
-        found=f"sha256 {found}",
-        wanted=f"sha256 {wanted}",
-        hint="the base is damaged, or was changed meanwhile: verify it, then join again",
-    )

@@ -23,11 +23,11 @@ def write_cursor(path: Path, place: Place, mark: str) -> None:
     replace_file(path, canonical_bytes({"segment": place.segment, "offset": place.offset, "mark": mark}))
 
 
-def read_cursor(path: Path) -> tuple[Place, str] | None:
+def read_cursor(path: Path, end: Place) -> tuple[Place, str] | None:
     """Place and mark as they were written; None if they never were.
 
     Raises:
-        ExportLogDamaged: the file is no cursor.
+        ExportLogDamaged: the file is no cursor, or one of an archive that went beyond this end.
     """
     if not path.exists():
         return None
@@ -44,4 +44,13 @@ def read_cursor(path: Path) -> tuple[Place, str] | None:
     mark = top.raw("mark")
     if not isinstance(mark, str) or (mark and not _MARK.fullmatch(mark)):
         top.refuse("mark is none")
-    return Place(top.number("segment"), top.number("offset")), mark
+    place = Place(top.number("segment"), top.number("offset"))
+    if place > end:
+        raise ExportLogDamaged(
+            f"{path} is ahead of its archive",
+            found=f"segment {place.segment}, byte {place.offset:,}",
+            wanted=f"segment {end.segment}, byte {end.offset:,}, or before",
+            hint="was the archive put back from an old copy? Remove the cursor: then everything in the"
+            " archive is written once more",
+        )
+    return place, mark

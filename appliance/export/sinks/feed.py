@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from appliance.export.segments import Place, Segments
+from appliance.export.block import BlockKind, parse_block
+from appliance.export.segments import FrameKind, Place, Segments
 from appliance.export.sinks.cursor import read_cursor, write_cursor
 from appliance.export.sinks.lines import entries
 
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from appliance.export.segments import Frame
     from appliance.export.sinks.lines import Entry
 
-#: Bytes of the archive that are given to a sink before the cursor is moved; a block becomes a dozen times
-#: as many at most.
+#: How much of the archive is given to a sink before the cursor is moved, by ``weight``.
 _BATCH: Final = 1 << 18
+#: A full block becomes a dozen times as many bytes of lines; one that says always the same, a thousand.
+_DENSE: Final = 12
+#: Bytes of a line beside its record, roughly.
+_AROUND: Final = 128
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -33,6 +37,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 class Sink(Protocol[T_contra]):
     """Where entries go, in the form that it wants; if it raises, nothing is taken for written."""
+
+    def ready(self) -> None:
+        """Raise as ``write`` would, if it is known already that it would: then nothing is made for it."""
 
     def write(self, found: Sequence[T_contra]) -> None:
         """Take these."""
@@ -59,17 +66,26 @@ class Outlet(Protocol):
         """The file that says so; its name is the sink's."""
 
     def run(self) -> int:
-        """Give on what is due; says how many entries that was.
+        """Give on one piece of what is due; says how many entries that was.  ``place`` moves with it.
 
         Raises:
             OSError, ApplianceError: nothing more is taken just now; what was not taken comes again.
         """
 
     def finish(self) -> int:
-        """Give on all there is, since nobody will come back soon; else as ``run``."""
+        """The same of what is not due yet, since nobody will come back soon."""
 
     def close(self) -> None:
         """Give back what is held open."""
+
+
+def weight(frame: Frame) -> int:
+    """Bytes of a frame, or a twelfth of those that its lines will have, whichever are more."""
+    if frame.kind not in (FrameKind.BLOCK, FrameKind.FORK):
+        return len(frame.data)
+    header = parse_block(frame.data, kept=True).header
+    records = header.records if header.kind is BlockKind.RECORDS else 1
+    return max(len(frame.data), (header.raw_length + records * _AROUND) // _DENSE)
 
 
 class Reading:
@@ -112,34 +128,33 @@ class Feed(Generic[T]):
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
-        self.place = Place(0, 0)
-        if (known := read_cursor(self.cursor)) is not None:
-            self.place, mark = known
-            self.sink.resume(mark)
-        else:
-            self.sink.resume("")
-            self._move(self.place)
+        self.place, self._mark = Place(0, 0), ""
+        self._given: tuple[Place, str] | None = None
+        known = read_cursor(self.cursor, self.archive.synced)
+        if known is not None:
+            self.place, self._mark = known
+        self.sink.resume(self._mark)
+        if known is None:
+            self._give([], self.place)
 
     def close(self) -> None:
         self._reading.close()
         self.sink.close()
 
     def run(self) -> int:
+        self._remember()
+        self.sink.ready()
         rendered: list[T] = []
-        count = size = 0
-        place = self.place
+        size, place = 0, self.place
         for frame in self._reading.frames(place):
             place = frame.end
-            found = [self.render(each) for each in entries(frame, self.archive.sender.name)]
-            rendered += found
-            count += len(found)
-            size += len(frame.data)
+            rendered += [self.render(each) for each in entries(frame, self.archive.sender.name)]
+            size += weight(frame)
             if size >= _BATCH:
-                self._give(rendered, place)
-                rendered, size = [], 0
+                break
         if place != self.place:
             self._give(rendered, place)
-        return count
+        return len(rendered)
 
     def finish(self) -> int:
         return self.run()
@@ -147,8 +162,16 @@ class Feed(Generic[T]):
     def _give(self, rendered: list[T], place: Place) -> None:
         if rendered:
             self.sink.write(rendered)
-        self._move(place)
+        try:
+            mark = self.sink.settle()
+        except OSError:
+            self.sink.resume(self._mark)  # it comes again, and so must not be there
+            raise
+        self._given = place, mark
+        self._remember()
 
-    def _move(self, place: Place) -> None:
-        write_cursor(self.cursor, place, self.sink.settle())
-        self.place = place
+    def _remember(self) -> None:
+        """Move the cursor to what the sink has; if the disk is full, later, and nothing is given twice."""
+        if self._given is not None:
+            write_cursor(self.cursor, *self._given)
+            (self.place, self._mark), self._given = self._given, None

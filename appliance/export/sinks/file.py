@@ -39,6 +39,9 @@ class FileSink:
         finally:
             os.close(folder)
 
+    def ready(self) -> None:
+        """A file waits for nobody."""
+
     def write(self, found: Sequence[bytes]) -> None:
         self._open()
         before, data = self._size, b"".join(found)

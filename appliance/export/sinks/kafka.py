@@ -124,6 +124,9 @@ class KafkaSink:
         self._taken = 0
         self._refused = ""
 
+    def ready(self) -> None:
+        self._pause.heed()
+
     def write(self, found: Sequence[Message]) -> None:
         """Give these to the broker, and wait until it has all of them.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from appliance.errors import ExportLogDamaged
 from appliance.export.segments import Place
 from appliance.export.sinks.cursor import read_cursor, write_cursor
-from appliance.export.sinks.feed import Reading
+from appliance.export.sinks.feed import Reading, weight
 from appliance.export.sinks.objects import log_objects
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from appliance.export.segments import Frame
     from appliance.export.sinks.objects import LogObject
 
-#: Bytes of the archive in one piece; as lines they are some six times as many, and a dozen times at most.
+#: How much of the archive is in one piece, by ``weight``; as lines six times as many bytes, mostly.
 _PIECE: Final = 1 << 20
 
 
 class ObjectStore(Protocol):
     """Where objects are put."""
+
+    def ready(self) -> None:
+        """Raise as ``put`` would, if it is known already that it would."""
 
     def put(self, found: LogObject) -> None:
         """Put this there, or find it there already; it is there, and locked, when this returns.
@@ -69,7 +72,8 @@ class ObjectFeed:
         self.place = Place(0, 0)
         self._settled: Place | None = None
         self._since: float | None = None
-        if (known := read_cursor(self.cursor)) is None:
+        self._more = False
+        if (known := read_cursor(self.cursor, self.archive.synced)) is None:
             write_cursor(self.cursor, self.place, "")
             return
         self.place, mark = known
@@ -88,13 +92,17 @@ class ObjectFeed:
         return self._give(all_of_it=True)
 
     def _give(self, *, all_of_it: bool) -> int:
+        self.store.ready()
         count = 0
-        while frames := self._piece(all_of_it=all_of_it):
+        if frames := self._piece(all_of_it=all_of_it):
             for each in log_objects(frames, self.archive.sender.name, self.prefix):
                 self.store.put(each)
                 count += each.entries
-            self.place, self._settled, self._since = frames[-1].end, None, None
-            write_cursor(self.cursor, self.place, "")
+            write_cursor(self.cursor, frames[-1].end, "")
+            self.place, self._settled = frames[-1].end, None
+            if not self._more:  # what is behind a full piece has waited as long as it did
+                self._since = None
+            self._more = False
         return count
 
     def _piece(self, *, all_of_it: bool) -> list[Frame]:
@@ -105,13 +113,15 @@ class ObjectFeed:
         size = 0
         for frame in self._reading.frames(self.place):
             found.append(frame)
-            size += len(frame.data)
+            size += weight(frame)
             if frame.end == self._settled or (self._settled is None and size >= _PIECE):
                 break
         if self._settled is None:
             if found:
-                self._settled = found[-1].end
-                write_cursor(self.cursor, self.place, f"{self._settled.segment}:{self._settled.offset}")
+                end = found[-1].end
+                # First on the disk: nothing leaves in a piece that nobody would remember.
+                write_cursor(self.cursor, self.place, f"{end.segment}:{end.offset}")
+                self._settled, self._more = end, size >= _PIECE
         elif not found or found[-1].end != self._settled:
             raise ExportLogDamaged(
                 f"{self.cursor} names a place that the archive does not have",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.errors import ExportSinkUnready
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from appliance.errors import ExportSinkUnready
 
 _SECONDS: Final = 5.0
 
@@ -26,7 +26,7 @@ class Pause:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until = 0.0
-        self._fault: ExportSinkUnready | None = None
+        self._fault = ""
 
     def heed(self) -> None:
         """Say once more what failed, while it is not worth another try.
@@ -34,8 +34,9 @@ class Pause:
         Raises:
             ExportSinkUnready: it failed a moment ago.
         """
-        if self._fault is not None and self._clock() < self._until:
-            raise self._fault
+        if self._fault and self._clock() < self._until:
+            # Another one each time: one that is raised again keeps what every frame on its way held.
+            raise ExportSinkUnready(self._fault)
 
     def begin(self, fault: ExportSinkUnready) -> None:
-        self._until, self._fault = self._clock() + _SECONDS, fault
+        self._until, self._fault = self._clock() + _SECONDS, fault.message

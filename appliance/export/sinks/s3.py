@@ -13,7 +13,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import ExportSinkUnready, ToolMissing
+from appliance.errors import ExportSinkUnready, SettingsInvalid, ToolMissing, Usage
 from appliance.export.sinks.pause import Pause
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from appliance.export.sinks.objects import LogObject
     from appliance.export.sinks.settings import S3Settings
 
-_CONNECT: Final = 10
-_READ: Final = 30
+#: Seconds; whoever stops the receiver waits as long as this for a server that says nothing.
+_CONNECT: Final = 5
+_READ: Final = 20
 #: By how much the server's clock may differ from ours.
 _SLACK: Final = dt.timedelta(hours=1)
 _TAKEN: Final = 412  # Precondition Failed: the name is taken
@@ -44,6 +45,8 @@ class S3Store:
 
     Raises:
         ToolMissing: the program is here without the client for S3.
+        SettingsInvalid: the client takes the endpoint for no address.
+        Usage: what the environment says of the client is malformed.
     """
 
     def __init__(
@@ -69,28 +72,45 @@ class S3Store:
         self._settings, self._now = settings, now
         self._refused, self._broken = ClientError, BotoCoreError
         self._pause = Pause(clock)
-        self._client: Any = boto3.session.Session().client(
-            "s3",
-            endpoint_url=settings.endpoint,
-            region_name=settings.region,
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key=secret,
-            verify=settings.authority or True,
-            config=Config(
-                connect_timeout=_CONNECT,
-                read_timeout=_READ,
-                retries={"max_attempts": 2, "mode": "standard"},
-                proxies={},
-                s3={"addressing_style": settings.addressing},
-            ),
-        )
+        self._client: Any
+        try:
+            self._client = boto3.session.Session().client(
+                "s3",
+                endpoint_url=settings.endpoint,
+                region_name=settings.region,
+                aws_access_key_id=settings.access_key,
+                aws_secret_access_key=secret,
+                verify=settings.authority or True,
+                config=Config(
+                    connect_timeout=_CONNECT,
+                    read_timeout=_READ,
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    proxies={},
+                    s3={"addressing_style": settings.addressing},
+                ),
+            )
+        except ValueError as fault:  # its own idea of what a host's name is
+            raise SettingsInvalid(
+                "not an address of a server", found=settings.endpoint, wanted="https://HOST:PORT"
+            ) from fault
+        except BotoCoreError as fault:
+            raise Usage(
+                "the client for S3 cannot be used as this user has set it up",
+                found=str(fault),
+                hint="look at AWS_PROFILE, AWS_CONFIG_FILE and ~/.aws; nothing of them is needed",
+            ) from fault
+
+    def ready(self) -> None:
+        self._pause.heed()
 
     def put(self, found: LogObject) -> None:
         self._pause.heed()
         try:
             self._confirm(found, self._put(found))
-        except (self._refused, self._broken, ExportSinkUnready) as fault:
-            unready = ExportSinkUnready(f"S3, {self._settings.bucket}/{found.name}: {fault}")
+        except Exception as fault:  # an answer that is none fails anywhere in the client, as anything
+            known = isinstance(fault, (self._refused, self._broken, ExportSinkUnready))
+            said = str(fault) if known else f"no answer of S3: {type(fault).__name__}: {fault}"
+            unready = ExportSinkUnready(f"S3, {self._settings.bucket}/{found.name}: {said}")
             self._pause.begin(unready)
             raise unready from fault
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from appliance.definition.document import Document, read_document, validate_document
 from appliance.disk.private_file import read_private
 from appliance.errors import SettingsInvalid, Usage
+from appliance.export.sinks.pem import client_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ class S3Settings(_Settings):
 
     endpoint: Text
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
-    prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9._-]+/)*$", max_length=256)] = ""
+    prefix: Annotated[str, Field(pattern=r"^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*$", max_length=256)] = ""
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
     addressing: Literal["path", "virtual"] = "path"
     authority: Text | None = None
@@ -91,10 +92,14 @@ def read_kafka_settings(path: Path) -> tuple[KafkaSettings, str | None]:
     """The settings with names of files made whole, and the password.
 
     Raises:
-        Usage: a file is not there, or others may read a secret.
+        Usage: a file is not there, or no PEM, or others may read a secret.
         SettingsInvalid: malformed, or they contradict themselves; with the place.
     """
     settings, document = _read(path, KafkaSettings)
+    if settings.topic in {".", ".."}:
+        raise SettingsInvalid(
+            "not a topic", found=settings.topic, wanted="a name", where=document.where(("topic",))
+        )
     for place, server in enumerate(settings.servers):
         found = _SERVER.fullmatch(server)
         if not found or not 0 < int(found[1]) <= _MAX_PORT:
@@ -109,6 +114,7 @@ def read_kafka_settings(path: Path) -> tuple[KafkaSettings, str | None]:
             )
         named = tls.model_dump(exclude_none=True)
         tls = tls.model_copy(update={name: str(_there(path, each)) for name, each in named.items()})
+        client_context(tls.authority, tls.certificate, tls.key)
     if settings.sasl is None:
         return settings.model_copy(update={"tls": tls}), None
     if tls == "none" and settings.sasl.mechanism == "PLAIN":
@@ -141,13 +147,11 @@ def read_s3_settings(path: Path) -> tuple[S3Settings, str]:
             wanted="https://…; http only to an address of this machine, such as 127.0.0.1",
             where=where,
         )
-    authority = settings.authority
-    return (
-        settings.model_copy(
-            update={"authority": None if authority is None else str(_there(path, authority))}
-        ),
-        _secret(path, settings.secret_key_file),
-    )
+    if settings.authority is not None:
+        authority = _there(path, settings.authority)
+        client_context(authority)
+        settings = settings.model_copy(update={"authority": str(authority)})
+    return settings, _secret(path, settings.secret_key_file)
 
 
 def _read(path: Path, kind: type[S]) -> tuple[S, Document]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import socket
-import ssl
 import struct
 import termios
 import time
 from typing import TYPE_CHECKING, Final
 
+from appliance.export.sinks.pem import client_context
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -36,6 +38,9 @@ class TlsSink:
         authority: PEM file of who vouches for it.
         certificate: PEM file with our own certificate and key, if it asks for one.
         timeout: seconds to wait for it.
+
+    Raises:
+        Usage: a file is not there, or not what it should be.
     """
 
     def __init__(
@@ -48,10 +53,7 @@ class TlsSink:
         timeout: float = _TIMEOUT,
     ) -> None:
         self._peer, self._timeout = (host, port), timeout
-        self._context = ssl.create_default_context(cafile=str(authority))
-        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if certificate is not None:
-            self._context.load_cert_chain(certificate)
+        self._context = client_context(authority, certificate)
         self._stream: ssl.SSLSocket | None = None
 
     def _connected(self) -> ssl.SSLSocket:
@@ -63,6 +65,9 @@ class TlsSink:
                 plain.close()
                 raise
         return self._stream
+
+    def ready(self) -> None:
+        """Whether it is, shows when it is written to."""
 
     def write(self, found: Sequence[bytes]) -> None:
         try:

@@ -55,6 +55,8 @@ APART: Final = (
         f"{HOME}/{name}"
         for name in ("baseline.json", "installed.json", "journal", "revert", "staged", "spool")
     ),
+    # Not there when the first baselines were taken, so these need no other format.
+    *(f"{HOME}/{name}" for name in ("history.jsonl", "switch")),
 )
 #: In a home: who gets in, and what runs when somebody does.
 LOGIN_FILES: Final = (

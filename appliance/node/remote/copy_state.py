@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from appliance.node.remote.file_state import digest
-from appliance.node.remote.staged_copy import BESIDE, LISTS
+from appliance.node.remote.staged_copy import BESIDE, LISTS, RECOVERY
 
 LIST_PATHS = [path for path, _, _ in LISTS]
 LIST = LIST_PATHS[0]
@@ -39,6 +39,9 @@ class Copy:
             return {"list": None, "mark": None, "files": 0, "wrong": {}}
         wanted, unreadable = self.wanted()
         marked = self.marked()
+        for path in self.without():
+            if path.startswith(RECOVERY) and not os.path.lexists(os.path.join(self.folder, path)):
+                wanted.pop(path, None)
 
         def look(path: str) -> list[str] | None:
             return self.judge(path, wanted[path], marked.get(path), recheck)
@@ -57,10 +60,23 @@ class Copy:
     def marked(self) -> dict[str, Any]:
         """What the mark remembers of each file."""
         try:
-            with open(self.mark, encoding="utf-8") as stream:
-                return dict(json.load(stream)["files"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return dict(self.said()["files"])
+        except (KeyError, TypeError, ValueError):
             return {}
+
+    def without(self) -> list[str]:
+        """What was left out when the copy was made of an older one and a patch."""
+        found = self.said().get("without", [])
+        return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
+
+    def said(self) -> dict[str, Any]:
+        """All that the mark says; nothing where it cannot be read."""
+        try:
+            with open(self.mark, encoding="utf-8") as stream:
+                found = json.load(stream)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def wanted(self) -> tuple[dict[str, str], dict[str, list[str]]]:
         """SHA-256 by path, by list and manifest; and what is wrong with these themselves."""

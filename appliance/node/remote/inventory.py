@@ -95,7 +95,8 @@ def copy_of(home: str, bundle: str, recheck: bool, short: bool) -> dict[str, Any
     }
     if not short:
         wanted, _ = copy.wanted()
-        values["holds"] = {path: digest for path, digest in wanted.items() if path not in wrong}
+        out = {*wrong, *copy.without()}
+        values["holds"] = {path: digest for path, digest in wanted.items() if path not in out}
     return values
 
 

@@ -5,15 +5,18 @@ Runs on the node's own Python (3.10 or later, standard library only), fed over s
 To the node: frames of a four-byte big-endian length, a JSON object of that length, and then as many raw
 bytes as its ``size`` says.  From the node: one JSON object per line.
 
-    → begin {home, digest, recheck, patience, size}
-            with a JSON list of {path, size, sha256, blocks, slices: [{path, size, sha256}…]}
+    → begin {home, digest, recheck, patience, size, base?, without?}
+            with a JSON list of {path, size, sha256, blocks, slices: [{path, size, sha256}…], same}
     ← {"note": text}                        any number: what takes time
     ← {"want": [[index, offset]…], "bytes": n, "removed": [path…]}     offset: where to go on
     → file {index, offset, size}            the rest of one wanted file, in the order asked for
+    → file {index, offset, parts: true}     likewise, in parts (``patched_copy.Parts``)
     ← {"done": index}
     → end {}
     ← {"complete": digest}
-    ← {"error": "space"|"busy"|"altered"|"unjoined"|"failed", …}  and the program ends
+    ← {"error": "space"|"busy"|"altered"|"unjoined"|"base"|"failed", …}  and the program ends
+
+``base`` is another bundle with a copy here, whose files are shared or copied from (``patched_copy``).
 
 A file with ``slices`` is sent and kept as one; its bytes are those of the slices, one after another.
 What lies on the disk, and what of it is believed: ``staged_copy``.
@@ -30,6 +33,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+from appliance.node.remote.patched_copy import Parts, PatchedCopy
 from appliance.node.remote.staged_copy import Copy, Refused
 
 if TYPE_CHECKING:
@@ -90,7 +94,8 @@ def main() -> None:
     begin = read_frame()
     files = json.loads(read_exactly(begin["size"]))
     os.makedirs(begin["home"], exist_ok=True)
-    copy = Copy(begin["home"], begin["digest"], files)
+    patched = PatchedCopy(begin["home"], begin, files) if begin.get("base") else None
+    copy = patched or Copy(begin["home"], begin["digest"], files)
     copy.check_list()
     take_lock(begin["home"], begin["patience"])  # held until this process ends
     os.makedirs(copy.folder, exist_ok=True)
@@ -101,7 +106,8 @@ def main() -> None:
         raise Refused("space", needed=size, free=free.f_bavail * free.f_frsize)
     say(want=want, bytes=size, removed=removed)
     while (frame := read_frame())["do"] == "file":
-        copy.receive(copy.files[frame["index"]], frame["offset"], read_into)
+        fill = Parts(patched, read_frame, read_into).fill if patched and frame.get("parts") else read_into
+        copy.receive(copy.files[frame["index"]], frame["offset"], fill)
         say(done=frame["index"])
     if not os.path.exists(copy.mark):
         copy.finish()

@@ -28,10 +28,23 @@ def keep(name: str, data: bytes, mode: int) -> None:
     os.rename(f"{path}.new", path)
 
 
+def former(digest: str) -> str | None:
+    """The bundle that was installed before this one, whose copy stays."""
+    try:
+        with open(f"{HOME}/installed.json", encoding="utf-8") as stream:
+            said = json.load(stream)
+        found = said["digest"] if said["digest"] != digest else said.get("previous")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def main() -> None:
     """Keep the values, with the node's own time."""
     values = json.loads(sys.stdin.buffer.readline())
     values["node_time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if before := former(values["digest"]):
+        values["previous"] = before
     baseline = sys.stdin.buffer.read()
     os.makedirs(HOME, mode=0o755, exist_ok=True)
     keep("baseline.json", baseline, 0o600)

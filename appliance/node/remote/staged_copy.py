@@ -8,6 +8,8 @@ anything is added; ``<digest>.complete`` the mark, written last, with size, time
 While the mark stands and these agree, the copy is taken as it is; a file that disagrees, or all with
 ``recheck``, is hashed again.  Times of change cannot be set by a program, so an edit does not hide.
 
+A copy that was made of an older one and a patch may lack recovery data (``without``), and nothing else.
+
 A file that is cut into slices in the bundle is one file here, and never anything else: its part grows by
 one slice after another, each compared with its signed digest as its last byte arrives.  Blocks are
 counted over the whole file; slices end between blocks (docs/format.md, Slices).
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 BLOCK = 4 << 20
+#: Where recovery data lies: it mends media, and what was made on the node has none.
+RECOVERY = "parity/"
 CHUNK = 1 << 20
 #: The lists a bundle may have: path, algorithm, hex digits.  A later one names those before it, too.
 LISTS = (("trust/SHA256SUMS", "sha256", 64), ("trust/SHA384SUMS", "sha384", 96))
@@ -50,13 +54,17 @@ class Refused(Exception):
 class Copy:
     """The copy of one bundle on this node."""
 
-    def __init__(self, home: str, digest: str, files: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, home: str, digest: str, files: list[dict[str, Any]], without: Iterable[str] = ()
+    ) -> None:
         self.files = [{**file, "index": index} for index, file in enumerate(files)]
+        self.without = sorted(without)
         self.digest = digest
         self.folder = os.path.join(home, digest)
         self.incoming = os.path.join(home, digest + ".incoming")
         self.mark = os.path.join(home, digest + ".complete")
         self.by_path = {file["path"]: file for file in self.files}
+        self.seen: dict[str, list[int] | None] = {}
 
     def place(self, file: dict[str, Any]) -> str:
         return os.path.join(self.folder, file["path"])
@@ -70,6 +78,8 @@ class Copy:
             parts = file["path"].split("/")
             if "" in parts or "." in parts or ".." in parts:
                 raise Refused("failed", text="a path leaves the bundle: " + file["path"])
+        if any(not path.startswith(RECOVERY) for path in self.without):
+            raise Refused("failed", text="a copy may lack recovery data alone")
         if self.by_path.get("trust/SHA256SUMS", {}).get("sha256") != self.digest:
             raise Refused("failed", text="the list does not belong to the digest")
 
@@ -82,6 +92,8 @@ class Copy:
         for path, algorithm, digits in lists:
             with open(os.path.join(self.folder, path), encoding="ascii") as stream:
                 listed = {line[digits + 2 :].rstrip("\n"): line[:digits] for line in stream}
+            for each in self.without:
+                listed.pop(each, None)
             if {part["path"]: digests_of(part).get(algorithm) for part in parts} != listed:
                 raise Refused("failed", text=f"the files sent are not those of the signed list {path}")
             parts.append(self.by_path[path])
@@ -135,6 +147,8 @@ class Copy:
             for index, file in enumerate(self.files)
             if recheck or not (mark := known.get(file["path"])) or fingerprint(self.place(file)) != mark
         ]
+        held_back = {file["path"] for _, file in suspect}
+        self.seen = {path: mark for path, mark in known.items() if path not in held_back}
         if suspect or foreign:
             unlink(self.mark)
             self.loosen()
@@ -145,11 +159,17 @@ class Copy:
             note(f"hashing {present} files that the node already has")
         want = []
         for index, file in suspect:
-            if not is_right(self.place(file), file):
+            if self.has(file):
+                self.seen[file["path"]] = fingerprint(self.place(file))
+            else:
                 unlink(self.place(file))
                 want.append([index, self.good_prefix(file)])
         self.drop_parts({self.part(self.files[index]) for index, _ in want})
         return want, foreign
+
+    def has(self, file: dict[str, Any]) -> bool:
+        """Whether a file lies in its place, as it was signed."""
+        return is_right(self.place(file), file)
 
     def drop_parts(self, wanted: set[str]) -> None:
         """Remove what was being received and is no longer wanted, before space is counted."""
@@ -204,18 +224,30 @@ class Copy:
             unlink(self.part(file))
             raise Refused("unjoined", path=file["path"], found=found, wanted=file["sha256"])
         os.rename(self.part(file), self.place(file))
+        self.seen[file["path"]] = fingerprint(self.place(file))
+
+    def look_again(self) -> None:
+        """What moved since it was checked is checked again: a file may have been edited in its place.
+
+        A further link moves the time of change, too, and is no harm.
+        """
+        for file in self.files:
+            now = fingerprint(self.place(file))
+            if (now is None or now != self.seen.get(file["path"])) and not self.has(file):
+                raise Refused("altered", path=file["path"], found="it was changed after it was checked")
 
     def finish(self) -> None:
         """Make the copy read-only and lasting, and write the mark."""
+        self.look_again()
+        marked = {file["path"]: fingerprint(self.place(file)) for file in self.files}
         self.check_against_list()
         shutil.rmtree(self.incoming, ignore_errors=True)
         for folder, _, _ in os.walk(self.folder, topdown=False):
             os.chmod(folder, 0o555)  # noqa: S103 - as above
             sync_folder(folder)
-        marked = {file["path"]: fingerprint(self.place(file)) for file in self.files}
         beside = self.mark + ".new"
         with open(beside, "w", encoding="utf-8") as stream:
-            json.dump({"digest": self.digest, "files": marked}, stream)
+            json.dump({"digest": self.digest, "files": marked, "without": self.without}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(beside, self.mark)
@@ -240,8 +272,8 @@ def fingerprint(path: str) -> list[int] | None:
         status = os.lstat(path)
     except OSError:
         return None
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222 or status.st_nlink != 1:
-        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o222:
+        return None  # another name may be that of the next version's copy, which shares it
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
@@ -306,7 +338,7 @@ def unlink(path: str) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in a folder lasting."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names in a folder lasting, or the bytes of a file."""
+    descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

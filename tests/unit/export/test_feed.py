@@ -118,6 +118,12 @@ def test_how_far_a_sink_is_behind_is_known_in_bytes(place: Desk) -> None:
     assert place.archive.behind(feed.place) == 0
 
 
+def all_of(feed: Feed) -> None:
+    """One piece after the other."""
+    while feed.run():
+        pass
+
+
 class Killed(BaseException):
     """The process is no more."""
 
@@ -160,16 +166,16 @@ def test_killed_at_any_step_a_file_has_each_record_once(
         folder.mkdir()
         place = Desk(folder)
         place.receive(0, 6)
-        place.feed().run()
+        all_of(place.feed())
         place.receive(6, 13)
         with monkeypatch.context() as patch:
             killing(step, patch)
             try:
-                place.feed().run()
+                all_of(place.feed())
                 ended = True
             except Killed:
                 pass
-        place.feed().run()
+        all_of(place.feed())
         assert place.sequences() == list(range(1, 37)), f"killed at step {step}"
         place.archive.close()
     assert step > 10

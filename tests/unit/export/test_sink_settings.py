@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from appliance.errors import ApplianceError, SettingsInvalid, Usage
 from appliance.export.segment_log import SegmentLog
@@ -15,6 +18,7 @@ from appliance.export.segments import FrameKind
 from appliance.export.sinks.settings import read_kafka_settings, read_s3_settings
 from tests.unit.export.nodes import Node
 from tests.unit.export.servers import WRITER, Broker
+from tests.unit.export.test_feed import certificate
 from tests.unit.export.test_sink_kafka import TOPIC, delivered, sequences
 
 if TYPE_CHECKING:
@@ -46,6 +50,10 @@ def folder(tmp_path: Path) -> Path:
     for name in ("ca.pem", "us.pem", "us.key", "password"):
         (tmp_path / name).write_text("of-a-file\n")
         (tmp_path / name).chmod(0o600)
+    (tmp_path / "pem").mkdir()
+    both = certificate(tmp_path / "pem").read_bytes()
+    for name in ("ca.pem", "us.pem", "us.key"):
+        (tmp_path / name).write_bytes(both)
     return tmp_path
 
 
@@ -82,6 +90,7 @@ def test_what_is_right_is_read_with_names_made_whole(folder: Path) -> None:
         ("topic: appliance-logs\n", "", SettingsInvalid, "topic"),
         ("topic: appliance-logs", 'topic: "a b"', SettingsInvalid, ":3:8"),
         ("topic:", "topics:", SettingsInvalid, "topics"),
+        ("topic: appliance-logs", 'topic: ".."', SettingsInvalid, ":3:8"),
         ('"192.0.2.9:9093"', '"192.0.2.9"', SettingsInvalid, ":2:34"),
         ('"192.0.2.9:9093"', '"192.0.2.9:65536"', SettingsInvalid, "not a server"),
         ('"192.0.2.9:9093"', '"192.0.2.9:0"', SettingsInvalid, "not a server"),
@@ -125,6 +134,8 @@ def test_a_password_leaves_in_the_clear_in_no_case(folder: Path) -> None:
         ("bucket: logs", "bucket: Logs", SettingsInvalid, ":3:9"),
         ("prefix: site-1/", "prefix: site-1", SettingsInvalid, ":4:9"),
         ("prefix: site-1/", "prefix: /", SettingsInvalid, ":4:9"),
+        ("prefix: site-1/", "prefix: ../", SettingsInvalid, ":4:9"),
+        ("prefix: site-1/", "prefix: a/./", SettingsInvalid, ":4:9"),
         ("mode: COMPLIANCE", "mode: LEGAL", SettingsInvalid, ":8:"),
         ("days: 3650", "days: 0", SettingsInvalid, "days"),
         ("days: 3650", "days: 99999", SettingsInvalid, "days"),
@@ -161,6 +172,53 @@ def test_wrong_secrets(folder: Path, secret: bytes, mode: int, said: str) -> Non
         fault, _ = wrong(folder, read, text, "format: 1", "format: 1")
         assert type(fault) is Usage
         assert said in fault.message
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "us.pem", "us.key"])
+@pytest.mark.parametrize("held", [b"", b"of-a-file", b"locked"])
+def test_certificates_that_are_none_are_named_before_anybody_needs_them(
+    folder: Path, name: str, held: bytes
+) -> None:
+    if held == b"locked":
+        held = ed25519.Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"of-a-file")
+        )
+    (folder / name).write_bytes(held)
+    fault, said = wrong(folder, read_kafka_settings, KAFKA, "format: 1", "format: 1")
+    assert type(fault) is Usage
+    assert "cannot be used" in fault.message
+    assert name in said
+    if name == "ca.pem":
+        assert type(wrong(folder, read_s3_settings, S3, "format: 1", "format: 1")[0]) is Usage
+
+
+@pytest.mark.parametrize(
+    "given", [("--ca", "absent"), ("--ca", "password"), ("--ca", "ca.pem", "--cert", "password")]
+)
+def test_the_command_names_certificates_of_a_collector_that_are_none(
+    folder: Path, given: tuple[str, ...]
+) -> None:
+    (folder / "gpu-01.sender.json").write_bytes(Node().identity.sender.data)
+    files = [each if each.startswith("--") else folder / each for each in given]
+    done = receive(
+        *(folder / "out", "--sender", folder / "gpu-01.sender.json", "--listen", "127.0.0.1:0"),
+        *("--syslog-tls", "127.0.0.1:6514", *files),
+    )
+    assert done.returncode == 2
+    assert f"{files[-1]} cannot be used" in done.stderr
+
+
+def test_the_command_names_a_folder_and_an_address_that_it_cannot_have(folder: Path) -> None:
+    (folder / "gpu-01.sender.json").write_bytes(Node().identity.sender.data)
+    (folder / "out/gpu-01/records.jsonl").mkdir(parents=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        for where, said in (("ca.pem", "ca.pem"), ("out", "records.jsonl"), ("other", f"error: {listen} ")):
+            done = receive(folder / where, "--sender", folder / "gpu-01.sender.json", "--listen", listen)
+            assert done.returncode == 2
+            assert "cannot be used" in done.stderr
+            assert said in done.stderr
 
 
 def receive(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -207,6 +265,10 @@ def test_the_command_gives_a_medium_to_both_and_a_second_time_to_none(
     assert (
         b"".join(objects.bodies("logs", "command/")) == (folder / "out/gpu-01/records.jsonl").read_bytes()
     )
+    (folder / "password").write_text("another")
+    refused = receive(folder / "another", *given[1:5], "--s3", folder / "s3.yaml")
+    assert refused.returncode == 0
+    assert "kept 10 that were missing\ngpu-01: trouble, s3.cursor: S3, logs/command/" in refused.stdout
     (folder / "s3.yaml").write_text("format: 3")
     refused = receive(*given)
     assert refused.returncode == 3

@@ -15,7 +15,7 @@ import pytest
 from appliance.bundle.manifest import parse_manifest
 from appliance.definition.inventory_schema import parse_inventory
 from appliance.errors import PreflightFailed
-from appliance.node.install import Outcome, _Installation
+from appliance.node.install import Installation, Outcome
 from appliance.node.network_checks import network_checks
 from appliance.node.preflight import NodeReport, refuse
 from appliance.node.runs import Stage
@@ -270,9 +270,10 @@ def test_what_is_only_to_be_known_is_told_before_anything_is_changed(
         identities={},
         outcome=SimpleNamespace(preflight=()),
         progress=SimpleNamespace(note=told.append),
+        _size=lambda: 1,
         _ask=lambda _: told.append("and goes on"),
     )
-    _Installation._preflight(installation)
+    Installation._preflight(installation)
     (note,) = [line for line in told if "netplan-taken-over" in line]
     assert "routes at /etc/netplan/50-cloud-init.yaml:7:7" in note
     assert "come back if the change is not confirmed" in note

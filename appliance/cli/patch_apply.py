@@ -1,0 +1,145 @@
+"""``appliance patch apply``: bring nodes to the next version, provably, and with a way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appliance.cli.console import print_result, progress
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+    OnlyNodes,
+    RecordsFolder,
+)
+
+if TYPE_CHECKING:
+    from appliance.node.patching.apply import Applied
+
+TrustedRoot = Annotated[
+    Path | None,
+    typer.Option("--trust", "-t", help="The root file you trust; root.json in the inventory's folder."),
+]
+Fingerprint = Annotated[
+    str | None,
+    typer.Option("--fingerprint", help="The root's SHA-256, typed from your paper; must match."),
+]
+StatementsFolder = Annotated[
+    Path | None,
+    typer.Option("--statements", metavar="DIR", help="Admissions, permits, waivers, times; signed."),
+]
+Revocations = Annotated[
+    list[Path] | None,
+    typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
+]
+Recheck = Annotated[
+    bool, typer.Option("--recheck", help="Hash every file of the nodes' copies, touched or not.")
+]
+Within = Annotated[
+    int,
+    typer.Option(
+        "--within",
+        metavar="SECONDS",
+        min=10,
+        max=24 * 3600,
+        help="How long a node waits for its proof before it goes back by itself.",
+    ),
+]
+
+
+def apply(
+    patch: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATCH...", readable=False, help="The patch's folder (each volume)."),
+    ],
+    *,
+    inventory: InventoryFolder,
+    trust: TrustedRoot = None,
+    fingerprint: Fingerprint = None,
+    limit: OnlyNodes = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what would change on the nodes; change nothing.")
+    ] = False,
+    recheck: Recheck = False,
+    within: Within = 1800,
+    statements: StatementsFolder = None,
+    revoked: Revocations = None,
+    state: RecordsFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring nodes from the installed bundle to the one that a patch leads to.
+
+    The patch is verified (role patch), and every node is asked whether it has
+    the base, whole: what is lacking is named before anything changes. The new
+    version is made beside the one that runs; unchanged files are shared, every
+    new one is compared with its signed digest. Then the first node switches
+    alone, and the others after it.
+
+    A node that is not proven in time goes back by itself to what ran before,
+    also without this station and after a power cut; the reason stands in
+    appliance history. Run the same command again after an interruption.
+
+    \b
+    Examples:
+      appliance patch apply /media/usb/demo-1-to-2 -i my-site --trust root.json
+      appliance patch apply /media/usb/demo-1-to-2 -i my-site --limit gpu-01
+      appliance patch apply /media/usb/demo-1-to-2 -i my-site --check
+      appliance patch apply p -i my-site --within 600
+
+    \b
+    Exit codes:
+      3  the inventory is wrong                  4  the patch, or a file of the base,
+      5  another base, or one that lacks            must not be used
+         something; or not enough room           6  a node cannot be reached
+      7  a node refused a change: it went back   8  a promise is not kept: it went back
+      9  verified, but past its date
+    """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.roots import load_root
+    from appliance.node.patching.apply import apply_patch
+    from appliance.node.request import Request
+    from appliance.node.runs import default_state
+
+    site = inventory if inventory.is_dir() else inventory.parent
+    request = Request(
+        bundle=tuple(patch),
+        root=load_root(trust or site / "root.json", fingerprint),
+        inventory=inventory,
+        state=state or default_state(),
+        limit=tuple(limit or ()),
+        check=check,
+        recheck=recheck,
+        statements=statements,
+        revoked=tuple(revoked or ()),
+    )
+    applied = apply_patch(request, progress=progress(), within=within)
+    print_result(applied_text(applied), applied_values(applied), as_json=as_json)
+
+
+def applied_text(applied: Applied) -> str:
+    """For people: the tables of both groups of nodes."""
+    from appliance.node.summary import outcome_text
+
+    lines = [f"{name}: applied already" for name in applied.already]
+    return "\n".join([*lines, *(outcome_text(outcome) for outcome in applied.outcomes)])
+
+
+def applied_values(applied: Applied) -> dict[str, object]:
+    """For programs: as of an installation; ``changes`` and ``nodes`` are of all groups."""
+    from appliance.node.summary import outcome_values
+
+    groups = [outcome_values(outcome) for outcome in applied.outcomes]
+    values: dict[str, object] = {**groups[0], "already": list(applied.already)}
+    for key in ("changes", "warnings"):
+        values[key] = [line for group in groups for line in _lines(group[key])]
+    values["nodes"] = {name: each for group in groups for name, each in _nodes(group["nodes"])}
+    return values
+
+
+def _lines(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _nodes(value: object) -> list[tuple[str, object]]:
+    return list(value.items()) if isinstance(value, dict) else []

@@ -1,0 +1,178 @@
+"""What the services of one version run by: kept in a folder, and put back from it.
+
+Runs on the node's own Python (3.10 or later, standard library only), as a part of ``switch``.
+
+Kept are the files below ``FILES``, which units were enabled and at work, and which environments there
+were.  Putting back may be cut off anywhere and begun again: what was found changed is written down before
+anything is put back (``begun.json``), so that the last pass starts anew what the first one changed.  For
+that there is room when the disk is full: a file as large as what is kept is removed first.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from appliance.node.remote.lasting import read, replace, same, sync, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+UNITS = "etc/systemd/system"
+KINDS = ("service", "timer", "socket", "path")
+FILES = (
+    *(f"{UNITS}/appliance-*.{kind}" for kind in KINDS),
+    "etc/appliance/**",
+    "usr/local/lib/appliance/audit.pyz",
+)
+PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
+#: Units of the two programs that undo, which belong to no version.
+NOT_OURS = ("appliance-switch", "appliance-revert")
+SERVES = frozenset({"active", "reloading"})
+#: What systemd was to have at work, whether it had come to it or not.
+WANTED = SERVES | {"activating", "failed"}
+#: Bytes kept free beside what the files themselves take.
+ROOM = 1 << 20
+
+
+def unit_of(path: str) -> str:
+    """The unit whose file this is; nothing for settings and programs.
+
+    Drop-ins are no version's: our roles write none, and whoever did may have changed his mind since.
+    """
+    return os.path.basename(path) if path.startswith(UNITS + "/") else ""
+
+
+class Running:
+    """What our services run by, below a root; ``control`` is systemctl."""
+
+    def __init__(self, root: str, control: Callable[..., tuple[int, str]]) -> None:
+        self.root, self.control = root, control
+
+    def place(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def files(self) -> list[str]:
+        """Relative to the root."""
+        found = [path for each in FILES for path in glob.glob(each, root_dir=self.root, recursive=True)]
+        return sorted(
+            path
+            for path in found
+            if os.path.isfile(self.place(path)) and not unit_of(path).startswith(NOT_OURS)
+        )
+
+    def environments(self) -> list[str]:
+        """Folders of programs, one for each version of each service, relative to the root."""
+        return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
+
+    def states(self, files: Iterable[str]) -> dict[str, list[str]]:
+        """Of the units that have files of their own: whether enabled, whether active, in its words."""
+        names = sorted({unit for path in files if (unit := unit_of(path))})
+        return {name: [self.control("is-enabled", name)[1], self.state(name)] for name in names}
+
+    def state(self, name: str) -> str:
+        return self.control("is-active", name)[1]
+
+    def keep(self, folder: str) -> dict[str, Any]:
+        """Copy the files into a new folder; what else is to be remembered."""
+        os.makedirs(folder)
+        files = self.files()
+        size = ROOM
+        for path in files:
+            kept = os.path.join(folder, "files", path)
+            os.makedirs(os.path.dirname(kept), exist_ok=True)
+            shutil.copy2(self.place(path), kept)
+            status = os.stat(self.place(path))
+            os.chown(kept, status.st_uid, status.st_gid)
+            sync(kept)
+            size += status.st_size + 4096
+        reserve(folder, size)
+        return {"units": self.states(files), "environments": self.environments()}
+
+    def put_back(self, folder: str, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
+        """Files first, then units; ``begun.json`` in the folder says what does not run as it did."""
+        place = os.path.join(folder, "begun.json")
+        if os.path.lexists(room := os.path.join(folder, "room")):
+            os.unlink(room)
+        kept = os.path.join(folder, "files")
+        saved = {
+            os.path.relpath(os.path.join(inner, name), kept)
+            for inner, _, names in os.walk(kept)
+            for name in names
+        }
+        before = read(place) or {"reason": reason, "changed": []}
+        differs = {path for path in saved if not same(os.path.join(kept, path), self.place(path))}
+        foreign = [path for path in self.files() if path not in saved]
+        begun = {**before, "changed": sorted({*before.get("changed", ()), *differs, *foreign}), "ill": []}
+        if begun != before:
+            write(place, begun)  # from here on nobody confirms
+        for path in foreign:
+            self.drop(path, armed["units"], starting=starting)
+        for path in sorted(differs):
+            replace(os.path.join(kept, path), self.place(path))
+        self.run_as_before(begun["changed"], armed["units"], starting=starting)
+        if not starting and (ill := self.ill(armed["units"])):
+            write(place, {**begun, "ill": ill})
+        for path in self.environments():
+            if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
+                shutil.rmtree(self.place(path), ignore_errors=True)
+
+    def drop(self, path: str, units: dict[str, list[str]], *, starting: bool) -> None:
+        """Remove a file that was not there; of a unit that was not there nothing runs on."""
+        unit = unit_of(path)
+        if unit and unit not in units:
+            if starting:
+                self.control("disable", unit)
+                self.control("stop", "--no-block", unit)
+            else:
+                self.control("disable", "--now", unit)
+        if os.path.lexists(self.place(path)):
+            os.unlink(self.place(path))
+            sync(os.path.dirname(self.place(path)))
+
+    def run_as_before(self, changed: list[str], units: dict[str, list[str]], *, starting: bool) -> None:
+        """Have units enabled and at work as they were, by files some of which were ``changed`` back.
+
+        ``starting``: whoever waits for systemd now, systemd waits for; but what it is to start was settled
+        before links were put back, so each job is queued, and not waited for.
+        """
+        self.control("daemon-reload")
+        settings = any(not unit_of(path) for path in changed)
+        moved = {unit_of(path) for path in changed}
+        for name, (enabled, active) in sorted(units.items()):
+            if enabled in {"enabled", "disabled"} and self.control("is-enabled", name)[1] != enabled:
+                self.control("enable" if enabled == "enabled" else "disable", name)
+            if starting:
+                if active in WANTED and enabled == "enabled":
+                    self.control("start", "--no-block", name)
+                elif enabled == "disabled" and active not in WANTED:
+                    self.control("stop", "--no-block", name)
+                continue
+            now = self.state(name)
+            if active not in WANTED:
+                if now in WANTED:
+                    self.control("stop", name)
+            elif settings or name in moved or now not in SERVES:
+                self.control("reset-failed", name)
+                self.control("restart", *([] if active in SERVES else ["--no-block"]), name)
+
+    def ill(self, units: dict[str, list[str]]) -> list[str]:
+        """What is not as it was, in words."""
+        found = []
+        for name, (enabled, active) in sorted(units.items()):
+            if active in SERVES and self.state(name) not in SERVES:
+                found.append(f"{name} does not run")
+            if enabled == "enabled" and self.control("is-enabled", name)[1] != enabled:
+                found.append(f"{name} is not enabled")
+        return found
+
+
+def reserve(folder: str, size: int) -> None:
+    """Bytes of the disk that nobody else gets meanwhile."""
+    descriptor = os.open(os.path.join(folder, "room"), os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""The units that go back by themselves: a timer, what it starts, and what runs as the node starts.
+
+Runs on the node's own Python (3.10 or later, standard library only), as a part of ``switch``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from appliance.node.remote.lasting import sync, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMER, SERVICE, BOOT = "appliance-switch.timer", "appliance-switch.service", "appliance-switch-boot.service"
+
+TEXTS = {
+    TIMER: """\
+[Unit]
+Description=Wait for the proof of a new version
+
+[Timer]
+OnActiveSec={after}s
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+""",
+    SERVICE: """\
+[Unit]
+Description=Go back to the former version: the new one was not proven in time
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 -I -B {program} due
+Restart=on-failure
+RestartSec=2
+""",
+    # the line for logs starts before sysinit.target, by a unit that may be the new one's
+    BOOT: """\
+[Unit]
+Description=Go back to the former version: the new one was not proven before a restart
+DefaultDependencies=no
+RequiresMountsFor=/var/lib/appliance
+After=local-fs.target systemd-remount-fs.service
+Before=sysinit.target network-pre.target appliance-export-line.service
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 -I -B {program} boot
+TimeoutStartSec=90
+
+[Install]
+WantedBy=sysinit.target
+""",
+}
+
+
+def start(folder: str, program: str, after: int, control: Callable[..., tuple[int, str]]) -> str:
+    """Write them and start the timer; what systemd says against it, or nothing."""
+    for name, text in TEXTS.items():
+        write(os.path.join(folder, name), text.format(after=after, program=program))
+    sync(folder)
+    for command in (("daemon-reload",), ("enable", TIMER, BOOT), ("restart", TIMER)):
+        status, told = control(*command)
+        if status:
+            return f"systemctl {' '.join(command)}: {told}"
+    return ""
+
+
+def remove(folder: str, control: Callable[..., tuple[int, str]]) -> None:
+    """Stop and forget them."""
+    control("disable", "--now", TIMER)
+    control("disable", BOOT)
+    for unit in TEXTS:
+        if os.path.lexists(os.path.join(folder, unit)):
+            os.unlink(os.path.join(folder, unit))
+    control("daemon-reload")

@@ -1,0 +1,261 @@
+"""A patch on a booted node: it answers otherwise afterwards; what fails, hangs or is cut off goes back.
+
+Tests of this module build on each other: one node is installed once, patched, and brought back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from appliance.trust.statements import Permit, Release
+from tests.node.at_station import at_station
+from tests.node.test_journal import DEMO, Stick, remembered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Installer, NewBundle, NewInstaller, PracticeLab
+
+    from tests.conftest import Holders
+
+pytestmark = [pytest.mark.node, pytest.mark.archive]
+
+FIRST = "This answer was computed on this node, with no way out."
+SECOND = "The second version answers otherwise, from the same node."
+UNIT = "/etc/systemd/system/appliance-inference.service"
+PENDING = "/var/lib/appliance/switch/pending"
+ASK = r"""
+import json, urllib.request
+body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "?"}]}).encode()
+request = urllib.request.Request(
+    "http://127.0.0.1:8000/v1/chat/completions", body, {"Content-Type": "application/json"}
+)
+print(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["message"]["content"])
+"""
+#: Has the unit of one version fail or hang before it serves; that of others starts.
+SABOTAGE = """
+mkdir -p {unit}.d
+cat >{unit}.d/test.conf <<END
+[Service]
+ExecStartPre=+/bin/sh -c "if grep -q {digest} {unit}; then {deed}; fi"
+END
+systemctl daemon-reload
+"""
+
+
+@dataclass
+class Site:
+    """One node with the demonstration; the patch that leads from it to the next version."""
+
+    installer: Installer
+    patch: Path
+    root: Path
+    digest: str = ""
+
+    @property
+    def lab(self) -> PracticeLab:
+        return self.installer.lab
+
+    def command(self, *words: str, state: bool = True) -> list[str]:
+        known = ["--trust", str(self.root), "--state", str(self.installer.state)] if state else []
+        return ["appliance", *words, "-i", str(self.lab.inventory), "--json", *known]
+
+    def run(self, *words: str, state: bool = True) -> tuple[int, Any]:
+        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=300)
+        return done.returncode, json.loads(done.stdout)
+
+    def apply(self, *options: str) -> tuple[int, Any]:
+        return self.run("patch", "apply", str(self.patch), *options)
+
+    def history(self) -> list[Any]:
+        lines: list[Any] = self.run("history", state=False)[1]["nodes"][self.lab.node.name]["history"]
+        return lines
+
+    def answer(self) -> str:
+        return self.lab.node.inside(f"python3 - <<'E'\n{ASK}\nE").stdout.strip()
+
+    def installed(self) -> str:
+        said = json.loads(self.lab.node.inside("cat /var/lib/appliance/installed.json").stdout)
+        return str(said["version"])
+
+    def serves(self, digest: str) -> bool:
+        """Whether the unit, which is at work, is that of a bundle."""
+        look = f"systemctl is-active --quiet appliance-inference && grep -q {digest} {UNIT}"
+        return self.lab.node.inside(look, check=False).returncode == 0
+
+    def differences(self) -> int:
+        """What an audit finds that is not as it was when the installed version had been proven."""
+        return int(self.run("audit", "--state", str(self.installer.state), state=False)[1]["drift"])
+
+    def is_as_before(self) -> bool:
+        """The first version serves, says so, and nothing waits or is left over."""
+        look = f"test ! -e {PENDING} && test ! -e /etc/systemd/system/appliance-switch.timer"
+        clean = self.lab.node.inside(look, check=False).returncode == 0
+        return clean and (self.answer(), self.installed()) == (FIRST, "1.0.0")
+
+
+@pytest.fixture(scope="module")
+def site(  # noqa: PLR0917 - what it is made of
+    fresh_lab: PracticeLab,
+    new_installer: NewInstaller,
+    new_bundle: NewBundle,
+    demo: Path,
+    trusted: Path,
+    holders: Holders,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Site:
+    folder = tmp_path_factory.mktemp("second")
+    definition = folder / "demo.yaml"
+    text = DEMO.read_text().replace(FIRST, SECOND).replace('"1.0.0"', '"2.0.0"')
+    definition.write_text(text.replace("sequence: 1", "sequence: 2"))
+    second, patch = new_bundle(definition, folder), folder / "patch"
+    at_station("patch", "build", "--from", demo, "--to", second, "--out", patch)
+    at_station("sign", patch, "--key", holders.key("alice"), "--role", "patch")
+    manifest = json.loads((patch / "manifest.json").read_text())
+    made = Site(new_installer(fresh_lab), patch, trusted, manifest["makes"])
+    code, result, _ = made.installer()
+    assert code == 0, result
+    return made
+
+
+def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
+    node = site.lab.node
+    (model,) = node.inside("ls /var/lib/appliance/staged/*/payload/model/tiny.gguf").stdout.split()
+    node.inside(f"cp -a {model} /root/kept && printf x | dd of={model} bs=1 seek=100 conv=notrunc")
+    code, result = site.apply()
+    assert (code, result["error"]) == (5, "PatchUnfit")
+    assert "payload/model/tiny.gguf" in result["found"]
+    node.inside(f"cat /root/kept >{model}")
+    assert node.inside("ls -d /var/lib/appliance/staged/*.complete | wc -l").stdout.strip() == "1"
+    assert site.is_as_before()
+
+
+def test_a_check_tells_what_would_change_and_changes_nothing(site: Site) -> None:
+    code, result = site.apply("--check")
+    assert code == 0, result
+    assert [change for change in result["changes"] if "inference_server" in change]
+    node = site.lab.node
+    assert node.inside("ls -d /var/lib/appliance/staged/*.complete | wc -l").stdout.strip() == "1"
+    assert node.inside("ls /opt/appliance/inference | wc -l").stdout.strip() == "1"
+    assert site.is_as_before()
+
+
+def test_a_health_check_that_fails_leads_back_and_says_why(site: Site) -> None:
+    node = site.lab.node
+    node.inside(SABOTAGE.format(unit=UNIT, digest=site.digest, deed="exit 7"))
+    code, result = site.apply()
+    assert (code, result["error"]) == (7, "ApplyFailed")
+    assert f"{node.name} went back to 1.0.0, which ran before" in result["hint"]
+    assert site.is_as_before()
+    line = site.history()[-1]
+    assert (line["result"], line["to"]["version"]) == ("went back", "2.0.0")
+    assert line["reason"].startswith("ApplyFailed")
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+    assert site.differences() == 0
+
+
+def test_a_service_that_hangs_leads_back_without_a_station(site: Site) -> None:
+    """The station is killed while it waits; nobody but the node is left to act."""
+    node = site.lab.node
+    node.inside(SABOTAGE.format(unit=UNIT, digest=site.digest, deed="sleep 600"))
+    with cut_off(site, f"grep -q {site.digest} {UNIT}", "--within", "25"):
+        wait_for(site, f"test ! -e {PENDING}")
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+    assert site.is_as_before()
+    assert site.history()[-1]["reason"] == "nobody said within 25 s that the new version is proven"
+
+
+def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
+    """At every other step: tests/unit/node/patching/test_switch.py."""
+    with cut_off(site, f"grep -q {site.digest} {UNIT}"):
+        site.lab.node.reboot(power_cut=True)
+    assert site.is_as_before()
+    assert "restarted before" in site.history()[-1]["reason"]
+
+
+def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
+    node = site.lab.node
+    code, result = site.apply()
+    assert code == 0, result
+    values = result["nodes"][node.name]
+    assert values["qualify"]["verdict"] == "passed"
+    assert values["stage"]["bytes"] < 1 << 20, "what is the same is not copied"
+    assert (site.answer(), site.installed()) == (SECOND, "2.0.0")
+    line = site.history()[-1]
+    assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
+    assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
+    assert line["medium"] == [str(site.patch)]
+    said = json.loads(node.inside("cat /var/lib/appliance/installed.json").stdout)
+    assert said["previous"] == line["from"]["digest"]
+    assert remembered(node.operator_side, site.lab)["products"]["demo"]["sequence"] == 2
+    assert site.differences() == 0
+    shared = node.inside("find /var/lib/appliance/staged -type f -links +1 | wc -l").stdout
+    assert int(shared) > 100 or node.inside("stat -f -c %T /var/lib/appliance").stdout.strip() in {
+        "btrfs",
+        "xfs",
+    }
+
+
+def test_a_patch_is_applied_once(site: Site) -> None:
+    code, result = site.apply()
+    assert (code, result["error"]) == (5, "PatchUnfit")
+    assert "applied already" in result["message"]
+
+
+def test_after_a_power_cut_the_new_version_serves_and_says_so(site: Site) -> None:
+    site.lab.node.reboot(power_cut=True)
+    assert site.serves(site.digest)
+    assert (site.answer(), site.installed()) == (SECOND, "2.0.0")
+
+
+def test_going_back_takes_a_permit_and_no_medium(
+    site: Site, holders: Holders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    code, result = site.run("rollback")
+    assert (code, result["error"]) == (4, "RollbackRefused")
+    assert site.answer() == SECOND
+    first, second = (site.history()[-1][key] for key in ("from", "to"))
+    identity = remembered(site.lab.node.operator_side, site.lab)["journal"]
+    stick = Stick(tmp_path_factory.mktemp("stick"), holders)
+    step = (Release(second["sequence"], second["digest"]), Release(first["sequence"], first["digest"]))
+    stick.add(Permit(site.lab.node.name, identity, secrets.token_hex(32), "demo", *step, "rehearsal"))
+    code, result = site.run("rollback", "--statements", str(stick.path))
+    assert code == 0, result
+    assert site.is_as_before()
+    assert (site.history()[-1]["action"], site.history()[-1]["result"]) == ("rollback", "done")
+
+
+class cut_off:  # noqa: N801 - used as a word
+    """A patch being applied by a station that is killed as soon as the node is in some state."""
+
+    def __init__(self, site: Site, condition: str, *options: str) -> None:
+        self.site, self.condition = site, condition
+        self.words = site.command("patch", "apply", str(site.patch), *options)
+
+    def __enter__(self) -> None:
+        operator = self.site.lab.node.operator_side
+        running = operator.start(self.words, start_new_session=True, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(self.site, self.condition)
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait(timeout=60)
+
+    def __exit__(self, *_: object) -> None:
+        wait_for(self.site, "systemctl is-active --quiet appliance-inference")
+
+
+def wait_for(site: Site, condition: str) -> None:
+    until = time.monotonic() + 120
+    while site.lab.node.inside(condition, check=False).returncode:
+        assert time.monotonic() < until, condition
+        time.sleep(0.05)

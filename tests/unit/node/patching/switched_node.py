@@ -1,0 +1,177 @@
+"""A node's own switch, run over a folder, with systemd's answers kept in memory."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from appliance.node.remote import history_log, lasting, saved_version, switch, switch_units
+from appliance.node.remote.switch import Switch
+from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+UNIT = "etc/systemd/system/appliance-inference.service"
+SETTINGS = "etc/appliance/export-line.json"
+AUDIT = "etc/systemd/system/appliance-audit.timer"
+OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
+NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
+RECORD = {"action": "patch", "by": "root at desk", "from": {"digest": "a"}, "to": {"digest": "b"}}
+
+
+class Cut(BaseException):
+    """The program was killed, or the power went."""
+
+
+class Node:
+    """A root folder and its systemd; dies before the step of this number."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.boot, self.now = root, "first", 100.0
+        self.steps, self.dies_at = 0, -1
+        self.enabled = {"appliance-inference.service", "appliance-audit.timer"}
+        self.active = set(self.enabled)
+        self.broken: set[str] = set()
+        self.states: dict[str, str] = {}
+        self.jobs: set[str] | None = None
+        self.said: list[tuple[str, ...]] = []
+        self.put(OLD)
+        (root / "opt/appliance/inference/old").mkdir(parents=True)
+        (root / "var/lib/appliance/switch").mkdir(parents=True)
+        (root / "etc/systemd/system/appliance-revert.timer").write_text("of another program")
+        self.process: dict[str, str] = {}
+        self.start("appliance-inference.service")
+
+    def start(self, name: str) -> None:
+        """A process runs by what the files said when it was started."""
+        if name in self.broken:
+            self.states[name] = "failed"
+            self.active.discard(name)
+            return
+        self.states.pop(name, None)
+        self.active.add(name)
+        place = self.root / "etc/systemd/system" / name
+        self.process[name] = place.read_text() if place.exists() else ""
+
+    def put(self, files: dict[str, str]) -> None:
+        """Have these files, and no other of a version."""
+        for path in {*OLD, *NEW}:
+            (self.root / path).unlink(missing_ok=True)
+        for path, text in files.items():
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_text(text)
+
+    def apply(self) -> None:
+        """What an installation does between arming and proof."""
+        self.put(NEW)
+        (self.root / "opt/appliance/inference/new").mkdir(exist_ok=True)
+        self.active = {"appliance-inference.service", "appliance-export.service"}
+        self.enabled = set(self.active)
+        for name in self.active:
+            self.start(name)
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == self.dies_at:
+            raise Cut
+
+    def restarts(self) -> None:
+        """Systemd settles what it is to start; then our unit runs, before all the others."""
+        self.boot, self.now, self.process, self.active = "second", 1.0, {}, set()
+        self.jobs = {name for name in self.enabled if name not in {TIMER, BOOT}}
+        of(self).boot()
+        jobs, self.jobs = self.jobs, None
+        for name in jobs:
+            self.start(name)
+
+    def control(self, *arguments: str) -> tuple[int, str]:
+        """As systemctl, of which the status and the first line count."""
+        self.step()
+        self.said.append(arguments)
+        verb, name = arguments[0], arguments[-1]
+        if self.jobs is not None and verb in {"start", "stop"}:
+            assert "--no-block" in arguments, "systemd waits for whoever waits for it"
+            self.jobs = self.jobs | {name} if verb == "start" else self.jobs - {name}
+            return 0, ""
+        assert self.jobs is None or verb != "restart"
+        match verb:
+            case "is-enabled":
+                return 0, "enabled" if name in self.enabled else "disabled"
+            case "is-active":
+                return 0, self.states.get(name, "active" if name in self.active else "inactive")
+            case "enable":
+                self.enabled |= set(arguments[1:])
+            case "disable":
+                self.enabled -= set(arguments[1:])
+                self.active -= set(arguments[1:]) if "--now" in arguments else set()
+            case "stop":
+                self.active.discard(name)
+            case "restart" | "start":
+                self.start(name)
+        return 0, ""
+
+    def files(self) -> dict[str, str]:
+        return {path: place.read_text() for path in {*OLD, *NEW} if (place := self.root / path).exists()}
+
+    def units_left(self) -> list[str]:
+        return [
+            unit for unit in (TIMER, SERVICE, BOOT) if (self.root / "etc/systemd/system" / unit).exists()
+        ]
+
+    def results(self) -> list[str]:
+        path = self.root / "var/lib/appliance/history.jsonl"
+        return (
+            [json.loads(line)["result"] for line in path.read_text().splitlines()] if path.exists() else []
+        )
+
+
+def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """A node whose program can be killed before every change that lasts."""
+    made = Node(root)
+
+    def stepping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def do(*arguments: Any, **more: Any) -> Any:
+            made.step()
+            return real(*arguments, **more)
+
+        return do
+
+    monkeypatch.setattr(history_log, "write", stepping(lasting.write))
+    for module, names in (
+        (switch, ("write", "rename")),
+        (switch_units, ("write",)),
+        (saved_version, ("write", "replace")),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, stepping(getattr(lasting, name)))
+    monkeypatch.setattr(switch.os, "sync", made.step)
+    monkeypatch.setattr(switch.os, "fsync", lambda _: None)  # no power goes here, and disks are slow
+    monkeypatch.setattr(Switch, "boot_id", lambda _: made.boot)
+    monkeypatch.setattr(Switch, "uptime", lambda _: made.now)
+    return made
+
+
+def of(node: Node) -> Switch:
+    return Switch(str(node.root), node.control)
+
+
+def arm(node: Node, run: str = "run", **more: Any) -> dict[str, Any]:
+    asked = {"run": run, "after": 60, "record": RECORD, "program": "program", **more}
+    return of(node).arm(asked)
+
+
+def is_old(node: Node) -> bool:
+    """Whether everything is as it was, and nothing is pending or left over."""
+    left = (node.root / "opt/appliance/inference/new").exists() or node.units_left()
+    return node.files() == OLD and not left and of(node).armed() is None
+
+
+def runs_the_old(node: Node) -> bool:
+    """Whether what ran before is at work and enabled again, and nothing else."""
+    at_work = {"appliance-inference.service", "appliance-audit.timer"}
+    by = node.process["appliance-inference.service"]
+    return (node.active, node.enabled, by) == (at_work, at_work, OLD[UNIT])

@@ -1,0 +1,269 @@
+"""The copy that a node makes of another one and a patch: what travels, what is shared, what is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.bundle.patch.recipe import HEAD
+from appliance.errors import (
+    DigestMismatch,
+    FileMissing,
+    NodeUnreachable,
+    PatchUnfit,
+    PreflightFailed,
+    RecipeInvalid,
+)
+from appliance.node.patching import reader
+from appliance.node.patching import target as target_module
+from appliance.node.patching.target import require_needs
+from appliance.node.remote import patched_copy
+from appliance.node.remote.patched_copy import Parts, PatchedCopy
+from appliance.node.remote.staged_copy import BLOCK, Refused
+from appliance.progress import Silent
+from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, NODE, Bundles, NodeHere, reflinks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEPT = "payload/engine/b-1.0.whl"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def force(place: Path, data: bytes) -> None:
+    """Write where nobody may."""
+    for path in (place.parent, place):
+        path.chmod(0o755)
+    place.write_bytes(data)
+    place.chmod(0o444)
+
+
+def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundles: Bundles) -> None:
+    before = files_of(node.copy(bundles.old))
+    node.patch()
+    assert files_of(node.copy(bundles.old)) == before
+    whole = files_of(bundles.new.folder)
+    assert files_of(node.copy(bundles.new)) == {
+        path: data for path, data in whole.items() if not path.startswith("parity/")
+    }
+    held = node.held(bundles.new)
+    assert held.whole, held.faults
+    assert not [path for path in held.holds if path.startswith("parity/")]
+
+
+def test_only_what_is_new_is_wanted(node: NodeHere) -> None:
+    target = node.target()
+    transfer = node.begin(target)
+    assert target.room == transfer.size < node.bundles.new.size
+    wanted = {transfer.files[index].path for index, _ in transfer.want}
+    transfer.abandon()
+    payload = {path for path in wanted if path.startswith("payload/")}
+    assert payload == {
+        LONG,
+        MODEL,
+        "payload/engine/a-1.1.whl",
+        "payload/engine/requirements.txt",
+        "payload/model/licence.txt",
+        "payload/model/tokens.json",
+    }
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"copy 0 0 99\n",
+        b"new 99\n",
+        b"zstd 16777217 10\n",
+        b"delta 10 9 0 9999999999 10\n",
+        b"file " + b"0" * 64 + b" 10 ../out\nnew 10\n",
+    ],
+    ids=["outside its base", "more than there is", "a bomb", "a prefix outside", "a path that leaves"],
+)
+def test_a_hostile_recipe_is_refused_before_a_node_is_asked_for_more(
+    lines: bytes, node: NodeHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = HEAD + b"base " + b"0" * 64 + b" 10\nfile " + b"0" * 64 + b" 20 a\n"
+    hostile = (head + lines).splitlines(keepends=True)
+    monkeypatch.setattr(target_module, "recipe_lines", lambda *_: iter(hostile))
+    with pytest.raises(RecipeInvalid):
+        node.target()
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [node.bundles.old.digest]
+
+
+def test_what_is_the_same_takes_no_room(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    one, other = (node.copy(bundle) / KEPT for bundle in (bundles.old, bundles.new))
+    assert one.stat().st_ino == other.stat().st_ino or reflinks(node.folder)
+
+
+def test_a_patch_that_was_applied_is_applied_again_in_no_time(node: NodeHere) -> None:
+    target = node.target()
+    node.begin(target).send(Silent())
+    transfer = node.begin(target)
+    assert transfer.want == []
+    transfer.send(Silent())
+
+
+def test_a_copy_that_was_cut_off_goes_on_behind_the_last_block(node: NodeHere, bundles: Bundles) -> None:
+    target = node.target()
+    index = next(index for index, file in enumerate(target.files) if file.path == LONG)
+    part = node.home / f"{bundles.new.digest}.incoming/{index}.part"
+    part.parent.mkdir()
+    part.write_bytes(LONG_BYTES[:BLOCK] + b"what was being written")
+    transfer = node.begin(target)
+    assert (index, BLOCK) in transfer.want
+    transfer.send(Silent())
+    assert (node.copy(bundles.new) / LONG).read_bytes().endswith(b"another end, longer than that")
+
+
+@pytest.mark.parametrize("path", [KEPT, MODEL, LONG])
+def test_a_file_of_the_base_that_was_replaced_after_it_was_asked_for(
+    path: str, node: NodeHere, bundles: Bundles
+) -> None:
+    target = node.target()
+    place = node.copy(bundles.old) / path
+    data = bytearray(place.read_bytes())
+    data[10] ^= 1
+    force(place, bytes(data))
+    with pytest.raises(DigestMismatch, match="of the installed bundle is not what it was"):
+        node.begin(target).send(Silent())
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+
+
+def test_a_file_of_the_base_that_went_after_it_was_asked_for(node: NodeHere, bundles: Bundles) -> None:
+    target = node.target()
+    place = node.copy(bundles.old) / LONG
+    place.parent.chmod(0o755)
+    place.unlink()
+    with pytest.raises((DigestMismatch, FileMissing), match="of the installed bundle"):
+        node.begin(target).send(Silent())
+
+
+@pytest.mark.parametrize("path", [KEPT, MODEL])
+def test_what_a_node_lacks_is_named_before_anything_changes(
+    path: str, node: NodeHere, bundles: Bundles
+) -> None:
+    target = node.target()
+    require_needs(target, "here", node.held(bundles.old))
+    force(node.copy(bundles.old) / path, b"another")
+    with pytest.raises(PatchUnfit, match="here lacks 1 files") as raised:
+        require_needs(target, "here", node.held(bundles.old))
+    assert path in str(raised.value.found)
+    assert "patch from that" in str(raised.value.hint)
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [bundles.old.digest]
+
+
+def test_a_manifest_that_was_changed_on_the_node_is_refused(node: NodeHere, bundles: Bundles) -> None:
+    force(node.copy(bundles.old) / "manifest.json", b"{}")
+    with pytest.raises(DigestMismatch, match=r"manifest\.json of the installed bundle"):
+        node.target()
+
+
+def test_a_copy_may_lack_recovery_data_and_nothing_else(node: NodeHere) -> None:
+    target = node.target()
+    assert target.without
+    left = [file for file in target.files if file.path != KEPT]
+    with pytest.raises(PreflightFailed) as raised:
+        node.begin(replace(target, files=left, without=[*target.without, KEPT]))
+    assert "recovery data alone" in str(raised.value.found)
+
+
+@pytest.mark.parametrize("path", ["../secret", "payload/../../secret", "payload//x", "/etc/passwd"])
+def test_no_part_reads_outside_the_base(path: str, node: NodeHere, bundles: Bundles) -> None:
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: {"copy": [path, 0, 10]}, lambda _: None)
+    with pytest.raises(Refused) as raised:
+        parts.fill(memoryview(bytearray(10)))
+    assert "leaves the bundle" in raised.value.line["text"]
+    with node.reader(bundles.old) as reader, pytest.raises(FileMissing) as missing:
+        reader.read(path, 0, 10)
+    assert missing.value.found == "a path leaves the bundle"
+
+
+def test_the_whole_bundle_brings_what_the_patch_left_out(node: NodeHere, bundles: Bundles) -> None:
+    node.patch()
+    transfer = node.install(bundles.new)
+    wanted = {transfer.files[index].path for index, _ in transfer.want}
+    assert wanted == {path for path in bundles.new.files if path.startswith("parity/")}
+    assert files_of(node.copy(bundles.new)) == files_of(bundles.new.folder)
+
+
+def test_what_is_changed_after_it_was_checked_is_no_part_of_a_copy(
+    node: NodeHere, bundles: Bundles
+) -> None:
+    """Size and times are put back, as whoever hides something would."""
+    transfer = node.begin(node.target())
+    for bundle in (bundles.old, bundles.new):
+        change_in_place(node.copy(bundle) / KEPT)
+    with pytest.raises(DigestMismatch, match=KEPT) as raised:
+        transfer.send(Silent())
+    assert raised.value.found == "it was changed after it was checked"
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+
+
+def change_in_place(place: Path) -> None:
+    """Other bytes in the same file, of the same length and date."""
+    times = place.stat()
+    force(place, b"x" * times.st_size)
+    os.utime(place, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_file_with_all_the_names_it_may_have_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65,000 on ext4; that is nobody's tampering."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMLINK, "Too many links")
+
+    source, place = tmp_path / "source", tmp_path / "place"
+    source.write_bytes(b"bytes")
+    monkeypatch.setattr(patched_copy.os, "link", full)
+    assert patched_copy.hard_link(str(source), str(place))
+    assert (place.read_bytes(), place.stat().st_mode & 0o777) == (b"bytes", 0o444)
+    assert place.stat().st_ino != source.stat().st_ino
+
+
+#: Seconds for which a node says nothing more.
+SILENCE = 60
+
+
+class Talks:
+    """A connection to a node that says this, and then nothing, for as long as it is listened to."""
+
+    def __init__(self, said: bytes) -> None:
+        text = f"import sys,time;sys.stdout.buffer.write({said!r});sys.stdout.flush();time.sleep({SILENCE})"
+        self.node, self.command = NODE, [sys.executable, "-c", text]
+
+    def argv(self, _: str) -> list[str]:
+        return self.command
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b'{"size": -1}\n', b'{"size": 11}\n', b'{"size": "x"}\n', b'{"size": 9}\nshort', b"x" * 2000],
+    ids=["nothing", "a negative size", "more than was asked for", "no number", "fewer", "an endless line"],
+)
+def test_a_node_that_answers_oddly_is_not_waited_for(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = said in {b"", b'{"size": 9}\nshort'}
+    monkeypatch.setattr(reader, "PATIENCE", 1.0 if waits else 1000.0)
+    monkeypatch.setattr(reader, "LINE", 1000)
+    talks, begun = Talks(b'{"ready": true}\n' + said), time.monotonic()
+    with (
+        reader.CopyReader(talks, "d" * 64) as conversation,  # type: ignore[arg-type]
+        pytest.raises(NodeUnreachable),
+    ):
+        conversation.read("payload/x", 0, 10)
+    assert time.monotonic() - begun < SILENCE / 2, "it was the node that ended"
