@@ -19,7 +19,7 @@ from appliance.cli.disk_confirm import (
 )
 from appliance.cli.disk_keys import Identities, Shares, keeper, now, whose
 from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
-from appliance.errors import QualificationFailed, Usage
+from appliance.errors import ApplianceError, QualificationFailed, Usage
 
 if TYPE_CHECKING:
     from appliance.disk.certificate import Certified
@@ -231,10 +231,20 @@ def _end(done: Certified, report: Path, signer: Any, *, as_json: bool) -> None:
     from appliance.disk.certificate import NAMESPACE
 
     path = report / f"{done.name}.json"
-    if signer is not None:
-        replace_file(path.with_name(f"{path.name}.sig"), signer.sign(done.data, NAMESPACE))
+    unsigned = None
+    try:
+        if signer is not None:
+            replace_file(path.with_name(f"{path.name}.sig"), signer.sign(done.data, NAMESPACE))
+    except ApplianceError as fault:  # the drive is reset, whatever becomes of a signature: say that first
+        unsigned = fault
+        by_hand = f"ssh-keygen -Y sign -f KEY -n {NAMESPACE} {path}"
+        typer.echo(f"{path} is written, and not signed; by hand: {by_hand}", err=True)
     found = done.values["verification"]
-    values = {"certificate": str(path), "sha256": done.digest, "signed": signer is not None}
+    values = {
+        "certificate": str(path),
+        "sha256": done.digest,
+        "signed": signer is not None and unsigned is None,
+    }
     values |= {"verification": found}
     if not done.sanitized:
         raise QualificationFailed(
@@ -249,4 +259,7 @@ def _end(done: Certified, report: Path, signer: Any, *, as_json: bool) -> None:
         f"{done.values['media']['serial']} is erased: {found['changed']} of {found['places']} places "
         f"changed, {found['result']}\n{path}, SHA-256 {done.digest}"
     )
+    if unsigned is not None:
+        typer.echo(text, err=True)
+        raise unsigned
     print_result(text, values, as_json=as_json)

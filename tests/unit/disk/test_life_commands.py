@@ -296,3 +296,21 @@ def test_a_certificate_of_somebody_else_or_nobody(certificate: Path, tmp_path: P
     assert "another role" in str(shown(certificate, "--key", "ana.pub").exception)
     signature.unlink()
     assert isinstance(shown(certificate, "--key", "ana.pub").exception, Usage)
+
+
+@pytest.mark.parametrize("sanitized", [True, False])
+def test_a_key_that_fails_in_the_end_does_not_hide_what_came_of_the_drive(
+    doer: LifeDoer, signer: Path, monkeypatch: pytest.MonkeyPatch, sanitized: bool
+) -> None:
+    class Gone:
+        def sign(self, _data: bytes, _namespace: str) -> bytes:
+            raise KeyRefused("the token was taken out")
+
+    monkeypatch.setattr("appliance.cli.disk_retire._signer", lambda _key: Gone())
+    if not sanitized:
+        monkeypatch.setattr(retiring, "choose_places", lambda _size: [30 * LENGTH])
+    done = run("retire", key=str(signer))
+    assert isinstance(done.exception, KeyRefused if sanitized else QualificationFailed)
+    assert "is written, and not signed; by hand: ssh-keygen -Y sign" in done.stderr
+    assert ("SIM1 is erased" in done.stderr) == sanitized
+    assert not doer.owned()
