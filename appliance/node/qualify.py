@@ -170,6 +170,10 @@ def write_report(report: QualificationReport, folder: Path) -> None:
 def _model_path(manifest: Manifest, digest: str) -> str:
     """What the engine was given on the node: the signed model, or the folder that it lies in."""
     served = manifest.inference
+    if f"payload/{served.model}/{served.file}" not in {
+        file.path for file in manifest.components[served.model].files
+    }:
+        raise ValueError(f"{served.file} is not in the component {served.model}")
     return served_path(served_by(manifest), f"{STAGED}/{digest}/payload/{served.model}", served.file)
 
 

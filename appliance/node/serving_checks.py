@@ -57,5 +57,7 @@ def serving_checks(manifest: Manifest) -> Iterator[Check]:
 
 
 def _projects(manifest: Manifest) -> set[str]:
-    component = manifest.components[manifest.inference.engine]
-    return {file.origin.get("project", file.name) for file in component.files if component.kind == "python"}
+    component = manifest.components.get(manifest.inference.engine)
+    if component is None or component.kind != "python":
+        return set()
+    return {file.origin.get("project", file.name) for file in component.files}

@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.disk.luks import TOKEN
 from appliance.node.qualification.finding import Finding, lines, not_run
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Where a volume's file system is mounted (role disk_encryption).
 VOLUMES: Final = "/mnt/appliance"
+#: Tokens that open nothing: ours say which keys a passphrase is of (``appliance.disk.luks.TOKEN``, which a
+#: node that audits itself does not have).
+TOKEN: Final = "appliance-keys"  # noqa: S105 - a kind, and no secret
 _TEMPORARY: Final = "/tmp"  # noqa: S108 - named, not used
 _SLEEP: Final = ("hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 MOST_AT_A_TIME = 16
 DIGITS = 64  # of a SHA-256
+PIECE = 1 << 20
 
 
 def read_list(text: str) -> dict[Path, str]:
@@ -39,9 +40,12 @@ def read_list(text: str) -> dict[Path, str]:
 
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file, or why there is none."""
+    digest, piece = hashlib.sha256(), bytearray(PIECE)
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb", buffering=0) as file:
+            while size := file.readinto(piece):
+                digest.update(memoryview(piece)[:size])
+            return digest.hexdigest()
     except OSError as fault:
         return fault.strerror or str(fault)
 

@@ -27,7 +27,7 @@ NEWER_NAMES = {
 #: What a node's programs are given by us or by Ansible.
 GIVEN = {
     *("ansible", "appliance", "xllamacpp"),
-    *("lasting_files", "network_state", "network_snapshot", "network_restore"),
+    *("lasting_files", "network_state", "network_snapshot", "network_restore", "launching"),
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.disk.luks import TOKEN
 from appliance.node.qualification import storage
 from tests.unit.node.stored import DATA, LATE, MOUNTS, PARTS, TPM, TREE, entry, header, said, swapped
 
@@ -175,7 +176,8 @@ def test_a_volume_that_opens_in_another_way(changed: dict[str, str], told: str) 
 
 
 def test_the_token_of_a_rotation_opens_nothing_and_is_no_fault() -> None:
-    rotated = said(luks__nvme0n1=header(2, TPM, {"type": "appliance-keys"}))
+    assert storage.TOKEN == TOKEN
+    rotated = said(luks__nvme0n1=header(2, TPM, {"type": TOKEN}))
     assert storage.judge_opening(rotated, (DATA, LATE)).kept
 
 
