@@ -132,7 +132,7 @@ def test_numbers_are_to_be_read_and_licences_stand_after_the_packages(bundle: Pa
     manifest = replace(seen.manifest, components=components)
     text = render(replace(seen, manifest=manifest, packages=tuple(packages(manifest))), None, files=False)
     assert 'title="141,107,412,992 bytes">141.1 GB<' in text
-    assert "3 components, 3 packages,\n" in text
+    assert "3 components, 4 packages,\n" in text
     assert text.index("<h2>Packages</h2>") < text.index("<h2>Licences</h2>")
     assert '<tr><td>MIT</td><td class="number" data-value="2">2</td>' in text
     assert "Expat" not in text
