@@ -162,7 +162,7 @@ class ObjectServer:
 
     def start(self) -> None:
         names = ("master", "volume", "filer", "s3")
-        ports = free_ports(2 * len(names))
+        ports = self._ports = free_ports(2 * len(names))
         self.port = ports[2 * names.index("s3")]
         rights = ("Read", "Write", "List", "PutObjectRetention", "GetObjectRetention")
         everything = ["Admin", "Read", "Write", "List", "BypassGovernanceRetention"]
@@ -203,6 +203,7 @@ class ObjectServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env={**os.environ, "TMPDIR": str(self.folder)},  # where it keeps its own logs
             )
         listens(self.port, self._process)
         client = self.client(ROOT)
@@ -239,6 +240,9 @@ class ObjectServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        for port in self._ports:
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
 
 def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, object]:
