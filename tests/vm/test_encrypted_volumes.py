@@ -75,7 +75,11 @@ def command(vault: Vault, verb: str, *options: str, keys: bool = True) -> tuple[
     """A command on the volumes, from the desk: exit code, and the result or the error."""
     words = ["appliance", "disk", verb, "-i", str(vault.inventory), "--json", *options]
     words += ["--escrow", str(vault.escrow), "--identity", str(vault.key)] if keys else []
-    environment = {**vault.machines.operator.environment, "XDG_STATE_HOME": str(vault.folder / "state")}
+    environment = {
+        **vault.machines.operator.environment,
+        "XDG_STATE_HOME": str(vault.folder / "state"),
+        "ANSIBLE_VERBOSITY": "4",
+    }
     done = vault.machines.operator.run(words, check=False, timeout=600, env=environment)
     return done.returncode, json.loads(done.stdout)
 
@@ -165,5 +169,6 @@ def test_no_passphrase_is_left_in_any_file_of_the_node_or_the_desk(vault: Vault)
         )
         assert found.stdout == "0\n"
         state = [path for path in (vault.folder / "state").rglob("*") if path.is_file()]
-        assert state
+        (log,) = [path for path in state if path.name.startswith("disks-")]
+        assert b"ESTABLISH SSH CONNECTION" in log.read_bytes(), "all that Ansible says at -vvvv"
         assert not any(phrase in path.read_bytes() for path in state)

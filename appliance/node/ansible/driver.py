@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
 
 CALLBACK: Final = Path(__file__).resolve().parent / "callback"
-#: What a subprocess needs to find programs and the SSH agent, and nothing else of the environment.
-_KEPT: Final = ("PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TERM", "TMPDIR")
+#: What a subprocess needs to find programs and the SSH agent, and how much the log shall hold; nothing else
+#: of the environment.
+_KEPT: Final = ("PATH", "HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "ANSIBLE_VERBOSITY")
 _END_SECONDS: Final = 15
 
 

@@ -260,3 +260,14 @@ def test_batches_are_counted_as_ansible_makes_them(hosts: int, serial: list[int 
     from appliance.node.ansible.events import batches
 
     assert batches(hosts, serial) == count
+
+
+def test_who_asks_for_more_of_ansible_gets_it_into_the_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = "- ansible.builtin.command: echo said\n  changed_when: false"
+    run(task)
+    assert "> EXEC " not in run.log.read_text()
+    monkeypatch.setenv("ANSIBLE_VERBOSITY", "4")
+    run(task)
+    assert "> EXEC " in run.log.read_text()
