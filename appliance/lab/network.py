@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,10 +144,17 @@ def plug(nic: Nic) -> None:
 def run_ip(*arguments: str, text: str | None = None) -> str:
     """Run ``ip`` here and return its output.
 
+    In a thread of its own, in this one's network: an interrupt that comes while a process is being started
+    leaves it to itself, and it would make its interface after all was taken back.  So one that was begun is
+    waited for.
+
     Raises:
         LabFailed: it fails; the message carries what it said.
     """
-    done = subprocess.run(["ip", *arguments], input=text, capture_output=True, text=True, check=False)
+    with ThreadPoolExecutor(1) as alone:
+        done = alone.submit(
+            subprocess.run, ["ip", *arguments], input=text, capture_output=True, text=True, check=False
+        ).result()
     if done.returncode != 0:
         raise LabFailed(
             f"ip {' '.join(arguments)} failed",
