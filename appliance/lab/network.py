@@ -6,8 +6,8 @@ All functions act on the network namespace of the calling thread; see ``namespac
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from appliance.lab.segments import Nic, Segment
 
 _SYSCTL = Path("/proc/sys/net")
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FAMILIES = ("-4", "-6")
 # After the rule for this machine's own addresses (0), before all other routing (32766).
 _PRIORITY = 77
@@ -144,17 +145,17 @@ def plug(nic: Nic) -> None:
 def run_ip(*arguments: str, text: str | None = None) -> str:
     """Run ``ip`` here and return its output.
 
-    In a thread of its own, in this one's network: an interrupt that comes while a process is being started
-    leaves it to itself, and it would make its interface after all was taken back.  So one that was begun is
-    waited for.
+    An interrupt that came while a process is being started would leave it to itself, and it would make its
+    interface after all was taken back.  So interrupts wait for it, some milliseconds.
 
     Raises:
         LabFailed: it fails; the message carries what it said.
     """
-    with ThreadPoolExecutor(1) as alone:
-        done = alone.submit(
-            subprocess.run, ["ip", *arguments], input=text, capture_output=True, text=True, check=False
-        ).result()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        done = subprocess.run(["ip", *arguments], input=text, capture_output=True, text=True, check=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if done.returncode != 0:
         raise LabFailed(
             f"ip {' '.join(arguments)} failed",
