@@ -6,8 +6,6 @@ the node's TPM: ``appliance.trust.journal``, ``appliance.trust.counter``.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,8 +19,7 @@ from appliance.errors import (
     PreflightFailed,
     SpaceExhausted,
 )
-from appliance.node.connection import SSH_FAILED
-from appliance.node.script import load_script, start_command
+from appliance.node.question import BrokenOffError, put_question
 from appliance.trust.counter import Counter, judge_counter, next_value
 from appliance.trust.installation import journal_lost
 from appliance.trust.journal import Journal, journal_bytes, parse_journal
@@ -170,24 +167,14 @@ def _lost(slots: Mapping[str, Any]) -> JournalLost:
 
 def _ask(connection: Connection, place: Place, request: Mapping[str, Any]) -> dict[str, Any]:
     """One question to the program on the node."""
-    script = load_script("journal", "two_slots", "tpm_counter")
     asked = {"home": place.home, "owner": place.owner, "tpm": place.tpm, "patience": PATIENCE, **request}
     name = connection.node.name
     try:
-        done = connection.run(
-            start_command(script, "journal"),
-            stdin=script + json.dumps(asked).encode() + b"\n",
-            timeout=SECONDS,
+        answer: dict[str, Any] = put_question(
+            connection, ("journal", "two_slots", "tpm_counter"), asked, seconds=SECONDS
         )
-    except subprocess.TimeoutExpired:
-        raise _broken(name, f"no answer within {SECONDS} s") from None
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
-        raise _broken(name, told)
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        answer = {"error": "failed", "text": told or f"exit status {done.returncode}"}
+    except BrokenOffError as broken:
+        raise _broken(name, str(broken)) from None
     if "error" in answer:
         raise _fault(name, answer, reading=request["do"] == "read")
     return answer

@@ -5,14 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import platform
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance import __version__
 from appliance.errors import ApplyFailed, InProgress, NodeUnreachable
-from appliance.node.connection import SSH_FAILED
-from appliance.node.script import load_script, start_command
+from appliance.node.question import BrokenOffError, put_question
+from appliance.node.script import load_script
 from appliance.node.transfer import STAGED
 
 if TYPE_CHECKING:
@@ -190,23 +189,11 @@ def keep_two(connection: Connection, bundle: str) -> list[str]:
 def _ask(
     connection: Connection, asked: Mapping[str, Any], program: tuple[str, ...] = _PROGRAM
 ) -> dict[str, Any]:
-    script = load_script(*program)
     name = connection.node.name
     try:
-        done = connection.run(
-            start_command(script, program[0]),
-            stdin=script + json.dumps(asked).encode() + b"\n",
-            timeout=SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise _broken(name, f"no answer within {SECONDS} s") from None
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
-        raise _broken(name, told)
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        answer = {"error": "failed", "text": told or f"exit status {done.returncode}"}
+        answer = put_question(connection, program, asked, seconds=SECONDS)
+    except BrokenOffError as broken:
+        raise _broken(name, str(broken)) from None
     if not isinstance(answer, dict):
         raise _odd(connection, answer)
     if answer.get("error") == "pending":
