@@ -16,6 +16,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
 )
 
 if TYPE_CHECKING:
+    from appliance.bundle.manifest import Manifest
     from appliance.node.patching.apply import Applied
 
 TrustedRoot = Annotated[
@@ -80,6 +81,8 @@ def apply(
     A node that is not proven in time goes back by itself to what ran before,
     also without this station and after a power cut; the reason stands in
     appliance history. Run the same command again after an interruption.
+    Nodes that have the patch already are passed over; if all have, nothing is
+    done.
 
     \b
     Examples:
@@ -122,19 +125,31 @@ def applied_text(applied: Applied) -> str:
     from appliance.node.summary import outcome_text
 
     lines = [f"{name}: applied already" for name in applied.already]
+    if not applied.outcomes:
+        manifest = applied.bundle.manifest
+        lines.append(f"nothing to do: every node has {manifest.product} {manifest.version} already")
     return "\n".join([*lines, *(outcome_text(outcome) for outcome in applied.outcomes)])
 
 
 def applied_values(applied: Applied) -> dict[str, object]:
-    """For programs: as of an installation; ``changes`` and ``nodes`` are of all groups."""
+    """For programs: as of an installation; ``changes`` and ``nodes`` are of all groups.
+
+    Where every node had the patch before, what it leads to, and ``already``.
+    """
     from appliance.node.summary import outcome_values
 
     groups = [outcome_values(outcome) for outcome in applied.outcomes]
-    values: dict[str, object] = {**groups[0], "already": list(applied.already)}
+    first = groups[0] if groups else _leads_to(applied.bundle.manifest)
+    values: dict[str, object] = {**first, "already": list(applied.already)}
     for key in ("changes", "warnings"):
         values[key] = [line for group in groups for line in _lines(group[key])]
     values["nodes"] = {name: each for group in groups for name, each in _nodes(group["nodes"])}
     return values
+
+
+def _leads_to(patch: Manifest) -> dict[str, object]:
+    names = {"product": patch.product, "version": patch.version, "sequence": patch.sequence}
+    return {"digest": patch.makes, **names}
 
 
 def _lines(value: object) -> list[object]:

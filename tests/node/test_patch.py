@@ -207,8 +207,8 @@ def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
 
 def test_a_patch_is_applied_once(site: Site) -> None:
     code, result = site.apply()
-    assert (code, result["error"]) == (5, "PatchUnfit")
-    assert "applied already" in result["message"]
+    assert (code, result["already"], result["nodes"]) == (0, [site.lab.node.name], {})
+    assert result["digest"] == site.digest
 
 
 def test_after_a_power_cut_the_new_version_serves_and_says_so(site: Site) -> None:

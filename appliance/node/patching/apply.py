@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Applied:
     """What became of a patch, or of going back: the bundle, and the outcome of each group of nodes.
 
-    ``already``: nodes that had it before.
+    ``already``: nodes that had it before.  If all had, ``bundle`` is the patch, and there is no outcome.
     """
 
     bundle: VerifiedBundle
@@ -83,13 +83,15 @@ def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -
             try:
                 said = ask_all(inventory, connections, recheck=request.recheck)
                 chosen, already = startable(said, nodes, verified.manifest)
+                for name in already:
+                    progress.note(f"{name}: the patch was applied already")
+                if not chosen:
+                    return Applied(verified, already=already)
                 target = _target(verified, connections, said, chosen, private, progress)
                 refuse_pending(connections, chosen, target.bundle.digest)
             finally:
                 for connection in connections.values():
                     connection.close()
-            for name in already:
-                progress.note(f"{name}: the patch was applied already")
             question = make_question(target.bundle, statements=request.statements, time=time.time())
             applied = Applied(target.bundle, already=already)
             before = {name: installed(said[name]) for name in chosen}
@@ -212,7 +214,7 @@ def startable(
     """The nodes that the patch can start from, and those that have it already.
 
     Raises:
-        PatchUnfit: a node has another base; or all have it already.
+        PatchUnfit: a node has another base, or none.
     """
     chosen, already = [], []
     for node in nodes:
@@ -224,19 +226,12 @@ def startable(
                 wanted="a node on which a bundle was installed",
                 hint="install the whole bundle",
             )
-        if running.bundle == patch.makes and len(nodes) > 1:
+        if running.bundle == patch.makes:
             already.append(node.name)
             continue
         base = Base(running.bundle, running.version, running.sequence)
         require_start(base, running.product, patch, where=node.name)
         chosen.append(node.name)
-    if not chosen:
-        raise PatchUnfit(
-            "the patch was applied already, on every node",
-            found=", ".join(already),
-            wanted="a node with the bundle that the patch requires",
-            hint="nothing is left to be done",
-        )
     return chosen, tuple(already)
 
 

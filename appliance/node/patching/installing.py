@@ -110,7 +110,10 @@ class Switching(Installation):
         return "; ".join(words)
 
     def _size(self) -> int:
-        return self.change.target.room
+        return self.change.target.size
+
+    def _shared(self) -> int:
+        return self.change.target.size - self.change.target.room
 
     def _resume(self) -> set[str]:
         super()._resume()

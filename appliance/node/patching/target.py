@@ -68,6 +68,11 @@ class Target:
     needs: Mapping[str, str]
 
     @property
+    def size(self) -> int:
+        """Bytes of the copy."""
+        return sum(file.size for file in self.files)
+
+    @property
     def room(self) -> int:
         """Bytes that are written on a node at the most."""
         return sum(file.size for file in self.files if not file.same)

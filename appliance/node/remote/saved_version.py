@@ -67,6 +67,20 @@ class Running:
         """Folders of programs, one for each version of each service, relative to the root."""
         return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
+    def left_of(self, armed: dict[str, Any]) -> bool:
+        """Whether there is something again of the version that was gone back from: who goes back removes it.
+
+        Each version has environments of its own; its units name its digest.
+        """
+        if any(path not in armed["environments"] for path in self.environments()):
+            return True
+        digest = str(armed["record"].get("to", {}).get("digest", "")).encode()
+        return bool(digest) and any(self.names(path, digest) for path in self.files())
+
+    def names(self, path: str, digest: bytes) -> bool:
+        with open(self.place(path), "rb") as stream:
+            return digest in stream.read()
+
     def states(self, files: Iterable[str]) -> dict[str, list[str]]:
         """Of the units that have files of their own: whether enabled, whether active, in its words."""
         names = sorted({unit for path in files if (unit := unit_of(path))})

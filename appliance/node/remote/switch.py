@@ -108,13 +108,15 @@ class Switch:
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
 
-        What was saved for a run that never said that it had come to its end, and before which the same ran,
-        is still right: it may have changed something after its time.
+        What was saved for a run that changed something after its time, and was killed then, is still right.
+        Where nothing of its version is on the node, it was killed before that: what runs is what somebody
+        may have put right since.
         """
         folder = os.path.join(self.home, "saved")
         shutil.rmtree(folder, ignore_errors=True)
         last = read(os.path.join(self.last, "armed.json"))
-        if last and last["record"].get("from") == values["record"].get("from"):
+        same = last and last["record"].get("from") == values["record"].get("from")
+        if last and same and self.running.left_of(last):
             shutil.copytree(self.last, folder, copy_function=os.link)  # owners stay; nothing is written to
             reserve(folder, ROOM)
             write(os.path.join(folder, "armed.json"), {**last, **values})

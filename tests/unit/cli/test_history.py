@@ -122,6 +122,21 @@ def test_a_patch_is_told_of_all_groups_of_nodes(
     assert "gpu-00: applied already" in appliance("patch", "apply", "/media/p", "-i", EXAMPLE).out
 
 
+@pytest.mark.parametrize("names", [("gpu-01",), ("gpu-01", "gpu-02")])
+def test_where_every_node_has_the_patch_there_is_nothing_to_do(
+    names: tuple[str, ...], appliance: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = SimpleNamespace(product="demo", version="2.0.0", sequence=2, makes="c" * 64)
+    patch: Any = SimpleNamespace(manifest=manifest, digest="b" * 64)
+    monkeypatch.setattr(apply, "apply_patch", lambda *_, **__: Applied(patch, already=names))
+    monkeypatch.setattr(roots, "load_root", lambda *_: b"root")
+    done = appliance("patch", "apply", "/media/p", "-i", EXAMPLE)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "nothing to do: every node has demo 2.0.0 already"
+    said = appliance("patch", "apply", "/media/p", "-i", EXAMPLE, "--json").json
+    assert (said["digest"], said["already"], said["nodes"]) == ("c" * 64, list(names), {})
+
+
 def test_going_back_names_a_version_by_how_its_digest_begins(
     asked: dict[str, Any], appliance: Callable[..., Outcome]
 ) -> None:
