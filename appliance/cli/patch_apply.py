@@ -65,6 +65,13 @@ def apply(
     ] = False,
     recheck: Recheck = False,
     within: Within = 1800,
+    reboot: Annotated[
+        bool,
+        typer.Option(
+            "--reboot/--no-reboot",
+            help="Restart nodes that get a kernel or a driver; without, they wait for whoever does.",
+        ),
+    ] = True,
     statements: StatementsFolder = None,
     revoked: Revocations = None,
     state: RecordsFolder = None,
@@ -84,18 +91,25 @@ def apply(
     Nodes that have the patch already are passed over; if all have, nothing is
     done.
 
+    A kernel or a driver counts from the node's next start on. It is installed
+    first, while the version before serves; then that is stopped, the node
+    restarts, and is proven on what it has loaded. If it is not, packages go
+    back too, and the node restarts once more. With --no-reboot it goes on as
+    it was until somebody restarts it; then run the same command again.
+
     \b
     Examples:
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --trust root.json
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --limit gpu-01
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --check
-      appliance patch apply p -i my-site --within 600
+      appliance patch apply p -i my-site --within 600 --no-reboot
 
     \b
     Exit codes:
       3  the inventory is wrong                  4  the patch, or a file of the base,
       5  another base, or one that lacks            must not be used
-         something; or not enough room           6  a node cannot be reached
+         something; not enough room; or it       6  a node cannot be reached, or did
+         waits for a restart (--no-reboot)          not come back from its restart
       7  a node refused a change: it went back   8  a promise is not kept: it went back
       9  verified, but past its date
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
@@ -116,7 +130,7 @@ def apply(
         statements=statements,
         revoked=tuple(revoked or ()),
     )
-    applied = apply_patch(request, progress=progress(), within=within)
+    applied = apply_patch(request, progress=progress(), within=within, reboot=reboot)
     print_result(applied_text(applied), applied_values(applied), as_json=as_json)
 
 

@@ -67,6 +67,10 @@ class InProgress(PreflightFailed):
     """Another run holds the lock of this folder or node."""
 
 
+class RestartPending(InProgress):
+    """What was done counts from a node's next start on, which is somebody else's."""
+
+
 class CaptureUnreadable(PreflightFailed):
     """A file is no capture of frames, or is not whole; nothing can be judged by it."""
 

@@ -35,6 +35,7 @@ def apply(
     progress: Progress,
     more: Mapping[str, Mapping[str, object]],
     check: bool = False,
+    tags: tuple[str, ...] = (),
 ) -> PlaybookResult:
     """Run playbooks/site.yml on the first of these nodes, then on the others.
 
@@ -46,6 +47,7 @@ def apply(
         progress: told of every task.
         more: by node name, variables beside the plan's: programs, which nobody reads in a plan.
         check: change nothing.
+        tags: of the roles to run; all if empty.
     """
     content = content_root()
     names = list(connections)
@@ -56,7 +58,7 @@ def apply(
             for name in batch
         }
         result = run_playbook(
-            Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check),
+            Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check, tags),
             folder=folder,
             log=run.log,
             progress=progress,

@@ -19,6 +19,7 @@ from appliance.node.patching import switch
 from appliance.node.patching.base import read_base
 from appliance.node.patching.installing import WITHIN, Change, Switching
 from appliance.node.patching.reader import CopyReader
+from appliance.node.patching.restarting import brings_packages
 from appliance.node.patching.target import make_target, require_needs
 from appliance.node.request import Outcome
 from appliance.node.runs import Stage, lock_state
@@ -50,15 +51,19 @@ class Applied:
     already: tuple[str, ...] = ()
 
 
-def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -> Applied:
+def apply_patch(
+    request: Request, *, progress: Progress, within: int = WITHIN, reboot: bool = True
+) -> Applied:
     """Bring nodes to the version that a patch leads to.
 
     Args:
         request: as for an installation; its ``bundle`` is the patch.
         progress: told of every step.
         within: seconds in which each node has to be proven, from the switch on.
+        reboot: restart nodes where a package counts from then on only.
 
     Raises:
+        RestartPending: one did, and restarting is somebody else's.
         PatchUnfit: a node has another base, or lacks some of it; nothing was changed on any.
         ApplianceError: the first stage that failed says which way; nodes that had begun go back.
     """
@@ -95,7 +100,8 @@ def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -
             question = make_question(target.bundle, statements=request.statements, time=time.time())
             applied = Applied(target.bundle, already=already)
             before = {name: installed(said[name]) for name in chosen}
-            change = Change("patch", target, before, verified.folders, within)
+            restarting = switch.Restarting(brings_packages(target), reboot)
+            change = Change("patch", target, before, verified.folders, within, restarting)
             these = [node for node in nodes if node.name in chosen]
             groups = Groups(request, inventory, these, private)
             run_groups(groups, change, question, applied, progress=progress)

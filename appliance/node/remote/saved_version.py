@@ -68,7 +68,7 @@ class Running:
         return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
     def left_of(self, armed: dict[str, Any]) -> bool:
-        """Whether there is something again of the version that was gone back from: who goes back removes it.
+        """Whether something is there again of the version that was left: who goes back removes it.
 
         Each version has environments of its own; its units name its digest.
         """
@@ -108,8 +108,7 @@ class Running:
     def put_back(self, folder: str, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
         """Files first, then units; ``begun.json`` in the folder says what does not run as it did."""
         place = os.path.join(folder, "begun.json")
-        if os.path.lexists(room := os.path.join(folder, "room")):
-            os.unlink(room)
+        self.free_room(folder)
         kept = os.path.join(folder, "files")
         saved = {
             os.path.relpath(os.path.join(inner, name), kept)
@@ -132,6 +131,11 @@ class Running:
         for path in self.environments():
             if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
                 shutil.rmtree(self.place(path), ignore_errors=True)
+
+    def free_room(self, folder: str) -> None:
+        """Nothing can be written on a full disk before that."""
+        if os.path.lexists(room := os.path.join(folder, "room")):
+            os.unlink(room)
 
     def drop(self, path: str, units: dict[str, list[str]], *, starting: bool) -> None:
         """Remove a file that was not there; of a unit that was not there nothing runs on."""
