@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from appliance.trust.statements import Permit, Release
 from tests.node.at_station import at_station
+from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ class Site:
     patch: Path
     root: Path
     digest: str = ""
+    #: To a version that brings a driver; from that to one with the next driver.
+    drivers: tuple[Path, ...] = ()
+    #: From the first of these, with the next root's keys, to one that differs from it in that root alone.
+    keys: Path | None = None
 
     @property
     def lab(self) -> PracticeLab:
@@ -73,8 +79,8 @@ class Site:
         done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=300)
         return done.returncode, json.loads(done.stdout)
 
-    def apply(self, *options: str) -> tuple[int, Any]:
-        return self.run("patch", "apply", str(self.patch), *options)
+    def apply(self, *options: str, patch: Path | None = None) -> tuple[int, Any]:
+        return self.run("patch", "apply", str(patch or self.patch), *options)
 
     def history(self) -> list[Any]:
         lines: list[Any] = self.run("history", state=False)[1]["nodes"][self.lab.node.name]["history"]
@@ -118,13 +124,56 @@ def site(  # noqa: PLR0917 - what it is made of
     text = DEMO.read_text().replace(FIRST, SECOND).replace('"1.0.0"', '"2.0.0"')
     definition.write_text(text.replace("sequence: 1", "sequence: 2"))
     second, patch = new_bundle(definition, folder), folder / "patch"
-    at_station("patch", "build", "--from", demo, "--to", second, "--out", patch)
-    at_station("sign", patch, "--key", holders.key("alice"), "--role", "patch")
-    manifest = json.loads((patch / "manifest.json").read_text())
-    made = Site(new_installer(fresh_lab), patch, trusted, manifest["makes"])
+    key = holders.key("alice")
+    build_patch(demo, second, patch, key)
+    made = Site(new_installer(fresh_lab), patch, trusted, leads_to(patch))
+    one, other = built(folder, "3.0"), built(folder, "4.0")
+    third = add_to(folder / "lock.json", definition, one, version="3.0.0", sequence=3)
+    fourth = add_to(*reversed(third), other, version="4.0.0", sequence=4)
+    next_root, next_key = rotated(trusted, holders, folder / "keys"), holders.key("carol")
+    keys = add_to(*reversed(third), one, version="3.0.1", sequence=5)
+    driven = bundle_of(third, trusted, key)
+    made.drivers = (
+        build_patch(demo, driven, driven.parent / "patch", key),
+        build_patch(driven, bundle_of(fourth, trusted, key), fourth[0].parent / "patch", key),
+    )
+    made.keys = build_patch(driven, bundle_of(keys, next_root, next_key), folder / "keys-alone", next_key)
     code, result, _ = made.installer()
     assert code == 0, result
     return made
+
+
+def bundle_of(source: tuple[Path, Path], root: Path, key: Path) -> Path:
+    """The bundle of a definition and its lock, beside them."""
+    definition, lock = source
+    bundle = definition.parent / "bundle"
+    at_station("build", definition, "--lock", lock, "--root", root, "--out", bundle)
+    at_station("sign", bundle, "--key", key)
+    return bundle
+
+
+def rotated(root: Path, holders: Holders, folder: Path) -> Path:
+    """The next root, in which carol's key is alice's; in a folder with all before it."""
+    draft = folder.with_name("draft")
+    folder.mkdir()
+    shutil.copy(root, folder)
+    at_station("trust", "rotate", root, "--holder", f"alice={holders.key('carol')}.pub", "--out", draft)
+    for name in ("alice", "carol"):
+        at_station("trust", "sign", draft / "root.2.json", "--root", root, "--key", holders.key(name))
+    at_station("trust", "assemble", draft, "--root", root, "--out", folder)
+    return folder / "root.2.json"
+
+
+def build_patch(base: Path, to: Path, out: Path, key: Path) -> Path:
+    """The patch from one bundle to another, signed."""
+    at_station("patch", "build", "--from", base, "--to", to, "--out", out)
+    at_station("sign", out, "--key", key, "--role", "patch")
+    return out
+
+
+def leads_to(patch: Path) -> str:
+    """The digest of the bundle that a patch leads to."""
+    return str(json.loads((patch / "manifest.json").read_text())["makes"])
 
 
 def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
@@ -232,6 +281,77 @@ def test_going_back_takes_a_permit_and_no_medium(
     assert code == 0, result
     assert site.is_as_before()
     assert (site.history()[-1]["action"], site.history()[-1]["result"]) == ("rollback", "done")
+
+
+def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) -> None:
+    """What serves is not touched until then; the command that was ended is run again."""
+    node, patch = site.lab.node, site.drivers[0]
+    code, result = site.apply("--no-reboot", patch=patch)
+    assert (code, result["error"]) == (5, "RestartPending")
+    assert NAME in result["found"]
+    assert (site.answer(), site.installed(), driver(site)) == (FIRST, "1.0.0", ("3.0", ""))
+    said = site.run("history", state=False)[1]["nodes"][node.name]
+    assert (said["restart"]["late"], said["pending"]["to"]["version"]) == ([NAME], "3.0.0")
+    (told,) = site.run("status", state=False)[1]["nodes"]
+    assert told["restart"] == [NAME]
+    node.reboot()
+    assert site.run("history", state=False)[1]["nodes"][node.name]["pending"], "it waits for its proof"
+    code, result = site.apply(patch=patch)
+    assert code == 0, result
+    assert (site.answer(), site.installed(), driver(site)) == (SECOND, "3.0.0", ("3.0", "3.0"))
+    assert (site.history()[-1]["result"], site.differences()) == ("done", 0)
+
+
+def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site) -> None:
+    node, patch = site.lab.node, site.drivers[1]
+    node.inside(SABOTAGE.format(unit=UNIT, digest=leads_to(patch), deed="exit 7"))
+    code, result = site.apply(patch=patch)
+    assert (code, result["error"]) == (7, "ApplyFailed")
+    assert f"{node.name} went back to 3.0.0, which ran before; pending restart" in result["hint"]
+    wait_for(site, f"grep -qx 3.0 {LOADED} && systemctl is-active --quiet appliance-inference")
+    assert driver(site) == ("3.0", "3.0")
+    line = site.history()[-1]
+    assert (line["result"], line["to"]["version"]) == ("went back", "4.0.0")
+    assert line["reason"].startswith("ApplyFailed")
+    assert site.run("history", state=False)[1]["nodes"][node.name]["restart"] is None
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+    assert (site.answer(), site.installed(), site.differences()) == (SECOND, "3.0.0", 0)
+
+
+def test_keys_alone_are_learnt_in_one_step_and_what_serves_is_not_touched(site: Site) -> None:
+    """Signed by the next root's key, on a station and a node that know the one before."""
+    node, look = (
+        site.lab.node,
+        "systemctl show -P InvocationID appliance-inference; ls /var/lib/appliance/staged",
+    )
+    before = node.inside(look).stdout
+    code, result = site.apply(patch=site.keys)
+    assert code == 0, result
+    assert (node.inside(look).stdout, site.installed()) == (before, "3.0.0")
+    (told,) = site.run("status", state=False)[1]["nodes"]
+    assert told["inventory"]["journal"]["root"] == 2
+    lines = site.history()
+    assert (lines[-1]["action"], lines[-1]["result"], lines[-1]["reason"]) == (
+        "keys",
+        "done",
+        "it knows root 2",
+    )
+    assert site.apply(patch=site.keys)[0] == 0
+    assert site.history() == lines, "what is known is not learnt again"
+
+
+def test_no_way_leads_back_over_a_root(site: Site) -> None:
+    code, result = site.apply(patch=site.drivers[1])
+    assert (code, result["error"]) == (4, "RollbackRefused")
+    assert "root" in result["message"] + result["found"]
+    assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
+
+
+def driver(site: Site) -> tuple[str, str]:
+    """The version that is installed, and the one that was loaded as the node started."""
+    look = f"dpkg-query --show --showformat '${{Version}}\n' {NAME}; cat {LOADED} 2>/dev/null"
+    first, _, second = site.lab.node.inside(look, check=False).stdout.strip().partition("\n")
+    return first, second
 
 
 class cut_off:  # noqa: N801 - used as a word

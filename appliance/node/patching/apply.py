@@ -18,6 +18,7 @@ from appliance.errors import ApplianceError, PatchUnfit
 from appliance.node.patching import switch
 from appliance.node.patching.base import read_base
 from appliance.node.patching.installing import WITHIN, Change, Switching
+from appliance.node.patching.keys import Learning
 from appliance.node.patching.reader import CopyReader
 from appliance.node.patching.restarting import brings_packages
 from appliance.node.patching.target import make_target, require_needs
@@ -104,7 +105,8 @@ def apply_patch(
             change = Change("patch", target, before, verified.folders, within, restarting)
             these = [node for node in nodes if node.name in chosen]
             groups = Groups(request, inventory, these, private)
-            run_groups(groups, change, question, applied, progress=progress)
+            go = learn_keys if target.keys_alone else run_groups
+            go(groups, change, question, applied, progress=progress)
     return applied
 
 
@@ -157,6 +159,21 @@ def run_groups(
             told = _who_runs_what(groups.nodes, batches[:index], batch, change) if alone else ""
             fault.hint = "; ".join(filter(None, [told, fault.hint]))
             raise
+
+
+def learn_keys(
+    groups: Groups, change: Change, question: Question, applied: Applied, *, progress: Progress
+) -> None:
+    """Have all nodes learn what keys a patch brings; nothing else is changed on them.
+
+    Raises:
+        ApplianceError: a node's journal refuses it; or one cannot be reached.
+    """
+    request = groups.request
+    nodes = tuple(groups.nodes)
+    outcome = Outcome(change.target.bundle, request.until, request.check, nodes=nodes)
+    applied.outcomes.append(outcome)
+    Learning(change, request, question, groups.inventory, nodes, groups.private, progress, outcome).go()
 
 
 def _who_runs_what(

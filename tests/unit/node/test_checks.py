@@ -205,9 +205,7 @@ def test_what_is_staged_already_is_not_asked_for_again(manifest: Manifest) -> No
     [(0, 10**9), (9 * 10**11, 10**9), (10**12 - 10**8, 10**8), (10**12, 0)],
     ids=["nothing yet", "some that is shared", "most of what is new", "all"],
 )
-def test_what_is_shared_takes_no_room_and_makes_none(
-    staged: int, written: int, manifest: Manifest
-) -> None:
+def test_what_is_shared_takes_no_room_and_makes_none(staged: int, written: int, manifest: Manifest) -> None:
     """Of a terabyte a gigabyte is new; what is staged may be the one or the other."""
     wanted = Wanted(manifest, "d" * 64, 10**12, INVENTORY, 0.0, shared=10**12 - 10**9)
     without = Wanted(manifest, "d" * 64, 0, INVENTORY, 0.0)
