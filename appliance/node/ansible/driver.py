@@ -42,7 +42,6 @@ class Playbook:
         hosts: host variables by host name; all hosts are in the group ``nodes``.
         variables: variables for all hosts; they win over everything else.
         check: change nothing, only say what would change.
-        tags: run these roles alone; all if empty.
     """
 
     file: Path
@@ -50,7 +49,6 @@ class Playbook:
     hosts: Mapping[str, Mapping[str, object]]
     variables: Mapping[str, object]
     check: bool = False
-    tags: tuple[str, ...] = ()
 
 
 def run_playbook(
@@ -112,7 +110,6 @@ def _prepare(playbook: Playbook, folder: Path) -> list[str]:
     write_private(folder / "ansible.cfg", _configuration(playbook, folder))
     arguments = [sys.executable, "-m", "ansible", "playbook", str(playbook.file)]
     arguments += ["--extra-vars", f"@{folder / 'variables.json'}", "--diff"]
-    arguments += ["--tags", ",".join(playbook.tags)] if playbook.tags else []
     return [*arguments, "--check"] if playbook.check else arguments
 
 

@@ -16,7 +16,7 @@ from appliance.errors import ApplianceError, Interrupted
 from appliance.node.apply import apply, judge
 from appliance.node.install import Installation
 from appliance.node.patching import switch
-from appliance.node.patching.restarting import ROLES, somebody_elses, wait_until_restarted
+from appliance.node.patching.restarting import PACKAGES, somebody_elses, wait_until_restarted
 from appliance.node.patching.transfer import begin_transfer
 from appliance.node.staging import send_copies
 from appliance.node.transfer import STAGED
@@ -182,7 +182,7 @@ class Switching(Installation):
             run=self.run,
             progress=self.progress,
             more={},
-            tags=ROLES,
+            playbook=PACKAGES,
         )
         judge(result, revert_after=self.inventory.revert_after, log=self.run.log)
 

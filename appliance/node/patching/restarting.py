@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from appliance.node.connection import Connection
     from appliance.node.patching.target import Target
 
-#: The roles that install packages, and what they need for it (playbooks/site.yml).
-ROLES: Final = ("disk_encryption", "base")
+#: The playbook of phase one.
+PACKAGES: Final = "packages.yml"
 #: Seconds between two questions to a node that restarts.
 PAUSE: Final = 2
 

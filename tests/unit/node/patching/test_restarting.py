@@ -49,7 +49,7 @@ def over_a_restart(
     work.run = SimpleNamespace(log="log")  # type: ignore[assignment]
     monkeypatch.setattr(work.progress, "note", done.append, raising=False)
     monkeypatch.setattr(Switching, "_line", lambda *_: {"from": {"version": "1.0.0"}})
-    monkeypatch.setattr(installing, "apply", lambda *_, tags, **__: done.append(f"roles {','.join(tags)}"))
+    monkeypatch.setattr(installing, "apply", lambda *_, playbook, **__: done.append(playbook))
     monkeypatch.setattr(installing, "judge", lambda *_, **__: done.append("judged"))
     monkeypatch.setattr(Installation, "_apply", lambda *_: done.append("all roles"))
     return work, done
@@ -71,7 +71,7 @@ def test_packages_come_first_then_the_restart_then_all_roles(monkeypatch: pytest
     work._apply(set())
     assert [asked["do"] for asked in node.asked] == ["arm", "restart", "status", "status"]
     assert (node.asked[0]["packages"], node.asked[0]["reboot"]) == (True, True)
-    assert done[:2] == ["roles disk_encryption,base", "judged"]
+    assert done[:2] == ["packages.yml", "judged"]
     assert "driver" in done[2]
     assert done[3:] == ["one: has restarted; not proven yet", "all roles"]
     assert node.closed == 2, "what is open since before the restart leads nowhere"
@@ -81,7 +81,7 @@ def test_where_no_package_is_late_all_roles_follow_at_once(monkeypatch: pytest.M
     node = Says(lambda asked: {"late": []} if asked["do"] == "restart" else {"pending": None})
     work, done = over_a_restart(node, monkeypatch)
     work._apply(set())
-    assert done == ["roles disk_encryption,base", "judged", "all roles"]
+    assert done == ["packages.yml", "judged", "all roles"]
 
 
 def test_a_restart_that_is_somebody_elses_ends_the_run_and_nothing_goes_back(
