@@ -132,9 +132,9 @@ class Waits:
     def __str__(self) -> str:
         """In words, after a node's name; empty if it waits for nothing."""
         if self.late:
-            what = "the version before, which is installed again" if self.former else "the new version"
+            what = "the version before, which is installed again," if self.former else "the new version"
             who = "it restarts by itself" if self.reboot else "restart it"
-            return f"pending restart: {what}, counts from then on ({', '.join(self.late)}); {who}"
+            return f"pending restart: {what} counts from then on ({', '.join(self.late)}); {who}"
         version = self.pending["to"].get("version") if self.pending else None
         return f"not proven yet: {version}; it goes back by itself" if self.pending else ""
 

@@ -60,23 +60,25 @@ def test_who_when_from_which_medium_and_with_which_result(
     assert values["nodes"]["gpu-01"] == {"pending": LINE, "restart": None, "history": [LINE]}
 
 
+FORMER = "the version before, which is installed again,"
+
+
 @pytest.mark.parametrize(
     ("waits", "said", "when"),
     [
         (
             Waits(LINE, ("linux-image-7",), reboot=False),
-            "pending restart: the new version, counts from then on (linux-image-7); restart it",
+            "pending restart: the new version counts from then on (linux-image-7); restart it",
             "its time begins with the restart",
         ),
         (
             Waits(LINE, ("a", "b"), reboot=True),
-            "pending restart: the new version, counts from then on (a, b); it restarts by itself",
+            "pending restart: the new version counts from then on (a, b); it restarts by itself",
             "it goes back by itself",
         ),
         (
             Waits(None, ("a",), reboot=False, former=True),
-            "pending restart: the version before, which is installed again, counts from then on (a); "
-            "restart it",
+            f"pending restart: {FORMER} counts from then on (a); restart it",
             "",
         ),
     ],

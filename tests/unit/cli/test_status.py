@@ -66,7 +66,7 @@ def test_what_a_node_waits_for_is_told_beside_what_it_signed(
         (Waits(to), "  not proven yet: 2.0.0; it goes back by itself"),
         (
             Waits(to, ("driver",), reboot=True),
-            "  pending restart: the new version, counts from then on (driver)",
+            "  pending restart: the new version counts from then on (driver)",
         ),
     ):
         asked["answer"] = [replace(said, waits=waits)]
