@@ -8,23 +8,22 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from appliance.trust.statements import Permit, Release
-from tests.node.at_station import at_station
+from tests.node.patches import build_patch, bundle_of, leads_to, rotated
 from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Installer, NewBundle, NewInstaller, PracticeLab
 
     from tests.conftest import Holders
@@ -143,37 +142,19 @@ def site(  # noqa: PLR0917 - what it is made of
     return made
 
 
-def bundle_of(source: tuple[Path, Path], root: Path, key: Path) -> Path:
-    """The bundle of a definition and its lock, beside them."""
-    definition, lock = source
-    bundle = definition.parent / "bundle"
-    at_station("build", definition, "--lock", lock, "--root", root, "--out", bundle)
-    at_station("sign", bundle, "--key", key)
-    return bundle
-
-
-def rotated(root: Path, holders: Holders, folder: Path) -> Path:
-    """The next root, in which carol's key is alice's; in a folder with all before it."""
-    draft = folder.with_name("draft")
-    folder.mkdir()
-    shutil.copy(root, folder)
-    at_station("trust", "rotate", root, "--holder", f"alice={holders.key('carol')}.pub", "--out", draft)
-    for name in ("alice", "carol"):
-        at_station("trust", "sign", draft / "root.2.json", "--root", root, "--key", holders.key(name))
-    at_station("trust", "assemble", draft, "--root", root, "--out", folder)
-    return folder / "root.2.json"
-
-
-def build_patch(base: Path, to: Path, out: Path, key: Path) -> Path:
-    """The patch from one bundle to another, signed."""
-    at_station("patch", "build", "--from", base, "--to", to, "--out", out)
-    at_station("sign", out, "--key", key, "--role", "patch")
-    return out
-
-
-def leads_to(patch: Path) -> str:
-    """The digest of the bundle that a patch leads to."""
-    return str(json.loads((patch / "manifest.json").read_text())["makes"])
+def open_flow(site: Site) -> str:
+    """Have the inventory ask for a flow to one more address of the station; that address."""
+    lab, operator = site.lab, site.lab.node.operator_side
+    peer = lab.node.address4.rpartition(".")[0] + ".210"
+    links = json.loads(operator.run(["ip", "-json", "address", "show"]).stdout)
+    device = next(link["ifname"] for link in links if f"'{lab.operator[0]}'" in str(link["addr_info"]))
+    operator.run(["ip", "address", "add", f"{peer}/24", "dev", device])
+    path = lab.inventory / "inventory.yml"
+    values = yaml.safe_load(path.read_text())
+    flow = {"interface": "mgmt", "direction": "out", "protocol": "udp", "ports": [5140], "peers": [peer]}
+    values["nodes"][lab.node.name]["flows"] = {"logs": flow}
+    path.write_text(yaml.safe_dump(values))
+    return peer
 
 
 def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
@@ -232,9 +213,14 @@ def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
 
 
 def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
+    """With it comes what the site asks for by now: a flow, which is proven in the same run."""
     node = site.lab.node
+    peer = open_flow(site)
     code, result = site.apply()
     assert code == 0, result
+    report = json.loads(Path(result["nodes"][node.name]["qualify"]["report"]).read_text())
+    (flows,) = [each for each in report["items"] if each["name"] == "outbound.flows"]
+    assert f"udp {peer} port 5140" in flows["found"]
     values = result["nodes"][node.name]
     assert values["qualify"]["verdict"] == "passed"
     assert values["stage"]["bytes"] < 1 << 20, "what is the same is not copied"
