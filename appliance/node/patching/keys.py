@@ -8,41 +8,16 @@ back.  What is installed keeps its name, and the next patch is built against it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from appliance.node.install import Installation
 from appliance.node.patching import switch
+from appliance.node.patching.installing import Switching
 from appliance.node.runs import Stage, now
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from appliance.bundle.verify import VerifiedBundle
-    from appliance.definition.inventory import Inventory, NodeEntry
-    from appliance.node.asking import Question
-    from appliance.node.patching.installing import Change
-    from appliance.node.request import Outcome, Request
-    from appliance.progress import Progress
-
-
-class Learning(Installation):
-    """Nodes that learn keys: all are asked before any keeps anything."""
-
-    def __init__(  # noqa: PLR0917 - what every installation is told
-        self,
-        change: Change,
-        request: Request,
-        question: Question,
-        inventory: Inventory,
-        nodes: Sequence[NodeEntry],
-        private: Path,
-        progress: Progress,
-        outcome: Outcome,
-    ) -> None:
-        bundle: VerifiedBundle = change.target.bundle
-        super().__init__(request, bundle, question, inventory, nodes, private, progress, outcome)
-        self.change = change
+class Learning(Switching):
+    """Nodes that learn keys: all are asked before any keeps anything, and nothing is switched."""
 
     def go(self) -> None:
         """Ask every journal; then have each keep what is new.
@@ -81,7 +56,11 @@ class Learning(Installation):
             self.connections[name], {**line, "run": now(), "result": "done", "reason": f"it knows {known}"}
         )
 
-    def _line(self, name: str) -> Mapping[str, object]:
+    def _refuse_pending(self) -> None:
+        """A switch that waits for its proof was judged by what the journal knows."""
+        Installation._refuse_pending(self)  # noqa: SLF001 - what a switch leaves out
+
+    def _line(self, name: str) -> dict[str, Any]:
         """What is installed is what was."""
         medium = [str(folder) for folder in self.change.patch]
         line = switch.record_of("keys", self.bundle, None, medium)
