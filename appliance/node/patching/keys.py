@@ -58,7 +58,7 @@ class Learning(Switching):
 
     def _refuse_pending(self) -> None:
         """A switch that waits for its proof was judged by what the journal knows."""
-        Installation._refuse_pending(self)  # noqa: SLF001 - what a switch leaves out
+        Installation._refuse_pending(self)
 
     def _line(self, name: str) -> dict[str, Any]:
         """What is installed is what was."""
