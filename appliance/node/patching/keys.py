@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.node.install import Installation
 from appliance.node.patching import switch
 from appliance.node.patching.installing import Switching
 from appliance.node.runs import Stage, now
@@ -58,7 +57,7 @@ class Learning(Switching):
 
     def _refuse_pending(self) -> None:
         """A switch that waits for its proof was judged by what the journal knows."""
-        Installation._refuse_pending(self)
+        super(Switching, self)._refuse_pending()
 
     def _line(self, name: str) -> dict[str, Any]:
         """What is installed is what was."""

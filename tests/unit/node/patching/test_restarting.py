@@ -230,3 +230,11 @@ def test_a_check_asks_and_has_nothing_learnt(monkeypatch: pytest.MonkeyPatch) ->
     node = Says(went_back)
     assert learning(node, monkeypatch, check=True, known=False) == ["asked"]
     assert node.asked == []
+
+
+def test_keys_wait_for_a_switch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Installation, "_refuse_pending", lambda _: asked.append("refused"))
+    object.__new__(Learning)._refuse_pending()
+    object.__new__(Switching)._refuse_pending()
+    assert asked == ["refused"]
