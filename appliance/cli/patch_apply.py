@@ -108,8 +108,8 @@ def apply(
     Exit codes:
       3  the inventory is wrong                  4  the patch, or a file of the base,
       5  another base, or one that lacks            must not be used
-         something; not enough room; or it       6  a node cannot be reached, or did
-         waits for a restart (--no-reboot)          not come back from its restart
+         something; not enough room; or it       6  a node cannot be reached, or
+         waits for a restart (--no-reboot)          stays away at its restart
       7  a node refused a change: it went back   8  a promise is not kept: it went back
       9  verified, but past its date
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
