@@ -125,10 +125,8 @@ RESTARTED = "the node restarted before the new version was proven"
 #: What runs after each cut; what the history says is new since the cut before, and why.
 EXPECTED: list[tuple[str, dict[str, Any], list[str], str | None]] = [
     ("", OLD, [], None),
-    ("as everything is saved", OLD, [], None),
-    ("half applied", OLD, [BACK], RESTARTED),
     ("applied, and again while the start goes back", OLD, [BACK], RESTARTED),
-    ("back, before it is called so", OLD, [BACK], "it failed"),
+    ("back, before it is written down", OLD, [BACK], "it failed"),
     ("proven, before it is called so", OLD, [BACK], RESTARTED),
     ("proven, before it is written down", NEW, ["done"], None),
 ]

@@ -180,13 +180,6 @@ def apply(number: int) -> None:
         raise RuntimeError("the new version was to serve")
 
 
-def half_applied(number: int) -> None:
-    arm(number)
-    furnish("new")
-    switch_to("new")
-    os.sync()  # or nothing of it would be there to be put back
-
-
 def back(number: int) -> None:
     ask(do="back", reason="it failed", run=f"run {number}")
 
@@ -201,10 +194,8 @@ def reset(_: int) -> None:
 
 #: By name: what is done first, before a file of which name power goes, and in the middle of what.
 CASES: dict[str, tuple[Any, str, Any]] = {
-    "as everything is saved": (lambda _: None, "/switch/pending", arm),
-    "half applied": (half_applied, "", reset),
     "applied, and again while the start goes back": (apply, "/appliance-inference.service", reset),
-    "back, before it is called so": (apply, "/switch/undone", back),
+    "back, before it is written down": (apply, "/history.jsonl", back),
     "proven, before it is called so": (apply, "/switch/confirmed", confirm),
     "proven, before it is written down": (apply, "/history.jsonl", confirm),
 }
