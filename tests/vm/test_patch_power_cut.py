@@ -135,7 +135,7 @@ EXPECTED: list[tuple[str, dict[str, Any], list[str], str | None]] = [
 def test_power_goes_at_each_state_of_a_switch(machines: Machines) -> None:
     """Each start finds one version, whole, which serves; the node says which, and nothing is left over."""
     before = machines.node_status()["boots"]
-    machines.node.run("systemctl start --no-block power-cuts")
+    machines.node.run("systemctl enable power-cuts && sync && systemctl start --no-block power-cuts")
     told, results = said(machines), []
     for found, (after, runs, more, why) in zip(told, EXPECTED, strict=True):
         results += more

@@ -249,7 +249,7 @@ def prepare() -> None:
     put("/var/lib/appliance/installed.json", b'{"digest": "a"}')
     keep("next", "0")
     systemctl("daemon-reload")
-    systemctl("enable", "appliance-inference.service", "power-cuts.service")
+    systemctl("enable", "appliance-inference.service")
     systemctl("start", "appliance-inference.service")
     os.sync()
 
