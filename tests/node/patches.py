@@ -6,10 +6,14 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import yaml
+
 from tests.node.at_station import at_station
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from conftest import PracticeLab
 
     from tests.conftest import Holders
 
@@ -35,6 +39,21 @@ def rotated(root: Path, holders: Holders, folder: Path) -> Path:
     return folder / "root.2.json"
 
 
+def open_flow(lab: PracticeLab) -> str:
+    """Have the inventory ask for a flow to one more address of the station; that address."""
+    operator = lab.node.operator_side
+    peer = lab.node.address4.rpartition(".")[0] + ".210"
+    links = json.loads(operator.run(["ip", "-json", "address", "show"]).stdout)
+    device = next(link["ifname"] for link in links if f"'{lab.operator[0]}'" in str(link["addr_info"]))
+    operator.run(["ip", "address", "add", f"{peer}/24", "dev", device])
+    path = lab.inventory / "inventory.yml"
+    values = yaml.safe_load(path.read_text())
+    flow = {"interface": "mgmt", "direction": "out", "protocol": "udp", "ports": [5140], "peers": [peer]}
+    values["nodes"][lab.node.name]["flows"] = {"logs": flow}
+    path.write_text(yaml.safe_dump(values))
+    return peer
+
+
 def build_patch(base: Path, to: Path, out: Path, key: Path) -> Path:
     """The patch from one bundle to another, signed."""
     at_station("patch", "build", "--from", base, "--to", to, "--out", out)
@@ -45,3 +64,8 @@ def build_patch(base: Path, to: Path, out: Path, key: Path) -> Path:
 def leads_to(patch: Path) -> str:
     """The digest of the bundle that a patch leads to."""
     return str(json.loads((patch / "manifest.json").read_text())["makes"])
+
+
+def starts_from(patch: Path) -> str:
+    """The digest of the bundle that a patch requires."""
+    return str(json.loads((patch / "manifest.json").read_text())["requires"][0]["bundle"])

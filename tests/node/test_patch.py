@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from appliance.trust.statements import Permit, Release
-from tests.node.patches import build_patch, bundle_of, leads_to, rotated
+from tests.node.patches import build_patch, bundle_of, leads_to, open_flow, rotated, starts_from
 from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
 
@@ -61,6 +60,7 @@ class Site:
     patch: Path
     root: Path
     digest: str = ""
+    base: str = ""
     #: To a version that brings a driver; from that to one with the next driver.
     drivers: tuple[Path, ...] = ()
     #: From the first of these, with the next root's keys, to one that differs from it in that root alone.
@@ -125,7 +125,7 @@ def site(  # noqa: PLR0917 - what it is made of
     second, patch = new_bundle(definition, folder), folder / "patch"
     key = holders.key("alice")
     build_patch(demo, second, patch, key)
-    made = Site(new_installer(fresh_lab), patch, trusted, leads_to(patch))
+    made = Site(new_installer(fresh_lab), patch, trusted, leads_to(patch), starts_from(patch))
     one, other = built(folder, "3.0"), built(folder, "4.0")
     third = add_to(folder / "lock.json", definition, one, version="3.0.0", sequence=3)
     fourth = add_to(*reversed(third), other, version="4.0.0", sequence=4)
@@ -140,21 +140,6 @@ def site(  # noqa: PLR0917 - what it is made of
     code, result, _ = made.installer()
     assert code == 0, result
     return made
-
-
-def open_flow(site: Site) -> str:
-    """Have the inventory ask for a flow to one more address of the station; that address."""
-    lab, operator = site.lab, site.lab.node.operator_side
-    peer = lab.node.address4.rpartition(".")[0] + ".210"
-    links = json.loads(operator.run(["ip", "-json", "address", "show"]).stdout)
-    device = next(link["ifname"] for link in links if f"'{lab.operator[0]}'" in str(link["addr_info"]))
-    operator.run(["ip", "address", "add", f"{peer}/24", "dev", device])
-    path = lab.inventory / "inventory.yml"
-    values = yaml.safe_load(path.read_text())
-    flow = {"interface": "mgmt", "direction": "out", "protocol": "udp", "ports": [5140], "peers": [peer]}
-    values["nodes"][lab.node.name]["flows"] = {"logs": flow}
-    path.write_text(yaml.safe_dump(values))
-    return peer
 
 
 def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
@@ -193,15 +178,36 @@ def test_a_health_check_that_fails_leads_back_and_says_why(site: Site) -> None:
     assert site.differences() == 0
 
 
-def test_a_service_that_hangs_leads_back_without_a_station(site: Site) -> None:
-    """The station is killed while it waits; nobody but the node is left to act."""
+def test_a_service_that_hangs_on_a_node_that_lost_ssh_leads_back_without_a_station(site: Site) -> None:
+    """Nobody but the node is left to act; the station says what it knows, and where to ask."""
     node = site.lab.node
     node.inside(SABOTAGE.format(unit=UNIT, digest=site.digest, deed="sleep 600"))
-    with cut_off(site, f"grep -q {site.digest} {UNIT}", "--within", "25"):
+    (card,) = node.inside("ls /sys/class/net | grep -v lo").stdout.split()
+    running = node.operator_side.start(
+        site.command("patch", "apply", str(site.patch), "--within", "25"), stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(site, f"grep -q {site.digest} {UNIT}")
+        node.inside(f"ip link set {card} down")
         wait_for(site, f"test ! -e {PENDING}")
-    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+        told = json.loads(running.communicate(timeout=300)[0])
+    finally:
+        running.kill()
+    assert (told["error"], told["exit_code"]) == ("NodeUnreachable", 6)
+    assert f"{node.name} goes back to 1.0.0 by itself within 25 s, or when it restarts" in told["hint"]
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload && networkctl up {card}")
+    wait_for(site, f"networkctl status {card} | grep -q routable")
     assert site.is_as_before()
     assert site.history()[-1]["reason"] == "nobody said within 25 s that the new version is proven"
+
+
+def test_a_station_that_is_killed_as_the_switch_begins_leaves_the_old_version_serving(site: Site) -> None:
+    """What comes next takes its run over."""
+    with cut_off(site, f"test -e {PENDING}/armed.json"):
+        assert site.serves(site.base)
+    assert (
+        site.run("history", state=False)[1]["nodes"][site.lab.node.name]["pending"]["to"]["sequence"] == 2
+    )
 
 
 def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
@@ -212,10 +218,22 @@ def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
     assert "restarted before" in site.history()[-1]["reason"]
 
 
-def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
+def test_a_station_that_is_killed_after_the_proof_leaves_the_new_version_serving(site: Site) -> None:
+    """It is proven, and not recorded: ``status`` still names the old one, and the history knows better."""
+    proven = 'tail -n 1 /var/lib/appliance/history.jsonl | grep -q \'"result": "done"\''
+    with cut_off(site, f"test ! -e {PENDING} && {proven}"):
+        assert site.serves(site.digest)
+    assert (site.answer(), site.installed()) == (SECOND, "1.0.0")
+    line = site.history()[-1]
+    assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
+    assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
+    assert line["medium"] == [str(site.patch)]
+
+
+def test_the_same_command_again_completes_the_record(site: Site) -> None:
     """With it comes what the site asks for by now: a flow, which is proven in the same run."""
     node = site.lab.node
-    peer = open_flow(site)
+    peer = open_flow(site.lab)
     code, result = site.apply()
     assert code == 0, result
     report = json.loads(Path(result["nodes"][node.name]["qualify"]["report"]).read_text())
@@ -225,12 +243,10 @@ def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
     assert values["qualify"]["verdict"] == "passed"
     assert values["stage"]["bytes"] < 1 << 20, "what is the same is not copied"
     assert (site.answer(), site.installed()) == (SECOND, "2.0.0")
-    line = site.history()[-1]
-    assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
-    assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
-    assert line["medium"] == [str(site.patch)]
+    killed, line = site.history()[-2:]
+    assert (line["result"], line["from"], line["to"]) == ("done", killed["to"], killed["to"])
     said = json.loads(node.inside("cat /var/lib/appliance/installed.json").stdout)
-    assert said["previous"] == line["from"]["digest"]
+    assert said["previous"] == killed["from"]["digest"] == site.base
     assert remembered(node.operator_side, site.lab)["products"]["demo"]["sequence"] == 2
     assert site.differences() == 0
     shared = node.inside("find /var/lib/appliance/staged -type f -links +1 | wc -l").stdout
@@ -258,7 +274,7 @@ def test_going_back_takes_a_permit_and_no_medium(
     code, result = site.run("rollback")
     assert (code, result["error"]) == (4, "RollbackRefused")
     assert site.answer() == SECOND
-    first, second = (site.history()[-1][key] for key in ("from", "to"))
+    first, second = (site.history()[-2][key] for key in ("from", "to"))
     identity = remembered(site.lab.node.operator_side, site.lab)["journal"]
     stick = Stick(tmp_path_factory.mktemp("stick"), holders)
     step = (Release(second["sequence"], second["digest"]), Release(first["sequence"], first["digest"]))
