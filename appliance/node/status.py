@@ -16,9 +16,9 @@ from appliance.errors import (
     NodeUnreachable,
     PreflightFailed,
 )
+from appliance.definition.partition import served_units
 from appliance.node.audit.asking import HOME, RECHECK_SECONDS, SECONDS
 from appliance.node.connection import SSH_FAILED
-from appliance.node.qualification.subject import UNIT
 from appliance.node.script import load_script, start_command
 from appliance.node.site import host_key_name, pinned_keys, select_nodes
 from appliance.trust.keys import PublicKey, parse_public
@@ -157,7 +157,7 @@ def ask(
     request = {
         "home": place.home,
         "keys": place.keys,
-        "unit": UNIT,
+        "unit": " ".join(served_units(connection.node)),
         "site": site,
         "node": name,
         "recheck": recheck,
