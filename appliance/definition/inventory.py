@@ -297,7 +297,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
         **({"flows": [flow.as_dict() for flow in node.flows]} if node.flows else {}),
         **({"export": node.export.as_dict()} if node.export else {}),
         **({"disks": [disk.as_dict() for disk in node.disks]} if node.disks else {}),
-        **({"gpus": node.partition.as_dict()} if node.partition else {}),
+        **({"gpus": node.partition.for_roles()} if node.partition else {}),
     }
 
 

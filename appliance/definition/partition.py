@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.hardware.mig_parted import mig_parted_text
+
 if TYPE_CHECKING:
     from appliance.definition.inventory import Inventory, NodeEntry
 
@@ -56,8 +58,13 @@ class Partition:
     layout: tuple[tuple[Cut, ...], ...]
     teams: tuple[Team, ...]
 
+    def for_roles(self) -> dict[str, Any]:
+        """As roles receive it: with the layout in mig-parted's form, as a text."""
+        names = [[cut.name for cut in cuts] for cuts in self.layout]
+        return {**self.as_dict(), "mig_parted": mig_parted_text(names)}
+
     def as_dict(self) -> dict[str, Any]:
-        """As roles receive it."""
+        """As plain values; ``read_partition`` reads them."""
         return {
             "model": self.model,
             "layout": [[{"name": cut.name, "start": cut.start} for cut in cuts] for cuts in self.layout],

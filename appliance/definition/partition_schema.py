@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _Index = Annotated[StrictInt, Field(ge=0, le=15)]
 _Indexes = Annotated[tuple[_Index, ...], Field(min_length=1, max_length=16)]
 _Slices = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.,* -]*$", max_length=200)]
-# Part of a unit's name, and of a user's, which has 31 characters at most.
-_Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,10}[a-z0-9])?$")]
+# Part of a unit's name, and of a user's, which has 31 characters at most (systemd.exec(5), User=).
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,9}[a-z0-9])?$")]
 
 
 class _Model(BaseModel):

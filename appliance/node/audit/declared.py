@@ -200,7 +200,7 @@ class Declared:
             ("modules", lambda: kernel.judge_modules(read("modules"), data, host, container)),
             ("module-lock", lambda: kernel.judge_lock(read("lock"), host, container)),
             ("audit", lambda: kernel.judge_audit(read("audit"), data, container)),
-            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, self.inventory)),
+            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, self.inventory, self.node)),
         ):
             yield self._one("host", f"quiet.{promise}", judge)
         yield self._one(

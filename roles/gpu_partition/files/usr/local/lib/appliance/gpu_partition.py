@@ -159,6 +159,15 @@ def stop_clients() -> list[str]:
     return units
 
 
+def start_again(stopped: list[str], known: set[str]) -> None:
+    """Start who was stopped, but servers that nobody asks for any more.
+
+    Not waited for: they come after this very unit, which is not done before this ends.
+    """
+    if units := [unit for unit in stopped if unit in known]:
+        run("systemctl", "start", "--no-block", "--", *units)
+
+
 def cut(gpus: list[Gpu], want: Wanted) -> None:
     """Bring GPUs to their layout, those that are not; one after the other.
 
@@ -265,9 +274,7 @@ def apply(places: Places) -> str:
         take_back(places)
         write(files)
         run("systemctl", "daemon-reload")
-    if stopped:
-        # Not waited for: they come after this very unit, which is not done before this ends.
-        run("systemctl", "start", "--no-block", "--", *stopped)
+    start_again(stopped, {*CLIENTS, *(team.unit for team in want.teams)})
     return "; ".join(differing) or "as wanted"
 
 
@@ -291,10 +298,11 @@ def clear(places: Places) -> str:
     gpus = look()
     whole = Wanted(tuple(() for _ in gpus), ())
     refuse_strangers(gpus, whole, places)
-    stop_clients()
+    stopped = stop_clients()
     take_back(places)
     cut(gpus, whole)
     run("systemctl", "daemon-reload")
+    start_again(stopped, {*CLIENTS})  # servers are the role inference_server's, which knows how they start
     return "all GPUs are whole"
 
 
