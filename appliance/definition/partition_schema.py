@@ -99,7 +99,8 @@ def read_gpus(written: GpusKey, where: Where) -> Partition:
                     where=where(("layout", number, "gpus")),
                 )
             cuts[index] = tuple(
-                Cut(each.name, start) for each, start in sorted(zip(slices, starts, strict=True), key=_start)
+                Cut(each.name, start)
+                for each, start in sorted(zip(slices, starts, strict=True), key=_start)
             )
     layout = tuple(cuts.get(index, ()) for index in range(written.count))
     return Partition(written.model, layout, tuple(_teams(written, gpu, layout, where)))
@@ -125,9 +126,7 @@ def _numbers(indexes: tuple[int, ...], count: int, where: Where, loc: Loc) -> tu
     return indexes
 
 
-def _teams(
-    written: GpusKey, gpu: Gpu, layout: tuple[tuple[Cut, ...], ...], where: Where
-) -> Iterator[Team]:
+def _teams(written: GpusKey, gpu: Gpu, layout: tuple[tuple[Cut, ...], ...], where: Where) -> Iterator[Team]:
     ports: dict[int, str] = {}
     taken: Counter[tuple[int, str]] = Counter()
     for name, team in written.teams.items():

@@ -48,6 +48,7 @@ from appliance.errors.unfit import (
     HardwareUnfit,
     HeadersMissing,
     ModuleUnsigned,
+    PartitionUnfit,
     PatchRoomMissing,
     SlicesImpossible,
 )
@@ -207,6 +208,7 @@ __all__ = [
     "ParallelismImpossible",
     "ParityFailed",
     "PassphraseRefused",
+    "PartitionUnfit",
     "PatchRoomMissing",
     "PatchUnfit",
     "PatchUseless",

@@ -20,6 +20,7 @@ from appliance.errors import (
     HardwareUnfit,
     HeadersMissing,
     ModuleUnsigned,
+    PartitionUnfit,
     PatchRoomMissing,
     PreflightFailed,
     SlicesImpossible,
@@ -29,6 +30,7 @@ from appliance.node.connection import SSH_FAILED
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
 from appliance.node.script import load_script, start_command
+from appliance.node.partition_checks import partition_checks
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ UNFIT: Final[dict[str, type[PreflightFailed]]] = {
     "module-signature": ModuleUnsigned,
     "nvidia-smi": HardwareUnfit,
     "nvswitches": HardwareUnfit,
+    "partition": PartitionUnfit,
     "secure-boot": HardwareUnfit,
+    "teams": PartitionUnfit,
     "tpm": HardwareUnfit,
     "uefi": HardwareUnfit,
 }
@@ -148,14 +152,16 @@ def report(
 
 
 def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int = 0) -> list[Check]:
-    """Every check of a node's hardware and driver, for a bundle that asks for some; else none.
+    """Every check of a node's hardware and driver, for a bundle that asks for some or an inventory
+    that divides GPUs; else none.
 
     Args:
         connection: to the node.
         manifest: the bundle's.
         staged: bytes of the bundle that the node has already.
     """
-    if (needs := manifest.hardware) is None:
+    needs, partition = manifest.hardware, connection.node.partition
+    if needs is None and partition is None:
         return []
     gathered, trouble = gather(connection)
     if gathered is None:
@@ -164,6 +170,7 @@ def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int 
         gathered,
         lambda machine: [
             *hardware_checks(machine, needs),
+            *partition_checks(machine, manifest, partition),
             *driver_checks(machine, manifest, staged=staged),
         ],
     )

@@ -140,7 +140,10 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
     yield _all_gpus(
         "gpu-rows",
         gpus,
-        lambda gpu: (gpu.remap_pending, gpu.remap_failed) == (False, False),
+        # Of a GPU that is cut the driver does not say: the role gpu_driver looks before it is cut.
+        lambda gpu: (
+            (gpu.remap_pending, gpu.remap_failed) in {(False, False), (None, None if gpu.mig else 0)}
+        ),
         lambda gpu: (
             "remapping failed"
             if gpu.remap_failed

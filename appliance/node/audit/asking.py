@@ -128,6 +128,7 @@ def declared_commands(data: HostData) -> dict[str, str]:
         "pending": installed.PENDING,
         "daily audit": daily.UNITS,
         "storage": storage.LISTING,
+        "gpus": gpus.LISTING,
     }
 
 

@@ -17,6 +17,7 @@ from appliance.node.qualification import (
     clock,
     daily,
     flows,
+    gpus,
     installed,
     kernel,
     links,
@@ -96,7 +97,7 @@ class Declared:
         found = []
         for judge in (
             *(self._network, self._rules, self._units, self._time, self._host),
-            *(self._storage, self._service),
+            *(self._storage, self._gpus, self._service),
         ):
             found += list(judge())
         return found
@@ -223,6 +224,18 @@ class Declared:
         if disks:
             yield self._one("storage", "storage.mounted", lambda: storage.judge_mounted(said(), disks))
             yield self._one("storage", "storage.opening", lambda: storage.judge_opening(said(), disks))
+
+    def _gpus(self) -> Iterator[Judged]:
+        if (partition := self.node.partition) is None:
+            return
+        yield self._one("gpus", "gpus.layout", lambda: gpus.judge_layout(self._read("gpus"), partition))
+        yield self._one(
+            "gpus",
+            "gpus.teams",
+            lambda: gpus.judge_teams(
+                self._read("gpus"), partition, service.parse_services(self._read("service"))
+            ),
+        )
 
     def _service(self) -> Iterator[Judged]:
         wanted = instances(self.inventory, self.node)

@@ -129,12 +129,15 @@ def _tries(subject: Subject, probe: Future[OutboundProbe]) -> Tries:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Announce the promises; those that wait for the probe or the model come last.
 
-    A node that exports nothing promises nothing of it, and one without encrypted drives nothing of these.
+    A node that exports nothing promises nothing of it, one without encrypted drives nothing of
+    these, and one whose GPUs the inventory does not divide nothing of slices.
     """
     if config.stash[_SUBJECT].node.export is None:
         items[:] = [item for item in items if "line" not in getattr(item, "fixturenames", ())]
     if not config.stash[_SUBJECT].node.disks:
         items[:] = [item for item in items if "volumes" not in getattr(item, "fixturenames", ())]
+    if config.stash[_SUBJECT].node.partition is None:
+        items[:] = [item for item in items if "partition" not in getattr(item, "fixturenames", ())]
     waiting = {"probe", "answers", "tries"}
     items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
     config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])

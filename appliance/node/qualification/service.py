@@ -98,7 +98,9 @@ def judge_each(
     found = {each.unit: judge(services.get(each.unit, absent), each) for each in wanted}
     for unit in sorted(set(services) - set(found)):
         if services[unit].pid:
-            found[unit] = Finding(kept=False, found="runs", wanted="no server that the inventory does not ask for")
+            found[unit] = Finding(
+                kept=False, found="runs", wanted="no server that the inventory does not ask for"
+            )
     return together(found)
 
 

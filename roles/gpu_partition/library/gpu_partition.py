@@ -17,8 +17,9 @@ module: gpu_partition
 short_description: Have a node's GPUs cut by a unit of ours, now and at every start
 description:
   - C(state=present) writes program, layout and unit, keeps the vendor's unit off, and starts ours where
-    something is not as it shall be. Then it asks again, and fails where it still is not.
-  - A GPU that is to be cut anew, and is used by a process of nobody known, fails before a server is stopped.
+    something is not as it shall be. Then it asks again, calls CUDA for each team, and fails where something is not right.
+  - A GPU that is to be cut anew, and is used by a process of nobody known, fails before any server is
+    stopped.
   - C(state=absent) makes all GPUs whole, where this had cut them, and removes what it wrote.
 options:
   state:
@@ -125,9 +126,9 @@ def differing(program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def start(unit: str, verb: str) -> None:
+def start(unit: str) -> None:
     """Have the unit do its work; Refused with what it said when it could not."""
-    done = run("systemctl", verb, "--", unit)
+    done = run("systemctl", "restart", "--", unit)
     if done.returncode != 0:
         said = run("journalctl", "--unit", unit, "--boot", "--lines", "5", "--output", "cat").stdout.strip()
         raise Refused(f"{unit} failed, and no server runs: {said}")
@@ -135,22 +136,11 @@ def start(unit: str, verb: str) -> None:
 
 def present(options: dict[str, Any], *, check_mode: bool) -> list[str]:
     """Bring it about; what was done, or in check mode what would be."""
-    unit, program, vendor = options["unit"], options["program"], options["vendor_unit"]
-    stale = [each for each in options["files"] if not is_as_wanted(Path(each["path"]), each["text"])]
-    changes = [f"write {each['path']}" for each in stale]
-    other = state_of(vendor)
-    masks = other.get("LoadState") == "loaded"
-    changes += [f"mask {vendor}"] if masks else []
-    if check_mode and stale:
-        # What it would find with other files, only these could say.
+    unit, program = options["unit"], options["program"]
+    changes = settled(options, check_mode=check_mode)
+    if check_mode and changes:
+        # What the program would find with other files, only these could say.
         return [*changes, f"restart {unit}"]
-    if not check_mode:
-        for each in stale:
-            write(Path(each["path"]), each["text"])
-        if masks:
-            systemctl("mask", "--now", "--", vendor)
-        if stale:
-            systemctl("daemon-reload")
     found = state_of(unit)
     if found.get("UnitFileState") != "enabled":
         changes.append(f"enable {unit}")
@@ -160,10 +150,34 @@ def present(options: dict[str, Any], *, check_mode: bool) -> list[str]:
     if reasons or found.get("ActiveState") != "active":
         changes += [*reasons, f"restart {unit}"]
         if not check_mode:
-            start(unit, "restart")
-    if not check_mode and (left := differing(program)):
-        raise Refused(f"{unit} ended well, and still: {'; '.join(left)}")
+            start(unit)
+    if not check_mode:
+        prove(unit, program)
     return changes
+
+
+def settled(options: dict[str, Any], *, check_mode: bool) -> list[str]:
+    """Files in place, and the vendor's unit off; what was done or would be."""
+    vendor = options["vendor_unit"]
+    stale = [each for each in options["files"] if not is_as_wanted(Path(each["path"]), each["text"])]
+    masks = state_of(vendor).get("LoadState") == "loaded"
+    if not check_mode:
+        for each in stale:
+            write(Path(each["path"]), each["text"])
+        if masks:
+            systemctl("mask", "--now", "--", vendor)
+        if stale:
+            systemctl("daemon-reload")
+    return [*(f"write {each['path']}" for each in stale), *([f"mask {vendor}"] if masks else [])]
+
+
+def prove(unit: str, program: str) -> None:
+    """Refused where something is still not as it shall be, or CUDA does not find a team's part."""
+    if left := differing(program):
+        raise Refused(f"{unit} ended well, and still: {'; '.join(left)}")
+    done = run("/usr/bin/python3", "-I", "-B", program, "prove")
+    if done.returncode != 0:
+        raise Refused(done.stderr.strip())
 
 
 def absent(options: dict[str, Any], *, check_mode: bool) -> list[str]:

@@ -12,8 +12,8 @@ DOCUMENTATION = r"""
 module: other_servers
 short_description: Stop and remove inference servers that nobody asks for any more
 description:
-  - A node serves all teams together, or each by a unit of its own; changed from one to the other, the former
-    servers would keep their ports and GPUs.
+  - A node serves all teams together, or each by a unit of its own; changed from one to the other, the
+    former servers would keep their ports and GPUs.
   - Their users, environments and caches stay.
 options:
   keep:
@@ -53,16 +53,21 @@ def others(names: list[str], keep: list[str]) -> list[str]:
     )
 
 
+def systemctl(*words: str) -> None:
+    """Run systemctl; CalledProcessError where it fails."""
+    subprocess.run(["systemctl", *words], capture_output=True, text=True, check=True)
+
+
 def remove(units: list[str]) -> None:
     """Stop, disable and remove; CalledProcessError where systemd refuses."""
     for unit in units:
         socket = unit.removesuffix(".service") + ".socket"
         files = [UNITS / name for name in (unit, socket) if (UNITS / name).exists()]
         names = [path.name for path in files]
-        subprocess.run(["systemctl", "disable", "--now", "--", *names], capture_output=True, text=True, check=True)
+        systemctl("disable", "--now", "--", *names)
         for path in files:
             path.unlink()
-    subprocess.run(["systemctl", "daemon-reload"], capture_output=True, text=True, check=True)
+    systemctl("daemon-reload")
 
 
 def main() -> None:
@@ -80,7 +85,9 @@ def main() -> None:
     except OSError as fault:
         module.fail_json(msg=str(fault))
     lines = "".join(f"{name}\n" for name in found)
-    module.exit_json(changed=bool(found), removed=found, diff={"before": lines, "after": ""} if found else {})
+    module.exit_json(
+        changed=bool(found), removed=found, diff={"before": lines, "after": ""} if found else {}
+    )
 
 
 if __name__ == "__main__":

@@ -250,5 +250,9 @@ def drop_in(share: list[tuple[Gpu, Slice | None]], numbers: dict[str, int]) -> s
         if name not in numbers:
             raise Trouble(f"the driver has no capability {name}: is it loaded with nv_cap_enable_devfs=1?")
         nodes.append(f"/dev/nvidia-caps/nvidia-cap{numbers[name]} r")
-    lines = ["# By appliance-gpu-partition.service, at this start of the node.", "[Service]", "DeviceAllow="]
+    lines = [
+        "# By appliance-gpu-partition.service, at this start of the node.",
+        "[Service]",
+        "DeviceAllow=",
+    ]
     return "\n".join([*lines, *(f"DeviceAllow={node}" for node in nodes), ""])

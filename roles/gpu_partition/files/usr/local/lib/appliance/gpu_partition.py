@@ -6,7 +6,8 @@ generation forgets slices and MIG mode when it is reset, and slices made anew ha
 these from files below ``/run``, which are written here and nowhere else.
 
 Commands: ``apply``; ``check`` (exit 0: nothing to do; 1: says what differs; 2: cannot be done now, and why);
-``clear`` (all GPUs whole, nothing handed to anybody).  ``check`` changes nothing.
+``prove`` (CUDA finds each team's part); ``clear`` (all GPUs whole, nothing handed to anybody).  ``check`` and
+``prove`` change nothing.
 
 What fails leaves every server stopped and nothing handed out: a team must not find itself on another's slice.
 Anybody else's process on a GPU that is to be cut anew stops ``apply`` before anything is touched.
@@ -44,6 +45,13 @@ SECONDS = 300
 NOT_FOUND = 6
 #: Who uses GPUs besides the servers, and is started again: DCGM, its exporter, and NVIDIA's system management.
 CLIENTS = ("nvsm.service", "dcgm-exporter.service", "nvidia-dcgm-exporter.service", "nvidia-dcgm.service")
+#: Run by a Python of its own with a team's variables; what cuInit takes is given back.
+COUNT = (
+    "import ctypes,sys\n"
+    "cuda=ctypes.CDLL('libcuda.so.1'); number=ctypes.c_int()\n"
+    "fault=cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number))\n"
+    "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
+)
 SERVERS = "appliance-inference*.service"
 
 
@@ -293,6 +301,23 @@ def check(places: Places) -> list[str]:
     return found + (["what units are handed is another"] if files != handed(places) else [])
 
 
+def prove(places: Places) -> str:
+    """Call CUDA as each team's server will: nvidia-smi alone can look healthy.
+
+    Raises:
+        Trouble: it does not find a team's part, and nothing but that.
+    """
+    want = wanted(places)
+    for team in want.teams:
+        variables = (places.handed / f"{team.name}.env").read_text("utf-8").strip()
+        found = run("/usr/bin/env", variables, "/usr/bin/python3", "-I", "-c", COUNT).strip()
+        if found != str(len(team.gpus)):
+            raise Trouble(
+                f"{team.name}: CUDA finds {found} devices by {variables}, wanted {len(team.gpus)}"
+            )
+    return f"CUDA finds the parts of {len(want.teams)} teams"
+
+
 def clear(places: Places) -> str:
     """All GPUs whole, nothing handed to anybody."""
     gpus = look()
@@ -313,10 +338,11 @@ def main(arguments: list[str], places: Places = Places()) -> int:  # noqa: B008 
             found = check(places)
             print("\n".join(found))
             return 1 if found else 0
-        if arguments not in (["apply"], ["clear"]):
-            print("apply, check or clear", file=sys.stderr)
+        acts = {"apply": apply, "prove": prove, "clear": clear}
+        if len(arguments) != 1 or arguments[0] not in acts:
+            print("apply, check, prove or clear", file=sys.stderr)
             return 2
-        print(apply(places) if arguments == ["apply"] else clear(places))
+        print(acts[arguments[0]](places))
     except (Trouble, OSError) as fault:
         print(fault, file=sys.stderr)
         return 2
