@@ -192,8 +192,8 @@ class Flow:
 class NodeEntry:
     """One node.  ``address`` is where SSH answers and is one of its interfaces' addresses.
 
-    ``export``: how its logs leave; None: they do not.  ``disks``: its encrypted drives.  ``partition``: what
-    its GPUs are cut into and for whom; None: they stay as they are, and one server has them all.
+    ``export``: how its logs leave; None: they do not.  ``disks``: its encrypted drives.
+    ``partition``: what its GPUs are cut into and for whom; None: one server has them all, as they are.
 
     ``interfaces``: cards, then bonds, then VLANs, each in the order of the inventory.
     """

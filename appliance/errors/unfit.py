@@ -22,7 +22,7 @@ class SlicesImpossible(HardwareUnfit):
 
 
 class PartitionUnfit(HardwareUnfit):
-    """An inventory divides GPUs that a machine has not, or into parts that the model cannot be served on."""
+    """An inventory divides GPUs that a machine has not, or into parts that cannot serve the model."""
 
 
 class ModuleUnsigned(HardwareUnfit):

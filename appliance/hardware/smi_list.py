@@ -1,7 +1,7 @@
 """What ``nvidia-smi -L`` lists: GPUs, and the slices that they are cut into, by UUID.
 
-A slice is named by its MIG profile.  Drivers before 470 write a slice's UUID as ``MIG-GPU-…/instance/instance``
-(NVML API, change log); it is kept as it is.
+A slice is named by its MIG profile.  Older drivers write a slice's UUID as
+``MIG-GPU-…/instance/instance`` (NVML API, change log); it is kept as it is.
 """
 
 from __future__ import annotations

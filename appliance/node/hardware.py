@@ -29,8 +29,8 @@ from appliance.hardware.machine import read_machine
 from appliance.node.connection import SSH_FAILED
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
-from appliance.node.script import load_script, start_command
 from appliance.node.partition_checks import partition_checks
+from appliance.node.script import load_script, start_command
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.documents import read_plain
+from appliance.definition.partition import served_units
 from appliance.errors import (
     ApplianceError,
     KeyRefused,
@@ -16,7 +17,6 @@ from appliance.errors import (
     NodeUnreachable,
     PreflightFailed,
 )
-from appliance.definition.partition import served_units
 from appliance.node.audit.asking import HOME, RECHECK_SECONDS, SECONDS
 from appliance.node.connection import SSH_FAILED
 from appliance.node.script import load_script, start_command

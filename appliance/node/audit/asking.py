@@ -14,6 +14,7 @@ from appliance.node.qualification import (
     autostart,
     clock,
     daily,
+    gpus,
     installed,
     kernel,
     links,

@@ -74,8 +74,10 @@ switches:
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 MEMORY = (
     "nvidia-smi",
-    "--query-gpu=pci.bus_id,ecc.mode.current,ecc.mode.pending,ecc.errors.uncorrected.volatile.total,"
-    "mig.mode.current",
+    (
+        "--query-gpu=pci.bus_id,ecc.mode.current,ecc.mode.pending,ecc.errors.uncorrected.volatile.total,"
+        "mig.mode.current"
+    ),
     "--format=csv,noheader,nounits",
 )
 ROWS = (

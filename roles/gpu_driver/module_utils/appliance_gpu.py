@@ -139,11 +139,12 @@ def ailments(memory: str, rows: str) -> list[str]:
     """
     found = []
     cut = set()
-    for bus, ecc, pending, errors, mig in _rows(memory, 5):
+    for bus, ecc, pending, told, mig in _rows(memory, 5):
+        errors = told
         # A GPU that is cut counts errors by slice, and tells neither these nor rows of the whole.
         if mig == "Enabled":
             cut.add(bus)
-            errors = "0" if errors == "[N/A]" else errors
+            errors = "0" if told == "[N/A]" else told
         if (ecc, pending) != ("Enabled", "Enabled"):
             found.append(f"{bus}: ECC {ecc}, after the next start {pending}: nvidia-smi -e 1, then restart")
         if errors != "0":

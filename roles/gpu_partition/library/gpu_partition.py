@@ -17,7 +17,8 @@ module: gpu_partition
 short_description: Have a node's GPUs cut by a unit of ours, now and at every start
 description:
   - C(state=present) writes program, layout and unit, keeps the vendor's unit off, and starts ours where
-    something is not as it shall be. Then it asks again, calls CUDA for each team, and fails where something is not right.
+    something is not as it shall be. Then it asks again, calls CUDA for each team, and fails where something
+    is not right.
   - A GPU that is to be cut anew, and is used by a process of nobody known, fails before any server is
     stopped.
   - C(state=absent) makes all GPUs whole, where this had cut them, and removes what it wrote.

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Cut this node's GPUs as the installation said, and hand each team's server its part.
 
-Run by ``appliance-gpu-partition.service`` at every start of the node, before the servers: a GPU of the Hopper
-generation forgets slices and MIG mode when it is reset, and slices made anew have other UUIDs.  So units read
-these from files below ``/run``, which are written here and nowhere else.
+Run by ``appliance-gpu-partition.service`` at every start of the node, before the servers: a GPU of the
+Hopper generation forgets slices and MIG mode when it is reset, and slices made anew have other UUIDs.  So
+units read these from files below ``/run``, which are written here and nowhere else.
 
-Commands: ``apply``; ``check`` (exit 0: nothing to do; 1: says what differs; 2: cannot be done now, and why);
-``prove`` (CUDA finds each team's part); ``clear`` (all GPUs whole, nothing handed to anybody).  ``check`` and
-``prove`` change nothing.
+Commands: ``apply``; ``check`` (exit 0: nothing to do; 1: says what differs; 2: cannot be done now, and
+why); ``prove`` (CUDA finds each team's part); ``clear`` (all GPUs whole, nothing handed to anybody).
+``check`` and ``prove`` change nothing.
 
-What fails leaves every server stopped and nothing handed out: a team must not find itself on another's slice.
-Anybody else's process on a GPU that is to be cut anew stops ``apply`` before anything is touched.
+What fails leaves every server stopped and nothing handed out: a team must not find itself on another's
+slice.  Anybody else's process on a GPU that is to be cut anew stops ``apply`` before a GPU is touched.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from gpu_layout import (
 SECONDS = 300
 #: nvidia-smi(1), "RETURN VALUE": a query to find an object was unsuccessful.
 NOT_FOUND = 6
-#: Who uses GPUs besides the servers, and is started again: DCGM, its exporter, and NVIDIA's system management.
+#: Who uses GPUs besides the servers, and is started again: DCGM, its exporter, NVIDIA's system management.
 CLIENTS = ("nvsm.service", "dcgm-exporter.service", "nvidia-dcgm-exporter.service", "nvidia-dcgm.service")
 #: Run by a Python of its own with a team's variables; what cuInit takes is given back.
 COUNT = (
@@ -331,7 +331,7 @@ def clear(places: Places) -> str:
     return "all GPUs are whole"
 
 
-def main(arguments: list[str], places: Places = Places()) -> int:  # noqa: B008 - frozen
+def main(arguments: list[str], places: Places = Places()) -> int:
     """Exit status: 0 done or nothing to do, 1 something differs (``check``), 2 it cannot be done."""
     try:
         if arguments == ["check"]:
