@@ -49,7 +49,7 @@ MODULES: Final = (
     *(f"node/qualification/{name}.py" for name in ("__init__", "autostart", "clock", "daily", "escapes")),
     *(f"node/qualification/{name}.py" for name in ("finding", "flows", "gpus", "installed", "kernel")),
     *(f"node/qualification/{name}.py" for name in ("links", "routes", "rules", "server", "service")),
-    *(f"node/qualification/{name}.py" for name in ("sockets", "storage", "subject", "tries")),
+    *(f"node/qualification/{name}.py" for name in ("sockets", "storage", "tries")),
     *(f"node/remote/{name}.py" for name in ("__init__", "audit", "copy_state", "file_state")),
     *(f"node/remote/{name}.py" for name in ("host_state", "staged_copy")),
 )
