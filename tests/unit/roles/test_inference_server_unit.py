@@ -152,7 +152,7 @@ def test_the_readme_lists_every_setting() -> None:
 def vllm(**changed: Any) -> dict[str, list[str]]:
     """The unit of vLLM; its arguments as Ansible would put them together."""
     engine = read("vars/engines/vllm.yml")
-    words = ["--precision", "bf16", "--engine-socket", "/run/appliance-inference/engine.sock"]
+    words = ["--precision", "bf16", "--engine-socket", "%t/%N/engine.sock"]
     return unit(**{**engine, "inference_server_arguments": words, **changed})
 
 
