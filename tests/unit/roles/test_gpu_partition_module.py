@@ -151,6 +151,7 @@ def rendered() -> str:
         gpu_partition_clients=variables["gpu_partition_clients"],
         gpu_partition_settings={"teams": teams},
         gpu_partition_program="/usr/bin/true",
+        gpu_partition_stamp="5eed",
     )
 
 
