@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from appliance.bundle.manifest import parse_manifest
+from appliance.definition.partition import Partition, Team
 from appliance.errors import (
     DriverForOtherKernel,
     FabricManagerDiffers,
@@ -23,7 +24,6 @@ from appliance.errors import (
     PreflightFailed,
     SlicesImpossible,
 )
-from appliance.definition.partition import Partition, Team
 from appliance.hardware.machine import read_machine
 from appliance.hardware.needs import HardwareNeeds
 from appliance.node import hardware, preflight

@@ -13,12 +13,12 @@ from appliance.hardware.machine import read_machine
 from appliance.hardware.needs import HardwareNeeds
 from appliance.node.hardware import named
 from appliance.node.partition_checks import partition_checks
-from appliance.node.verdict import Check
 from tests.unit.hardware.nodes import h100_node
 from tests.unit.node.test_driver_checks import bundle
 
 if TYPE_CHECKING:
     from appliance.bundle.manifest import Manifest
+    from appliance.node.verdict import Check
 
 MACHINE = read_machine(h100_node())  # eight H100 SXM
 HALVES = (Cut("3g.40gb", 0), Cut("3g.40gb", 4))

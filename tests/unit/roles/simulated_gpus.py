@@ -7,6 +7,7 @@ overlaps is refused; everything else of a driver is left out.
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = find_gpu("h100-sxm")
-#: NVML's return codes, as nvidia-smi ends with them (nvidia-smi(1), "RETURN VALUE"; NVML API, nvmlReturn_t).
+#: NVML's return codes, as nvidia-smi ends with them (nvidia-smi(1), "RETURN VALUE"; nvmlReturn_t).
 INSUFFICIENT, NOT_FOUND, IN_USE = 4, 6, 19
 SPACE = uuid.UUID("00000000-0000-0000-0000-0000000000aa")
 
 
 @dataclass
 class Slice:
+    """A slice with its compute instance."""
+
     name: str
     start: int
     instance: int
@@ -33,6 +36,8 @@ class Slice:
 
 @dataclass
 class Gpu:
+    """``used``: processes that use it."""
+
     mig: bool = False
     pending: bool = False
     slices: list[Slice] = field(default_factory=list)
@@ -43,9 +48,9 @@ class Gpu:
 class SimulatedGpus:
     """A node with these GPUs.
 
-    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work; ``needs_reset``: MIG
-    mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how many devices CUDA finds;
-    ``told``: every command, but those that only ask nvidia-smi.
+    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work;
+    ``needs_reset``: MIG mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how many
+    devices CUDA finds; ``told``: every command, but those that only ask nvidia-smi.
     """
 
     root: Path
@@ -81,25 +86,27 @@ class SimulatedGpus:
         return said
 
     def _smi(self, words: list[str]) -> tuple[int, str]:
-        if words == ["-L"]:
-            return 0, self.listing()
-        if words == ["-q", "-x"]:
-            return 0, self.report()
+        if words in (["-L"], ["-q", "-x"]):
+            return 0, self.listing() if words == ["-L"] else self.report()
         index = int(words[words.index("-i") + 1])
         gpu = self.gpus[index]
         if self.refuses in words:
             return 1, f"Unable to do this on GPU {index:2}: Unknown Error"
         if "-mig" in words:
-            gpu.pending = words[-1] == "1"
-            if self.needs_reset or gpu.used:
-                return (
-                    0,
-                    f"Warning: MIG mode is in pending enable state for GPU {index}:In use by another client",
-                )
-            gpu.mig, gpu.slices = gpu.pending, []
-            return 0, "All done."
+            return self._mode(gpu, on=words[-1] == "1")
         if "-cgi" in words:
             return self._create(index, gpu, words[words.index("-cgi") + 1])
+        return self._destroy(index, gpu, words)
+
+    def _mode(self, gpu: Gpu, *, on: bool) -> tuple[int, str]:
+        gpu.pending = on
+        if self.needs_reset or gpu.used:
+            return 0, "Warning: MIG mode is in pending enable state for GPU:In use by another client"
+        gpu.mig, gpu.slices = on, []
+        return 0, "All done."
+
+    @staticmethod
+    def _destroy(index: int, gpu: Gpu, words: list[str]) -> tuple[int, str]:
         if not gpu.slices:
             return NOT_FOUND, "No GPU instances found: Not Found"
         if gpu.used:
@@ -207,8 +214,6 @@ def simulated(root: Path, gpus: int) -> SimulatedGpus:
 
 def install(root: Path, values: dict[str, Any]) -> None:
     """The two files that the role writes, of ``Partition.for_roles``."""
-    import json
-
     settings = {name: values[name] for name in ("layout", "teams")}
     (root / "etc/appliance/gpu/mig-parted.yaml").write_text(values["mig_parted"])
     (root / "etc/appliance/gpu/teams.json").write_text(json.dumps(settings))

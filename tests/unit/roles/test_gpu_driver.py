@@ -187,7 +187,10 @@ def test_a_slice_that_cuda_does_not_find_fails_the_role(
 ) -> None:
     modes = MODES.replace("GPU-0, Disabled", "GPU-0, Enabled")
     answers = {
-        **{module.MEMORY: HEALTHY, module.ROWS: ROWS, module.MODES: modes, ("nvidia-smi", "-L"): CUT},
+        module.MEMORY: HEALTHY,
+        module.ROWS: ROWS,
+        module.MODES: modes,
+        ("nvidia-smi", "-L"): CUT,
         ("/usr/bin/env", "CUDA_VISIBLE_DEVICES=MIG-b", "/usr/bin/python3", "-I", "-c", module.COUNT): "0\n",
     }
     asked: list[tuple[str, ...]] = []

@@ -97,5 +97,5 @@ def test_a_slice_that_the_driver_does_not_know_is_nobodys(rules: Any) -> None:
 def test_teams_are_given_no_more_slices_than_there_are(rules: Any) -> None:
     gpus = rules.read_gpus(LIST, REPORT)
     team = rules.Team("x", "x.service", (0,), "3g.20gb")
-    with pytest.raises(rules.Trouble, match="no 3g.20gb left"):
+    with pytest.raises(rules.Trouble, match=r"no 3g\.20gb left"):
         rules.shares(gpus, rules.Wanted((), (team, team, team)))

@@ -1,4 +1,4 @@
-"""The program of the role gpu_partition, on simulated GPUs: what it does, when it refuses, what it hands out."""
+"""The program of the role gpu_partition, on simulated GPUs: what it does, refuses, and hands out."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def rules(role_module: Callable[[str], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def program(rules: Any, role_module: Callable[[str], Any]) -> Any:
+    assert rules, "which it imports"
     return role_module(f"{FOLDER}/gpu_partition.py")
 
 
@@ -218,7 +219,7 @@ def test_cuda_is_called_with_each_teams_own_variables(
     act(program, node)
     assert act(program, node, "prove") == 0
     variables = [each.split()[1] for each in node.told if each.startswith("/usr/bin/env")]
-    assert [f"{each}\n" for each in variables] == list(handed(node)[team.name] for team in PARTITION.teams)
+    assert [f"{each}\n" for each in variables] == [handed(node)[team.name] for team in PARTITION.teams]
     node.cuda = "0\n"
     assert act(program, node, "prove") == 2
     assert "one: CUDA finds 0 devices by CUDA_VISIBLE_DEVICES=MIG-" in capsys.readouterr().err

@@ -155,9 +155,7 @@ def rendered() -> str:
     )
 
 
-def test_the_unit_comes_after_the_driver_and_before_everybody_who_uses_gpus(
-    module: Any, tmp_path: Path
-) -> None:
+def test_the_unit_comes_after_the_driver_and_before_everybody_who_uses_gpus(tmp_path: Path) -> None:
     text = rendered()
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#")
     assert "nvidia-persistenced.service" in lines["After"]
