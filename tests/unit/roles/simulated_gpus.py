@@ -49,8 +49,8 @@ class SimulatedGpus:
     """A node with these GPUs.
 
     ``root``: the folder that stands for the node's ``/``.  ``active``: units at work;
-    ``needs_reset``: MIG mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how many
-    devices CUDA finds; ``told``: every command, but those that only ask nvidia-smi.
+    ``needs_reset``: MIG mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how
+    many devices CUDA finds; ``told``: every command, but those that only ask nvidia-smi.
     """
 
     root: Path
@@ -112,7 +112,7 @@ class SimulatedGpus:
         if gpu.used:
             return (
                 IN_USE,
-                f"Unable to destroy GPU instance ID  1 from GPU {index:2}: In use by another client",
+                f"Unable to destroy an instance of GPU {index:2}: In use by another client",
             )
         if "-dgi" in words:
             gpu.slices = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from tests.unit.roles.simulated_gpus import Gpu, SimulatedGpus, gpu_uuid, instal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 THIRDS = (Cut("3g.40gb", 0), Cut("3g.40gb", 4))
 PARTITION = Partition(
@@ -89,7 +89,7 @@ def test_whole_gpus_are_cut_and_every_team_gets_its_own_part(program: Any, node:
 
 
 def test_a_unit_may_open_its_own_part_and_no_other(program: Any, node: SimulatedGpus) -> None:
-    """MIG User Guide, "Device Nodes and Capabilities": the parent's node, and two capabilities of a slice."""
+    """MIG User Guide, "Device Nodes and Capabilities": its GPU's node, and a slice's two capabilities."""
     act(program, node)
     common = ["/dev/nvidiactl rw", "/dev/nvidia-uvm rw", "/dev/nvidia-uvm-tools rw", "/dev/nvidia0 rw"]
     minors = (node.root / "proc/driver/nvidia-caps/mig-minors").read_text()
