@@ -81,6 +81,7 @@ def read_gpus(written: GpusKey, where: Where) -> Partition:
         gpu = find_gpu(written.model)
     except GpuUnknown as fault:
         fault.where = where(("model",))
+        fault.hint = "which GPUs a node has: appliance hardware -i, before gpus is written"
         raise
     cuts: dict[int, tuple[Cut, ...]] = {}
     for number, row in enumerate(written.layout):
