@@ -1,7 +1,8 @@
 """The role ``gpu_partition`` and servers of teams on a real node, whose one GPU is simulated.
 
 systemd, units, drop-ins, users and servers are real; what `nvidia-smi` says is not
-(simulated_nvidia_smi.py).  There is no libcuda, so the last step of the role, a call of CUDA, has to fail: and that is tested too.
+(simulated_nvidia_smi.py).  There is no libcuda, so the last step of the role, a call of CUDA, has to fail:
+and that is tested too.
 """
 
 from __future__ import annotations
