@@ -42,7 +42,7 @@ MODULES: Final = (
         for name in ("__init__", "base", "outcomes", "unfit", "unready", "untrusted", "written")
     ),
     *(f"hardware/{name}.py" for name in ("__init__", "mig_parted", "smi_list")),
-    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "script")),
+    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "question", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
     *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),
     *(f"node/audit/{name}.py" for name in ("present", "results", "staged", "state")),
