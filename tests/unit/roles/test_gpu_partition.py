@@ -108,10 +108,14 @@ def test_a_unit_may_open_its_own_part_and_no_other(program: Any, node: Simulated
     assert (node.root / caps[0].split()[0][1:]).exists(), "made by the driver's own helper"
 
 
-def test_a_second_run_changes_nothing(program: Any, node: SimulatedGpus) -> None:
+def test_a_second_run_changes_nothing(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
     act(program, node)
     before, _ = handed(node), node.told.clear()
+    capsys.readouterr()
     assert act(program, node, "check") == 0
+    assert capsys.readouterr().out == "", "each line is something that differs"
     assert act(program, node) == 0
     assert (node.told, handed(node)) == ([], before)
 

@@ -336,7 +336,7 @@ def main(arguments: list[str], places: Places = Places()) -> int:
     try:
         if arguments == ["check"]:
             found = check(places)
-            print("\n".join(found))
+            sys.stdout.writelines(f"{line}\n" for line in found)
             return 1 if found else 0
         acts = {"apply": apply, "prove": prove, "clear": clear}
         if len(arguments) != 1 or arguments[0] not in acts:
