@@ -7,9 +7,7 @@ and that is tested too.
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,6 @@ import pytest
 
 from appliance.definition.partition import Cut, Partition, Team
 from tests.node.test_role_inference_server import (
-    DRIVER,
-    ROLES,
     SENTENCE,
     STAGED,
     Subject,
@@ -40,30 +36,9 @@ INSTANCES = [{"name": team.name, "port": team.port} for team in TEAMS]
 class Divided(Subject):
     """A node whose GPU is divided."""
 
-    def cut(self, values: dict[str, Any], *, check: bool = False) -> dict[str, Any]:
+    def cut(self, *, check: bool = False) -> dict[str, Any]:
         """Run the role gpu_partition."""
-        secrets = self.lab.inventory
-        ssh = f"-o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes"
-        host = {
-            "ansible_host": self.node.address4,
-            "ansible_user": "root",
-            "ansible_ssh_private_key_file": f"{secrets}/keys/operator",
-            "ansible_ssh_common_args": ssh,
-            "ansible_python_interpreter": "/usr/bin/python3",
-        }
-        playbook = self.folder / "cut.yml"
-        playbook.write_text("[{hosts: all, gather_facts: false, roles: [gpu_partition]}]\n")
-        order = {
-            "file": str(playbook),
-            "roles": str(ROLES),
-            "hosts": {self.node.name: host},
-            "variables": {"gpu_partition_gpus": values},
-            "check": check,
-            "folder": str(self.folder),
-        }
-        done = self.node.operator_side.run([sys.executable, "-c", DRIVER], input=json.dumps(order))
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
+        return self.play("gpu_partition", {"gpu_partition_gpus": PARTITION.for_roles()}, check=check)
 
     def handed(self) -> list[str]:
         """What the teams' servers were started with."""
@@ -85,9 +60,9 @@ def node(fresh_lab: Any, bundle: Path, tmp_path_factory: pytest.TempPathFactory)
     (root / "usr/local/bin/nvidia-smi").chmod(0o755)
     found.node.run(f"dpkg --install {STAGED}/system/gcc-*-base_*.deb {STAGED}/system/libgomp1_*.deb")
     changes(found.apply())
-    found.results["rehearsal"] = found.cut(PARTITION.for_roles(), check=True)
+    found.results["rehearsal"] = found.cut(check=True)
     found.results["untouched"] = found.node.run(f"systemctl is-enabled {CUTS}", check=False).returncode != 0
-    found.results["cut"] = found.cut(PARTITION.for_roles())
+    found.results["cut"] = found.cut()
     found.results["served"] = found.apply(inference_server_instances=INSTANCES)
     return found
 
@@ -121,7 +96,7 @@ def test_each_team_is_answered_on_its_own_port_by_its_own_user_on_its_own_slice(
 
 
 def test_a_second_run_changes_nothing(node: Divided) -> None:
-    assert node.cut(PARTITION.for_roles())["changes"] == []
+    assert node.cut()["changes"] == []
     assert changes(node.apply(inference_server_instances=INSTANCES)) == []
 
 

@@ -150,6 +150,7 @@ def test_somebody_elses_process_stops_it_before_anything_is_touched(
     assert act(program, node, "check") == 2
     assert "process 72 uses GPU 0: end it; nothing was changed" in capsys.readouterr().err
     assert act(program, node) == 2
+    assert not [each for each in node.told if each.startswith("nvidia-smi")]
     assert (node.gpus[0].mig, handed(node)) == (False, {})
     node.gpus[0].used, node.gpus[1].used = [], [72]
     assert act(program, node, "check") == 1, "the GPU that stays as it is may be in use"
