@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.segments import FrameKind, Place, Segments
 from appliance.export.sinks.cursor import read_cursor, write_cursor
-from appliance.export.sinks.lines import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 
     from appliance.export.archive import Archive
     from appliance.export.segments import Frame
-    from appliance.export.sinks.lines import Entry
 
 #: How much of the archive is given to a sink before the cursor is moved, by ``weight``.
 _BATCH: Final = 1 << 18
+#: The same of a file that is behind: it waits for its disk once for all of it, and for the cursor's twice.
+FILE_PIECE: Final = 1 << 20
 #: A full block becomes a dozen times as many bytes of lines; one that says always the same, a thousand.
 _DENSE: Final = 12
 #: Bytes of a line beside its record, roughly.
@@ -100,7 +100,7 @@ class Reading:
         end = self.archive.synced
         if since >= end:
             return
-        self._log.look()
+        self._log.sizes = self.archive.sizes
         for frame in self._log.frames(since):
             yield frame
             if frame.end >= end:  # what follows may be half written just now
@@ -117,14 +117,16 @@ class Feed(Generic[T]):
     Args:
         archive: from where.
         sink: to where.
-        render: how.
+        render: what a sink wants of a frame, given it and the node's name.
         cursor: the file that says how far.
+        piece: how much is given at once, by ``weight``; 0: as much as is given to others than files.
     """
 
     archive: Archive
     sink: Sink[T]
-    render: Callable[[Entry], T]
+    render: Callable[[Frame, str], list[T]]
     cursor: Path
+    piece: int = 0
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
@@ -145,12 +147,12 @@ class Feed(Generic[T]):
         self._remember()
         self.sink.ready()
         rendered: list[T] = []
-        size, place = 0, self.place
+        size, place, most = 0, self.place, self.piece or _BATCH
         for frame in self._reading.frames(place):
             place = frame.end
-            rendered += [self.render(each) for each in entries(frame, self.archive.sender.name)]
+            rendered += self.render(frame, self.archive.sender.name)
             size += weight(frame)
-            if size >= _BATCH:
+            if size >= most:
                 break
         if place != self.place:
             self._give(rendered, place)

@@ -25,7 +25,7 @@ from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
-from appliance.export.sinks.lines import json_line, syslog_message
+from appliance.export.sinks.lines import json_lines, of_each, syslog_message
 from appliance.export.sinks.tls import TlsSink, octet_counted
 from tests.unit.export.nodes import Node, chance
 from tests.unit.export.test_archive import arrivals, keep
@@ -53,7 +53,7 @@ class Desk:
         return self.folder / "records.jsonl"
 
     def feed(self) -> Feed:
-        return Feed(self.archive, FileSink(self.output), json_line, self.folder / "cursor.json")
+        return Feed(self.archive, FileSink(self.output), json_lines, self.folder / "cursor.json")
 
     def receive(self, first: int, last: int) -> None:
         found = arrivals(self.node, self.archive.ledger, self.node.stream(self.node.blocks[first:last]))
@@ -300,7 +300,10 @@ def test_messages_go_to_a_collector_over_tls(place: Desk) -> None:
     served = collector.serve(2)
     sink = TlsSink("127.0.0.1", collector.port, pem)
     feed = Feed(
-        place.archive, sink, lambda each: octet_counted(syslog_message(each)), place.folder / "c.json"
+        place.archive,
+        sink,
+        of_each(lambda each: octet_counted(syslog_message(each))),
+        place.folder / "c.json",
     )
     place.receive(0, 6)
     assert feed.run() == 16
@@ -321,7 +324,7 @@ def test_a_collector_that_is_somebody_else_gets_nothing(place: Desk) -> None:
     collector = Collector(other)
     served = collector.serve(1)
     sink = TlsSink("127.0.0.1", collector.port, pem)
-    feed = Feed(place.archive, sink, json_line, place.folder / "c.json")
+    feed = Feed(place.archive, sink, json_lines, place.folder / "c.json")
     place.receive(0, 6)
     with pytest.raises(ssl.SSLCertVerificationError):
         feed.run()
@@ -336,7 +339,7 @@ def test_without_a_collector_nothing_counts_as_written(place: Desk) -> None:
     with socket.socket() as held:  # its port is nobody else's, and nobody listens
         held.bind(("127.0.0.1", 0))
         sink = TlsSink("127.0.0.1", held.getsockname()[1], pem)
-        feed = Feed(place.archive, sink, json_line, place.folder / "c.json")
+        feed = Feed(place.archive, sink, json_lines, place.folder / "c.json")
         place.receive(0, 6)
         with pytest.raises(ConnectionRefusedError):
             feed.run()

@@ -21,7 +21,7 @@ from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks import object_feed as object_feed_module
 from appliance.export.sinks.feed import Feed
-from appliance.export.sinks.lines import json_line
+from appliance.export.sinks.lines import json_lines
 from appliance.export.sinks.pause import Pause
 from tests.unit.export.nodes import Node, identity
 from tests.unit.export.test_feed import Desk, all_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.export.archive import Archive
-    from appliance.export.sinks.lines import Entry
+    from appliance.export.segments import Frame
 
 
 class Taker:
@@ -86,7 +86,7 @@ def test_a_cursor_that_finds_no_room_makes_nothing_come_twice(
     place.receive(0, 6)
     sink = Taker()
     file = place.feed()
-    other = Feed(place.archive, sink, json_line, place.folder / "other.cursor")
+    other = Feed(place.archive, sink, json_lines, place.folder / "other.cursor")
     with monkeypatch.context() as patch:
         patch.setattr(cursor_module, "replace_file", raising(FULL))
         for each in (file, other) * 3:
@@ -157,7 +157,7 @@ def test_lines_of_blocks_that_say_always_the_same_do_not_fill_the_memory(place: 
     dense(place, 40)
     assert place.archive.size < 1 << 18
     sink = Taker()
-    all_of(Feed(place.archive, sink, json_line, place.folder / "other.cursor"))
+    all_of(Feed(place.archive, sink, json_lines, place.folder / "other.cursor"))
     assert sum(map(len, sink.taken)) == 40 * 900
     assert max(sum(map(len, each)) for each in sink.taken) < 6 << 20
 
@@ -178,10 +178,10 @@ def test_nothing_is_made_for_a_sink_that_just_failed(place: Desk) -> None:
     place.receive(0, 6)
     sink, made = Taker(), 0
 
-    def counted(entry: Entry) -> bytes:
+    def counted(frame: Frame, node: str) -> list[bytes]:
         nonlocal made
         made += 1
-        return json_line(entry)
+        return json_lines(frame, node)
 
     sink.pause = ExportSinkUnready("away")
     feed = Feed(place.archive, sink, counted, place.folder / "other.cursor")
@@ -204,7 +204,7 @@ def test_what_is_said_again_keeps_nothing_of_who_asked() -> None:
 
 def receiver_of(folder: Path, sink: Taker, nodes: Sequence[Node]) -> Receiver:
     def feeds(archive: Archive, place: Path) -> list[Feed[bytes]]:
-        return [Feed(archive, sink, json_line, place / "lines.cursor")]
+        return [Feed(archive, sink, json_lines, place / "lines.cursor")]
 
     return Receiver(folder, [each.identity.sender for each in nodes], feeds, segment=2000)
 
