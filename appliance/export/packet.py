@@ -62,9 +62,10 @@ _HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
 HEADER_BYTES: Final = _HEADER.size
 _PERSON: Final = b"appliance-packet"
 _INDEX: Final = 38
+_SYMBOL: Final = HEADER_BYTES + TAG_BYTES
 #: The end of a header: the index, and a zero.
 _ENDS: Final = [bytes((index, 0)) for index in range(MAX_SYMBOLS)]
-#: Of so many blocks at once are symbols on their way, generously.
+#: Of so many blocks of a node at once are symbols on their way, generously.
 _HEADERS: Final = 4096
 
 
@@ -97,7 +98,12 @@ class CodedId(NamedTuple):
     @property
     def symbol_bytes(self) -> int:
         """``T``: the shortest symbol with which so many hold the length."""
-        return -(-self.length // (self.source_symbols * ALIGNMENT)) * ALIGNMENT
+        return _symbol_bytes(self.length)
+
+
+def _symbol_bytes(length: int) -> int:
+    source = -(-length // MAX_SYMBOL)
+    return -(-length // (source * ALIGNMENT)) * ALIGNMENT
 
 
 @dataclass(slots=True)
@@ -145,7 +151,7 @@ def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key
     found, keyed = [], _keyed(tag_key)
     for index, symbol in symbols.items():
         header = begin + _ENDS[index]
-        digest = keyed.copy()  # as in _tag, without a call for each of some thousands in a second
+        digest = keyed.copy()  # the key was taken once
         digest.update(header)
         digest.update(symbol)
         found.append(header + digest.digest() + symbol)
@@ -176,56 +182,78 @@ def node_of(datagram: bytes) -> bytes:
     return datagram[4 : 4 + NODE_BYTES]
 
 
-def parse_packet(datagram: bytes, tag_key: bytes, known: Headers | None = None) -> Packet:
+def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     """Read a datagram.
 
     Args:
         datagram: as it came.
         tag_key: of the node that it names.
-        known: headers that were read before.
 
     Raises:
         RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
     """
     node_of(datagram)
-    header, tag = datagram[:HEADER_BYTES], datagram[HEADER_BYTES : HEADER_BYTES + TAG_BYTES]
-    symbol = datagram[HEADER_BYTES + TAG_BYTES :]
-    if len(datagram) == EVEN_DATAGRAM:
-        symbol = _without_zeros(header, symbol)
-    if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
-        raise RefusedError(Why.TAG_FORGED)
-    coded, repair = _read_header(header) if known is None else known.read(header)
-    index = header[_INDEX]
-    if len(symbol) != coded.symbol_bytes:
-        raise RefusedError(
-            Why.IMPOSSIBLE, f"k {coded.source_symbols} of {len(symbol)} bytes for length {coded.length}"
-        )
-    if index >= coded.source_symbols + repair:
-        raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {coded.source_symbols} and {repair}")
-    return Packet(coded, repair, index, symbol)
+    return PacketReader(tag_key).read(datagram)
 
 
-class Headers:
-    """Headers that were read already, but for the symbol's index: those of one block are all alike."""
+class _Read(NamedTuple):
+    """What a header says but for its index: ``size`` of the symbol, ``padding`` in an even datagram."""
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[CodedId, int]] = {}
+    coded: CodedId
+    repair: int
+    symbols: int
+    size: int
+    padding: bytes
 
-    def read(self, header: bytes) -> tuple[CodedId, int]:
-        """What a header says: of what a symbol is, and how many repair symbols there are.
+
+class PacketReader:
+    """Reads the datagrams of one node, of which it has the tag's key.
+
+    A header is read once for each block: but for the index those of one block are all alike.
+    """
+
+    def __init__(self, tag_key: bytes) -> None:
+        self._keyed = _keyed(tag_key)
+        self._known: dict[bytes, _Read] = {}
+
+    def read(self, datagram: bytes) -> Packet:
+        """Read a datagram that names this node (``node_of``).
 
         Raises:
-            RefusedError: ``IMPOSSIBLE``.
+            RefusedError: ``TAG_FORGED``, ``IMPOSSIBLE``.
         """
+        header, symbol = datagram[:HEADER_BYTES], datagram[_SYMBOL:]
+        known = self._known.get(header[:_INDEX])
+        if len(datagram) == EVEN_DATAGRAM:
+            padding = _padding_of(header) if known is None else known.padding
+            if padding and symbol.endswith(padding):
+                symbol = symbol[: -len(padding)]
+        digest = self._keyed.copy()
+        digest.update(header)
+        digest.update(symbol)
+        if not hmac.compare_digest(datagram[HEADER_BYTES:_SYMBOL], digest.digest()):
+            raise RefusedError(Why.TAG_FORGED)
+        if known is None:
+            known = self._learn(header)
+        coded, repair, symbols, size, _ = known
+        index = header[_INDEX]
         if header[_INDEX + 1]:
             raise RefusedError(Why.IMPOSSIBLE, "no zero")
-        alike = header[:_INDEX]
-        found = self._known.get(alike)
-        if found is None:
-            found = _read_header(header)
-            if len(self._known) >= _HEADERS:
-                self._known.clear()
-            self._known[alike] = found
+        if len(symbol) != size:
+            raise RefusedError(
+                Why.IMPOSSIBLE, f"k {coded.source_symbols} of {len(symbol)} bytes for length {coded.length}"
+            )
+        if index >= symbols:
+            raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {coded.source_symbols} and {repair}")
+        return Packet(coded, repair, index, symbol)
+
+    def _learn(self, header: bytes) -> _Read:
+        """Read and remember a header; its tag is right."""
+        coded, repair = _read_header(header)
+        if len(self._known) >= _HEADERS:
+            self._known.clear()
+        found = _Read(coded, repair, coded.source_symbols + repair, coded.symbol_bytes, _padding_of(header))
+        self._known[header[:_INDEX]] = found
         return found
 
 
@@ -242,21 +270,12 @@ def _read_header(header: bytes) -> tuple[CodedId, int]:
     return coded, repair
 
 
-def _without_zeros(header: bytes, symbol: bytes) -> bytes:
-    """The symbol without the zeros behind it, if its length says that there are some."""
+def _padding_of(header: bytes) -> bytes:
+    """The zeros behind the symbol in an even datagram, if the length says that there are some."""
     length = int.from_bytes(header[32:36], "big")
     if not 0 < length <= MAX_CODED:
-        return symbol
-    source = -(-length // MAX_SYMBOL)
-    size = -(-length // (source * ALIGNMENT)) * ALIGNMENT
-    return symbol if any(symbol[size:]) else symbol[:size]
-
-
-def _tag(header: bytes, symbol: bytes, tag_key: bytes) -> bytes:
-    digest = _keyed(tag_key).copy()
-    digest.update(header)
-    digest.update(symbol)
-    return digest.digest()
+        return b""
+    return bytes(MAX_SYMBOL - _symbol_bytes(length))
 
 
 @lru_cache(maxsize=1024)

@@ -16,7 +16,7 @@ from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
 from appliance.export.block import Block, BlockKind, parse_block, verify_block
 from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
 from appliance.export.ledger import Ledger, Standing
-from appliance.export.packet import CodedId, Headers, PacketKind, mark_of, node_of, parse_packet
+from appliance.export.packet import CodedId, PacketKind, PacketReader, mark_of, node_of
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
 
@@ -78,7 +78,7 @@ class Reception:
         self.counts = {node: NodeCounts() for node in self.senders}
         self.refused: Counter[Why] = Counter()
         self._assembler = Assembler(bound)
-        self._headers = Headers()
+        self._readers = {each.node: PacketReader(each.tag_key) for each in self.senders.values()}
 
     @property
     def incomplete(self) -> int:
@@ -91,23 +91,19 @@ class Reception:
     def take(self, datagram: bytes) -> Arrival | None:
         """Take one datagram; what it makes whole and new, if it does."""
         try:
-            sender = self._sender(datagram)
+            node = node_of(datagram)
+            if (sender := self.senders.get(node)) is None:
+                raise RefusedError(Why.UNKNOWN_NODE, node.hex())
         except RefusedError as refused:
             self.refused[refused.why] += 1
             return None
-        counts = self.counts[sender.node]
+        counts = self.counts[node]
         counts.packets += 1
         try:
-            return self._taken(parse_packet(datagram, sender.tag_key, self._headers), sender, counts)
+            return self._taken(self._readers[node].read(datagram), sender, counts)
         except RefusedError as refused:
             counts.refused[refused.why] += 1
             return None
-
-    def _sender(self, datagram: bytes) -> Sender:
-        node = node_of(datagram)
-        if (sender := self.senders.get(node)) is None:
-            raise RefusedError(Why.UNKNOWN_NODE, node.hex())
-        return sender
 
     def _taken(self, packet: Packet, sender: Sender, counts: NodeCounts) -> Arrival | None:
         coded = packet.coded
