@@ -8,10 +8,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.export.incoming import Incoming
 from appliance.export.intake import Intake
 from appliance.export.moments import STATUS_EVERY, moment
 from appliance.export.rates import Rates, days_left
-from appliance.export.sockets import dropped_by, received, send
+from appliance.export.sockets import dropped_by, send
 
 if TYPE_CHECKING:
     import socket
@@ -225,9 +226,10 @@ class ReceiveLoop:
 
     def _take(self, waiting: selectors.BaseSelector, stop: threading.Event) -> None:
         tell = status = 0.0
+        incoming = Incoming(self.line)
         while not stop.is_set():
             waiting.select(_FEED_EVERY)
-            found = received(self.line, _AT_ONCE)
+            found = incoming.take(_AT_ONCE)
             self.packets += len(found)
             self.bytes += sum(map(len, found))
             self.receiver.take(found)
