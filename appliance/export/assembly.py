@@ -7,7 +7,7 @@ that never became whole is a gap in the ledger.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -64,7 +64,7 @@ class Assembler:
     def __init__(self, bound: int = DEFAULT_BOUND) -> None:
         self._bound = bound
         self._nodes: dict[bytes, OrderedDict[CodedId, _Partial]] = {}
-        self._sizes: Counter[bytes] = Counter()
+        self._sizes: dict[bytes, int] = {}
         self._size = 0
         self._done: OrderedDict[CodedId, None] = OrderedDict()
         self.given_up = 0
@@ -91,6 +91,7 @@ class Assembler:
         partials = self._nodes.get(coded.node)
         if partials is None:
             partials = self._nodes[coded.node] = OrderedDict()
+            self._sizes[coded.node] = 0
         partial = partials.get(coded)
         if partial is None:
             partial = partials[coded] = _Partial(coded.source_symbols)
@@ -104,7 +105,8 @@ class Assembler:
         self._sizes[coded.node] += added
         self._size += added
         if len(partial.symbols) < partial.needed:
-            self._shrink()
+            if self._size > self._bound:
+                self._shrink()
             return _KEPT
         try:
             data = decode(coded, partial.symbols)
@@ -118,6 +120,10 @@ class Assembler:
         sent = max(partial.symbols) + 1
         self._forget(coded)
         return Assembled(Fate.COMPLETE, data, repaired, sent, sent - len(partial.symbols))
+
+    def is_done_with(self, coded: CodedId) -> bool:
+        """Whether no more symbols of it are taken."""
+        return coded in self._done
 
     def done_with(self, coded: CodedId) -> None:
         """Take no more symbols of it: it was believed, or is known already."""
@@ -140,7 +146,7 @@ class Assembler:
             del self._nodes[coded.node], self._sizes[coded.node]
 
     def _shrink(self) -> None:
-        while self.size > self._bound:
+        while self._size > self._bound:
             node = max(self._sizes, key=lambda each: self._sizes[each])
             self._forget(next(iter(self._nodes[node])))
             self.given_up += 1

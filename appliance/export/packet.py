@@ -62,11 +62,12 @@ _HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
 HEADER_BYTES: Final = _HEADER.size
 _PERSON: Final = b"appliance-packet"
 _INDEX: Final = 38
+_NODE_END: Final = 4 + NODE_BYTES
 _SYMBOL: Final = HEADER_BYTES + TAG_BYTES
 #: The end of a header: the index, and a zero.
 _ENDS: Final = [bytes((index, 0)) for index in range(MAX_SYMBOLS)]
-#: Of so many blocks of a node at once are symbols on their way, generously.
-_HEADERS: Final = 4096
+#: Of so many blocks are headers remembered: those of the second pass, too, unless there is very much.
+_HEADERS: Final = 8192
 
 
 class PacketKind(IntEnum):
@@ -179,7 +180,7 @@ def node_of(datagram: bytes) -> bytes:
         raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes")
     if datagram[:2] != MAGIC or datagram[2] != VERSION:
         raise RefusedError(Why.NOT_OURS, "another protocol or version")
-    return datagram[4 : 4 + NODE_BYTES]
+    return datagram[4:_NODE_END]
 
 
 def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
@@ -192,8 +193,7 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     Raises:
         RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
     """
-    node_of(datagram)
-    return PacketReader(tag_key).read(datagram)
+    return PacketReader({node_of(datagram): tag_key}).read(datagram)
 
 
 class _Read(NamedTuple):
@@ -207,17 +207,23 @@ class _Read(NamedTuple):
 
 
 class PacketReader:
-    """Reads the datagrams of one node, of which it has the tag's key.
+    """Reads datagrams.  A header is read once for each block: but for the index its packets' are alike.
 
-    A header is read once for each block: but for the index those of one block are all alike.
+    Args:
+        tag_keys: of each node.
     """
 
-    def __init__(self, tag_key: bytes) -> None:
-        self._keyed = _keyed(tag_key)
+    def __init__(self, tag_keys: Mapping[bytes, bytes]) -> None:
+        self._keyed = {node: _keyed(tag_key) for node, tag_key in tag_keys.items()}
         self._known: dict[bytes, _Read] = {}
 
+    def named(self, datagram: bytes) -> CodedId | None:
+        """What a datagram says it is of, if one with its header was read; its tag is not looked at."""
+        known = self._known.get(datagram[:_INDEX])
+        return None if known is None else known.coded
+
     def read(self, datagram: bytes) -> Packet:
-        """Read a datagram that names this node (``node_of``).
+        """Read a datagram that names a node whose key is known (``node_of``).
 
         Raises:
             RefusedError: ``TAG_FORGED``, ``IMPOSSIBLE``.
@@ -228,7 +234,7 @@ class PacketReader:
             padding = _padding_of(header) if known is None else known.padding
             if padding and symbol.endswith(padding):
                 symbol = symbol[: -len(padding)]
-        digest = self._keyed.copy()
+        digest = self._keyed[header[4:_NODE_END]].copy()
         digest.update(header)
         digest.update(symbol)
         if not hmac.compare_digest(datagram[HEADER_BYTES:_SYMBOL], digest.digest()):
@@ -250,10 +256,12 @@ class PacketReader:
     def _learn(self, header: bytes) -> _Read:
         """Read and remember a header; its tag is right."""
         coded, repair = _read_header(header)
-        if len(self._known) >= _HEADERS:
-            self._known.clear()
-        found = _Read(coded, repair, coded.source_symbols + repair, coded.symbol_bytes, _padding_of(header))
-        self._known[header[:_INDEX]] = found
+        symbols = coded.source_symbols + repair
+        found = _Read(coded, repair, symbols, coded.symbol_bytes, _padding_of(header))
+        if coded.kind is not PacketKind.FILLING:  # of which no two are alike
+            if len(self._known) >= _HEADERS:
+                self._known.clear()
+            self._known[header[:_INDEX]] = found
         return found
 
 

@@ -78,7 +78,7 @@ class Reception:
         self.counts = {node: NodeCounts() for node in self.senders}
         self.refused: Counter[Why] = Counter()
         self._assembler = Assembler(bound)
-        self._readers = {each.node: PacketReader(each.tag_key) for each in self.senders.values()}
+        self._reader = PacketReader({each.node: each.tag_key for each in self.senders.values()})
 
     @property
     def incomplete(self) -> int:
@@ -99,8 +99,12 @@ class Reception:
             return None
         counts = self.counts[node]
         counts.packets += 1
+        named = self._reader.named(datagram)
+        if named is not None and self._assembler.is_done_with(named):
+            counts.duplicates += 1  # so it is thrown away, whether its tag is right or not
+            return None
         try:
-            return self._taken(self._readers[node].read(datagram), sender, counts)
+            return self._taken(self._reader.read(datagram), sender, counts)
         except RefusedError as refused:
             counts.refused[refused.why] += 1
             return None

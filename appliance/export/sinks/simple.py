@@ -56,10 +56,11 @@ def are_simple(records: Sequence[bytes]) -> bool:
 
 def _each_has_other_keys(keys: list[bytes], others: list[bytes], ends: int) -> bool:
     """Whether no object has a key twice; ``others`` is what stands between a value and the next key."""
-    first = 0
-    for _ in range(ends):
-        last = others.index(_TOGETHER, first) + 1
-        if len(set(keys[first:last])) < last - first:
+    first, known = 0, keys[:0]
+    for number in range(ends + 1):
+        last = others.index(_TOGETHER, first) + 1 if number < ends else len(keys)
+        names = keys[first:last]
+        if names != known and len(set(names)) < len(names):
             return False
-        first = last
-    return len(set(keys[first:])) == len(keys) - first
+        first, known = last, names  # mostly the same ones again
+    return True
