@@ -31,6 +31,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -39,10 +40,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from appliance.export.refusal import RefusedError, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAGIC: Final = b"AX"
 VERSION: Final = 1
+_BEGIN: Final = MAGIC + bytes((VERSION,))
 NODE_BYTES: Final = 8
 MARK_BYTES: Final = 8
 TAG_BYTES: Final = 16
@@ -66,8 +68,6 @@ _NODE_END: Final = 4 + NODE_BYTES
 _SYMBOL: Final = HEADER_BYTES + TAG_BYTES
 #: The end of a header: the index, and a zero.
 _ENDS: Final = [bytes((index, 0)) for index in range(MAX_SYMBOLS)]
-#: Of so many blocks are headers remembered: those of the second pass, too, unless there is very much.
-_HEADERS: Final = 8192
 
 
 class PacketKind(IntEnum):
@@ -176,11 +176,14 @@ def node_of(datagram: bytes) -> bytes:
     Raises:
         RefusedError: ``NOT_OURS``.
     """
-    if not HEADER_BYTES + TAG_BYTES < len(datagram) <= MAX_DATAGRAM:
-        raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes")
-    if datagram[:2] != MAGIC or datagram[2] != VERSION:
-        raise RefusedError(Why.NOT_OURS, "another protocol or version")
+    if not may_be_ours(datagram):
+        raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes, or another protocol or version")
     return datagram[4:_NODE_END]
+
+
+def may_be_ours(datagram: bytes) -> bool:
+    """Whether a datagram has the length and the first bytes of a packet."""
+    return _SYMBOL < len(datagram) <= MAX_DATAGRAM and datagram.startswith(_BEGIN)
 
 
 def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
@@ -193,82 +196,94 @@ def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     Raises:
         RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
     """
-    return PacketReader({node_of(datagram): tag_key}).read(datagram)
+    node_of(datagram)
+    alike = AlikePackets(datagram, tag_key)
+    index, symbol = alike.read(datagram)
+    return Packet(alike.coded, alike.repair, index, symbol)
 
 
-class _Read(NamedTuple):
-    """What a header says but for its index: ``size`` of the symbol, ``padding`` in an even datagram."""
-
-    coded: CodedId
-    repair: int
-    symbols: int
-    size: int
-    padding: bytes
+def in_groups(datagrams: Iterable[bytes]) -> Iterable[list[bytes]]:
+    """Datagrams whose headers differ in the index at most, in groups, each in the order it came in."""
+    found: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for each in datagrams:
+        found[each[:_INDEX]].append(each)
+    return found.values()
 
 
-class PacketReader:
-    """Reads datagrams.  A header is read once for each block: but for the index its packets' are alike.
+class AlikePackets:
+    """The packets of one block: their headers differ in the index at most, and so are read once.
 
     Args:
-        tag_keys: of each node.
+        datagram: one of them, which may be anyone's (``may_be_ours``).
+        tag_key: of the node that it names.
     """
 
-    def __init__(self, tag_keys: Mapping[bytes, bytes]) -> None:
-        self._keyed = {node: _keyed(tag_key) for node, tag_key in tag_keys.items()}
-        self._known: dict[bytes, _Read] = {}
+    def __init__(self, datagram: bytes, tag_key: bytes) -> None:
+        header = datagram[:HEADER_BYTES]
+        self._digest = _keyed(tag_key).copy()
+        self._digest.update(header[:_INDEX])
+        self._padding = _padding_of(header)
+        self._read: tuple[CodedId, int] | RefusedError
+        self._symbols = self._size = 0
+        #: Whether these are symbols to be collected, by their word; else filling, or impossible.
+        self.carry = False
+        try:
+            coded, repair = self._read = _read_header(header)
+        except RefusedError as refused:
+            self._read = refused  # which is said of those with the right tag
+        else:
+            self.carry = coded.kind is not PacketKind.FILLING
+            self._symbols, self._size = coded.source_symbols + repair, coded.symbol_bytes
 
-    def named(self, datagram: bytes) -> CodedId | None:
-        """What a datagram says it is of, if one with its header was read; its tag is not looked at."""
-        known = self._known.get(datagram[:_INDEX])
-        return None if known is None else known.coded
+    @property
+    def coded(self) -> CodedId:
+        """What they are of, by their word.
 
-    def read(self, datagram: bytes) -> Packet:
-        """Read a datagram that names a node whose key is known (``node_of``).
+        Raises:
+            RefusedError: ``IMPOSSIBLE``.
+        """
+        return self._header[0]
+
+    @property
+    def repair(self) -> int:
+        """How many repair symbols there are, by their word; raises as ``coded`` does."""
+        return self._header[1]
+
+    @property
+    def _header(self) -> tuple[CodedId, int]:
+        if isinstance(self._read, RefusedError):
+            raise RefusedError(self._read.why, str(self._read))
+        return self._read
+
+    def read(self, datagram: bytes) -> tuple[int, bytes]:
+        """The index and the symbol of one of them.
 
         Raises:
             RefusedError: ``TAG_FORGED``, ``IMPOSSIBLE``.
         """
-        header, symbol = datagram[:HEADER_BYTES], datagram[_SYMBOL:]
-        known = self._known.get(header[:_INDEX])
-        if len(datagram) == EVEN_DATAGRAM:
-            padding = _padding_of(header) if known is None else known.padding
-            if padding and symbol.endswith(padding):
-                symbol = symbol[: -len(padding)]
-        digest = self._keyed[header[4:_NODE_END]].copy()
-        digest.update(header)
+        symbol = datagram[_SYMBOL:]
+        if self._padding and len(datagram) == EVEN_DATAGRAM and symbol.endswith(self._padding):
+            symbol = symbol[: -len(self._padding)]
+        digest = self._digest.copy()
+        digest.update(datagram[_INDEX:HEADER_BYTES])
         digest.update(symbol)
         if not hmac.compare_digest(datagram[HEADER_BYTES:_SYMBOL], digest.digest()):
             raise RefusedError(Why.TAG_FORGED)
-        if known is None:
-            known = self._learn(header)
-        coded, repair, symbols, size, _ = known
-        index = header[_INDEX]
-        if header[_INDEX + 1]:
-            raise RefusedError(Why.IMPOSSIBLE, "no zero")
-        if len(symbol) != size:
+        index = datagram[_INDEX]
+        if datagram[_INDEX + 1] or len(symbol) != self._size or index >= self._symbols:
+            coded, repair = self._header  # if that is what is wrong, it says so itself
             raise RefusedError(
-                Why.IMPOSSIBLE, f"k {coded.source_symbols} of {len(symbol)} bytes for length {coded.length}"
+                Why.IMPOSSIBLE,
+                f"symbol {index} of {len(symbol)} bytes, not one of {coded.source_symbols} and {repair} of"
+                f" {self._size}; or no zero",
             )
-        if index >= symbols:
-            raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {coded.source_symbols} and {repair}")
-        return Packet(coded, repair, index, symbol)
-
-    def _learn(self, header: bytes) -> _Read:
-        """Read and remember a header; its tag is right."""
-        coded, repair = _read_header(header)
-        symbols = coded.source_symbols + repair
-        found = _Read(coded, repair, symbols, coded.symbol_bytes, _padding_of(header))
-        if coded.kind is not PacketKind.FILLING:  # of which no two are alike
-            if len(self._known) >= _HEADERS:
-                self._known.clear()
-            self._known[header[:_INDEX]] = found
-        return found
+        return index, symbol
 
 
 def _read_header(header: bytes) -> tuple[CodedId, int]:
-    _, _, kind, node, epoch, number, mark, length, source, repair, _, zero = _HEADER.unpack(header)
+    _, _, kind, node, epoch, number, mark, length, source, repair, _, _ = _HEADER.unpack(header)
     known = _KINDS.get(kind)
-    if known is None or not 0 < length <= MAX_CODED or zero:
+    if known is None or not 0 < length <= MAX_CODED:
         raise RefusedError(Why.IMPOSSIBLE, f"kind {kind}, length {length}")
     coded = CodedId(known, node, epoch, number, mark, length)
     if source != coded.source_symbols:

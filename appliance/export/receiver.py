@@ -93,7 +93,7 @@ class Receiver:
 
     def take(self, datagrams: Iterable[bytes]) -> int:
         """Take what came; says how many blocks and checkpoints were kept."""
-        return self._kept(self.reception.take(each) for each in datagrams)
+        return self._kept(self.reception.take_all(datagrams))
 
     def take_medium(self, frames: Iterable[Frame]) -> int:
         """Take the blocks and checkpoints of a medium; says how many were missing and are kept now."""
