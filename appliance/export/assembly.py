@@ -94,14 +94,14 @@ class Assembler:
             partial = partials[coded] = _Partial()
         else:
             partials.move_to_end(coded)
-        new = len(partial.symbols.keys() | symbols.keys()) - len(partial.symbols)
-        partial.symbols.update(symbols)
-        added = new * (coded.symbol_bytes + _OVERHEAD)
+        fresh = {index: each for index, each in symbols.items() if index not in partial.symbols}
+        partial.symbols |= fresh
+        added = len(fresh) * (coded.symbol_bytes + _OVERHEAD)
         partial.size += added
         self._sizes[coded.node] += added
         self._size += added
-        duplicates = len(symbols) - new
-        if not new or len(partial.symbols) < coded.source_symbols:
+        duplicates = len(symbols) - len(fresh)
+        if not fresh or len(partial.symbols) < coded.source_symbols:
             self._shrink()
             return Assembled(duplicates=duplicates)
         try:

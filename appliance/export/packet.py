@@ -149,13 +149,13 @@ def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key
         0,
         0,
     )[:-2]
-    found, keyed = [], _keyed(tag_key)
+    found, begun = [], _keyed(tag_key).copy()
+    begun.update(begin)
     for index, symbol in symbols.items():
-        header = begin + _ENDS[index]
-        digest = keyed.copy()  # the key was taken once
-        digest.update(header)
+        end, digest = _ENDS[index], begun.copy()  # what all have in common was hashed once
+        digest.update(end)
         digest.update(symbol)
-        found.append(header + digest.digest() + symbol)
+        found.append(b"".join((begin, end, digest.digest(), symbol)))
     return found
 
 

@@ -45,7 +45,12 @@ class Drop:
 
 def framed(records: Iterable[bytes]) -> bytes:
     """Records as a payload before coding."""
-    return b"".join(len(each).to_bytes(LENGTH_BYTES, "big") + each for each in records)
+    return b"".join(length_bytes(each) + each for each in records)
+
+
+def length_bytes(record: bytes) -> bytes:
+    """What stands before a record."""
+    return _LENGTH.pack(len(record))
 
 
 def records_of(block: Block) -> list[bytes]:

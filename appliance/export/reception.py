@@ -209,7 +209,8 @@ def _symbols(
             continue
         if index in found:
             counts.duplicates += 1
-        found[index] = symbol
+        else:
+            found[index] = symbol
     return found
 
 
