@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY: Final = 10.0
 _TELL_EVERY: Final = 1.0
-_FEED_EVERY: Final = 0.1
+_WAIT: Final = 0.1  # seconds for a datagram, until somebody looks at the clock again
+#: Seconds in which what comes for a sink is gathered, since each piece waits for disks or a server.
+_FEED_EVERY: Final = 0.05
 _AT_ONCE: Final = 512
 #: Seconds after a stop in which sinks are offered what they do not have: a backlog is not waited for.
 _LAST: Final = 10.0
@@ -95,6 +97,8 @@ class SendLoop:
                         self.tell(self.status(now))
                     self.intake.read(self._send(now, min(checkpoint, status)))
                     now = moment()
+                    if self.intake.ended:
+                        self.exporter.seal(now)  # nobody will fill the block any more
                     self.exporter.tick(now)
                     self.intake.settle()
             finally:
@@ -228,7 +232,7 @@ class ReceiveLoop:
         tell = status = 0.0
         incoming = Incoming(self.line)
         while not stop.is_set():
-            waiting.select(_FEED_EVERY)
+            waiting.select(_WAIT)
             found = incoming.take(_AT_ONCE)
             self.packets += len(found)
             self.bytes += sum(map(len, found))
@@ -247,7 +251,8 @@ class ReceiveLoop:
 
     def _feed(self, sink: str, stop: threading.Event) -> None:
         while not stop.is_set():
-            if not self.receiver.feed(sink, stop.is_set):
+            went_on = self.receiver.feed(sink, stop.is_set)
+            if not went_on or not self.receiver.has_backlog(sink):
                 stop.wait(_FEED_EVERY)
 
     def _say(self, now: Moment) -> None:
