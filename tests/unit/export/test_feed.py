@@ -52,8 +52,9 @@ class Desk:
     def output(self) -> Path:
         return self.folder / "records.jsonl"
 
-    def feed(self) -> Feed:
-        return Feed(self.archive, FileSink(self.output), json_lines, self.folder / "cursor.json")
+    def feed(self, piece: int = 0) -> Feed[bytes]:
+        cursor = self.folder / "cursor.json"
+        return Feed(self.archive, FileSink(self.output), json_lines, cursor, piece)
 
     def receive(self, first: int, last: int) -> None:
         found = arrivals(self.node, self.archive.ledger, self.node.stream(self.node.blocks[first:last]))
@@ -118,7 +119,7 @@ def test_how_far_a_sink_is_behind_is_known_in_bytes(place: Desk) -> None:
     assert place.archive.behind(feed.place) == 0
 
 
-def all_of(feed: Feed) -> None:
+def all_of(feed: Feed[bytes]) -> None:
     """One piece after the other."""
     while feed.run():
         pass
@@ -156,8 +157,9 @@ def killing(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "_BATCH", 700)
 
 
+@pytest.mark.parametrize("piece", [0, 1500])
 def test_killed_at_any_step_a_file_has_each_record_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     step, ended = 0, False
     while not ended:
@@ -171,14 +173,14 @@ def test_killed_at_any_step_a_file_has_each_record_once(
         with monkeypatch.context() as patch:
             killing(step, patch)
             try:
-                all_of(place.feed())
+                all_of(place.feed(piece))
                 ended = True
             except Killed:
                 pass
         all_of(place.feed())
         assert place.sequences() == list(range(1, 37)), f"killed at step {step}"
         place.archive.close()
-    assert step > 10
+    assert step > 8
 
 
 def test_a_full_disk_is_gone_on_with_where_it_stopped(place: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +196,31 @@ def test_a_full_disk_is_gone_on_with_where_it_stopped(place: Desk, monkeypatch: 
         with pytest.raises(OSError, match="No space"):
             feed.run()
     feed.run()
+    assert place.sequences() == list(range(1, 37))
+
+
+def test_a_disk_that_fills_within_a_piece_has_none_of_it(
+    place: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor is behind all of it, and so is the file."""
+    place.receive(0, 6)
+    feed = place.feed(1 << 20)
+    feed.run()
+    before, writes = place.output.read_bytes(), iter(range(99))
+    place.receive(6, 13)
+
+    def write(fd: int, data: memoryview) -> int:
+        if next(writes) < 2:
+            return os.write(fd, data)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), "write": write}))
+        patch.setattr(feed_module, "_BATCH", 700)
+        with pytest.raises(OSError, match="No space"):
+            feed.run()
+        assert place.output.read_bytes() == before
+    assert feed.run() == 21
     assert place.sequences() == list(range(1, 37))
 
 
