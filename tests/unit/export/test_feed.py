@@ -236,6 +236,26 @@ def test_a_file_that_was_rotated_away_is_begun_anew(place: Desk) -> None:
     assert place.feed().run() == 0
 
 
+def test_a_file_that_is_rotated_away_within_a_piece_is_on_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def fdatasync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        os.fdatasync(fd)
+
+    sink, old = FileSink(tmp_path / "lines"), tmp_path / "lines.1"
+    monkeypatch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), "fdatasync": fdatasync}))
+    sink.write([b"one\n"])
+    (tmp_path / "lines").rename(old)
+    sink.write([b"two\n"])
+    assert synced == [old.stat().st_ino]
+    sink.settle()
+    sink.close()
+    assert (old.read_bytes(), (tmp_path / "lines").read_bytes()) == (b"one\n", b"two\n")
+
+
 def test_a_file_that_somebody_cut_is_said(place: Desk) -> None:
     place.receive(0, 6)
     place.feed().run()

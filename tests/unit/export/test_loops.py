@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.errors import SpoolFull
+from appliance.export import exporter as exporter_module
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.checking import check_folders
 from appliance.export.exporter import Exporter
@@ -121,6 +122,17 @@ def test_lines_arrive_whole_and_a_last_checkpoint_with_them(
     proof = check_folders([tmp_path / "receiver/gpu-01/archive"], receiver.reception.senders.popitem()[1])
     assert proof.whole
     assert proof.records == 200
+
+
+def test_when_the_input_has_ended_no_block_waits_for_more(
+    tmp_path: Path, sender: Path, there: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module, "LINGER", 1e6)
+    arguments = (sender, there.getsockname(), lines(5), tmp_path)
+    sent = threading.Thread(target=send, args=arguments, daemon=True)
+    sent.start()
+    sent.join(20)
+    assert not sent.is_alive()
 
 
 def test_a_restart_goes_on_with_the_numbers(tmp_path: Path, sender: Path, there: socket.socket) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from appliance.errors import ExportLogDamaged, ExportSinkUnready
 from appliance.export import loops as loops_module
+from appliance.export import receiver as receiver_module
 from appliance.export.loops import ReceiveLoop
 from appliance.export.receiver import Receiver
 from appliance.export.sinks import cursor as cursor_module
@@ -23,7 +24,7 @@ from appliance.export.sinks import object_feed as object_feed_module
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.lines import json_lines
 from appliance.export.sinks.pause import Pause
-from tests.unit.export.nodes import Node, identity
+from tests.unit.export.nodes import Node, chance, identity
 from tests.unit.export.test_feed import Desk, all_of
 from tests.unit.export.test_objects import Shelf
 from tests.unit.export.test_objects import feed as object_feed
@@ -241,6 +242,27 @@ def test_whatever_a_sink_fails_with_is_told_and_tried_again(tmp_path: Path) -> N
     sink.act = lambda: None
     assert receiver.feed("lines.cursor")
     assert receiver.status()["nodes"][0]["troubles"] == {}
+    receiver.close()
+
+
+def test_a_sink_has_a_backlog_if_a_piece_for_it_is_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "_BACKLOG", 600)
+    node = Node()
+    receiver = receiver_of(tmp_path, Taker(), [node])
+    receiver.take(node.stream())
+    receiver.feed()
+    receiver.take(node.stream([node.block(bytes(10))]))
+    assert not receiver.has_backlog("lines.cursor")
+    receiver.take(node.stream([node.block(chance(1).randbytes(700))]))
+    assert receiver.has_backlog("lines.cursor")
+    assert not receiver.has_backlog("another.cursor")
+    receiver.feed()
+    assert not receiver.has_backlog("lines.cursor")
+    receiver.take(node.stream([node.block(chance(each).randbytes(1900)) for each in (2, 3)]))
+    receiver.take(node.stream([node.block(bytes(10))]))  # in a segment of its own, behind a full one
+    assert receiver.has_backlog("lines.cursor")
     receiver.close()
 
 

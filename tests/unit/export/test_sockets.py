@@ -74,6 +74,30 @@ def test_what_leaves_in_one_call_arrives_as_the_datagrams_it_is(length: int) -> 
         assert [plain.recv(2000) for _ in burst] == burst
 
 
+def test_more_than_one_call_has_come_in_the_order_they_were_sent() -> None:
+    sent = [bytes([number]) * (number + 1) for number in range(100)]
+    with receiving_socket(("127.0.0.1", 0)) as there:
+        with sending_socket(there.getsockname()) as here:
+            for each in sent:
+                here.sendto(each, there.getsockname())
+            assert send(here, [bytes(900)] * 9, there.getsockname()) == 9
+        incoming = Incoming(there)
+        assert incoming.take(70) == sent[:70]
+        # What stood in these slots before, a burst among it, leaves nothing behind.
+        assert incoming.take(1000) == sent[70:] + [bytes(900)] * 9
+        with sending_socket(there.getsockname()) as here:
+            here.sendto(b"x" * 1400, there.getsockname())
+        assert incoming.take(1000) == [b"x" * 1400]
+
+
+def test_a_socket_that_is_gone_is_said() -> None:
+    there = receiving_socket(("127.0.0.1", 0))
+    incoming = Incoming(there)
+    there.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        incoming.take(1)
+
+
 def test_an_empty_datagram_is_one() -> None:
     with receiving_socket(("127.0.0.1", 0)) as there, sending_socket(there.getsockname()) as here:
         for each in (b"", b"x"):
