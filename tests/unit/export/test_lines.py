@@ -137,6 +137,9 @@ PIECES = ['"', "{", "}", ":", ",", "a", "b", "\\\\", " ", "1", "\x00", "é", "["
 @example('{"a":"1","b":2}')
 @example("{}")
 @example('{"a":"","":"a"}')
+@example('{"a","b"}')
+@example('{"a":"1";"b":"2"}')
+@example('{"a":"1\n2"}')
 def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> None:
     """Nothing is simple that a parser refuses, or that has to be escaped."""
     record = text.encode()
@@ -153,6 +156,9 @@ def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> N
 @given(st.lists(st.lists(st.sampled_from([*PIECES, "\n"]), max_size=14).map("".join), max_size=5))
 @example(['{"a":"1"}', '{"a":"2"}'])
 @example(['{"a":"1"}', ""])
+@example(['{"a":"1"} ', '{"b":"2"}'])
+@example(['{"a":"1\n2"}', '{"b":"2"}'])
+@example(['{"a":"1"}\n{"b":"2"}'])
 @example(["", '{"a":"1"}'])
 @example(['{"a":"1"}\n{"a":"2"}', '{"b":"3"}'])
 @example(['{"a":"1', '","b":"2"}'])
