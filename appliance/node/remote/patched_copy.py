@@ -8,7 +8,8 @@ digest says of it, as in any copy.  A link changes the time of change of the fil
 other copy's mark no longer fits and its files are hashed by whoever asks next; ``keep_copies`` puts that
 right once the new version is proven.
 
-Of a file that changed, the station says part after part where its bytes come from (``Parts``).
+Of a file that changed, the station says part after part where its bytes come from (``Parts``); what comes
+from the other copy is shared too, block by block, where it lies as far into a block in both.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from appliance.node.remote.staged_copy import (
     Refused,
     fingerprint,
     is_right,
+    read_all,
     sync_folder,
     unlink,
+    write_all,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
 
 #: ioctl_ficlone(2)
 FICLONE = 0x40049409
+#: What file systems share is whole blocks, of this size nearly everywhere; where it is another, they copy.
+SHARED = 4096
+#: What kernels and file systems say when they will not copy between two files themselves.
+CANNOT = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
 
 class PatchedCopy(Copy):
@@ -130,22 +137,25 @@ class Parts:
     ) -> None:
         self.copy, self.read_frame, self.read_into = copy, read_frame, read_into
         self.left = 0
+        self.by_kernel = True
         self.source = -1
         self.path = ""
         self.at = 0
 
-    def fill(self, data: memoryview) -> None:
-        """The file's next bytes."""
+    def fill(self, data: memoryview, part: int, position: int) -> None:
+        """The file's next bytes: into its part, from a position on, and into ``data``."""
         while data:
             if not self.left:
                 self.next_part()
-            count = min(self.left, len(data), CHUNK)
+            piece = data[: min(self.left, len(data), CHUNK)]
             if self.source < 0:
-                self.read_into(data[:count])
+                self.read_into(piece)
+                write_all(part, piece, position)
             else:
-                self.from_base(data[:count])
-            self.left -= count
-            data = data[count:]
+                self.from_base(piece, part, position)
+            self.left -= len(piece)
+            position += len(piece)
+            data = data[len(piece) :]
 
     def next_part(self) -> None:
         self.close()
@@ -160,13 +170,39 @@ class Parts:
         except OSError as fault:
             raise Refused("base", path=self.path, found=os.strerror(fault.errno or 0)) from None
 
-    def from_base(self, data: memoryview) -> None:
+    def from_base(self, data: memoryview, part: int, position: int) -> None:
+        """Bytes of the other copy: what is told of them afterwards is what lies in the part."""
         done = 0
         while done < len(data):
-            if not (found := os.pread(self.source, len(data) - done, self.at)):
+            rest = data[done:]
+            count = self.copied(part, position + done, len(rest))
+            if count:
+                read_all(part, rest[:count], position + done)
+            elif found := os.pread(self.source, len(rest), self.at):
+                count = len(found)
+                rest[:count] = found
+                write_all(part, rest[:count], position + done)
+            else:
                 raise Refused("base", path=self.path, found=f"it ends at {self.at}")
-            data[done : done + len(found)] = found
-            done, self.at = done + len(found), self.at + len(found)
+            done, self.at = done + count, self.at + count
+
+    def copied(self, part: int, position: int, most: int) -> int:
+        """How many bytes the kernel copied, or shared where the file system can; none if it will not.
+
+        Files share whole blocks, so what lies before the first is copied apart; of what lies behind the
+        last the kernel knows.
+        """
+        if not self.by_kernel:
+            return 0
+        if self.at % SHARED == position % SHARED and (before := -position % SHARED):
+            most = min(most, before)
+        try:
+            return os.copy_file_range(self.source, part, most, self.at, position)
+        except OSError as fault:
+            if fault.errno not in CANNOT:
+                raise
+            self.by_kernel = False
+            return 0
 
     def close(self) -> None:
         if self.source >= 0:

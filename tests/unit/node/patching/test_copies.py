@@ -185,7 +185,7 @@ def test_no_part_reads_outside_the_base(path: str, node: NodeHere, bundles: Bund
     copy = PatchedCopy(str(node.home), begin, [])
     parts = Parts(copy, lambda: {"copy": [path, 0, 10]}, lambda _: None)
     with pytest.raises(Refused) as raised:
-        parts.fill(memoryview(bytearray(10)))
+        parts.fill(memoryview(bytearray(10)), -1, 0)
     assert "leaves the bundle" in raised.value.line["text"]
     with node.reader(bundles.old) as reader, pytest.raises(FileMissing) as missing:
         reader.read(path, 0, 10)
