@@ -51,7 +51,8 @@ def _of_pairs(name: str, command: str, alone: str, package: str) -> Differ:
 DIFFERS: Final = (
     _of_pairs(
         "xdelta3",
-        'xdelta3 -q -B 2147483648 -e -s "$old" "$new" "$M/$number"',
+        'window=1048576; while [ $window -lt "$(stat -c %s "$old")" ]; do window=$((window * 2)); done; '
+        'xdelta3 -q -B $window -e -s "$old" "$new" "$M/$number"',
         'xdelta3 -q -e "$new" "$M/$number"',
         "xdelta3",
     ),
