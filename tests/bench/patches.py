@@ -36,16 +36,21 @@ _DPKG: Final = "dpkg-query --show --showformat='${Version}' "
 
 @dataclass(frozen=True)
 class Differ:
-    """One way of carrying what changed; ``prepare`` is what the receiver's side has done before."""
+    """One way of carrying what changed; ``prepare`` is what the receiver's side has done before.
+
+    Of more than ``most`` bytes it takes so long that nobody would.
+    """
 
     name: str
     version: str
     make: str
     prepare: str = "true"
+    most: int = 1 << 40
 
 
-def _of_pairs(name: str, command: str, alone: str, package: str) -> Differ:
-    return Differ(name, _DPKG + package, _EACH % f'if [ -n "$old" ]; then {command}; else {alone}; fi')
+def _of_pairs(name: str, command: str, alone: str, package: str, most: int = 1 << 40) -> Differ:
+    each = _EACH % f'if [ -n "$old" ]; then {command}; else {alone}; fi'
+    return Differ(name, _DPKG + package, each, most=most)
 
 
 DIFFERS: Final = (
@@ -67,6 +72,7 @@ DIFFERS: Final = (
         'zstd -q -19 --long=31 --patch-from="$old" "$new" -o "$M/$number"',
         'zstd -q -19 "$new" -o "$M/$number"',
         "zstd",
+        32 << 20,
     ),
     Differ(
         "casync",

@@ -44,8 +44,8 @@ def zeros(size: int, start: bytes = b"") -> str:
 def sparse_file(path: str, size: int, start: bytes | None = None) -> PayloadFile:
     """A file of zeros as a record of a package; the digest of a cut one is of its first slice.
 
-    ``start`` are its first bytes, whole blocks in the first slice; given, the digest of a cut file is its own, which
-    takes as long as hashing it.
+    ``start`` are its first bytes, whole blocks in the first slice; given, the digest of a cut file is its
+    own, which takes as long as hashing it.
     """
     slices: tuple[ListedFile, ...] = ()
     if size > SLICE_SIZE:

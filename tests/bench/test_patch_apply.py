@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.progress import Silent
 from tests.bench.conftest import Cost
 from tests.bench.cost_of import busy_seconds
 from tests.bench.pairing import run_pairs
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.bench
 
-MEGABYTES = 256
+MEGABYTES = 512
 CHANGED = frozenset({5, 21, 37, 53})
 LIMIT = 1.2
 QUIET = 0.5  # of a core, used by others
-#: What a patch leaves alone in a model is shared; of the rest, and of documents, there is no more than this.
+#: What a patch leaves alone in a model is shared; the rest and the documents take no more than this.
 ROOM = (MEGABYTES << 20) // 64 * len(CHANGED) + (4 << 20)
 LEAST = """
 dd if="$1" of="$2" bs=1M count="$3" status=none && sync --file-system "$2" && openssl dgst -sha256 "$1"
@@ -58,7 +57,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def bundles(disk: Path, tmp_path_factory: pytest.TempPathFactory, holders: Holders) -> Bundles:
+def bundles(tmp_path_factory: pytest.TempPathFactory, holders: Holders) -> Bundles:
     """A model, and a fine-tune of it: four tensors of 64."""
     folder = tmp_path_factory.mktemp("bundles")
     old, new = folder / "old.bin", folder / "new.bin"
@@ -76,9 +75,8 @@ def test_a_patch_costs_what_is_new_and_one_read(disk: Path, bundles: Bundles) ->
     free = os.statvfs(disk)
 
     def apply(_: int) -> Cost:
-        subprocess.run(
-            ["rm", "-rf", node.copy(bundles.new), f"{node.copy(bundles.new)}.complete"], check=True
-        )
+        made = node.copy(bundles.new)
+        subprocess.run(["rm", "-rf", made, f"{made}.complete"], check=True)
         return cost(model, node.patch)
 
     def least(_: int) -> Cost:

@@ -114,7 +114,7 @@ def in_the_field(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return lock
 
 
-def test_a_package_is_mended_in_under_a_minute(
+def test_a_package_is_mended_in_under_a_minute(  # noqa: PLR0917 - the world it needs
     in_the_field: Lock,
     root: Path,
     program: str,
