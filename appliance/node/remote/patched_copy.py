@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 FICLONE = 0x40049409
 #: What file systems share is whole blocks, of this size nearly everywhere; where it is another, they copy.
 SHARED = 4096
+#: So much of a stretch is shared at once: each time costs a file system about what writing 1 MiB does.
+AHEAD = 64 << 20
 #: What kernels and file systems say when they will not copy between two files themselves.
 CANNOT = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -138,6 +140,7 @@ class Parts:
         self.copy, self.read_frame, self.read_into = copy, read_frame, read_into
         self.left = 0
         self.by_kernel = True
+        self.there = 0  # up to here the kernel has put the bytes of this stretch into the part
         self.source = -1
         self.path = ""
         self.at = 0
@@ -159,6 +162,7 @@ class Parts:
 
     def next_part(self) -> None:
         self.close()
+        self.there = 0
         frame = self.read_frame()
         if "new" in frame:
             self.left = frame["new"]
@@ -174,17 +178,19 @@ class Parts:
         """Bytes of the other copy: what is told of them afterwards is what lies in the part."""
         done = 0
         while done < len(data):
-            rest = data[done:]
-            count = self.copied(part, position + done, len(rest))
-            if count:
-                read_all(part, rest[:count], position + done)
+            rest, here = data[done:], position + done
+            if here >= self.there:
+                self.there = here + self.copied(part, here, min(AHEAD, self.left - done))
+            if here < self.there:
+                rest = rest[: self.there - here]
+                read_all(part, rest, here)
             elif found := os.pread(self.source, len(rest), self.at):
-                count = len(found)
-                rest[:count] = found
-                write_all(part, rest[:count], position + done)
+                rest = rest[: len(found)]
+                rest[:] = found
+                write_all(part, rest, here)
             else:
                 raise Refused("base", path=self.path, found=f"it ends at {self.at}")
-            done, self.at = done + count, self.at + count
+            done, self.at = done + len(rest), self.at + len(rest)
 
     def copied(self, part: int, position: int, most: int) -> int:
         """How many bytes the kernel copied, or shared where the file system can; none if it will not.
