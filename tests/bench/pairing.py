@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Pairs that must count, and how many are tried for that.
 ENOUGH: Final = 5
-MOST: Final = 2
+MOST: Final = 14
 #: How much slower than at its best the machine may be around a run that counts.
 SLOWER: Final = 1.15
 _PIECE: Final = bytes(1 << 20)
