@@ -50,13 +50,12 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
         prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
         thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
     """
-    is_packed = thoroughly and _is_packed(data)
-    level = _LEVEL_SHORT if len(data) <= (_SHORT if thoroughly else _TINY) else _LEVEL_LONG
+    level = level_for(data, thoroughly=thoroughly)
     options: Mapping[int, int] = {
-        _C.compression_level: _LEVEL_PACKED if is_packed else level,
+        _C.compression_level: level,
         _C.window_log: _window_log(len(data) + len(prefix)),
         _C.enable_long_distance_matching: 1,
-        **(_THOROUGH if thoroughly and (is_packed or level != _LEVEL_SHORT) else {}),
+        **(_THOROUGH if thoroughly and level != _LEVEL_SHORT else {}),
         _C.content_size_flag: 0,
         _C.checksum_flag: 0,
         _C.dict_id_flag: 0,
@@ -65,6 +64,13 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
     compressor = zstd.ZstdCompressor(options=options, zstd_dict=against)
     packed: bytes = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
     return packed if len(packed) <= len(data) * WORTH else None
+
+
+def level_for(data: bytes, *, thoroughly: bool) -> int:
+    """The level of zstd that pays for these bytes; ``thoroughly`` as of ``pack``."""
+    if thoroughly and len(data) > _TINY and _is_packed(data):
+        return _LEVEL_PACKED
+    return _LEVEL_SHORT if len(data) <= (_SHORT if thoroughly else _TINY) else _LEVEL_LONG
 
 
 def _is_packed(data: bytes) -> bool:
