@@ -1,4 +1,4 @@
-"""The driver of a definition that ships, compiled by dkms on a booted node, without network, from its bundle.
+"""A definition that ships: its driver compiled by dkms on a booted node without a network, from a bundle.
 
 ``make test-dkms``; not among what ``make test`` runs: it compiles for minutes.  The packages are those of
 ``bundles/h100-vllm.yaml``, from the live archive; the model and its engine are the demonstration's, since
