@@ -6,8 +6,10 @@ for Debian has them (Driver Installation Guide, "Debian").
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,21 +19,20 @@ from .archive import Archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .archive import Signer
     from .conftest import Index, Web
 
 DRIVER, NEWER = "580.95.05-1", "590.44.01-1"
 DCGM = "1:4.4.1-1"
-PACKAGES = [
-    "nvidia-kernel-open-dkms",
-    "nvidia-driver-cuda",
-    "nvidia-fabricmanager",
-    "nvidia-mig-parted",
-    "datacenter-gpu-manager-4-cuda13",
-    "datacenter-gpu-manager-exporter",
-]
+PAGE = Path(__file__).parents[3] / "docs/hardware.md"
+#: What the page says to write into a definition.
+WRITTEN = yaml.safe_load(
+    PAGE.read_text()
+    .partition("## The driver from NVIDIA's repository")[2]
+    .split("```")[1]
+    .removeprefix("yaml")
+)["system"]
 
 
 @pytest.fixture
@@ -70,15 +71,7 @@ class Site:
             "address": f"{web.address}/cuda",
             "keyring": str(signers["other"].keyring),
         }
-        self.driver: dict[str, Any] = {
-            "kind": "debian",
-            "repositories": ["nvidia"],
-            "packages": PACKAGES,
-            "versions": {
-                **dict.fromkeys(("nvidia-driver*", "nvidia-kernel-*", "nvidia-fabricmanager"), DRIVER),
-                **dict.fromkeys(("libcuda1", "libnvidia-*"), DRIVER),
-            },
-        }
+        self.driver: dict[str, Any] = copy.deepcopy(WRITTEN)
         self.write()
 
     def write(self) -> None:
