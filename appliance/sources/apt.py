@@ -110,9 +110,10 @@ class AptRoot:
         (folder / "apt.conf").write_text(configuration(folder, architecture), encoding="utf-8")
 
     @property
-    def suite(self) -> str:
-        """The release this root resolves for."""
-        return self._repositories[0].suite
+    def title(self) -> str:
+        """What is asked, for messages: the release, and repositories beside Debian's archive."""
+        others = dict.fromkeys(each.title for each in self._repositories if each.name)
+        return ", ".join([f"Debian {self._repositories[0].suite}", *others])
 
     def update(self) -> None:
         """Fetch the package lists and check the archive's signatures.

@@ -124,18 +124,15 @@ def site(
     return Site(tmp_path / "site", web, signers)
 
 
-@pytest.mark.parametrize(("suite", "inline"), [("./", True), ("/", False)])
 def test_a_flat_repository_is_locked_by_versions_and_built_from_an_empty_store(
     *,
     site: Site,
     cuda: Archive,
     run: Callable[..., int],
     tmp_path: Path,
-    suite: str,
-    inline: bool,
 ) -> None:
-    cuda.publish_flat(inline=inline)
-    site.repository["suite"] = suite
+    cuda.publish_flat(inline=False)
+    site.repository["suite"] = "/"  # as good as "./", which the other tests leave it at
     site.write()
     assert run("lock", site.path, "--json") == 0
     versions = {name: each["version"] for name, each in site.locked.items()}
@@ -272,6 +269,18 @@ def test_settings_that_say_no_repository_are_refused(
     told = capsys.readouterr().out
     assert "SettingsInvalid" in told
     assert complaint in told
+
+
+def test_a_package_that_none_of_them_has_is_named_with_where_it_was_looked_for(
+    site: Site, cuda: Archive, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda.publish_flat()
+    site.driver["packages"] = ["nvidia-driver-cuda", "nvidia-nowhere"]
+    site.write()
+    assert run("lock", site.path, "--json") == 3
+    told = capsys.readouterr().out
+    assert "PackageMissing" in told
+    assert "nvidia-nowhere cannot be had from Debian trixie, the repository nvidia" in told
 
 
 def test_a_repository_that_the_station_does_not_know_is_named(
