@@ -99,10 +99,15 @@ def named_repositories(names: Sequence[str], settings: Settings) -> tuple[Reposi
             )
         if not Path(known.keyring).is_file():
             raise SettingsInvalid(f"repositories.{name}.keyring is not a file", found=known.keyring)
-        found.append(
-            Repository(known.address, known.suite, known.components, name=name, keyring=Path(known.keyring))
-        )
+        address, keyring = _copied(known.address), Path(known.keyring)
+        found.append(Repository(address, known.suite, known.components, name=name, keyring=keyring))
     return tuple(found)
+
+
+def _copied(address: str) -> str:
+    """The address by which apt brings packages of a folder here, where it would take them in place."""
+    scheme, _, path = address.partition(":")
+    return f"copy:/{path.lstrip('/')}" if scheme == "file" else address
 
 
 def repositories(
@@ -126,10 +131,11 @@ def repositories(
 
 def _repositories(suite: str, settings: DebianSettings) -> tuple[Repository, ...]:
     if settings.mirror:
-        main = tuple(Repository(settings.mirror, name, ("main",)) for name in (suite, f"{suite}-updates"))
+        mirror = _copied(settings.mirror)
+        main = tuple(Repository(mirror, name, ("main",)) for name in (suite, f"{suite}-updates"))
         if not settings.security:
             return main
-        return (*main, Repository(settings.security, f"{suite}-security", ("main",)))
+        return (*main, Repository(_copied(settings.security), f"{suite}-security", ("main",)))
     return _of_station(suite) or _of_mmdebstrap(suite)
 
 

@@ -124,15 +124,19 @@ def site(
     return Site(tmp_path / "site", web, signers)
 
 
+@pytest.mark.parametrize("folder", [False, True], ids=["web", "folder"])
 def test_a_flat_repository_is_locked_by_versions_and_built_from_an_empty_store(
     *,
     site: Site,
     cuda: Archive,
     run: Callable[..., int],
     tmp_path: Path,
+    folder: bool,
 ) -> None:
     cuda.publish_flat(inline=False)
     site.repository["suite"] = "/"  # as good as "./", which the other tests leave it at
+    if folder:  # as the maker's packages of a whole repository leave one on a station
+        site.repository["address"] = f"file://{cuda.root}"
     site.write()
     assert run("lock", site.path, "--json") == 0
     versions = {name: each["version"] for name, each in site.locked.items()}
