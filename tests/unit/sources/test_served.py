@@ -162,6 +162,7 @@ def test_the_definitions_that_ship_say_how_they_are_served(name: str) -> None:
     assert served.sequences is not None
     assert served.precision in {"bf16", "fp16"}
     assert not served.eager, "the compiler is in the bundle"
+    assert served.task == ("transcription" if name == "h100-whisper" else None)
 
 
 @pytest.mark.parametrize(
