@@ -9,19 +9,14 @@ compiled for the kernel that the bundle brings, and whether it loads, only metal
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
 
 from appliance.hardware.driver_packages import headers_for, is_dkms, upstream
-from tests.node.at_station import APPLIANCE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.dkms]
 
@@ -66,16 +61,9 @@ def kernel(brought: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(new_lab: Any) -> Iterator[Any]:
-    subprocess.run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=900)
-    with new_lab(suite="bookworm") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def installed(lab: Any, bundle: Path, new_installer: Any) -> Any:
+def installed(bookworm_lab: Any, bundle: Path, new_installer: Any) -> Any:
     """The node, after all stages."""
-    installer = new_installer(lab, bundle)
+    installer = new_installer(bookworm_lab, bundle)
     installer.timeout = 2400
     began = time.monotonic()
     code, result, told = installer()
