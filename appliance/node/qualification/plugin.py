@@ -91,8 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _ask(subject: Subject) -> dict[int, Answers]:
     """What every server of the node answers, by port."""
-    ports = [each.port for each in instances(subject.inventory, subject.node)]
-    return {port: ask_model(subject, port, subject.bundle.model_name) for port in ports}
+    ports, bundle = [each.port for each in instances(subject.inventory, subject.node)], subject.bundle
+    return {port: ask_model(subject, port, bundle.model_name, bundle.task) for port in ports}
 
 
 def _listening(subject: Subject) -> list[Socket]:
