@@ -48,6 +48,7 @@ from appliance.errors.unfit import (
     HardwareUnfit,
     HeadersMissing,
     ModuleUnsigned,
+    PartitionUnfit,
     PatchRoomMissing,
     SlicesImpossible,
 )
@@ -207,6 +208,7 @@ __all__ = [
     "PackageMissing",
     "ParallelismImpossible",
     "ParityFailed",
+    "PartitionUnfit",
     "PassphraseRefused",
     "PatchRoomMissing",
     "PatchUnfit",

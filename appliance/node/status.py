@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.documents import read_plain
+from appliance.definition.partition import served_units
 from appliance.errors import (
     ApplianceError,
     KeyRefused,
@@ -15,7 +16,6 @@ from appliance.errors import (
     PreflightFailed,
 )
 from appliance.node.audit.asking import HOME, RECHECK_SECONDS, SECONDS
-from appliance.node.qualification.subject import UNIT
 from appliance.node.question import BrokenOffError, Said, question_line, run_program
 from appliance.node.script import load_script
 from appliance.node.site import host_key_name, pinned_keys, select_nodes
@@ -160,7 +160,7 @@ def ask(
     request = {
         "home": place.home,
         "keys": place.keys,
-        "unit": UNIT,
+        "unit": " ".join(served_units(connection.node)),
         "site": site,
         "node": name,
         "recheck": recheck,

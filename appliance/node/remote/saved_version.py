@@ -26,6 +26,7 @@ FILES = (
     *(f"{UNITS}/appliance-*.{kind}" for kind in KINDS),
     "etc/appliance/**",
     "usr/local/lib/appliance/audit.pyz",
+    "usr/local/lib/appliance/gpu_*.py",
 )
 PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
 #: Units of the two programs that undo, which belong to no version.
