@@ -36,6 +36,8 @@ def _sender(values: dict[str, Any]) -> list[str]:
         f"blocks       {values['next_block']:,}; to be sent by pass {passes}",
         f"spool        {kept}, {days}; from {spool['oldest']:,}",
     ]
+    if values.get("ended"):
+        lines.append(f"ENDED        {values['ended']}: what cannot be logged is not done")
     lines += _walls(values.get("line"))
     rows = [
         (name, "waits for room" if each["waits"] else "read", each["trouble"] or "none")

@@ -418,7 +418,7 @@ def test_what_may_leave_and_a_full_spool_are_as_the_inventory_wants(
         "the workload's end",
     )
     status = node.run("systemctl show -P ActiveState -P ExecMainStatus appliance-export").stdout
-    assert sorted(status.split()) == ["5", "failed"]
+    assert sorted(status.split()) == ["10", "failed"]
     assert changes(exporting.apply()) == ["Put the walls up, and send"]
 
 

@@ -119,18 +119,20 @@ class Feed(Generic[T]):
         sink: to where.
         render: how.
         cursor: the file that says how far.
+        target: where to, in a few words, if the cursor's name does not say it.
     """
 
     archive: Archive
     sink: Sink[T]
     render: Callable[[Entry], T]
     cursor: Path
+    target: str = ""
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
         self.place, self._mark = Place(0, 0), ""
         self._given: tuple[Place, str] | None = None
-        known = read_cursor(self.cursor, self.archive.synced)
+        known = read_cursor(self.cursor, self.archive.synced, self.target)
         if known is not None:
             self.place, self._mark = known
         self.sink.resume(self._mark)
@@ -173,5 +175,5 @@ class Feed(Generic[T]):
     def _remember(self) -> None:
         """Move the cursor to what the sink has; if the disk is full, later, and nothing is given twice."""
         if self._given is not None:
-            write_cursor(self.cursor, *self._given)
+            write_cursor(self.cursor, *self._given, self.target)
             (self.place, self._mark), self._given = self._given, None
