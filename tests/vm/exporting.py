@@ -88,7 +88,7 @@ ip link set dev DEVICE nomaster
 echo 1 > /proc/sys/net/ipv6/conf/DEVICE/disable_ipv6
 ip link set dev DEVICE down
 ip link set dev DEVICE address {LOW_MAC} arp off multicast off up
-ip address add {RECEIVER}/24 dev DEVICE
+ip address replace {RECEIVER}/24 dev DEVICE
 """
 
 
