@@ -82,7 +82,10 @@ def _receiver(values: dict[str, Any]) -> list[str]:
         if node["refused"]:
             lines.append(f"{name}: refused {_counts(node['refused'])}")
         lines += [f"{name}: ALARM, {each} {_count(node[each])}" for each in _ALARMS if node[each]]
-        lines += [f"{name}: trouble, {where}: {what}" for where, what in node["troubles"].items()]
+        for where, what in node["troubles"].items():
+            behind = node["behind"].get(where)
+            waits = f"; {_bytes(behind)} of the archive wait" if behind else ""
+            lines.append(f"{name}: trouble, {where}: {what}{waits}")
     return lines
 
 

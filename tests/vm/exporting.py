@@ -79,7 +79,7 @@ subprocess.run(["install", "-d", "-m", "0700", "-o", order["user"], order["folde
 init = [order["program"], "export", "init", order["folder"] + "/sender", "--name", order["name"]]
 subprocess.run(["runuser", "--user=" + order["user"], "--", *init], check=True, stdout=subprocess.DEVNULL)
 subprocess.run(["systemctl", "daemon-reload"], check=True)
-print(pathlib.Path(order["folder"], "sender", order["name"] + ".sender.json").read_text())
+print(pathlib.Path(order["folder"], "sender", order["name"] + ".sender.json").read_text(), end="")
 """
 
 #: Takes the machine's end of the cable out of its bridge and makes it the receiver's card.
