@@ -135,8 +135,8 @@ class Ends:
             assert low.stdout is not None
             print(order, file=low.stdin, flush=True)
             assert low.stdout.readline() == "sent\n"
-            counts, _ = program.communicate(f"{len(frames)}\n", timeout=60)
-            answers, _ = low.communicate("", timeout=60)
+            counts, _ = program.communicate(f"{len(frames)}\n", timeout=240)
+            answers, _ = low.communicate("", timeout=240)
         return Heard(*json.loads(counts), [bytes.fromhex(each) for each in json.loads(answers)])
 
 
@@ -165,7 +165,7 @@ class Wire:
     def node(self, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the upper side, outside of the line's namespace."""
         enter = [*self._enter, *command]
-        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=240)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 

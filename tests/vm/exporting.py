@@ -10,20 +10,18 @@ The lower end of the wire is the machine's tap device, taken out of its bridge: 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import pytest
 
 from appliance.export.line.settings import NAMESPACE
 from appliance.frames.pcap import read_frames
 from tests.node.wire import LOW_MAC, NODE, PORT, RECEIVER, Ends
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.node.conftest import Operator, PracticeNode
     from tests.vm.isolated import Isolated
@@ -151,16 +149,6 @@ def sent_by(isolated: Isolated) -> Path:
     """The capture of what the export's card sent in this boot."""
     folder = Path(isolated.machines.node_status()["capture"])
     return folder / f"{isolated.boots}-export-sent.pcap"
-
-
-def awaited(look: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """The first true thing that ``look`` finds; it has a deadline."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := look():
-            return found
-        time.sleep(0.2)
-    pytest.fail(f"{what}: not within {seconds} s")
 
 
 def exporting_machine(isolated: Isolated, desk: Operator, folder: Path) -> Iterator[Exporting]:
