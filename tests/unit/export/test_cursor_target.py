@@ -10,7 +10,7 @@ from appliance.errors import ExportTargetChanged
 from appliance.export.segments import Place
 from appliance.export.sinks.cursor import read_cursor, write_cursor
 from appliance.export.sinks.feed import Feed
-from appliance.export.sinks.lines import json_line
+from appliance.export.sinks.lines import json_lines
 from appliance.export.sinks.object_feed import ObjectFeed
 from tests.unit.export.test_feed import Desk
 from tests.unit.export.test_objects import Shelf
@@ -44,7 +44,7 @@ def test_an_output_goes_on_where_it_was_and_not_elsewhere(tmp_path: Path, kind: 
 
     def made(target: str) -> Feed | ObjectFeed:
         if kind == "messages":
-            return Feed(place.archive, Taker(), json_line, tmp_path / "cursor", target)
+            return Feed(place.archive, Taker(), json_lines, tmp_path / "cursor", target=target)
         return ObjectFeed(place.archive, Shelf(), "", tmp_path / "cursor", 60, target=target)
 
     first = made("topic a")

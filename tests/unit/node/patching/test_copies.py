@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from appliance.errors import (
     PatchUnfit,
     PreflightFailed,
     RecipeInvalid,
+    SpaceExhausted,
 )
 from appliance.node.patching import reader
 from appliance.node.patching import target as target_module
@@ -105,6 +107,24 @@ def test_what_is_the_same_takes_no_room(node: NodeHere, bundles: Bundles) -> Non
     node.patch()
     one, other = (node.copy(bundle) / KEPT for bundle in (bundles.old, bundles.new))
     assert one.stat().st_ino == other.stat().st_ino or reflinks(node.folder)
+
+
+def test_without_room_for_both_versions_nothing_is_sent(bundles: Bundles, tmp_path: Path) -> None:
+    """The long file is made anew, of 5 MiB; the older copy fits, and stays whole."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], check=True)
+    try:
+        node = NodeHere(disk, bundles)
+        node.install(bundles.old)
+        target = node.target()
+        with pytest.raises(SpaceExhausted, match="the disk of here is too small") as raised:
+            node.begin(target)
+        assert raised.value.exit_code == 5
+        assert node.held(bundles.old).whole
+        assert not list(node.home.glob(f"{bundles.new.digest}.complete"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_patch_that_was_applied_is_applied_again_in_no_time(node: NodeHere) -> None:
