@@ -17,6 +17,7 @@ Exit codes (the whole program):
 7    apply failed
 8    qualification failed, or drift found
 9    verified but stale
+10   the export ended: its spool is full, and nothing may be dropped
 130  interrupted by Ctrl-C
 ==== =======================================================================
 """
@@ -123,6 +124,7 @@ from appliance.errors.written import (
     DefinitionInvalid,
     EngineUnfit,
     ExportIdentityInvalid,
+    ExportTargetChanged,
     FormatRefused,
     GatewayForbidden,
     GpusTooFew,
@@ -166,6 +168,7 @@ __all__ = [
     "ExportLineDown",
     "ExportLogDamaged",
     "ExportSinkUnready",
+    "ExportTargetChanged",
     "ExportUntrusted",
     "FabricManagerDiffers",
     "FileMissing",
