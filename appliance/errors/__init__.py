@@ -17,6 +17,7 @@ Exit codes (the whole program):
 7    apply failed
 8    qualification failed, or drift found
 9    verified but stale
+10   the export ended: its spool is full, and nothing may be dropped
 130  interrupted by Ctrl-C
 ==== =======================================================================
 """
@@ -124,6 +125,7 @@ from appliance.errors.written import (
     DefinitionInvalid,
     EngineUnfit,
     ExportIdentityInvalid,
+    ExportTargetChanged,
     FormatRefused,
     GatewayForbidden,
     GpusTooFew,
@@ -167,6 +169,7 @@ __all__ = [
     "ExportLineDown",
     "ExportLogDamaged",
     "ExportSinkUnready",
+    "ExportTargetChanged",
     "ExportUntrusted",
     "FabricManagerDiffers",
     "FileMissing",
