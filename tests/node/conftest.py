@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.lab.places import LABS_VARIABLE, Places
+from appliance.lab.reach import ssh_command
+from appliance.lab.status import lab_status
 from tests.node.at_station import APPLIANCE, at_station
 
 if TYPE_CHECKING:
@@ -67,9 +71,10 @@ class Operator:
         return subprocess.Popen(self.command(command), text=True, **{**defaults, **more})
 
     def lab_status(self, name: str) -> dict[str, Any]:
-        """One lab's part of ``appliance lab status --json``."""
-        labs = json.loads(self.run(["appliance", "lab", "status", "--json"]).stdout)["labs"]
-        return next(lab for lab in labs if lab["name"] == name)
+        """One lab's part of ``appliance lab status --json``, without starting that for each look."""
+        labs = Path(self.environment.get(LABS_VARIABLE, Places.labs))
+        status: dict[str, Any] = json.loads(json.dumps(lab_status(Places(labs), name).as_dict()))
+        return status
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,16 @@ class PracticeNode:
     address6: str
     mac: str
     operator_side: Operator
+    inventory: Path
     patience: float = 60
 
     def run(self, command: str, *, check: bool = True, timeout: float | None = None, **more: Any) -> Done:
-        """Run a shell command line on the node as root, over SSH; ``timeout`` is ``patience`` otherwise."""
-        shell = ["appliance", "lab", "shell", self.name, "--", "sh", "-c", command]
+        """Run a shell command line on the node as root, over an SSH connection of its own.
+
+        As ``appliance lab shell`` does, without starting that.  ``timeout`` is ``patience`` otherwise.
+        """
+        ssh = ssh_command(self.inventory, self.address4, connect_timeout=int(self.patience / 4))
+        shell = [*ssh, "--", shlex.join(["sh", "-c", command])]
         return self.operator_side.run(shell, check=check, timeout=timeout or self.patience, **more)
 
     def inside(self, command: str, *, check: bool = True, timeout: float = 60) -> Done:
@@ -197,13 +207,14 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
 def lab_named(operator: Operator, name: str, *, patience: float = 60) -> PracticeLab:
     """A lab that is up; ``patience``: seconds that commands on its nodes may take."""
     values = operator.lab_status(name)
+    inventory = Path(values["inventory"])
     nodes = [
-        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator, patience)
+        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator, inventory, patience)
         for node in values["nodes"]
     ]
     return PracticeLab(
         name=name,
-        inventory=Path(values["inventory"]),
+        inventory=inventory,
         nodes=tuple(nodes),
         management=tuple(values["management"]),
         operator=tuple(values["operator"]),

@@ -79,6 +79,15 @@ def test_a_command_on_the_node_keeps_its_arguments_and_exit_code(
     assert operator.run([*shell, "sh", "-c", "exit 41"], check=False).returncode == 41
 
 
+def test_lab_status_tells_what_these_tests_look_up_by_themselves(
+    operator: Operator, practice_lab: PracticeLab
+) -> None:
+    labs = json.loads(operator.run(["appliance", "lab", "status", "--json"]).stdout)["labs"]
+    assert [lab for lab in labs if lab["name"] == practice_lab.name] == [
+        operator.lab_status(practice_lab.name)
+    ]
+
+
 def test_another_host_key_is_refused(new_lab: NewLab) -> None:
     with new_lab(nodes=2) as lab:
         known_hosts = lab.inventory / "known_hosts"
