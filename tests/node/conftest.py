@@ -234,11 +234,15 @@ def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_bundle(trusted: Path, holders: Holders) -> NewBundle:
-    """Makes the bundle of a definition in a folder, signed by alice, from what this station can fetch."""
+    """Makes the bundle of a definition in a folder, signed by alice, from what this station can fetch.
+
+    Where ``lock.json`` lies in the folder already, it is of that lock, and no registry is asked.
+    """
 
     def make(definition: Path, folder: Path, *store: str) -> Path:
         lock, out = folder / "lock.json", folder / "bundle"
-        at_station("lock", definition, "--out", lock, *store)
+        if not lock.exists():
+            at_station("lock", definition, "--out", lock, *store)
         at_station("build", definition, "--lock", lock, "--root", trusted, "--out", out, *store)
         at_station("sign", out, "--key", holders.key("alice"))
         return out
