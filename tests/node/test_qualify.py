@@ -98,7 +98,7 @@ class Qualifier:
             "--state",
             str(self.folder / "state"),
         ]
-        done = self.operator.run(["appliance", "install", str(self.bundle), *where, "--json"], timeout=400)
+        done = self.operator.run(["appliance", "install", str(self.bundle), *where, "--json"], timeout=1200)
         return json.loads(done.stdout)
 
 

@@ -91,7 +91,7 @@ class Wire:
     def node(self, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the upper side, outside of the line's namespace."""
         enter = ["nsenter", "--target", str(self.process), "--net", "--mount", "--", *command]
-        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=240)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
