@@ -1,4 +1,4 @@
-"""Lint, and run every test: practice nodes in two pytests, virtual machines in one, beside all others.
+"""Lint, and run every test: practice nodes and virtual machines in two pytests each, beside all others.
 
     python scripts/run_tests.py [OPTIONS OF PYTEST]
 
@@ -26,8 +26,12 @@ NODES = "node and not bench and not dmcrypt and not vllm"
 MACHINES = "vm and not node and not bench and not dmcrypt"
 OTHERS = "not node and not vm and not bench and not dmcrypt"
 
-#: Below tests/node: about half of what these tests take, for a pytest of its own.
-HALF = ("roles",)
+#: About half of what tests of nodes, and of machines, take: each half is a pytest of its own.
+SOME_NODES = ("roles", "test_log_export.py", "test_patch.py", "test_role_inference_server.py")
+SOME_MACHINES = (
+    *(f"test_opal_{name}.py" for name in ("enrolment", "life", "volumes")),
+    *("test_luks_media.py", "test_simulated_drive.py"),
+)
 
 LINT = ("make", "--no-print-directory", "lint")
 
@@ -44,11 +48,13 @@ def main(options: Sequence[str]) -> int:
 
 def groups() -> list[tuple[str, str, list[str]]]:
     """What runs beside all others: a name, an expression of markers, and where the tests lie."""
-    half = [f"tests/node/{name}" for name in HALF]
+    nodes = [f"tests/node/{name}" for name in SOME_NODES]
+    machines = [f"tests/vm/{name}" for name in SOME_MACHINES]
     return [
-        ("machines", MACHINES, ["tests/vm"]),
-        ("nodes", NODES, [f"--ignore={path}" for path in half]),
-        ("more-nodes", NODES, half),
+        ("machines", MACHINES, ["tests/vm", *(f"--ignore={path}" for path in machines)]),
+        ("drives", MACHINES, machines),
+        ("nodes", NODES, [f"--ignore={path}" for path in nodes]),
+        ("roles", NODES, nodes),
     ]
 
 

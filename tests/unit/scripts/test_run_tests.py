@@ -120,13 +120,15 @@ def test_every_test_is_in_one_of_the_groups() -> None:
     others, groups = json.loads(done.stdout)
     assert others == "not node and not vm and not bench and not dmcrypt"
     wheres = {name: where for name, _, where in groups}
+    assert wheres.keys() == {"machines", "drives", "nodes", "roles"}
     for name, which, where in groups:
-        kind = "vm and not node" if name == "machines" else "node"
+        kind = "node" if name in {"nodes", "roles"} else "vm and not node"
         assert which.removesuffix(" and not vllm") == f"{kind} and not bench and not dmcrypt"
         assert all((REPOSITORY / each.removeprefix("--ignore=")).exists() for each in where)
-    assert wheres["nodes"] == [f"--ignore={each}" for each in wheres["more-nodes"]]
-    assert all(each.startswith("tests/node/") for each in wheres["more-nodes"])
-    assert wheres["machines"] == ["tests/vm"]
+    assert wheres["nodes"] == [f"--ignore={each}" for each in wheres["roles"]]
+    assert all(each.startswith("tests/node/") for each in wheres["roles"])
+    assert wheres["machines"] == ["tests/vm", *(f"--ignore={each}" for each in wheres["drives"])]
+    assert all(each.startswith("tests/vm/") for each in wheres["drives"])
     marked = re.compile(r"^(pytestmark = .*|@)pytest\.mark\.vm\b", re.MULTILINE)
     found = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if marked.search(path.read_text())]
     assert {str(path.relative_to(REPOSITORY).parent) for path in found} == {"tests/vm"}
