@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ApplianceError, NodeUnreachable, PreflightFailed
-from appliance.node.connection import SSH_FAILED, open_connections
+from appliance.node.connection import open_connections
 from appliance.node.private import private_folder
-from appliance.node.script import NO_PYTHON, load_script, start_command
+from appliance.node.question import BrokenOffError, run_program
+from appliance.node.script import NO_PYTHON, load_script
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,29 +78,24 @@ def _answer(connection: Connection, program: bytes, request: bytes, what: str) -
     """The last line that a program prints, as JSON."""
     name = connection.node.name
     try:
-        # The request holds PINs, and the limit is inherited.
-        command = f"ulimit -c 0; {start_command(program, 'drives')}"
-        done = connection.run(command, stdin=program + request, timeout=_SECONDS)
-    except subprocess.TimeoutExpired as fault:
-        raise NodeUnreachable(f"{name} does not answer", found=f"nothing within {_SECONDS} s") from fault
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
+        said = run_program(connection, program, "drives", request, seconds=_SECONDS)
+    except BrokenOffError as broken:
         raise NodeUnreachable(
             f"{name} does not answer",
-            found=told or "ssh failed",
+            found=str(broken),
             wanted=f"an answer at {connection.node.address} port {connection.node.port}",
             hint="check power, cable and pinned host key",
-        )
+        ) from None
     try:
-        if done.returncode == NO_PYTHON:
+        if said.status == NO_PYTHON:
             raise ValueError("no python3")
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = said.answer()
         if not isinstance(answer, dict):
             raise ValueError(f"JSON of another kind: {type(answer).__name__}")  # noqa: TRY004 - as above
-    except (ValueError, IndexError) as fault:
+    except ValueError as fault:
         raise PreflightFailed(
             f"{name} cannot say {what}",
-            found=told or str(fault),
+            found=str(fault),
             wanted="python3, and one line of JSON",
             hint="log in and run: python3 --version",
         ) from fault

@@ -6,8 +6,6 @@ is how the first real machine becomes a test.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -25,10 +23,10 @@ from appliance.errors import (
     SlicesImpossible,
 )
 from appliance.hardware.machine import read_machine
-from appliance.node.connection import SSH_FAILED
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
-from appliance.node.script import load_script, start_command
+from appliance.node.question import BrokenOffError, run_program
+from appliance.node.script import load_script
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -103,20 +101,15 @@ def gather(connection: Connection) -> tuple[Mapping[str, Any] | None, str]:
     """What the node gathered; None and why, where it could not."""
     script = load_script("hardware")
     try:
-        done = connection.run(start_command(script, "hardware"), stdin=script, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return None, f"no answer within {SECONDS} s"
-    if len(done.stdout) > MAX_BYTES:
-        return None, f"{len(done.stdout):,} bytes, which no machine has to say"
+        said = run_program(connection, script, "hardware", seconds=SECONDS)
+    except BrokenOffError as broken:
+        return None, f"not reachable: {broken}"
+    if len(said.printed) > MAX_BYTES:
+        return None, f"{len(said.printed):,} bytes, which no machine has to say"
     try:
-        gathered = json.loads(done.stdout.splitlines()[-1])
-    except RecursionError:
-        return None, "nested too deeply"
-    except (ValueError, IndexError):
-        text = (done.stderr or done.stdout).decode(errors="replace").strip()[-300:]
-        return None, ("not reachable: " if done.returncode == SSH_FAILED else "") + (
-            text or f"exit status {done.returncode}"
-        )
+        gathered = said.answer()
+    except ValueError as fault:
+        return None, str(fault)
     if not isinstance(gathered, dict):
         return None, "no JSON object"
     # What could be read at the edge of what Python nests could not be written again.

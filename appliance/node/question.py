@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.connection import SSH_FAILED
@@ -19,10 +20,59 @@ class BrokenOffError(Exception):
     """The connection broke, or nothing came in time; says which."""
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a program on a node said: what it printed, the end of what it complained of, its exit status."""
+
+    printed: bytes
+    complaint: str
+    status: int
+
+    def answer(self) -> Any:
+        """The last line, which may be any JSON: a node can say what it likes.
+
+        Raises:
+            ValueError: there is none; says what is known of why.
+        """
+        try:
+            return json.loads(self.printed.splitlines()[-1])
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        except (ValueError, IndexError):
+            printed = self.printed.decode(errors="replace").strip()[-300:]
+            raise ValueError(self.complaint or printed or f"exit status {self.status}") from None
+
+
+def run_program(
+    connection: Connection, program: bytes, name: str, question: bytes = b"", *, seconds: float | None
+) -> Said:
+    """Run a program of ours on a node.
+
+    Args:
+        connection: to the node.
+        program: its text, ``load_script``.
+        name: what its tracebacks call it.
+        question: follows the text on standard input, and is the program's own.
+        seconds: how long it may take; None is for ever.
+
+    Raises:
+        BrokenOffError: nobody knows whether it was heard.
+    """
+    try:
+        done = connection.run(start_command(program, name), stdin=program + question, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise BrokenOffError(f"no answer within {seconds} s") from None
+    complaint = done.stderr.decode(errors="replace").strip()[-500:]
+    # Through a shell of this machine, 255 is the program's own.
+    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
+        raise BrokenOffError(complaint or "ssh failed")
+    return Said(done.stdout, complaint, done.returncode)
+
+
 def put_question(
     connection: Connection, program: Sequence[str], asked: Mapping[str, Any], *, seconds: float
 ) -> Any:
-    """Ask, and give back what was answered, which may be any JSON: a node can say what it likes.
+    """Ask, and give back what was answered.
 
     Args:
         connection: to the node.
@@ -31,24 +81,19 @@ def put_question(
         seconds: how long the answer may take.
 
     Returns:
-        The answer; ``{"error": "failed", "text": …}`` where the program gave none.
+        The answer, any JSON; ``{"error": "failed", "text": …}`` where the program gave none.
 
     Raises:
         BrokenOffError: nobody knows whether it was heard.
     """
     script = load_script(*program)
+    said = run_program(connection, script, program[0], question_line(asked), seconds=seconds)
     try:
-        done = connection.run(
-            start_command(script, program[0]),
-            stdin=script + json.dumps(asked).encode() + b"\n",
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired:
-        raise BrokenOffError(f"no answer within {seconds} s") from None
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
-        raise BrokenOffError(told)
-    try:
-        return json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        return {"error": "failed", "text": told or f"exit status {done.returncode}"}
+        return said.answer()
+    except ValueError as none:
+        return {"error": "failed", "text": str(none)}
+
+
+def question_line(asked: Mapping[str, Any]) -> bytes:
+    """A question as programs read it from standard input."""
+    return json.dumps(asked).encode() + b"\n"

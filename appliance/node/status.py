@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,9 +15,9 @@ from appliance.errors import (
     PreflightFailed,
 )
 from appliance.node.audit.asking import HOME, RECHECK_SECONDS, SECONDS
-from appliance.node.connection import SSH_FAILED
 from appliance.node.qualification.subject import UNIT
-from appliance.node.script import load_script, start_command
+from appliance.node.question import BrokenOffError, Said, question_line, run_program
+from appliance.node.script import load_script
 from appliance.node.site import host_key_name, pinned_keys, select_nodes
 from appliance.trust.keys import PublicKey, parse_public
 from appliance.trust.node_inventory import (
@@ -167,41 +165,34 @@ def ask(
     script = load_script("inventory", "two_slots", "file_state", "staged_copy", "copy_state")
     limit = RECHECK_SECONDS if recheck else SECONDS
     try:
-        done = connection.run(
-            start_command(script, "inventory"),
-            stdin=script + json.dumps(request).encode() + b"\n",
-            timeout=limit,
-        )
-    except subprocess.TimeoutExpired as fault:
-        raise _unreachable(name, f"no answer within {limit} s") from fault
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
-        raise _unreachable(name, told or "ssh failed")
-    text, trouble = _answer(done.stdout)
+        said = run_program(connection, script, "inventory", question_line(request), seconds=limit)
+    except BrokenOffError as broken:
+        raise _unreachable(name, str(broken)) from None
+    text, trouble = _answer(said)
     if text is not None:
         return text
     raise PreflightFailed(
         f"{name} cannot say what it holds",
-        found=trouble or told or f"exit status {done.returncode}",
+        found=trouble,
         wanted="root or password-less sudo, python3, ssh-keygen, and a host key of Ed25519 or ECDSA",
         hint="put that right and run the same command again; nothing was changed",
     )
 
 
-def _answer(said: bytes) -> tuple[bytes | None, str]:
+def _answer(said: Said) -> tuple[bytes | None, str]:
     """What the node's half printed: the inventory, or why there is none; not to be believed yet."""
-    if len(said) > _ANSWER:
-        return None, f"an answer of {len(said):,} bytes, more than any node has to say"
+    if len(said.printed) > _ANSWER:
+        return None, f"an answer of {len(said.printed):,} bytes, more than any node has to say"
     try:
-        answer = json.loads(said.splitlines()[-1])
+        answer = said.answer()
         if "error" in answer:
             return None, str(answer.get("text") or answer["error"])
         return answer["text"].encode(), ""
-    except (ValueError, IndexError) as fault:
-        # Nothing, or no JSON: what the node wrote beside it says more.
-        odd = isinstance(fault, UnicodeEncodeError)
-        return None, "an answer that is no text" if odd else ""
-    except (LookupError, TypeError, AttributeError, RecursionError) as fault:
+    except UnicodeEncodeError:
+        return None, "an answer that is no text"
+    except ValueError as none:
+        return None, str(none)
+    except (LookupError, TypeError, AttributeError) as fault:
         return None, f"not what was asked for: {type(fault).__name__}"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ApplyFailed, NodeUnreachable
-from appliance.node.connection import SSH_FAILED
-from appliance.node.script import load_script, start_command
+from appliance.node.question import BrokenOffError, question_line, run_program
+from appliance.node.script import load_script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,29 +43,27 @@ def mount_places(connection: Connection, disks: Sequence[Disk]) -> Mounted:
         NodeUnreachable: the connection broke.
         ApplyFailed: the node could not tell.
     """
-    script = load_script("volumes")
     volumes = [{"name": disk.name, "places": [f"{VOLUMES}/{disk.name}", *disk.mounts]} for disk in disks]
-    question = json.dumps({"volumes": volumes}).encode() + b"\n"
-    done = connection.run(start_command(script, "volumes"), stdin=script + question, timeout=None)
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    name = connection.node.name
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
+    question, name = question_line({"volumes": volumes}), connection.node.name
+    try:
+        said = run_program(connection, load_script("volumes"), "volumes", question, seconds=None)
+    except BrokenOffError as broken:
         raise NodeUnreachable(
             f"the connection to {name} was lost",
-            found=told or "ssh failed",
+            found=str(broken),
             hint="the volumes are open; run it again, it goes on",
-        )
+        ) from None
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = said.answer()
         mounted, unknown, started = (
             tuple(map(str, answer[each])) for each in ("mounted", "unknown", "started")
         )
         failed = {str(what): str(why) for what, why in answer["failed"].items()}
         return Mounted(mounted, unknown, started, failed)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, LookupError, TypeError, AttributeError) as fault:
         raise ApplyFailed(
             f"{name} cannot say what it mounted",
-            found=told or f"exit status {done.returncode}",
+            found=said.complaint or str(fault),
             wanted="one line of JSON",
             hint="the volumes are open; run it again, it goes on",
         ) from fault

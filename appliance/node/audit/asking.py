@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import NodeUnreachable, PreflightFailed
-from appliance.node.connection import SSH_FAILED
 from appliance.node.qualification import (
     autostart,
     clock,
@@ -25,7 +22,8 @@ from appliance.node.qualification import (
     storage,
 )
 from appliance.node.qualification.clock import Reading
-from appliance.node.script import NO_PYTHON, load_script, start_command
+from appliance.node.question import BrokenOffError, question_line, run_program
+from appliance.node.script import NO_PYTHON, load_script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,23 +161,19 @@ def ask(
         "send": send,
     }
     script = load_script("audit", "host_state", "file_state", "staged_copy", "copy_state")
-    line = json.dumps(request).encode() + b"\n"
     limit = RECHECK_SECONDS if recheck else SECONDS
     asked = time.time()
     try:
-        done = connection.run(start_command(script, "audit"), stdin=script + line, timeout=limit)
-    except subprocess.TimeoutExpired as fault:
-        raise _unreachable(connection, f"no answer within {limit} s") from fault
+        said = run_program(connection, script, "audit", question_line(request), seconds=limit)
+    except BrokenOffError as broken:
+        raise _unreachable(connection, str(broken)) from None
     answered = time.time()
-    told = done.stderr.decode(errors="replace").strip()[-500:]
-    if done.returncode == SSH_FAILED and connection.node.connection == "ssh":
-        raise _unreachable(connection, told or "ssh failed")
-    if done.returncode == NO_PYTHON:
+    if said.status == NO_PYTHON:
         raise _unfit(connection, "no python3", "python3 on the node")
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        raise _unfit(connection, told or f"exit status {done.returncode}", "one line of JSON") from None
+        answer = said.answer()
+    except ValueError as none:
+        raise _unfit(connection, str(none), "one line of JSON") from None
     if answer["uid"] != 0:
         raise _unfit(connection, f"user {answer['uid']}", "root, or password-less sudo")
     return facts(answer, asked, answered)

@@ -40,7 +40,7 @@ MODULES: Final = (
         f"errors/{name}.py"
         for name in ("__init__", "base", "outcomes", "unfit", "unready", "untrusted", "written")
     ),
-    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "script")),
+    *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "question", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
     *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),
     *(f"node/audit/{name}.py" for name in ("present", "results", "staged", "state")),

@@ -180,7 +180,7 @@ def test_nodes_are_asked_and_each_says_for_itself(monkeypatch: pytest.MonkeyPatc
         "five": NodeUnreachable,
     }
     assert [getattr(found[name], "found", None) for name in ("two", "three", "four", "five")] == [
-        *("no route to host", "no python3", "Traceback", "nothing within 600 s"),
+        *("no route to host", "no python3", "Traceback", "no answer within 600 s"),
     ]
     assert all(line.closed and line.given == b"the program" for line in lines.values())
 

@@ -122,7 +122,7 @@ def test_preflight_counts_what_is_staged_once(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("answers", "found"),
     [
-        (Answers(slow=True), "no answer within 180 s"),
+        (Answers(slow=True), "not reachable: no answer within 180 s"),
         (Answers(code=255, err=b"Connection refused"), "not reachable: Connection refused"),
         (Answers(code=127, err=b"sh: python3: not found"), "sh: python3: not found"),
         (Answers(code=1), "exit status 1"),
