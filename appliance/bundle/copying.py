@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: What kernels and file systems say when they will not copy between these two files.
 CANNOT: Final = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
+#: What file systems share is whole blocks, of this size nearly everywhere; where it is another, they copy.
+_SHARED: Final = 4096
+
 
 class Stopped(Exception):
     """Another copy failed; this one was ended early."""
@@ -195,12 +198,16 @@ def _copy_block(origin: int, target: int, source_offset: int, offset: int, block
 def kernel_copies(origin: int, target: int, source_offset: int, offset: int, size: int) -> bool:
     """Let the kernel copy bytes between files, shared where the file system can; False if it will not.
 
-    What it may have copied before it would not is copied again by the caller.
+    Files share whole blocks, so what lies before the first is copied apart; of what lies behind the last
+    the kernel knows.  What it may have copied before it would not is copied again by the caller.
     """
-    done = 0
+    done, alike = 0, source_offset % _SHARED == offset % _SHARED
     while done < size:
+        most = size - done
+        if alike and (before := -(offset + done) % _SHARED):
+            most = min(most, before)
         try:
-            count = os.copy_file_range(origin, target, size - done, source_offset + done, offset + done)
+            count = os.copy_file_range(origin, target, most, source_offset + done, offset + done)
         except OSError as fault:
             if fault.errno not in CANNOT:
                 raise

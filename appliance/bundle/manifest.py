@@ -42,7 +42,8 @@ class Inference:
     """What the node serves: ``file`` of component ``model``, by component ``engine``, as ``name``.
 
     The rest is how, where the definition says so: tokens of a request, requests at a time, what weights
-    are computed in, and whether nothing is compiled on the node.
+    are computed in, and whether nothing is compiled on the node; ``task``: what clients ask for, if it is
+    not a chat.
     """
 
     engine: str
@@ -53,6 +54,7 @@ class Inference:
     sequences: int | None = None
     precision: str | None = None
     eager: bool = False
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def manifest_values(manifest: Manifest) -> dict[str, object]:
             "name": manifest.inference.name,
             **{
                 key: value
-                for key in ("context", "eager", "precision", "sequences")
+                for key in ("context", "eager", "precision", "sequences", "task")
                 if (value := getattr(manifest.inference, key))
             },
         },

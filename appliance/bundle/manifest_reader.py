@@ -65,6 +65,7 @@ _MODE = re.compile(FILE_MODE)
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,127}")  # Debian Policy, section 5.6.1
 _MIG = re.compile(r"[a-z0-9][a-z0-9.,*-]{0,199}")
 _PRECISION = re.compile(r"bf16|fp16|fp32")
+_TASK = re.compile(r"transcription")
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _MANIFEST_KEYS: Final = frozenset(
     {
@@ -84,7 +85,7 @@ _BASE_KEYS: Final = frozenset({"bundle", "sequence", "version"})
 _BUILD_KEYS: Final = frozenset({"definition", "lock"})
 _TARGET_KEYS: Final = frozenset({"distribution", "suite", "architecture", "python"})
 _INFERENCE_KEYS: Final = frozenset({"engine", "model", "file", "name"})
-_SERVING_KEYS: Final = frozenset({"context", "eager", "precision", "sequences"})
+_SERVING_KEYS: Final = frozenset({"context", "eager", "precision", "sequences", "task"})
 _MOST_CONTEXT: Final = 9_999_999
 _MOST_SEQUENCES: Final = 9_999
 _HARDWARE_KEYS: Final = frozenset(
@@ -234,6 +235,7 @@ def _inference(record: Record) -> Inference:
         else None,
         precision=record.text("precision", _PRECISION) if record.has("precision") else None,
         eager=record.has("eager"),
+        task=record.text("task", _TASK) if record.has("task") else None,
     )
 
 

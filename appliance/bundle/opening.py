@@ -6,18 +6,20 @@ What one folder holds is read by ``appliance.bundle.tree``, several volumes by `
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from appliance.bundle.locating import find_folder, holds_trace, is_volume
+from appliance.bundle.presence import gone, telling_pulled
 from appliance.bundle.tree import Tree
 from appliance.bundle.volume_rules import refuse_recovery
 from appliance.bundle.volumes import VolumeTree
-from appliance.errors import Usage
+from appliance.errors import BundleUntrusted, Usage
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -145,3 +147,19 @@ def open_tree(folders: Path | Sequence[Path]) -> BundleTree:
             return Tree(folder)
         case _:
             return VolumeTree(places)
+
+
+@contextmanager
+def opened_again(folders: Path | Sequence[Path]) -> Iterator[BundleTree]:
+    """A bundle that was verified before: where it is not there any more, its medium was pulled meanwhile.
+
+    Raises:
+        MediumFailed: naming the medium; or one was pulled within the block.
+    """
+    try:
+        opened = open_tree(folders)
+    except (Usage, BundleUntrusted) as fault:
+        places = [folders] if isinstance(folders, Path) else folders
+        raise gone(", ".join(map(str, places)), fault) from fault
+    with opened as tree, telling_pulled(lambda: tree.trees):
+        yield tree

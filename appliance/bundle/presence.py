@@ -59,13 +59,18 @@ def require_answers(trees: Sequence[Tree], fault: Exception | None = None) -> No
     """
     for tree in trees:
         if not tree.answers():
-            raise MediumFailed(
-                f"the medium at {tree.folder} cannot be read any more: pulled out, or broken",
-                found=_what_was_said(fault),
-                wanted="a medium that stays in until this has ended",
-                hint="put it in and mount it again, then run the same command again; if it stays so, "
-                "take another copy",
-            ) from fault
+            raise gone(str(tree.folder), fault) from fault
+
+
+def gone(place: str, fault: Exception | None) -> MediumFailed:
+    """The error for a medium that does not answer any more; ``fault``: what went wrong, if known."""
+    return MediumFailed(
+        f"the medium at {place} cannot be read any more: pulled out, or broken",
+        found=_what_was_said(fault),
+        wanted="a medium that stays in until this has ended",
+        hint="put it in and mount it again, then run the same command again; if it stays so, "
+        "take another copy",
+    )
 
 
 def folder_answers(fd: int) -> bool:

@@ -88,6 +88,7 @@ def print_draft(draft: Draft, *, as_json: bool) -> None:
         f"fingerprint  {digest}",
         *(f"note         {note}" for note in draft.notes),
         f"to be signed in the role {role}{otherwise}",
+        f"sign by      appliance trust sign {draft.path} --root root.N.json --key KEY",
     ]
     values = {
         "path": str(draft.path),

@@ -38,7 +38,7 @@ from appliance.definition.names import (
 from appliance.errors import DefinitionInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -152,6 +152,7 @@ def _check_once(document: Document, components: Mapping[str, Component]) -> None
                 listed, part = [file.path for file in component.files], "files"
             case Debian():
                 listed, part = list(component.packages), "packages"
+                _check_listed(document, name, list(component.repositories), "repositories")
             case Python():
                 listed, part = list(component.requirements), "requirements"
             case Oci():
@@ -161,15 +162,19 @@ def _check_once(document: Document, components: Mapping[str, Component]) -> None
                 listed, part = list(component.pythons), "pythons"
             case _:
                 continue
-        for index, entry in enumerate(listed):
-            if entry in listed[:index]:
-                raise DefinitionInvalid(
-                    f"{entry} is listed twice in component {name}",
-                    where=document.where(("components", name, part, index)),
-                )
+        _check_listed(document, name, listed, part)
     if len(toolkits) > 1:
         raise DefinitionInvalid(
             "a bundle carries the toolkit once",
             found=", ".join(toolkits),
             where=document.where_key(("components", toolkits[1])),
         )
+
+
+def _check_listed(document: Document, name: str, listed: Sequence[str], part: str) -> None:
+    for index, entry in enumerate(listed):
+        if entry in listed[:index]:
+            raise DefinitionInvalid(
+                f"{entry} is listed twice in component {name}",
+                where=document.where(("components", name, part, index)),
+            )

@@ -6,6 +6,7 @@ Names, digests and globs, never an address: where to look, each build station's 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -75,6 +76,11 @@ RequirementText = Annotated[str, StringConstraints(max_length=500), AfterValidat
 # Debian Policy, section 5.6.7.
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
 ArchiveArea = Literal["main", "contrib", "non-free", "non-free-firmware"]
+# The name that a station's settings give to a repository of another maker.
+RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+# Names of packages and their versions (Policy, 5.6.12), with globs, as apt_preferences(5) compares them.
+PackageGlob = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$", max_length=100)]
+VersionGlob = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.+~:*?-]*$", max_length=100)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ModelRepository = Annotated[str, StringConstraints(max_length=96), AfterValidator(_is_model_repository)]
 Revision = Annotated[str, StringConstraints(max_length=200), AfterValidator(_is_revision)]
@@ -111,12 +117,18 @@ class Debian(Frozen):
     ``areas`` are the archive areas they may come from (Debian Policy, section 2.2), which apt calls
     components; left out, those that the station itself uses.  ``backports`` are those of ``packages`` that
     come from the suite's backports, and with them what only these need in newer versions.
+
+    ``repositories`` are asked beside Debian's archive: names, for which each station's settings have an
+    address and a keyring.  ``versions`` says which versions of which packages are looked at, both as globs,
+    where a repository has several: the newest need not be the one that goes with the rest.
     """
 
     kind: Literal["debian"]
     packages: Annotated[tuple[DebianPackage, ...], Field(min_length=1)]
     areas: Annotated[tuple[ArchiveArea, ...], Field(min_length=1)] | None = None
     backports: tuple[DebianPackage, ...] = ()
+    repositories: tuple[RepositoryName, ...] = ()
+    versions: Mapping[PackageGlob, VersionGlob] = {}
 
     @model_validator(mode="after")
     def _backports_are_asked_for(self) -> Self:

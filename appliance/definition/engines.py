@@ -27,6 +27,7 @@ class Engine:
         by_folder: it is given the file's folder, and reads what it needs there.
         divides: it can divide one model over several GPUs.
         precisions: what weights may be computed in, where the definition says so.
+        transcribes: it can be asked for the text of speech.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Engine:
     by_folder: bool
     divides: bool
     precisions: frozenset[str]
+    transcribes: bool = False
 
 
 ENGINES: Final = (
@@ -46,12 +48,16 @@ ENGINES: Final = (
         True,
         True,
         frozenset({"bf16", "fp16", "fp32"}),
+        transcribes=True,
     ),
 )
 
 _INDEX: Final = ".safetensors.index.json"
 #: A folder of safetensors holds its description, and a tokenizer in one of these forms.
 _DESCRIPTION: Final = "config.json"
+#: Architectures by the names that transformers gives them.
+_HEARS: Final = re.compile(r"Whisper\w*")
+_TEXT_ALONE: Final = re.compile(r"\w+ForCausalLM")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 
 
@@ -67,7 +73,13 @@ def known_projects() -> str:
 
 
 def unservable(
-    engine: Engine, file: str, *, parallel: int = 1, precision: str | None = None, eager: bool = False
+    engine: Engine,
+    file: str,
+    *,
+    parallel: int = 1,
+    precision: str | None = None,
+    eager: bool = False,
+    task: str | None = None,
 ) -> str | None:
     """Why an engine cannot serve a file as asked, in one phrase; None where it can.
 
@@ -77,6 +89,7 @@ def unservable(
         parallel: GPUs over which the model is divided.
         precision: what weights are to be computed in, if the definition says so.
         eager: whether nothing is to be compiled.
+        task: what clients will ask for, where that is not a chat.
     """
     if not engine.serves.fullmatch(file.rpartition("/")[2]):
         kind = "a model of safetensors: its index, or its one file" if engine.by_folder else "a GGUF file"
@@ -87,6 +100,31 @@ def unservable(
         return f"{engine.name} computes in what the file is in, and not in {precision}"
     if eager and not engine.by_folder:
         return f"{engine.name} compiles nothing: eager says nothing to it"
+    if task is not None and not engine.transcribes:
+        return f"{engine.name} is not set up for {task}"
+    return None
+
+
+def other_task(description: bytes, task: str | None) -> str | None:
+    """Why a model is not for what clients will ask of it, in one phrase; None where nothing is known.
+
+    Args:
+        description: the model's ``config.json``.
+        task: as the definition says it; None for a chat.
+    """
+    try:
+        values = json.loads(description)
+    except ValueError:
+        return None  # the model's files are judged elsewhere
+    architectures = values.get("architectures") if isinstance(values, dict) else None
+    named = (
+        [each for each in architectures if isinstance(each, str)] if isinstance(architectures, list) else []
+    )
+    hears = [each for each in named if _HEARS.fullmatch(each)]
+    if hears and task is None:
+        return f"{hears[0]} writes down speech, and can be asked for nothing else"
+    if task is not None and named and all(_TEXT_ALONE.fullmatch(each) for each in named):
+        return f"{named[0]} reads text, and can be asked for no {task}"
     return None
 
 

@@ -60,6 +60,8 @@ OriginKey = Literal[
     "architecture",
     "source",
     "source_version",
+    # debian, of a package from elsewhere than its archive: the repository, as the definition names it
+    "archive",
     # python; pythons: of a toolkit's wheel, those that need it
     "project",
     "pythons",

@@ -65,6 +65,7 @@ class Inference(Frozen):
 
     ``context`` is in tokens, prompt and answer together; ``sequences`` are served at a time; ``precision``
     is what weights are computed in, left out: as they are.  ``eager``: nothing is compiled on the node.
+    ``task`` is what clients ask of the model; left out, to go on with a chat.
     """
 
     engine: ComponentName
@@ -75,3 +76,4 @@ class Inference(Frozen):
     sequences: Annotated[int, Field(ge=1, le=1024)] | None = None
     precision: Precision | None = None
     eager: bool = False
+    task: Literal["transcription"] | None = None

@@ -77,11 +77,16 @@ class Archive:
         """Bytes on the disk."""
         return self._log.size
 
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each segment, by its number, as they are now; may be asked beside ``append``."""
+        return dict(self._log.sizes)
+
     def behind(self, place: Place) -> int:
         """Bytes of blocks and all else that are kept from a place on."""
         return sum(
             size - (place.offset if number == place.segment else 0)
-            for number, size in dict(self._log.sizes).items()
+            for number, size in self.sizes.items()
             if number >= place.segment
         )
 

@@ -7,16 +7,17 @@ that never became whole is a gap in the ledger.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from appliance.export.refusal import RefusedError
 from appliance.export.symbols import decode
 
 if TYPE_CHECKING:
-    from appliance.export.packet import CodedId, Packet
+    from collections.abc import Mapping
+
+    from appliance.export.packet import CodedId
 
 #: Bytes of symbols that are held; the objects around them take about as much again at their smallest.
 DEFAULT_BOUND: Final = 32 << 20
@@ -25,35 +26,23 @@ _OVERHEAD: Final = 200  # bytes of a symbol's own objects, about
 _REMEMBERED: Final = 8192
 
 
-class Fate(StrEnum):
-    """What became of a packet."""
-
-    KEPT = "kept"
-    COMPLETE = "complete"
-    DUPLICATE = "duplicate"
-
-
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What became of a packet; of one that completes something, its bytes and whether repair was needed.
+    """What became of some symbols: if they complete something, its bytes and whether repair was needed.
 
-    ``symbols`` of it were sent until then, by their numbers, of which ``lost`` did not come.
+    ``symbols`` of it were sent until then, by their numbers, of which ``lost`` did not come;
+    ``duplicates`` of those that were given were there already.
     """
 
-    fate: Fate
-    data: bytes = b""
+    data: bytes | None = None
     repaired: bool = False
     symbols: int = 0
     lost: int = 0
-
-
-_KEPT: Final = Assembled(Fate.KEPT)
-_DUPLICATE: Final = Assembled(Fate.DUPLICATE)
+    duplicates: int = 0
 
 
 @dataclass(slots=True)
 class _Partial:
-    needed: int
     symbols: dict[int, bytes] = field(default_factory=dict)
     size: int = 0
 
@@ -64,7 +53,7 @@ class Assembler:
     def __init__(self, bound: int = DEFAULT_BOUND) -> None:
         self._bound = bound
         self._nodes: dict[bytes, OrderedDict[CodedId, _Partial]] = {}
-        self._sizes: Counter[bytes] = Counter()
+        self._sizes: dict[bytes, int] = {}
         self._size = 0
         self._done: OrderedDict[CodedId, None] = OrderedDict()
         self.given_up = 0
@@ -79,33 +68,42 @@ class Assembler:
         """How many blocks and checkpoints have some symbols and not enough."""
         return sum(map(len, self._nodes.values()))
 
-    def add(self, packet: Packet) -> Assembled:
-        """Take a packet whose tag is right.
+    def wanted(self, coded: CodedId) -> int:
+        """How many more symbols of it are enough, mostly; none of what was done with."""
+        if coded in self._done:
+            return 0
+        partials = self._nodes.get(coded.node)
+        partial = partials.get(coded) if partials else None
+        held = len(partial.symbols) if partial else 0
+        return max(1, coded.source_symbols - held)
+
+    def add(self, coded: CodedId, symbols: Mapping[int, bytes]) -> Assembled:
+        """Take some of its symbols, by index, whose tags are right.
 
         Raises:
             RefusedError: ``CONTRADICTORY``; the symbols are forgotten, so that later ones get their chance.
         """
-        coded = packet.coded
         if coded in self._done:
-            return _DUPLICATE
+            return Assembled(duplicates=len(symbols))
         partials = self._nodes.get(coded.node)
         if partials is None:
             partials = self._nodes[coded.node] = OrderedDict()
+            self._sizes[coded.node] = 0
         partial = partials.get(coded)
         if partial is None:
-            partial = partials[coded] = _Partial(coded.source_symbols)
+            partial = partials[coded] = _Partial()
         else:
             partials.move_to_end(coded)
-        if packet.index in partial.symbols:
-            return _DUPLICATE
-        partial.symbols[packet.index] = packet.symbol
-        added = len(packet.symbol) + _OVERHEAD
+        fresh = {index: each for index, each in symbols.items() if index not in partial.symbols}
+        partial.symbols |= fresh
+        added = len(fresh) * (coded.symbol_bytes + _OVERHEAD)
         partial.size += added
         self._sizes[coded.node] += added
         self._size += added
-        if len(partial.symbols) < partial.needed:
+        duplicates = len(symbols) - len(fresh)
+        if not fresh or len(partial.symbols) < coded.source_symbols:
             self._shrink()
-            return _KEPT
+            return Assembled(duplicates=duplicates)
         try:
             data = decode(coded, partial.symbols)
         except RefusedError:
@@ -113,11 +111,11 @@ class Assembler:
             raise
         if data is None:
             self._shrink()
-            return _KEPT
+            return Assembled(duplicates=duplicates)
         repaired = not all(index in partial.symbols for index in range(coded.source_symbols))
         sent = max(partial.symbols) + 1
         self._forget(coded)
-        return Assembled(Fate.COMPLETE, data, repaired, sent, sent - len(partial.symbols))
+        return Assembled(data, repaired, sent, sent - len(partial.symbols), duplicates)
 
     def done_with(self, coded: CodedId) -> None:
         """Take no more symbols of it: it was believed, or is known already."""
@@ -140,7 +138,7 @@ class Assembler:
             del self._nodes[coded.node], self._sizes[coded.node]
 
     def _shrink(self) -> None:
-        while self.size > self._bound:
+        while self._size > self._bound:
             node = max(self._sizes, key=lambda each: self._sizes[each])
             self._forget(next(iter(self._nodes[node])))
             self.given_up += 1

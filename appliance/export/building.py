@@ -20,7 +20,7 @@ from appliance.export.block import (
     BlockKind,
     sign_block,
 )
-from appliance.export.payload import LENGTH_BYTES, MAX_RECORD, PLAIN, ZLIB, Drop
+from appliance.export.payload import LENGTH_BYTES, MAX_RECORD, PLAIN, ZLIB, Drop, length_bytes
 from appliance.trust.canonical import canonical_bytes
 
 if TYPE_CHECKING:
@@ -78,26 +78,25 @@ class BlockBuilder:
         if len(record) > MAX_RECORD:
             raise ValueError("a record is too long")
         size = LENGTH_BYTES + len(record)
-        if self._raw + size > MAX_RAW or not self._has_room(size):
-            return False
-        length = len(record).to_bytes(LENGTH_BYTES, "big")
         if self._zlib is None:
-            self._pieces += (length, record)
+            if self._coded + size > MAX_PAYLOAD:
+                return False
+            self._pieces += (length_bytes(record), record)
             self._coded += size
         else:
-            self._put(self._zlib.compress(length + record))
+            if self._raw + size > MAX_RAW or not self._has_room(size, self._zlib):
+                return False
+            self._put(self._zlib.compress(length_bytes(record) + record))
             self._pending += size
         self._raw += size
         self.waiting += 1
         return True
 
-    def _has_room(self, size: int) -> bool:
-        if self._zlib is None:
-            return self._coded + size <= MAX_PAYLOAD
+    def _has_room(self, size: int, coder: zlib._Compress) -> bool:
         if self._coded + _at_most(self._pending + size) <= MAX_PAYLOAD:
             return True
         if self._pending:
-            self._put(self._zlib.flush(zlib.Z_SYNC_FLUSH))
+            self._put(coder.flush(zlib.Z_SYNC_FLUSH))
             self._pending = 0
         return self._coded + _at_most(size) <= MAX_PAYLOAD
 

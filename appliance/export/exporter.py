@@ -134,17 +134,16 @@ class Exporter:
 
     def _take(self, record: bytes, now: Moment) -> bool:
         # A statement for many of them: only once there is room again, or with the next checkpoint.
-        if self.dropping and not (self._may_begin() and self._say_dropped(now)):
+        if self._dropped.count and not (self._may_begin() and self._say_dropped(now)):
             return False
-        if not self._builder.waiting and not self._may_begin():
-            return False
-        if not self._builder.add(record):
+        if self._builder.waiting:
+            if self._builder.add(record):
+                return True
             self.seal(now)
-            if not self._may_begin():
-                return False
-            self._builder.add(record)
-        if self._since is None:
-            self._since = now.steady
+        if not self._may_begin():
+            return False
+        self._builder.add(record)
+        self._since = now.steady
         return True
 
     def _may_begin(self) -> bool:

@@ -98,12 +98,13 @@ class Intake:
         """Give these to the exporter; of a patient source what it takes, and the rest is held."""
         now, select = moment(), self._select
         name, exporter = source.name, self._exporter
-        take = exporter.take if source.patient else exporter.offer
+        patient = source.patient
+        take = exporter.take if patient else exporter.offer
         while found:
-            each = found[0]
-            kept = each.record if select is None or each.stated else select(each.record)
-            if not take(kept, now, name, each.position):
-                if source.patient:
+            record, position, stated = found[0]
+            kept = record if select is None or stated else select(record)
+            if not take(kept, now, name, position):
+                if patient:
                     break
                 self.dropped += 1
             self.records += 1

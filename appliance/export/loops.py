@@ -8,10 +8,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.export.incoming import Incoming
 from appliance.export.intake import Intake
 from appliance.export.moments import STATUS_EVERY, moment
 from appliance.export.rates import Rates, days_left
-from appliance.export.sockets import dropped_by, received, send
+from appliance.export.sockets import dropped_by, send
 
 if TYPE_CHECKING:
     import socket
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY: Final = 10.0
 _TELL_EVERY: Final = 1.0
-_FEED_EVERY: Final = 0.1
+_WAIT: Final = 0.1  # seconds for a datagram, until somebody looks at the clock again
+#: Seconds in which what comes for a sink is gathered, since each piece waits for disks or a server.
+_FEED_EVERY: Final = 0.05
 _AT_ONCE: Final = 512
 #: Seconds after a stop in which sinks are offered what they do not have: a backlog is not waited for.
 _LAST: Final = 10.0
@@ -94,6 +97,8 @@ class SendLoop:
                         self.tell(self.status(now))
                     self.intake.read(self._send(now, min(checkpoint, status)))
                     now = moment()
+                    if self.intake.ended:
+                        self.exporter.seal(now)  # nobody will fill the block any more
                     self.exporter.tick(now)
                     self.intake.settle()
             finally:
@@ -225,9 +230,10 @@ class ReceiveLoop:
 
     def _take(self, waiting: selectors.BaseSelector, stop: threading.Event) -> None:
         tell = status = 0.0
+        incoming = Incoming(self.line)
         while not stop.is_set():
-            waiting.select(_FEED_EVERY)
-            found = received(self.line, _AT_ONCE)
+            waiting.select(_WAIT)
+            found = incoming.take(_AT_ONCE)
             self.packets += len(found)
             self.bytes += sum(map(len, found))
             self.receiver.take(found)
@@ -245,7 +251,8 @@ class ReceiveLoop:
 
     def _feed(self, sink: str, stop: threading.Event) -> None:
         while not stop.is_set():
-            if not self.receiver.feed(sink, stop.is_set):
+            went_on = self.receiver.feed(sink, stop.is_set)
+            if not went_on or not self.receiver.has_backlog(sink):
                 stop.wait(_FEED_EVERY)
 
     def _say(self, now: Moment) -> None:

@@ -31,6 +31,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from collections import defaultdict
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -39,10 +40,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from appliance.export.refusal import RefusedError, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAGIC: Final = b"AX"
 VERSION: Final = 1
+_BEGIN: Final = MAGIC + bytes((VERSION,))
 NODE_BYTES: Final = 8
 MARK_BYTES: Final = 8
 TAG_BYTES: Final = 16
@@ -62,10 +64,10 @@ _HEADER: Final = struct.Struct(">2sBB8sIQ8sIBBBB")
 HEADER_BYTES: Final = _HEADER.size
 _PERSON: Final = b"appliance-packet"
 _INDEX: Final = 38
+_NODE_END: Final = 4 + NODE_BYTES
+_SYMBOL: Final = HEADER_BYTES + TAG_BYTES
 #: The end of a header: the index, and a zero.
 _ENDS: Final = [bytes((index, 0)) for index in range(MAX_SYMBOLS)]
-#: Of so many blocks at once are symbols on their way, generously.
-_HEADERS: Final = 4096
 
 
 class PacketKind(IntEnum):
@@ -97,7 +99,12 @@ class CodedId(NamedTuple):
     @property
     def symbol_bytes(self) -> int:
         """``T``: the shortest symbol with which so many hold the length."""
-        return -(-self.length // (self.source_symbols * ALIGNMENT)) * ALIGNMENT
+        return _symbol_bytes(self.length)
+
+
+def _symbol_bytes(length: int) -> int:
+    source = -(-length // MAX_SYMBOL)
+    return -(-length // (source * ALIGNMENT)) * ALIGNMENT
 
 
 @dataclass(slots=True)
@@ -142,13 +149,13 @@ def datagrams(coded: CodedId, repair: int, symbols: Mapping[int, bytes], tag_key
         0,
         0,
     )[:-2]
-    found, keyed = [], _keyed(tag_key)
+    found, begun = [], _keyed(tag_key).copy()
+    begun.update(begin)
     for index, symbol in symbols.items():
-        header = begin + _ENDS[index]
-        digest = keyed.copy()  # as in _tag, without a call for each of some thousands in a second
-        digest.update(header)
+        end, digest = _ENDS[index], begun.copy()  # what all have in common was hashed once
+        digest.update(end)
         digest.update(symbol)
-        found.append(header + digest.digest() + symbol)
+        found.append(b"".join((begin, end, digest.digest(), symbol)))
     return found
 
 
@@ -169,70 +176,114 @@ def node_of(datagram: bytes) -> bytes:
     Raises:
         RefusedError: ``NOT_OURS``.
     """
-    if not HEADER_BYTES + TAG_BYTES < len(datagram) <= MAX_DATAGRAM:
-        raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes")
-    if datagram[:2] != MAGIC or datagram[2] != VERSION:
-        raise RefusedError(Why.NOT_OURS, "another protocol or version")
-    return datagram[4 : 4 + NODE_BYTES]
+    if not may_be_ours(datagram):
+        raise RefusedError(Why.NOT_OURS, f"{len(datagram)} bytes, or another protocol or version")
+    return datagram[4:_NODE_END]
 
 
-def parse_packet(datagram: bytes, tag_key: bytes, known: Headers | None = None) -> Packet:
+def may_be_ours(datagram: bytes) -> bool:
+    """Whether a datagram has the length and the first bytes of a packet."""
+    return _SYMBOL < len(datagram) <= MAX_DATAGRAM and datagram.startswith(_BEGIN)
+
+
+def parse_packet(datagram: bytes, tag_key: bytes) -> Packet:
     """Read a datagram.
 
     Args:
         datagram: as it came.
         tag_key: of the node that it names.
-        known: headers that were read before.
 
     Raises:
         RefusedError: ``NOT_OURS``, ``TAG_FORGED``, ``IMPOSSIBLE``.
     """
     node_of(datagram)
-    header, tag = datagram[:HEADER_BYTES], datagram[HEADER_BYTES : HEADER_BYTES + TAG_BYTES]
-    symbol = datagram[HEADER_BYTES + TAG_BYTES :]
-    if len(datagram) == EVEN_DATAGRAM:
-        symbol = _without_zeros(header, symbol)
-    if not hmac.compare_digest(tag, _tag(header, symbol, tag_key)):
-        raise RefusedError(Why.TAG_FORGED)
-    coded, repair = _read_header(header) if known is None else known.read(header)
-    index = header[_INDEX]
-    if len(symbol) != coded.symbol_bytes:
-        raise RefusedError(
-            Why.IMPOSSIBLE, f"k {coded.source_symbols} of {len(symbol)} bytes for length {coded.length}"
-        )
-    if index >= coded.source_symbols + repair:
-        raise RefusedError(Why.IMPOSSIBLE, f"symbol {index} of {coded.source_symbols} and {repair}")
-    return Packet(coded, repair, index, symbol)
+    alike = AlikePackets(datagram, tag_key)
+    index, symbol = alike.read(datagram)
+    return Packet(alike.coded, alike.repair, index, symbol)
 
 
-class Headers:
-    """Headers that were read already, but for the symbol's index: those of one block are all alike."""
+def in_groups(datagrams: Iterable[bytes]) -> Iterable[list[bytes]]:
+    """Datagrams whose headers differ in the index at most, in groups, each in the order it came in."""
+    found: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for each in datagrams:
+        found[each[:_INDEX]].append(each)
+    return found.values()
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[CodedId, int]] = {}
 
-    def read(self, header: bytes) -> tuple[CodedId, int]:
-        """What a header says: of what a symbol is, and how many repair symbols there are.
+class AlikePackets:
+    """The packets of one block: their headers differ in the index at most, and so are read once.
+
+    Args:
+        datagram: one of them, which may be anyone's (``may_be_ours``).
+        tag_key: of the node that it names.
+    """
+
+    def __init__(self, datagram: bytes, tag_key: bytes) -> None:
+        header = datagram[:HEADER_BYTES]
+        self._digest = _keyed(tag_key).copy()
+        self._digest.update(header[:_INDEX])
+        self._padding = _padding_of(header)
+        self._read: tuple[CodedId, int] | RefusedError
+        self._symbols = self._size = 0
+        #: Whether these are symbols to be collected, by their word; else filling, or impossible.
+        self.carry = False
+        try:
+            coded, repair = self._read = _read_header(header)
+        except RefusedError as refused:
+            self._read = refused  # which is said of those with the right tag
+        else:
+            self.carry = coded.kind is not PacketKind.FILLING
+            self._symbols, self._size = coded.source_symbols + repair, coded.symbol_bytes
+
+    @property
+    def coded(self) -> CodedId:
+        """What they are of, by their word.
 
         Raises:
             RefusedError: ``IMPOSSIBLE``.
         """
-        if header[_INDEX + 1]:
-            raise RefusedError(Why.IMPOSSIBLE, "no zero")
-        alike = header[:_INDEX]
-        found = self._known.get(alike)
-        if found is None:
-            found = _read_header(header)
-            if len(self._known) >= _HEADERS:
-                self._known.clear()
-            self._known[alike] = found
-        return found
+        return self._header[0]
+
+    @property
+    def repair(self) -> int:
+        """How many repair symbols there are, by their word; raises as ``coded`` does."""
+        return self._header[1]
+
+    @property
+    def _header(self) -> tuple[CodedId, int]:
+        if isinstance(self._read, RefusedError):
+            raise RefusedError(self._read.why, str(self._read))
+        return self._read
+
+    def read(self, datagram: bytes) -> tuple[int, bytes]:
+        """The index and the symbol of one of them.
+
+        Raises:
+            RefusedError: ``TAG_FORGED``, ``IMPOSSIBLE``.
+        """
+        symbol = datagram[_SYMBOL:]
+        if self._padding and len(datagram) == EVEN_DATAGRAM and symbol.endswith(self._padding):
+            symbol = symbol[: -len(self._padding)]
+        digest = self._digest.copy()
+        digest.update(datagram[_INDEX:HEADER_BYTES])
+        digest.update(symbol)
+        if not hmac.compare_digest(datagram[HEADER_BYTES:_SYMBOL], digest.digest()):
+            raise RefusedError(Why.TAG_FORGED)
+        index = datagram[_INDEX]
+        if datagram[_INDEX + 1] or len(symbol) != self._size or index >= self._symbols:
+            coded, repair = self._header  # if that is what is wrong, it says so itself
+            raise RefusedError(
+                Why.IMPOSSIBLE,
+                f"symbol {index} of {len(symbol)} bytes, not one of {coded.source_symbols} and {repair} of"
+                f" {self._size}; or no zero",
+            )
+        return index, symbol
 
 
 def _read_header(header: bytes) -> tuple[CodedId, int]:
-    _, _, kind, node, epoch, number, mark, length, source, repair, _, zero = _HEADER.unpack(header)
+    _, _, kind, node, epoch, number, mark, length, source, repair, _, _ = _HEADER.unpack(header)
     known = _KINDS.get(kind)
-    if known is None or not 0 < length <= MAX_CODED or zero:
+    if known is None or not 0 < length <= MAX_CODED:
         raise RefusedError(Why.IMPOSSIBLE, f"kind {kind}, length {length}")
     coded = CodedId(known, node, epoch, number, mark, length)
     if source != coded.source_symbols:
@@ -242,21 +293,12 @@ def _read_header(header: bytes) -> tuple[CodedId, int]:
     return coded, repair
 
 
-def _without_zeros(header: bytes, symbol: bytes) -> bytes:
-    """The symbol without the zeros behind it, if its length says that there are some."""
+def _padding_of(header: bytes) -> bytes:
+    """The zeros behind the symbol in an even datagram, if the length says that there are some."""
     length = int.from_bytes(header[32:36], "big")
     if not 0 < length <= MAX_CODED:
-        return symbol
-    source = -(-length // MAX_SYMBOL)
-    size = -(-length // (source * ALIGNMENT)) * ALIGNMENT
-    return symbol if any(symbol[size:]) else symbol[:size]
-
-
-def _tag(header: bytes, symbol: bytes, tag_key: bytes) -> bytes:
-    digest = _keyed(tag_key).copy()
-    digest.update(header)
-    digest.update(symbol)
-    return digest.digest()
+        return b""
+    return bytes(MAX_SYMBOL - _symbol_bytes(length))
 
 
 @lru_cache(maxsize=1024)

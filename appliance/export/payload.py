@@ -6,6 +6,7 @@ that an epoch was opened.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LENGTH_BYTES: Final = 4
+_LENGTH: Final = struct.Struct(">I")
 #: So that one record always fits into a block, however badly it compresses.
 MAX_RECORD: Final = 64 * 1024
 PLAIN: Final = 0
@@ -43,7 +45,12 @@ class Drop:
 
 def framed(records: Iterable[bytes]) -> bytes:
     """Records as a payload before coding."""
-    return b"".join(len(each).to_bytes(LENGTH_BYTES, "big") + each for each in records)
+    return b"".join(length_bytes(each) + each for each in records)
+
+
+def length_bytes(record: bytes) -> bytes:
+    """What stands before a record."""
+    return _LENGTH.pack(len(record))
 
 
 def records_of(block: Block) -> list[bytes]:
@@ -56,13 +63,16 @@ def records_of(block: Block) -> list[bytes]:
     if header.kind is not BlockKind.RECORDS:
         raise ValueError("a block without records")
     raw = raw_of(block)
-    found, place = [], 0
-    while place < len(raw):
-        size = int.from_bytes(raw[place : place + LENGTH_BYTES], "big")
-        place += LENGTH_BYTES + size
-        if size > MAX_RECORD or place > len(raw):
+    found, place, end, length_at = [], 0, len(raw), _LENGTH.unpack_from
+    while place + LENGTH_BYTES <= end:
+        (size,) = length_at(raw, place)
+        begin = place + LENGTH_BYTES
+        place = begin + size
+        if size > MAX_RECORD or place > end:
             raise RefusedError(Why.MALFORMED, f"a record of {size} bytes")
-        found.append(raw[place - size : place])
+        found.append(raw[begin:place])
+    if place != end:
+        raise RefusedError(Why.MALFORMED, f"{end - place} bytes behind the last record")
     if len(found) != header.records:
         raise RefusedError(Why.MALFORMED, f"{len(found)} records, not {header.records}")
     return found

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ARCHIVE: Final = "archive"
 EVENTS: Final = "events.jsonl"
+_BACKLOG: Final = 1 << 18
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Receiver:
 
     def take(self, datagrams: Iterable[bytes]) -> int:
         """Take what came; says how many blocks and checkpoints were kept."""
-        return self._kept(self.reception.take(each) for each in datagrams)
+        return self._kept(self.reception.take_all(datagrams))
 
     def take_medium(self, frames: Iterable[Frame]) -> int:
         """Take the blocks and checkpoints of a medium; says how many were missing and are kept now."""
@@ -174,6 +175,18 @@ class Receiver:
             if sink is not None:
                 break
         return moved
+
+    def has_backlog(self, sink: str) -> bool:
+        """Whether a sink is so far behind, of some node, that a piece for it is a large one."""
+        found = [
+            (desk.archive.synced, feed.place)
+            for desk in self._desks.values()
+            for feed in desk.feeds
+            if feed.cursor.name == sink
+        ]
+        return any(
+            end.segment > place.segment or end.offset - place.offset >= _BACKLOG for end, place in found
+        )
 
     def tell(self, wall: int) -> list[dict[str, Any]]:
         """What a person should know since the last time, also written to each node's ``events.jsonl``.

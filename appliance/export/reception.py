@@ -8,23 +8,30 @@ so (``accept``) or that they could not (``give_back``); only then the ledger cha
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from appliance.export.assembly import DEFAULT_BOUND, Assembler, Fate
+from appliance.export.assembly import DEFAULT_BOUND, Assembler
 from appliance.export.block import Block, BlockKind, parse_block, verify_block
 from appliance.export.checkpoint import Checkpoint, read_checkpoint, unproven
 from appliance.export.ledger import Ledger, Standing
-from appliance.export.packet import CodedId, Headers, PacketKind, mark_of, node_of, parse_packet
+from appliance.export.packet import (
+    AlikePackets,
+    CodedId,
+    PacketKind,
+    in_groups,
+    mark_of,
+    may_be_ours,
+    node_of,
+)
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from appliance.export.identity import Sender
-    from appliance.export.packet import Packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,6 @@ class Reception:
         self.counts = {node: NodeCounts() for node in self.senders}
         self.refused: Counter[Why] = Counter()
         self._assembler = Assembler(bound)
-        self._headers = Headers()
 
     @property
     def incomplete(self) -> int:
@@ -90,36 +96,55 @@ class Reception:
 
     def take(self, datagram: bytes) -> Arrival | None:
         """Take one datagram; what it makes whole and new, if it does."""
-        try:
-            sender = self._sender(datagram)
-        except RefusedError as refused:
-            self.refused[refused.why] += 1
-            return None
+        return next(iter([*self.take_all([datagram])]), None)
+
+    def take_all(self, datagrams: Iterable[bytes]) -> Iterator[Arrival]:
+        """Take what came together; what that makes whole and new.
+
+        The packets of one block are looked at one after the other, wherever they stand.
+        """
+        for group in in_groups(datagrams):
+            ours = [each for each in group if may_be_ours(each)]
+            if len(ours) < len(group):
+                self.refused[Why.NOT_OURS] += len(group) - len(ours)
+            if ours:
+                yield from self._alike(ours)
+
+    def _alike(self, datagrams: list[bytes]) -> Iterator[Arrival]:
+        """Take packets of one block, or of filling."""
+        sender = self.senders.get(node_of(datagrams[0]))
+        if sender is None:
+            self.refused[Why.UNKNOWN_NODE] += len(datagrams)
+            return
         counts = self.counts[sender.node]
-        counts.packets += 1
+        counts.packets += len(datagrams)
+        alike = AlikePackets(datagrams[0], sender.tag_key)
+        waiting = deque(datagrams)
+        while waiting:
+            wanted = self._assembler.wanted(alike.coded) if alike.carry else len(waiting)
+            if not wanted:
+                # Whatever else is said to be of it is thrown away, whether its tag is right or not.
+                counts.duplicates += len(waiting)
+                return
+            symbols = _symbols(alike, waiting, wanted, counts)
+            if not alike.carry:
+                counts.filling += len(symbols)
+            elif symbols and (arrival := self._added(alike.coded, symbols, sender, counts)) is not None:
+                yield arrival
+
+    def _added(
+        self, coded: CodedId, symbols: Mapping[int, bytes], sender: Sender, counts: NodeCounts
+    ) -> Arrival | None:
+        """What these symbols make whole and new, if they do."""
         try:
-            return self._taken(parse_packet(datagram, sender.tag_key, self._headers), sender, counts)
+            assembled = self._assembler.add(coded, symbols)
+            counts.duplicates += assembled.duplicates
+            if assembled.data is None:
+                return None
+            arrival = judge(sender, coded, assembled.data, self.ledgers[sender.node])
         except RefusedError as refused:
             counts.refused[refused.why] += 1
             return None
-
-    def _sender(self, datagram: bytes) -> Sender:
-        node = node_of(datagram)
-        if (sender := self.senders.get(node)) is None:
-            raise RefusedError(Why.UNKNOWN_NODE, node.hex())
-        return sender
-
-    def _taken(self, packet: Packet, sender: Sender, counts: NodeCounts) -> Arrival | None:
-        coded = packet.coded
-        if coded.kind is PacketKind.FILLING:
-            counts.filling += 1
-            return None
-        assembled = self._assembler.add(packet)
-        if assembled.fate is Fate.DUPLICATE:
-            counts.duplicates += 1
-        if assembled.fate is not Fate.COMPLETE:
-            return None
-        arrival = judge(sender, coded, assembled.data, self.ledgers[sender.node])
         self._assembler.done_with(coded)
         if arrival.standing is Standing.KNOWN:
             counts.known += 1
@@ -169,6 +194,24 @@ class Reception:
     def give_back(self, arrival: Arrival) -> None:
         """What arrived could not be kept: it is missing still, and welcome when it comes again."""
         self._assembler.again(arrival.coded)
+
+
+def _symbols(
+    alike: AlikePackets, waiting: deque[bytes], wanted: int, counts: NodeCounts
+) -> dict[int, bytes]:
+    """So many symbols, by index, of the packets that wait, from the first on; what is none is counted."""
+    found: dict[int, bytes] = {}
+    while waiting and len(found) < wanted:
+        try:
+            index, symbol = alike.read(waiting.popleft())
+        except RefusedError as refused:
+            counts.refused[refused.why] += 1
+            continue
+        if index in found:
+            counts.duplicates += 1
+        else:
+            found[index] = symbol
+    return found
 
 
 def judge(sender: Sender, coded: CodedId, data: bytes, ledger: Ledger) -> Arrival:

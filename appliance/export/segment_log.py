@@ -8,7 +8,15 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import InProgress, SpaceExhausted
-from appliance.export.segments import MAGIC, FrameKind, Place, Segments, frame_bytes, segment_name
+from appliance.export.segments import (
+    MAGIC,
+    FrameKind,
+    Place,
+    Segments,
+    frame_bytes,
+    frame_header,
+    segment_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,12 +89,13 @@ class SegmentLog(Segments):
         if self._fd < 0 or self.sizes[max(self.sizes)] >= self._limit:
             self._begin()
         last = max(self.sizes)
-        before, places, pieces = self.sizes[last], [], []
+        before, places = self.sizes[last], []
+        pieces: list[bytes] = []
         offset = before
         for kind, data in frames:
             places.append(Place(last, offset))
-            pieces.append(frame_bytes(kind, data))
-            offset += len(pieces[-1])
+            pieces += (frame_header(kind, data), data)
+            offset += len(pieces[-2]) + len(data)
         try:
             _write_all(self._fd, b"".join(pieces))
         except OSError as fault:

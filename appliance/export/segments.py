@@ -30,7 +30,7 @@ MAGIC: Final = b"AXSEG\x01\0\0"
 MAX_FRAME: Final = 8 << 20
 _FRAME: Final = struct.Struct(">BII")
 _NAME: Final = re.compile(r"([0-9]{10})\.seg")
-_READ_AHEAD: Final = 128 << 10
+_READ_AHEAD: Final = 512 << 10
 
 
 class FrameKind(IntEnum):
@@ -182,7 +182,12 @@ class Segments:
 
 def frame_bytes(kind: int, data: bytes) -> bytes:
     """A frame as it lies on the disk."""
-    return _FRAME.pack(kind, len(data), _crc(kind, data)) + data
+    return frame_header(kind, data) + data
+
+
+def frame_header(kind: int, data: bytes) -> bytes:
+    """What stands before the contents of a frame."""
+    return _FRAME.pack(kind, len(data), _crc(kind, data))
 
 
 def _crc(kind: int, data: bytes) -> int:

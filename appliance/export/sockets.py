@@ -35,8 +35,6 @@ _UDP_GRO: Final = 104
 #: A card that leaves checksums to the kernel (EIO until Linux 6.11), IPsec on the way, or a longer datagram
 #: than the link takes, which the kernel would have to fragment.
 _NOT_TOGETHER: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP})
-_ONE_CALL: Final = 65_536
-_SIZE: Final = struct.Struct("=i")
 
 Address = tuple[str, int]
 
@@ -127,23 +125,6 @@ def send(line: socket.socket, burst: Sequence[bytes], peer: Address) -> int:
         except OSError:
             return sent
     return len(burst)
-
-
-def received(source: socket.socket, most: int) -> list[bytes]:
-    """The datagrams that wait: about so many, since those that came together are not parted."""
-    found: list[bytes] = []
-    room = memoryview(bytearray(_ONE_CALL))
-    try:
-        while len(found) < most:
-            size, about, _, _ = source.recvmsg_into([room], socket.CMSG_SPACE(_SIZE.size))
-            step = _SIZE.unpack(about[0][2])[0] if about else size
-            if step >= size:
-                found.append(bytes(room[:size]))
-            else:
-                found += [bytes(room[at : min(at + step, size)]) for at in range(0, size, step)]
-    except BlockingIOError:
-        pass
-    return found
 
 
 def dropped_by(source: socket.socket) -> int:

@@ -48,7 +48,7 @@ class OneVersion:
 #: The driver's other parts.
 _LIBRARIES: Final = re.compile(
     # Debian
-    r"nvidia-(?:driver|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
+    r"nvidia-(?:driver|open|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
     r"|nvidia-(?:open-)?kernel-(?:support|source)|firmware-nvidia-gsp"
     r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
     r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"

@@ -111,7 +111,7 @@ def qualify(  # noqa: PLR0917 - a stage gets what every stage gets
     _reach(node, connection)
     started, clock = now(), time.monotonic()
     readings = load_readings(record_dir / CLOCK)
-    bundle = Bundle(digest, _model_path(manifest, digest), manifest.inference.name)
+    bundle = Bundle(digest, _model_path(manifest, digest), manifest.inference.name, manifest.inference.task)
     with tempfile.TemporaryDirectory(prefix="appliance-qualify-") as private:
         subject = Path(private) / "subject.json"
         subject.write_text(describe(inventory, node, bundle, connection, readings), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.blocks import split_blocks
 from appliance.bundle.list_kind import INDEX
-from appliance.bundle.opening import open_tree
+from appliance.bundle.opening import opened_again
 from appliance.bundle.paths import (
     BLOCKS_PATH,
     MANIFEST_PATH,
@@ -71,7 +71,7 @@ class SentFile:
 
 def files_to_send(bundle: VerifiedBundle) -> list[SentFile]:
     """Every file of a bundle, joined: the list and what lies beside it first, then what it lists."""
-    with open_tree(bundle.folders) as tree:
+    with opened_again(bundle.folders) as tree:
         return files_of(tree, bundle.manifest, bundle.files)
 
 

@@ -45,6 +45,7 @@ def serving_checks(manifest: Manifest) -> Iterator[Check]:
         parallel=manifest.hardware.tensor_parallel if manifest.hardware else 1,
         precision=served.precision,
         eager=served.eager,
+        task=served.task,
     )
     missing = missing_files(engine, served.file, paths) if not why else []
     yield Check(

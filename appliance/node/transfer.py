@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from appliance.bundle.opening import open_tree
+from appliance.bundle.opening import opened_again
 from appliance.errors import (
     BundleMalformed,
     DigestMismatch,
@@ -129,6 +129,7 @@ class Transfer:
 
         Raises:
             DigestMismatch: the bundle changed since it was verified, or the node wrote something else.
+            MediumFailed: it was pulled; what arrived is kept.
             BundleMalformed: slices that are all right do not join to the file that was signed.
             SpaceExhausted: the node's disk is full.
             NodeUnreachable: the connection broke; what arrived is kept.
@@ -149,7 +150,7 @@ class Transfer:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[SendFile]:
         """What sends one file, by its index and where to go on; the bundle is open meanwhile."""
-        with open_tree(self.folders) as tree:
+        with opened_again(self.folders) as tree:
             yield partial(self._send_file, tree)
 
     def abandon(self) -> None:

@@ -20,48 +20,22 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ArchiveUntrusted, SourceUnreachable, ToolMissing
+from appliance.sources.apt_configuration import configuration, preferences
 from appliance.sources.stopping import check, run_program
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from appliance.sources.apt_repositories import Repository
 
 # Without it apt goes on, and keeps its own lock, when this program is killed (prctl(2), PR_SET_PDEATHSIG).
 _MORTAL: Final = ("setpriv", "--pdeathsig", "TERM")
-_HOOKS: Final = (
-    "APT::Update::Pre-Invoke",
-    "APT::Update::Post-Invoke",
-    "APT::Update::Post-Invoke-Success",
-    "DPkg::Pre-Invoke",
-    "DPkg::Post-Invoke",
-    "DPkg::Pre-Install-Pkgs",
-)
-_SETTINGS: Final = {
-    "APT::Sandbox::User": "root",  # the private root lies in a home folder, closed to the user _apt
-    "APT::Install-Recommends": "false",
-    "APT::Update::Error-Mode": "any",  # stale lists are an error, not a warning
-    "APT::Get::AllowUnauthenticated": "false",
-    "APT::Color": "false",
-    "Acquire::AllowInsecureRepositories": "false",
-    "Acquire::AllowWeakRepositories": "false",
-    "Acquire::AllowDowngradeToInsecureRepositories": "false",
-    "Acquire::GzipIndexes": "false",
-    "Acquire::Retries": "2",
-    "Dir::Cache::pkgcache": "pkgcache.bin",
-    "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
-    "Dir::Etc::SourceParts": "/dev/null",
-    "Dir::Etc::Preferences": "/dev/null",
-    "Dir::Etc::PreferencesParts": "/dev/null",
-    "Dir::Etc::Trusted": "/dev/null",
-    "Dir::Etc::TrustedParts": "/dev/null",
-}
 
 
 @dataclass(frozen=True)
@@ -69,7 +43,8 @@ class Package:
     """One version of a Debian package, as the signed index names it.
 
     ``file`` is its name in the pool.  ``source`` is the source package it was built from, with
-    ``source_version``; each is empty where it is the package's own.
+    ``source_version``; each is empty where it is the package's own.  ``archive`` is the name of the
+    repository it comes from, empty where that is Debian's archive.
     """
 
     name: str
@@ -81,6 +56,7 @@ class Package:
     sha256: str
     source: str = ""
     source_version: str = ""
+    archive: str = ""
 
     @property
     def pinned(self) -> str:
@@ -117,6 +93,7 @@ class AptRoot:
         repositories: Sequence[Repository],
         keyring: Path,
         *,
+        versions: Mapping[str, str] | None = None,
         lock: int | None = None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -129,12 +106,14 @@ class AptRoot:
         (folder / "state" / "status").write_bytes(b"")
         lines = "".join(repository.line(keyring) for repository in repositories)
         (folder / "sources.list").write_text(lines, encoding="utf-8")
-        (folder / "apt.conf").write_text(_configuration(folder, architecture), encoding="utf-8")
+        (folder / "preferences").write_text(preferences(versions or {}), encoding="utf-8")
+        (folder / "apt.conf").write_text(configuration(folder, architecture), encoding="utf-8")
 
     @property
-    def suite(self) -> str:
-        """The release this root resolves for."""
-        return self._repositories[0].suite
+    def title(self) -> str:
+        """What is asked, for messages: the release, and repositories beside Debian's archive."""
+        others = dict.fromkeys(each.title for each in self._repositories if each.name)
+        return ", ".join([f"Debian {self._repositories[0].suite}", *others])
 
     def update(self) -> None:
         """Fetch the package lists and check the archive's signatures.
@@ -147,16 +126,20 @@ class AptRoot:
         try:
             self._run("apt-get", "-qq", "update")
         except AptFailed as fault:
-            if self._answers():
+            to_blame = self._to_blame()
+            title, keyring = to_blame[0].title, to_blame[0].keyring or self._keyring
+            if self._answers(to_blame):
                 raise ArchiveUntrusted(
-                    f"what the Debian archive sends does not verify with {self._keyring}",
+                    f"what {title} sends does not verify with {keyring}",
                     found=str(fault),
                     hint="install the archive's current keyring, try again later, or find out who answers",
                 ) from fault
             raise SourceUnreachable(
-                "the Debian archive does not answer",
+                f"{title} does not answer",
                 found=str(fault),
-                hint="check this station's network and apt sources, or set APPLIANCE_DEBIAN_MIRROR",
+                hint="check this station's network and apt sources, or set APPLIANCE_DEBIAN_MIRROR"
+                if not to_blame[0].name
+                else f"check this station's network and its setting repositories.{to_blame[0].name}",
             ) from fault
 
     def closure(self, packages: Sequence[str]) -> list[Package]:
@@ -167,19 +150,30 @@ class AptRoot:
         """
         uris = self._run("apt-get", "-qq", "--print-uris", "install", *packages)
         # Each line: 'address' file size digest; file is name_version_architecture.deb, epoch as %3a.
-        files = [line.split(" ")[-3] for line in uris.splitlines() if line.startswith("'")]
-        versions = [file.split("_")[:2] for file in files]
-        return self.show([f"{name}={version.replace('%3a', ':')}" for name, version in versions])
+        lines = [line.split(" ") for line in uris.splitlines() if line.startswith("'")]
+        versions = [line[-3].split("_")[:2] for line in lines]
+        addresses = {name: line[0].strip("'") for (name, _), line in zip(versions, lines, strict=True)}
+        shown = self.show([f"{name}={version.replace('%3a', ':')}" for name, version in versions])
+        return [replace(each, archive=self._archive(addresses[each.name])) for each in shown]
 
     def show(self, packages: Sequence[str]) -> list[Package]:
         """The index entries of ``packages`` ("name" or "name=version"), sorted by name.
 
         Raises:
             AptFailed: one of them is not in the archive.
+            ArchiveUntrusted: a signed index says nothing of a package by which its bytes could be known.
         """
         from debian.deb822 import Packages
 
         text = self._run("apt-cache", "show", "--no-all-versions", *packages)
+        paragraphs = list(Packages.iter_paragraphs(text, use_apt_pkg=False))
+        if without := sorted(entry["Package"] for entry in paragraphs if "SHA256" not in entry):
+            raise ArchiveUntrusted(
+                "a repository's signed index has no SHA-256 of a package",
+                found=", ".join(without),
+                wanted="SHA256 beside each package",
+                hint="have its index made anew, by apt-ftparchive or dpkg-scanpackages",
+            )
         # "Source: name" or "Source: name (version)" (Debian Policy, 5.6.1).
         entries = {
             entry["Package"]: Package(
@@ -193,7 +187,7 @@ class AptRoot:
                 source=entry.get("Source", "").partition(" ")[0],
                 source_version=entry.get("Source", "").partition(" ")[2].strip("()"),
             )
-            for entry in Packages.iter_paragraphs(text, use_apt_pkg=False)
+            for entry in paragraphs
         }
         return [entries[name] for name in sorted(entries)]
 
@@ -243,15 +237,31 @@ class AptRoot:
                 messages.seek(0)
                 raise AptFailed(_said(messages.read().decode(errors="replace")))
 
-    def _answers(self) -> bool:
-        """Whether the same repositories can be read when signatures are not asked for.
+    def _archive(self, address: str) -> str:
+        """The name of the repository that an address is in; empty for Debian's archive."""
+        return next((each.name for each in self._repositories if each.name and each.holds(address)), "")
+
+    def _to_blame(self) -> Sequence[Repository]:
+        """Which repositories apt could not update: the first of them that cannot be alone; else all."""
+        groups: dict[str, list[Repository]] = {}
+        for each in self._repositories:
+            groups.setdefault(each.name, []).append(each)
+        for group in groups.values() if len(groups) > 1 else ():
+            with tempfile.TemporaryDirectory(prefix="appliance-") as folder:
+                root = AptRoot(Path(folder), self._architecture, group, self._keyring, stop=self._stop)
+                try:
+                    root._run("apt-get", "-qq", "update")
+                except AptFailed:
+                    return group
+        return self._repositories
+
+    def _answers(self, repositories: Sequence[Repository]) -> bool:
+        """Whether these repositories can be read when signatures are not asked for.
 
         A throw-away root, and no package lists: nothing unauthenticated is kept or used.
         """
         with tempfile.TemporaryDirectory(prefix="appliance-") as folder:
-            root = AptRoot(
-                Path(folder), self._architecture, self._repositories, self._keyring, stop=self._stop
-            )
+            root = AptRoot(Path(folder), self._architecture, repositories, self._keyring, stop=self._stop)
             try:
                 root._run(
                     "apt-get",
@@ -263,7 +273,7 @@ class AptRoot:
             except AptFailed:
                 return False
             releases = list((root.folder / "state" / "lists").glob("*Release"))
-        return len(releases) == len(self._repositories)
+        return len(releases) == len(repositories)
 
     def _run(self, program: str, *arguments: str) -> str:
         run = run_program(
@@ -284,8 +294,12 @@ def private_root(
     repositories: Sequence[Repository],
     keyring: Path,
     stop: threading.Event | None = None,
+    *,
+    versions: Mapping[str, str] | None = None,
 ) -> Iterator[AptRoot]:
     """The root for these repositories and this keyring, kept between runs; waits for other users of it.
+
+    ``versions``: which versions are looked at, by package, both as globs.
 
     Raises:
         ToolMissing: there is no apt on this station.
@@ -299,29 +313,15 @@ def private_root(
     identity = hashlib.sha256(keyring.read_bytes())
     for repository in repositories:
         identity.update(repository.line(keyring).encode())
+        if repository.keyring:
+            identity.update(repository.keyring.read_bytes())
     folder = parent / f"{repositories[0].suite}-{architecture}-{identity.hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "in-use").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield AptRoot(folder, architecture, repositories, keyring, lock=lock.fileno(), stop=stop)
-
-
-def _configuration(folder: Path, architecture: str) -> str:
-    places = {
-        "APT::Architecture": architecture,
-        "Dir::State": folder / "state",
-        "Dir::State::status": folder / "state" / "status",
-        "Dir::Cache": folder / "cache",
-        "Dir::Etc::SourceList": folder / "sources.list",
-    }
-    lists = {"APT::Architectures": architecture, "Acquire::Languages": "none"}
-    return "".join(
-        [
-            *(f"#clear {name};\n" for name in (*_HOOKS, *lists)),
-            *(f'{name} "{value}";\n' for name, value in {**_SETTINGS, **places}.items()),
-            *(f'{name} {{ "{value}"; }};\n' for name, value in lists.items()),
-        ]
-    )
+        yield AptRoot(
+            folder, architecture, repositories, keyring, versions=versions, lock=lock.fileno(), stop=stop
+        )
 
 
 def _environment() -> dict[str, str]:

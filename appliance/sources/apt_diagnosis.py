@@ -31,7 +31,7 @@ def unresolvable(
             root.closure([package])
         except AptFailed as alone:
             return PackageMissing(
-                f"{package} cannot be had from Debian {root.suite}",
+                f"{package} cannot be had from {root.title}",
                 found=str(alone),
                 hint="look for its name in that suite; packages are often renamed between releases",
                 where=where(("packages", index)),

@@ -20,7 +20,7 @@ from appliance.errors import SettingsInvalid, ToolMissing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from appliance.sources.station import DebianSettings
+    from appliance.sources.station import DebianSettings, Settings
 
 _KEYRINGS: Final = ("debian-archive-keyring.pgp", "debian-archive-keyring.gpg")
 _KEYRING_FOLDER: Final = Path("/usr/share/keyrings")
@@ -29,15 +29,34 @@ _FIELDS: Final = ("REPO_URI", "RELEASE", "COMPONENT", "ORIGIN")
 
 @dataclass(frozen=True)
 class Repository:
-    """One suite of an archive, as a line of an apt source list would name it."""
+    """One suite of an archive, as a line of an apt source list would name it.
+
+    ``name`` and ``keyring`` are of a repository beside Debian's archive, which has one keyring for all.
+    """
 
     uri: str
     suite: str
     components: tuple[str, ...]
+    name: str = ""
+    keyring: Path | None = None
 
     def line(self, keyring: Path) -> str:
-        """The line, trusting exactly one keyring."""
-        return f"deb [signed-by={keyring}] {self.uri} {self.suite} {' '.join(self.components)}\n"
+        """The line, trusting exactly one keyring: its own, or this one."""
+        return (
+            " ".join(
+                ("deb", f"[signed-by={self.keyring or keyring}]", self.uri, self.suite, *self.components)
+            )
+            + "\n"
+        )
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"the repository {self.name}" if self.name else "the Debian archive"
+
+    def holds(self, address: str) -> bool:
+        """Whether a file's address is in it."""
+        return address.startswith(f"{self.uri.rstrip('/')}/")
 
 
 def archive_keyring(settings: DebianSettings) -> Path:
@@ -62,6 +81,35 @@ def archive_keyring(settings: DebianSettings) -> Path:
     )
 
 
+def named_repositories(names: Sequence[str], settings: Settings) -> tuple[Repository, ...]:
+    """The repositories that a definition names beside Debian's archive.
+
+    Raises:
+        SettingsInvalid: the settings do not know one, or its keyring does not exist.
+    """
+    found = []
+    for name in names:
+        known = settings.repositories.get(name)
+        if known is None:
+            raise SettingsInvalid(
+                f"this station does not know the repository {name}",
+                found=f"settings for: {', '.join(sorted(settings.repositories)) or 'none'}",
+                wanted=f"repositories.{name} with its address and keyring",
+                hint="write it into the station's settings; docs/sources.md has an example",
+            )
+        if not Path(known.keyring).is_file():
+            raise SettingsInvalid(f"repositories.{name}.keyring is not a file", found=known.keyring)
+        address, keyring = _copied(known.address), Path(known.keyring)
+        found.append(Repository(address, known.suite, known.components, name=name, keyring=keyring))
+    return tuple(found)
+
+
+def _copied(address: str) -> str:
+    """The address by which apt brings packages of a folder here, where it would take them in place."""
+    scheme, _, path = address.partition(":")
+    return f"copy:/{path.lstrip('/')}" if scheme == "file" else address
+
+
 def repositories(
     suite: str,
     settings: DebianSettings,
@@ -83,10 +131,11 @@ def repositories(
 
 def _repositories(suite: str, settings: DebianSettings) -> tuple[Repository, ...]:
     if settings.mirror:
-        main = tuple(Repository(settings.mirror, name, ("main",)) for name in (suite, f"{suite}-updates"))
+        mirror = _copied(settings.mirror)
+        main = tuple(Repository(mirror, name, ("main",)) for name in (suite, f"{suite}-updates"))
         if not settings.security:
             return main
-        return (*main, Repository(settings.security, f"{suite}-security", ("main",)))
+        return (*main, Repository(_copied(settings.security), f"{suite}-security", ("main",)))
     return _of_station(suite) or _of_mmdebstrap(suite)
 
 

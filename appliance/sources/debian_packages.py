@@ -13,12 +13,12 @@ from appliance.definition.components import ArchiveArea
 from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
 from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
-from appliance.sources.apt_repositories import archive_keyring, repositories
+from appliance.sources.apt_repositories import archive_keyring, named_repositories, repositories
 from appliance.sources.deb_file import index_entry, licences
 from appliance.sources.kinds import UNKNOWN, Source, by_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from appliance.definition.components import Debian
@@ -30,7 +30,11 @@ GENERATOR: Final = "debian-index 1"
 
 
 class DebianPackages(Source):
-    """Packages from the Debian archive that this station's apt, or its settings, name."""
+    """Packages from the Debian archive that this station's apt, or its settings, name.
+
+    And from what other repositories its settings know and a definition names; those of Debian's own that
+    these replace are not kept out: a lock says of each package where it is from.
+    """
 
     # apt fetches where the store cannot see it; and complete components share most packages.
     in_turn = True
@@ -41,10 +45,11 @@ class DebianPackages(Source):
         Raises:
             PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
             ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
+            SettingsInvalid: this station does not know a repository.
         """
         newer = f"/{self.target.suite}-backports"
         asked = [name + newer * (name in spec.backports) for name in spec.packages]
-        with self._root(spec.areas, backports=bool(spec.backports)) as root:
+        with self._root(spec.areas, spec.repositories, spec.versions, bool(spec.backports)) as root:
             root.update()
             try:
                 packages = root.closure(asked)
@@ -64,7 +69,7 @@ class DebianPackages(Source):
         debs = [artefact for artefact in artefacts if artefact.path != INDEX]
         if absent := self.missing(debs):
             closure = [_package(deb) for deb in debs]
-            with self._root(_areas(debs), backports=any(map(_is_backport, debs))) as root:
+            with self._root(_areas(debs), _archives(debs), {}, any(map(_is_backport, debs))) as root:
                 root.update()
                 check_offered(root, closure)
                 self._download(root, closure, [_package(deb) for deb in absent])
@@ -79,15 +84,21 @@ class DebianPackages(Source):
         return by_path([*described, index])
 
     def _root(
-        self, areas: Sequence[str] | None, *, backports: bool = False
+        self,
+        areas: Sequence[str] | None,
+        named: Sequence[str],
+        versions: Mapping[str, str],
+        backports: bool,
     ) -> AbstractContextManager[AptRoot]:
-        settings = self.station.settings.debian
+        settings = self.station.settings
+        others = named_repositories(named, settings)
         return private_root(
             self.station.store.folder / "apt",
             self.target.architecture,
-            repositories(self.target.suite, settings, areas, backports=backports),
-            archive_keyring(settings),
+            (*repositories(self.target.suite, settings.debian, areas, backports=backports), *others),
+            archive_keyring(settings.debian),
             self.station.stop,
+            versions=versions,
         )
 
     def _index(self, debs: Sequence[Artefact]) -> bytes:
@@ -130,8 +141,14 @@ class DebianPackages(Source):
 
 def _areas(debs: Sequence[Artefact]) -> tuple[str, ...] | None:
     """The archive areas that locked packages came from; None where the station's own will do."""
-    found = {deb.origin["component"] for deb in debs} & set(get_args(ArchiveArea))
+    of_debian = (deb.origin["component"] for deb in debs if "archive" not in deb.origin)
+    found = set(of_debian) & set(get_args(ArchiveArea))
     return tuple(sorted(found | {"main"})) if found - {"main"} else None
+
+
+def _archives(debs: Sequence[Artefact]) -> tuple[str, ...]:
+    """The repositories beside Debian's archive that locked packages came from."""
+    return tuple(sorted({deb.origin["archive"] for deb in debs if "archive" in deb.origin}))
 
 
 def _is_backport(deb: Artefact) -> bool:
@@ -140,15 +157,18 @@ def _is_backport(deb: Artefact) -> bool:
 
 
 def _artefact(package: Package, suite: str) -> Artefact:
+    backport = "~bpo" in package.version and not package.archive
     # A version of the backports ends in ~bpo and the release's number; apt does not say where it took it.
     origin: dict[OriginKey, str] = {
         "kind": "debian",
-        "suite": f"{suite}-backports" if "~bpo" in package.version else suite,
+        "suite": f"{suite}-backports" if backport else suite,
         "component": package.component,
         "package": package.name,
         "architecture": package.architecture,
         "upstream": "sha256",  # of the signed index; apt and the store compare it
     }
+    if package.archive:
+        origin["archive"] = package.archive
     if package.source:
         origin["source"] = package.source
     if package.source_version:

@@ -13,7 +13,7 @@ from appliance.errors import SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
 from appliance.sources.makers import check_signatures, with_facts
-from appliance.sources.served import check_served, check_shards
+from appliance.sources.served import check_served, check_shards, check_task
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
 from appliance.sources.version_rules import check_versions
@@ -134,6 +134,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
 
     bring([(sources[name], resolved[name]) for name in sources], station)
     check_shards(read, resolved[read.definition.inference.model], station.store)
+    check_task(read, resolved[read.definition.inference.model], station.store)
 
     return {
         name: _locked(

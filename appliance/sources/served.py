@@ -13,6 +13,7 @@ from appliance.definition.engines import (
     known_projects,
     missing_files,
     missing_shards,
+    other_task,
     unservable,
 )
 from appliance.errors import DefinitionInvalid, EngineUnfit, ModelIncomplete
@@ -65,6 +66,7 @@ def check_served(
         parallel=hardware.tensor_parallel if hardware else 1,
         precision=served.precision,
         eager=served.eager,
+        task=served.task,
     )
     if why:
         raise EngineUnfit(
@@ -100,6 +102,33 @@ def check_shards(read: ReadDefinition, model: Sequence[Artefact], store: Store) 
         raise _incomplete(read, [f"an index of weights: {fault}"], served.file) from fault
     if missing:
         raise _incomplete(read, missing, _named(held))
+
+
+def check_task(read: ReadDefinition, model: Sequence[Artefact], store: Store) -> None:
+    """The model is for what the definition says that clients will ask of it.
+
+    Args:
+        read: the definition.
+        model: the model's artefacts, which are in the store.
+        store: where they are.
+
+    Raises:
+        EngineUnfit: its description says that it is for something else.
+    """
+    served = read.definition.inference
+    folder = served.file.rpartition("/")[0]
+    for artefact in model:
+        if artefact.path != f"{folder}/config.json".lstrip("/"):
+            continue
+        why = other_task(store.path(artefact.sha256).read_bytes(), served.task)
+        if why:
+            raise EngineUnfit(
+                "the model is not for what clients will ask of it",
+                found=f"{why}; task: {served.task or 'left out, a chat'}",
+                wanted="task: transcription for speech, and no such key for a chat",
+                hint="the qualification asks the node what the definition says, and would find it broken",
+                where=read.document.where(("inference", "task" if served.task else "model")),
+            )
 
 
 def _incomplete(read: ReadDefinition, missing: Sequence[str], found: str) -> ModelIncomplete:

@@ -13,6 +13,11 @@ is set, in this order of precedence, by an option of the command, by an environm
       endpoint: https://hub.example                    # APPLIANCE_HUGGINGFACE_ENDPOINT, HF_ENDPOINT
     oci:
       registry: https://registry.example               # APPLIANCE_OCI_REGISTRY
+    repositories:                                      # of packages, beside Debian's; definitions name them
+      example:
+        address: https://mirror.example/debian12/x86_64
+        suite: ./                                      # "./" or "/": a flat one; otherwise with components
+        keyring: /usr/share/keyrings/example.gpg
 
 Tokens and passwords are no settings: they stay where the tools of those registries keep them.
 """
@@ -20,14 +25,16 @@ Tokens and passwords are no settings: they stay where the tools of those registr
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it at run time
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 
+from appliance.definition.components import RepositoryName  # noqa: TC001 - pydantic reads it at run time
 from appliance.definition.document import read_document, validate_document
 from appliance.definition.names import Frozen
 from appliance.errors import SettingsInvalid, ToolMissing
@@ -36,7 +43,7 @@ from appliance.sources.stopping import StopSignal
 from appliance.sources.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from typing import Self
 
     from appliance.progress import Progress
     from appliance.sources.python_indexes import Indexes
@@ -66,6 +73,27 @@ class DebianSettings(Frozen):
     keyring: AbsolutePath | None = None
 
 
+class RepositorySettings(Frozen):
+    """A repository of packages that another maker signs, by its own key and no other.
+
+    ``suite`` and ``components`` as sources.list(5) has them: a suite that ends in a slash is a folder
+    without any components, a flat repository.
+    """
+
+    address: Address
+    keyring: AbsolutePath
+    suite: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9./~_+-]+$")] = "./"
+    components: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9./~_+-]+$")], ...] = ()
+
+    @model_validator(mode="after")
+    def _flat_or_not(self) -> Self:
+        if self.suite.endswith("/") and self.components:
+            raise ValueError(f"a suite that ends in a slash, {self.suite}, has no components")
+        if not self.suite.endswith("/") and not self.components:
+            raise ValueError(f"the suite {self.suite} names components, or ends in a slash: a folder")
+        return self
+
+
 class HuggingFaceSettings(Frozen):
     """Where model repositories are, when not where huggingface_hub itself looks."""
 
@@ -85,6 +113,7 @@ class Settings(Frozen):
     debian: DebianSettings = DebianSettings()
     huggingface: HuggingFaceSettings = HuggingFaceSettings()
     oci: OciSettings = OciSettings()
+    repositories: Mapping[RepositoryName, RepositorySettings] = {}
 
 
 @dataclass(frozen=True)
@@ -119,7 +148,10 @@ def read_settings(environment: Mapping[str, str], *, mirror: str | None = None) 
     if path.exists():
         document = read_document(path.read_text(encoding="utf-8"), path, SettingsInvalid)
         settings = validate_document(document, Settings, SettingsInvalid)
-    overridden: dict[str, Any] = {"store": environment.get("APPLIANCE_STORE") or settings.store}
+    overridden: dict[str, Any] = {
+        "store": environment.get("APPLIANCE_STORE") or settings.store,
+        "repositories": settings.repositories,
+    }
     for part, own in _PARTS.items():
         overridden[part] = {
             name: environment.get(f"APPLIANCE_{part}_{name}".upper())

@@ -36,22 +36,28 @@ _DPKG: Final = "dpkg-query --show --showformat='${Version}' "
 
 @dataclass(frozen=True)
 class Differ:
-    """One way of carrying what changed; ``prepare`` is what the receiver's side has done before."""
+    """One way of carrying what changed; ``prepare`` is what the receiver's side has done before.
+
+    Of more than ``most`` bytes it takes so long that nobody would.
+    """
 
     name: str
     version: str
     make: str
     prepare: str = "true"
+    most: int = 1 << 40
 
 
-def _of_pairs(name: str, command: str, alone: str, package: str) -> Differ:
-    return Differ(name, _DPKG + package, _EACH % f'if [ -n "$old" ]; then {command}; else {alone}; fi')
+def _of_pairs(name: str, command: str, alone: str, package: str, most: int = 1 << 40) -> Differ:
+    each = _EACH % f'if [ -n "$old" ]; then {command}; else {alone}; fi'
+    return Differ(name, _DPKG + package, each, most=most)
 
 
 DIFFERS: Final = (
     _of_pairs(
         "xdelta3",
-        'xdelta3 -q -B 2147483648 -e -s "$old" "$new" "$M/$number"',
+        'window=1048576; while [ $window -lt "$(stat -c %s "$old")" ]; do window=$((window * 2)); done; '
+        'xdelta3 -q -B $window -e -s "$old" "$new" "$M/$number"',
         'xdelta3 -q -e "$new" "$M/$number"',
         "xdelta3",
     ),
@@ -66,6 +72,7 @@ DIFFERS: Final = (
         'zstd -q -19 --long=31 --patch-from="$old" "$new" -o "$M/$number"',
         'zstd -q -19 "$new" -o "$M/$number"',
         "zstd",
+        32 << 20,
     ),
     Differ(
         "casync",

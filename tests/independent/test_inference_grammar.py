@@ -26,6 +26,8 @@ CASES: list[tuple[dict[str, Any], bool]] = [
     *(({"precision": value}, False) for value in ("", "int4", "BF16", "auto", None, 16)),
     *(({"eager": value}, False) for value in (False, 1, "true", None)),
     ({"eager": True}, True),
+    ({"sequences": 8, "task": "transcription"}, True),
+    *(({"task": value}, False) for value in ("", "chat", "Transcription", None, True)),
     ({"trust_remote_code": True}, False),
 ]
 

@@ -206,6 +206,14 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
         yield lab
 
 
+@pytest.fixture(scope="module")
+def bookworm_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
+    """A lab with one node of Debian 12, of the test module's own."""
+    run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=1800)
+    with new_lab(suite="bookworm") as lab:
+        yield lab
+
+
 def lab_named(operator: Operator, name: str) -> PracticeLab:
     """A lab that is up."""
     values = operator.lab_status(name)

@@ -60,6 +60,7 @@ class Site:
     patch: Path
     root: Path
     digest: str = ""
+    base: str = ""
 
     @property
     def lab(self) -> PracticeLab:
@@ -121,7 +122,8 @@ def site(  # noqa: PLR0917 - what it is made of
     at_station("patch", "build", "--from", demo, "--to", second, "--out", patch)
     at_station("sign", patch, "--key", holders.key("alice"), "--role", "patch")
     manifest = json.loads((patch / "manifest.json").read_text())
-    made = Site(new_installer(fresh_lab), patch, trusted, manifest["makes"])
+    base = manifest["requires"][0]["bundle"]
+    made = Site(new_installer(fresh_lab), patch, trusted, manifest["makes"], base)
     code, result, _ = made.installer()
     assert code == 0, result
     return made
@@ -163,15 +165,36 @@ def test_a_health_check_that_fails_leads_back_and_says_why(site: Site) -> None:
     assert site.differences() == 0
 
 
-def test_a_service_that_hangs_leads_back_without_a_station(site: Site) -> None:
-    """The station is killed while it waits; nobody but the node is left to act."""
+def test_a_service_that_hangs_on_a_node_that_lost_ssh_leads_back_without_a_station(site: Site) -> None:
+    """Nobody but the node is left to act; the station says what it knows, and where to ask."""
     node = site.lab.node
     node.inside(SABOTAGE.format(unit=UNIT, digest=site.digest, deed="sleep 600"))
-    with cut_off(site, f"grep -q {site.digest} {UNIT}", "--within", "25"):
+    (card,) = node.inside("ls /sys/class/net | grep -v lo").stdout.split()
+    running = node.operator_side.start(
+        site.command("patch", "apply", str(site.patch), "--within", "25"), stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(site, f"grep -q {site.digest} {UNIT}")
+        node.inside(f"ip link set {card} down")
         wait_for(site, f"test ! -e {PENDING}")
-    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+        told = json.loads(running.communicate(timeout=300)[0])
+    finally:
+        running.kill()
+    assert (told["error"], told["exit_code"]) == ("NodeUnreachable", 6)
+    assert f"{node.name} goes back to 1.0.0 by itself within 25 s, or when it restarts" in told["hint"]
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload && networkctl up {card}")
+    wait_for(site, f"networkctl status {card} | grep -q routable")
     assert site.is_as_before()
     assert site.history()[-1]["reason"] == "nobody said within 25 s that the new version is proven"
+
+
+def test_a_station_that_is_killed_as_the_switch_begins_leaves_the_old_version_serving(site: Site) -> None:
+    """What comes next takes its run over."""
+    with cut_off(site, f"test -e {PENDING}/armed.json"):
+        assert site.serves(site.base)
+    assert (
+        site.run("history", state=False)[1]["nodes"][site.lab.node.name]["pending"]["to"]["sequence"] == 2
+    )
 
 
 def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
@@ -182,7 +205,19 @@ def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
     assert "restarted before" in site.history()[-1]["reason"]
 
 
-def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
+def test_a_station_that_is_killed_after_the_proof_leaves_the_new_version_serving(site: Site) -> None:
+    """It is proven, and not recorded: ``status`` still names the old one, and the history knows better."""
+    proven = 'tail -n 1 /var/lib/appliance/history.jsonl | grep -q \'"result": "done"\''
+    with cut_off(site, f"test ! -e {PENDING} && {proven}"):
+        assert site.serves(site.digest)
+    assert (site.answer(), site.installed()) == (SECOND, "1.0.0")
+    line = site.history()[-1]
+    assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
+    assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
+    assert line["medium"] == [str(site.patch)]
+
+
+def test_the_same_command_again_completes_the_record(site: Site) -> None:
     node = site.lab.node
     code, result = site.apply()
     assert code == 0, result
@@ -190,12 +225,10 @@ def test_a_patch_changes_the_answer_and_is_recorded(site: Site) -> None:
     assert values["qualify"]["verdict"] == "passed"
     assert values["stage"]["bytes"] < 1 << 20, "what is the same is not copied"
     assert (site.answer(), site.installed()) == (SECOND, "2.0.0")
-    line = site.history()[-1]
-    assert (line["action"], line["result"], line["signers"]) == ("patch", "done", ["alice"])
-    assert (line["from"]["sequence"], line["to"]["digest"]) == (1, site.digest)
-    assert line["medium"] == [str(site.patch)]
+    killed, line = site.history()[-2:]
+    assert (line["result"], line["from"], line["to"]) == ("done", killed["to"], killed["to"])
     said = json.loads(node.inside("cat /var/lib/appliance/installed.json").stdout)
-    assert said["previous"] == line["from"]["digest"]
+    assert said["previous"] == killed["from"]["digest"] == site.base
     assert remembered(node.operator_side, site.lab)["products"]["demo"]["sequence"] == 2
     assert site.differences() == 0
     shared = node.inside("find /var/lib/appliance/staged -type f -links +1 | wc -l").stdout
@@ -223,7 +256,7 @@ def test_going_back_takes_a_permit_and_no_medium(
     code, result = site.run("rollback")
     assert (code, result["error"]) == (4, "RollbackRefused")
     assert site.answer() == SECOND
-    first, second = (site.history()[-1][key] for key in ("from", "to"))
+    first, second = (site.history()[-2][key] for key in ("from", "to"))
     identity = remembered(site.lab.node.operator_side, site.lab)["journal"]
     stick = Stick(tmp_path_factory.mktemp("stick"), holders)
     step = (Release(second["sequence"], second["digest"]), Release(first["sequence"], first["digest"]))

@@ -11,7 +11,8 @@ import pytest
 
 from appliance.bundle import payload
 from appliance.bundle.blocks import BLOCK_SIZE
-from tests.unit.node.patching.conftest import NodeHere, make_bundles
+from appliance.bundle.copying import kernel_copies
+from tests.unit.node.patching.conftest import LONG, NodeHere, make_bundles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,11 +41,17 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         image.unlink()
 
 
+def pieces(path: Path) -> list[tuple[int, set[str]]]:
+    """Blocks of 4 KiB and flags of each extent of a file, as FIEMAP gives them."""
+    command = ["filefrag", "-v", "-b4096", path]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = re.findall(r"^ *\d+: +\d+\.\. *\d+: +\d+\.\. *\d+: +(\d+):(.*)$", text, re.MULTILINE)
+    return [(int(blocks), set(re.findall(r"[a-z]+", flags))) for blocks, flags in lines]
+
+
 def extents(path: Path) -> list[set[str]]:
-    """The flags of each extent of a file, as FIEMAP gives them."""
-    text = subprocess.run(["filefrag", "-v", path], capture_output=True, text=True, check=True).stdout
-    lines = re.findall(r"^ *\d+: +\d+\.\. *\d+: +\d+\.\. *\d+: +\d+:(.*)$", text, re.MULTILINE)
-    return [set(re.findall(r"[a-z]+", line)) for line in lines]
+    """The flags of each extent of a file."""
+    return [flags for _, flags in pieces(path)]
 
 
 @pytest.mark.parametrize("slice_size", [1 << 30, 4 * BLOCK_SIZE], ids=["whole", "cut"])
@@ -118,3 +125,46 @@ def test_a_copy_that_a_patch_makes_shares_what_did_not_change(
     for bundle in (bundles.old, bundles.new):
         held = node.held(bundle)
         assert (held.hashed, held.whole) == (0, True)
+
+
+@pytest.mark.parametrize("shift", [0, 4096, 100], ids=["in place", "by a block", "by some bytes"])
+def test_what_is_the_same_within_a_changed_file_is_shared(
+    shift: int, disk: Path, tmp_path: Path, holders: Holders
+) -> None:
+    """By whole blocks, so not where it lies otherwise in them; the bytes are right in any case."""
+    data = os.urandom(SIZE)
+    changed = os.urandom(shift) + data[: SIZE // 2] + os.urandom(100_000) + data[SIZE // 2 + 100_000 :]
+    (tmp_path / "station").mkdir()
+    bundles = make_bundles(tmp_path / "station", holders, (data, changed), parity=0)
+    node = NodeHere(disk, bundles)
+    node.install(bundles.old)
+    os.sync()
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    node.patch()
+    os.sync()
+    taken = free - os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+
+    old, new = (node.copy(bundle) / LONG for bundle in (bundles.old, bundles.new))
+    assert new.read_bytes() == (bundles.new.folder / LONG).read_bytes()
+    # What is new, and of every stretch the block in which it begins and that in which it ends.
+    apart = sum(blocks for blocks, flags in pieces(new) if "shared" not in flags)
+    assert apart == -(-len(changed) // 4096) if shift == 100 else apart <= 100_000 // 4096 + 1 + 6
+    assert apart >= 100_000 // 4096, "what is new has blocks of its own"
+    assert (taken < SIZE / 4) == (shift != 100)
+    before = old.read_bytes()
+    new.chmod(0o644)
+    with new.open("r+b") as file:
+        file.seek(SIZE // 2)
+        file.write(b"changed")
+    assert old.read_bytes() == before
+
+
+def test_a_range_that_begins_within_a_block_is_shared_from_the_next_one_on(disk: Path) -> None:
+    data = os.urandom(SIZE)
+    (disk / "one").write_bytes(data)
+    with (disk / "one").open("rb") as one, (disk / "other").open("w+b") as other:
+        assert kernel_copies(one.fileno(), other.fileno(), 5000, 5000 + 4096, 4 * BLOCK_SIZE)
+        os.fsync(other.fileno())
+    assert (disk / "other").read_bytes()[5000 + 4096 :] == data[5000 : 5000 + 4 * BLOCK_SIZE]
+    apart = sum(blocks for blocks, flags in pieces(disk / "other") if "shared" not in flags)
+    assert apart <= 2

@@ -32,6 +32,11 @@ def mean_size(size: int) -> int:
     return min(_LARGEST, max(_SMALLEST, 1 << (size // _CHUNKS).bit_length()))
 
 
+def chunk_count(size: int, files: int, mean: int) -> int:
+    """How many chunks so many bytes in so many files are likely to have."""
+    return size // mean + 16 * (files + 1)
+
+
 def require_digest(file: WholeFile, found: str, wanted: str) -> None:
     """Refuse a base file that is not what its bundle says.
 
@@ -91,43 +96,30 @@ class _Stream:
         return count
 
 
-class Chunks:
-    """The chunks of some files, one after another.
+class Places:
+    """Where chunks lie, by their keys; of several with the same key, the first.
 
     Args:
-        files: open; their numbers are those of this sequence.
-        wanted: the SHA-256 (hex) that each must have.
-        mean: mean bytes of a chunk.
-
-    Raises:
-        DigestMismatch: one of them has another.
+        expected: how many there will be; of more, room is made.
     """
 
-    def __init__(self, files: Sequence[WholeFile], wanted: Sequence[str], mean: int) -> None:
-        self.files, self.mean = files, mean
-        expected = sum(file.size for file in files) // mean + 16 * (len(files) + 1)
-        self._mask = (1 << (expected * 2).bit_length()) - 1
+    def __init__(self, expected: int) -> None:
+        self._mask = (1 << (expected * 4 // 3).bit_length()) - 1
         self._keys = array("Q", [_FREE]) * (self._mask + 1)
         self._places = array("Q", [0]) * (self._mask + 1)
         self._count = 0
-        for number, (file, digest) in enumerate(zip(files, wanted, strict=True)):
-            hashes = hashlib.sha256()
-            for offset, data in cut(file, mean, hashes.update):
-                self._add(_key(data), number << 48 | offset)
-            require_digest(file, hashes.hexdigest(), digest)
 
-    def find(self, data: memoryview) -> tuple[int, int] | None:
-        """Number and position of a chunk that may be the same; None if there is none."""
-        key = _key(data)
+    def find(self, key: int) -> int | None:
+        """The place of a chunk; None if there is none."""
         slot = key & self._mask
         while (found := self._keys[slot]) != _FREE:
             if found == key:
-                place = self._places[slot]
-                return place >> 48, place & (1 << 48) - 1
+                return self._places[slot]
             slot = slot + 1 & self._mask
         return None
 
-    def _add(self, key: int, place: int) -> None:
+    def add(self, key: int, place: int) -> None:
+        """Note a chunk."""
         if self._count * 4 > self._mask * 3:
             self._grow()
         slot = key & self._mask
@@ -147,7 +139,34 @@ class Chunks:
         self._count = 0
         for key, place in zip(keys, places, strict=True):
             if key != _FREE:
-                self._add(key, place)
+                self.add(key, place)
+
+
+class Chunks:
+    """The chunks of some files, one after another.
+
+    Args:
+        files: open; their numbers are those of this sequence.
+        wanted: the SHA-256 (hex) that each must have.
+        mean: mean bytes of a chunk.
+
+    Raises:
+        DigestMismatch: one of them has another.
+    """
+
+    def __init__(self, files: Sequence[WholeFile], wanted: Sequence[str], mean: int) -> None:
+        self.files, self.mean = files, mean
+        self._places = Places(chunk_count(sum(file.size for file in files), len(files), mean))
+        for number, (file, digest) in enumerate(zip(files, wanted, strict=True)):
+            hashes = hashlib.sha256()
+            for offset, data in cut(file, mean, hashes.update):
+                self._places.add(_key(data), number << 48 | offset)
+            require_digest(file, hashes.hexdigest(), digest)
+
+    def find(self, data: memoryview) -> tuple[int, int] | None:
+        """Number and position of a chunk that may be the same; None if there is none."""
+        place = self._places.find(_key(data))
+        return None if place is None else (place >> 48, place & (1 << 48) - 1)
 
 
 def _key(data: memoryview) -> int:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 #: Twice the largest segment: the window that a frame may ask for.
 _WINDOW_LOG: Final = 25
 #: Bytes up to which trying hard costs less than a second, or next to nothing, and their level; that of
-#: longer ones.
+#: longer ones, and of what is packed already, where trying hard finds nothing.
 _SHORT: Final = 2 << 20
 _TINY: Final = 64 << 10
 _LEVEL_SHORT: Final = 19
 _LEVEL_LONG: Final = 5
+_LEVEL_PACKED: Final = 3
+#: Bytes from the middle of a file by which it is told whether it is packed already.
+_SAMPLE: Final = 256 << 10
 #: Every position, and matches of 16 bytes: what changed within a wheel lies between such.
 _THOROUGH: Final[Mapping[int, int]] = {
     zstd.CompressionParameter.ldm_min_match: 16,
@@ -47,13 +50,12 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
         prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
         thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
     """
+    level = level_for(data, thoroughly=thoroughly)
     options: Mapping[int, int] = {
-        _C.compression_level: _LEVEL_SHORT
-        if len(data) <= (_SHORT if thoroughly else _TINY)
-        else _LEVEL_LONG,
+        _C.compression_level: level,
         _C.window_log: _window_log(len(data) + len(prefix)),
         _C.enable_long_distance_matching: 1,
-        **(_THOROUGH if thoroughly else {}),
+        **(_THOROUGH if thoroughly and level != _LEVEL_SHORT else {}),
         _C.content_size_flag: 0,
         _C.checksum_flag: 0,
         _C.dict_id_flag: 0,
@@ -62,6 +64,20 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
     compressor = zstd.ZstdCompressor(options=options, zstd_dict=against)
     packed: bytes = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
     return packed if len(packed) <= len(data) * WORTH else None
+
+
+def level_for(data: bytes, *, thoroughly: bool) -> int:
+    """The level of zstd that pays for these bytes; ``thoroughly`` as of ``pack``."""
+    if thoroughly and len(data) > _TINY and _is_packed(data):
+        return _LEVEL_PACKED
+    return _LEVEL_SHORT if len(data) <= (_SHORT if thoroughly else _TINY) else _LEVEL_LONG
+
+
+def _is_packed(data: bytes) -> bool:
+    """Whether bytes are of a wheel, a .deb or the like: zstd makes no less of them."""
+    start = max(0, len(data) - _SAMPLE) // 2
+    sample = data[start : start + _SAMPLE]
+    return len(zstd.compress(sample, level=1)) > len(sample) * WORTH
 
 
 def unpack(packed: bytes, length: int, prefix: bytes = b"") -> bytes:

@@ -43,7 +43,9 @@ def purl(package: Package, target: Target) -> PackageURL | None:
             type_ = "pypi"
             qualifiers = {"file_name": package.files[0].path.rpartition("/")[2]}
         case "debian":
-            type_, group, qualifiers = "deb", target.distribution, _debian_qualifiers(package, target)
+            # Advisories of Debian do not speak of other makers' packages, whatever their names.
+            group = package.origin.get("archive", target.distribution)
+            type_, qualifiers = "deb", _debian_qualifiers(package, target)
         case "huggingface":
             type_ = "huggingface"
             group, _, name = package.name.rpartition("/")
@@ -69,6 +71,8 @@ def _debian_qualifiers(package: Package, target: Target) -> dict[str, str]:
         "arch": package.origin["architecture"],
         "distro": f"{target.distribution}-{release}",
     }
+    if "archive" in package.origin:  # another maker's, for no release of this distribution
+        del qualifiers["distro"]
     if source != package.name or version:
         qualifiers["upstream"] = f"{source}@{version}" if version else source
     return qualifiers

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.segments import FrameKind, Place, Segments
 from appliance.export.sinks.cursor import read_cursor, write_cursor
-from appliance.export.sinks.lines import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 
     from appliance.export.archive import Archive
     from appliance.export.segments import Frame
-    from appliance.export.sinks.lines import Entry
 
-#: How much of the archive is given to a sink before the cursor is moved, by ``weight``.
+#: How much of the archive is given to a sink at once, by ``weight``; after that the cursor is moved.
 _BATCH: Final = 1 << 18
+#: A file takes so much before: for its own disk is waited once then, and for the cursor's twice.
+FILE_PIECE: Final = 4 << 20
 #: A full block becomes a dozen times as many bytes of lines; one that says always the same, a thousand.
 _DENSE: Final = 12
 #: Bytes of a line beside its record, roughly.
@@ -100,7 +100,7 @@ class Reading:
         end = self.archive.synced
         if since >= end:
             return
-        self._log.look()
+        self._log.sizes = self.archive.sizes
         for frame in self._log.frames(since):
             yield frame
             if frame.end >= end:  # what follows may be half written just now
@@ -117,14 +117,16 @@ class Feed(Generic[T]):
     Args:
         archive: from where.
         sink: to where.
-        render: how.
+        render: what a sink wants of a frame, given it and the node's name.
         cursor: the file that says how far.
+        piece: how much is given before the cursor is moved, by ``weight``; 0: what is given at once.
     """
 
     archive: Archive
     sink: Sink[T]
-    render: Callable[[Entry], T]
+    render: Callable[[Frame, str], list[T]]
     cursor: Path
+    piece: int = 0
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
@@ -135,7 +137,7 @@ class Feed(Generic[T]):
             self.place, self._mark = known
         self.sink.resume(self._mark)
         if known is None:
-            self._give([], self.place)
+            self._settle(self.place)
 
     def close(self) -> None:
         self._reading.close()
@@ -144,24 +146,42 @@ class Feed(Generic[T]):
     def run(self) -> int:
         self._remember()
         self.sink.ready()
+        count, end = 0, self.place
+        for rendered, place in self._batches():
+            if rendered:
+                self._write(rendered)
+            count, end = count + len(rendered), place
+        if end != self.place:
+            self._settle(end)
+        return count
+
+    def _batches(self) -> Iterator[tuple[list[T], Place]]:
+        """What is given in one piece, some at a time so that little is held; and how far that is."""
         rendered: list[T] = []
-        size, place = 0, self.place
-        for frame in self._reading.frames(place):
-            place = frame.end
-            rendered += [self.render(each) for each in entries(frame, self.archive.sender.name)]
+        whole = size = 0
+        for frame in self._reading.frames(self.place):
+            rendered += self.render(frame, self.archive.sender.name)
             size += weight(frame)
             if size >= _BATCH:
-                break
-        if place != self.place:
-            self._give(rendered, place)
-        return len(rendered)
+                yield rendered, frame.end
+                whole += size
+                rendered, size = [], 0
+                if whole >= self.piece:
+                    return
+        if size:
+            yield rendered, frame.end
 
     def finish(self) -> int:
         return self.run()
 
-    def _give(self, rendered: list[T], place: Place) -> None:
-        if rendered:
+    def _write(self, rendered: list[T]) -> None:
+        try:
             self.sink.write(rendered)
+        except Exception:
+            self.sink.resume(self._mark)  # what came before it in this piece comes again, too
+            raise
+
+    def _settle(self, place: Place) -> None:
         try:
             mark = self.sink.settle()
         except OSError:

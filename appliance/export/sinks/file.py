@@ -29,6 +29,8 @@ class FileSink:
         status = self._path.stat() if self._path.exists() else None
         if self._fd >= 0 and status is not None and os.fstat(self._fd).st_ino == status.st_ino:
             return
+        if self._fd >= 0:  # it has what was written before it was rotated away, and keeps it
+            os.fdatasync(self._fd)
         self.close()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o640)

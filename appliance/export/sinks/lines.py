@@ -9,26 +9,30 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
 from appliance.export.segments import Frame, FrameKind
+from appliance.export.sinks.simple import is_printable, which_are_simple
 from appliance.trust.canonical import parse_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from appliance.export.block import BlockHeader
 
 #: RFC 5612: the enterprise number for examples and documents; the project has none of its own.
 _STRUCTURED: Final = "appliance@32473"
 _FACILITY: Final = 16  # local0
 _NOTICE: Final = 5
 _INFORMATIONAL: Final = 6
-#: Neither a terminal nor a parser acts on any of it.
-_PRINTABLE: Final = re.compile(rb"[ -~]*")
 _UNREAD: Final = ""
+#: A line: what lines of its block begin with, its sequence, and the record as it is.
+_RECORD: Final = b'%s,"sequence":%d,"record":%s}\n'
 _MAX_TIME: Final = 253_402_300_799_999  # the last millisecond of the year 9999
+
+T = TypeVar("T")
 
 
 class Entry(NamedTuple):
@@ -56,38 +60,43 @@ def entries(frame: Frame, node: str) -> Iterator[Entry]:
     block = parse_block(frame.data, kept=True)
     header, fork = block.header, frame.kind == FrameKind.FORK
     if header.kind is BlockKind.RECORDS:
-        sequence = header.first
-        for record in records_of(block):
-            value, spelled = (_UNREAD, record) if is_simple(record) else _value(record)
-            yield Entry(
-                node, header.epoch, header.block, sequence, sequence, "record", value, fork, spelled
-            )
-            sequence += 1
+        records = records_of(block)
+        simple = which_are_simple(records)
+        for sequence, record in enumerate(records, header.first):
+            yield _entry(header, sequence, record, node, fork=fork, simple=simple[sequence - header.first])
     else:
         kind = "dropped" if header.kind is BlockKind.DROPS else "opened"
         stated = statement_of(block)
         yield Entry(node, header.epoch, header.block, header.first, header.last, kind, stated, fork)
 
 
-def is_simple(record: bytes) -> bool:
-    """Whether these bytes are an object of JSON that all readers read alike, and safe to look at.
+def _entry(
+    header: BlockHeader, sequence: int, record: bytes, node: str, *, fork: bool, simple: bool
+) -> Entry:
+    value, spelled = (_UNREAD, record) if simple else _value(record)
+    return Entry(node, header.epoch, header.block, sequence, sequence, "record", value, fork, spelled)
 
-    An object of texts alone, of printable ASCII without escapes, no key twice: what journalctl prints, but
-    for the rare entry.  It is read off the quotation marks; of all other records a parser decides.
-    """
-    if b"\\" in record or not _PRINTABLE.fullmatch(record):
-        return False
-    # Without escapes a quotation mark is the end of a text and nothing else.
-    parts = record.split(b'"')  # {, key, :, value, comma, key, :, value, ... }
-    keys, colons, commas = parts[1::4], parts[2::4], parts[4:-1:4]
-    return (
-        len(parts) % 4 == 1
-        and parts[0] == b"{"
-        and parts[-1] == b"}"
-        and colons == [b":"] * len(keys)
-        and commas == [b","] * (len(keys) - 1)
-        and len(set(keys)) == len(keys)
-    )
+
+def json_lines(frame: Frame, node: str) -> list[bytes]:
+    """The lines that ``json_line`` makes of the entries of a frame; a block's are made together."""
+    block = parse_block(frame.data, kept=True) if frame.kind == FrameKind.BLOCK else None
+    if block is None or block.header.kind is not BlockKind.RECORDS:
+        return [json_line(each) for each in entries(frame, node)]
+    header, records = block.header, records_of(block)
+    begin = _begin(node, header.epoch, header.block)
+    return [
+        _RECORD % (begin, sequence, record)
+        if simple
+        else json_line(_entry(header, sequence, record, node, fork=False, simple=False))
+        for sequence, (record, simple) in enumerate(
+            zip(records, which_are_simple(records), strict=True), header.first
+        )
+    ]
+
+
+def of_each(make: Callable[[Entry], T]) -> Callable[[Frame, str], list[T]]:
+    """What makes something of each entry of a frame."""
+    return lambda frame, node: [make(each) for each in entries(frame, node)]
 
 
 def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
@@ -95,7 +104,7 @@ def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
     try:
         value = parse_foreign(record, limit=MAX_RECORD)
         if isinstance(value, dict):
-            if _PRINTABLE.fullmatch(record):
+            if is_printable(record):
                 return value, record
             json.dumps(value, allow_nan=False)  # whether it can be written again
             return value, b""
@@ -114,12 +123,8 @@ def json_line(entry: Entry) -> bytes:
 
     A statement has ``first`` and ``last`` in place of ``sequence``; what is of another history, ``fork``.
     """
-    if entry.spelled and not entry.fork:  # the name of a node is of letters, digits and hyphens
-        begin = (
-            f'{{"block":{entry.block},"epoch":{entry.epoch},"node":"{entry.node}",'
-            f'"sequence":{entry.first},"record":'
-        )
-        return b"%s%s}\n" % (begin.encode("ascii"), entry.spelled)
+    if entry.spelled and not entry.fork:
+        return _RECORD % (_begin(entry.node, entry.epoch, entry.block), entry.first, entry.spelled)
     values: dict[str, Any] = {
         "node": entry.node,
         "epoch": entry.epoch,
@@ -133,6 +138,11 @@ def json_line(entry: Entry) -> bytes:
     if entry.fork:
         values["fork"] = True
     return json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _begin(node: str, epoch: int, block: int) -> bytes:
+    """What the lines of one block begin with; a node's name is of letters, digits and hyphens."""
+    return f'{{"block":{block},"epoch":{epoch},"node":"{node}"'.encode("ascii")
 
 
 def syslog_message(entry: Entry) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.errors import Usage
-from appliance.export.sinks.feed import Feed
+from appliance.export.sinks.feed import FILE_PIECE, Feed
 from appliance.export.sinks.file import FileSink
-from appliance.export.sinks.lines import json_line, syslog_message
+from appliance.export.sinks.lines import json_lines, of_each, syslog_message
 from appliance.export.sinks.tls import TlsSink, octet_counted
 from appliance.export.sockets import parse_address
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.export.archive import Archive
+    from appliance.export.segments import Frame
     from appliance.export.sinks.feed import Outlet
-    from appliance.export.sinks.lines import Entry
 
     Made = Callable[[Archive, Path], Outlet]
 
@@ -48,9 +48,9 @@ def outlets(
     """
     if (tls is None) != (authority is None):
         raise Usage("--syslog-tls and --ca go together", wanted="both, or neither")
-    found = [_file("records.jsonl", json_line)]
+    found = [_file("records.jsonl", json_lines)]
     if syslog:
-        found.append(_file("records.log", lambda each: syslog_message(each) + b"\n"))
+        found.append(_file("records.log", of_each(lambda each: syslog_message(each) + b"\n")))
     if tls is not None and authority is not None:
         found.append(_collector(tls, authority, certificate))
     if kafka is not None:
@@ -60,8 +60,10 @@ def outlets(
     return lambda archive, folder: [make(archive, folder) for make in found]
 
 
-def _file(name: str, render: Callable[[Entry], bytes]) -> Made:
-    return lambda archive, folder: Feed(archive, FileSink(folder / name), render, folder / f"{name}.cursor")
+def _file(name: str, render: Callable[[Frame, str], list[bytes]]) -> Made:
+    return lambda archive, folder: Feed(
+        archive, FileSink(folder / name), render, folder / f"{name}.cursor", FILE_PIECE
+    )
 
 
 def _collector(tls: str, authority: Path, certificate: Path | None) -> Made:
@@ -69,7 +71,7 @@ def _collector(tls: str, authority: Path, certificate: Path | None) -> Made:
     return lambda archive, folder: Feed(
         archive,
         TlsSink(host, port, authority, certificate=certificate),
-        lambda each: octet_counted(syslog_message(each)),
+        of_each(lambda each: octet_counted(syslog_message(each))),
         folder / "syslog-tls.cursor",
     )
 
@@ -79,7 +81,7 @@ def _kafka(path: Path) -> Made:
     from appliance.export.sinks.settings import read_kafka_settings
 
     sink = KafkaSink(*read_kafka_settings(path))
-    return lambda archive, folder: Feed(archive, sink, message_of, folder / "kafka.cursor")
+    return lambda archive, folder: Feed(archive, sink, of_each(message_of), folder / "kafka.cursor")
 
 
 def _s3(path: Path) -> Made:

@@ -88,21 +88,27 @@ class Switching(Installation):
             raise
 
     def _go_back(self, reason: str) -> str:
-        """Have every node that has begun go back now; in words, what became of it."""
+        """Have every node that has begun go back now; in words, what became of it.
+
+        Whoever presses Ctrl-C once more does not wait for that node, and is told what it does then.
+        """
         words = []
         for name in self.armed:
             connection = self.connections[name]
             before = self.before.get(name, self.change.before[name]).get("version")
+            alone = (
+                f"{name} goes back to {before} by itself within {self.change.within} s, or when it "
+                f"restarts; which one it runs says: appliance history --limit {name}"
+            )
             try:
                 back = switch.go_back(connection, reason, self.name)
                 if back.restored:
                     words.append(f"{name} went back to {before}, which ran before{back}")
+            except KeyboardInterrupt:
+                words.append(alone)
             except ApplianceError as trouble:
                 self.progress.note(f"{name}: {trouble.message}: {trouble.found}")
-                words.append(
-                    f"{name} goes back to {before} by itself within {self.change.within} s, or when it "
-                    f"restarts; which one it runs says: appliance history --limit {name}"
-                )
+                words.append(alone)
             finally:
                 connection.close()
         for each in words:
@@ -172,7 +178,7 @@ class Switching(Installation):
 def _in_one_line(fault: BaseException) -> str:
     """Why, for a line of the history."""
     if isinstance(fault, KeyboardInterrupt):
-        fault = Interrupted("interrupted")
+        fault = Interrupted("Ctrl-C at the station")
     if not isinstance(fault, ApplianceError):
         return f"{type(fault).__name__}: {fault}".partition("\n")[0]
     found = (fault.found or "").strip().partition("\n")[0]

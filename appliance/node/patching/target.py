@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from appliance.bundle.fileset import ListedFiles
 from appliance.bundle.lists import parse_lists
 from appliance.bundle.manifest import ListedFile
-from appliance.bundle.opening import open_tree
+from appliance.bundle.opening import opened_again
 from appliance.bundle.patch.applying import check
 from appliance.bundle.patch.fitting import kept_files, read_target, require_sound
 from appliance.bundle.patch.holdings import open_bundle, whole_files
@@ -89,9 +89,10 @@ def make_target(
         RecipeInvalid: the recipe breaks a rule, or makes another bundle than was signed.
         PatchUnfit: neither patch nor base has some files.
         DigestMismatch: the patch was changed after it was verified, or a document of the base.
+        MediumFailed: the patch's medium was pulled.
     """
     with ExitStack() as stack:
-        new = open_bundle(stack.enter_context(open_tree(verified.folders)))
+        new = open_bundle(stack.enter_context(opened_again(verified.folders)))
         if new.digest != verified.digest:
             raise DigestMismatch("the patch was changed after it was verified", hint="start again")
         carried = whole_files(new)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.bundle.opening import open_tree
+from appliance.bundle.opening import opened_again
 from appliance.bundle.patch.holdings import open_bundle, whole_files
 from appliance.bundle.patch.making import BLOCKS_PATH, is_payload
 from appliance.bundle.patch.packing import unpack
@@ -49,7 +49,7 @@ class PatchTransfer(Transfer):
         target = self._target()
         with contextlib.ExitStack() as stack:
             documents: BundleTree = stack.enter_context(Tree(target.documents))
-            tree = stack.enter_context(open_tree(self.patch)) if self.patch else documents
+            tree = stack.enter_context(opened_again(self.patch)) if self.patch else documents
             reader = stack.enter_context(CopyReader(self.connection, target.base, home=self.home))
             blocks: WholeFile | None = None
             if self.patch and (file := whole_files(open_bundle(tree)).get(BLOCKS_PATH)):

@@ -1,4 +1,8 @@
-"""Ask the model a question, on the node, over loopback: the standard library only, no relay."""
+"""Ask the model what it is there for, on the node, over loopback: the standard library only, no relay.
+
+A model that writes down speech is given a second of sound.  What it makes of a tone says nothing about
+dictation; that it takes sound and gives back text is what is asked.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,12 @@ if TYPE_CHECKING:
 
 #: Runs on the node.  A proxy in somebody's environment must not carry the question away.
 SCRIPT: Final = """
-import json, time, urllib.error, urllib.request
+import array, io, json, math, time, urllib.error, urllib.request, wave
 
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-def ask(url, question=None):
-    body = json.dumps(question).encode() if question else None
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def ask(url, body=None, kind="application/json"):
+    request = urllib.request.Request(url, body, {"Content-Type": kind})
     started = time.monotonic()
     answer = {"status": 0, "body": None, "trouble": ""}
     try:
@@ -33,24 +36,56 @@ def ask(url, question=None):
     answer["seconds"] = round(time.monotonic() - started, 3)
     return answer
 
+def tone(rate=16000):
+    "One second of 440 Hz as a WAV file of 16 bits, one channel."
+    file = io.BytesIO()
+    samples = array.array("h", (int(8000 * math.sin(math.tau * 440 * at / rate)) for at in range(rate)))
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(samples.tobytes())
+    return file.getvalue()
+
+def form(fields, sound):
+    "The parts of a multipart/form-data body (RFC 7578), and its type."
+    mark = "appliance-" + "7" * 24
+    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    parts.append(('name="file"; filename="tone.wav"\\r\\nContent-Type: audio/wav', sound))
+    body = b"".join(
+        f"--{mark}\\r\\nContent-Disposition: form-data; {head}\\r\\n\\r\\n".encode() + value + b"\\r\\n"
+        for head, value in parts
+    )
+    return body + f"--{mark}--\\r\\n".encode(), f"multipart/form-data; boundary={mark}"
+
 def main(request):
     base = f"http://127.0.0.1:{request['port']}/v1"
     models = ask(base + "/models")
     name = request["model"]
-    chat = ask(base + "/chat/completions", {
-        "model": name, "max_tokens": 64, "temperature": 0,
-        "messages": [{"role": "user", "content": "Where was this answer computed?"}],
-    })
-    return {"models": models, "chat": chat}
+    if request["task"] == "transcription":
+        fields = {"model": name, "response_format": "json", "temperature": "0"}
+        said = ask(base + "/audio/transcriptions", *form(fields, tone()))
+    else:
+        said = ask(base + "/chat/completions", json.dumps({
+            "model": name, "max_tokens": 64, "temperature": 0,
+            "messages": [{"role": "user", "content": "Where was this answer computed?"}],
+        }).encode())
+    return {"models": models, "said": said}
 """
 
 
 @dataclass(frozen=True)
 class Answers:
-    """``/v1/models`` and ``/v1/chat/completions``, each ``{status, body, trouble, seconds}``."""
+    """``/v1/models`` and what the model was asked, each ``{status, body, trouble, seconds}``."""
 
     models: dict[str, Any]
-    chat: dict[str, Any]
+    said: dict[str, Any]
+    task: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the model was asked."""
+        return f"/v1/{'audio/transcriptions' if self.task else 'chat/completions'}"
 
     @property
     def names(self) -> list[str]:
@@ -59,15 +94,23 @@ class Answers:
         return sorted(str(each.get("id")) for each in listed if isinstance(each, dict))
 
     @property
-    def content(self) -> str:
-        """What the model said; "" if there was no proper answer."""
+    def content(self) -> str | None:
+        """What the model said; None if that was no proper answer."""
+        body = self.said["body"]
         try:
-            return str(self.chat["body"]["choices"][0]["message"]["content"] or "")
+            text = body["text"] if self.task else body["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            return ""
+            return None
+        return text if isinstance(text, str) else None
+
+    @property
+    def proper(self) -> bool:
+        """Whether it is an answer: words in a chat; of a tone a text, which may well be empty."""
+        return self.content is not None and bool(self.task or self.content.strip())
 
 
-def ask_model(connection: Runs, port: int, model: str) -> Answers:
-    """Ask the server on the node's loopback for its models, and ``model`` a question."""
-    values = run_script(connection, SCRIPT, {"port": port, "model": model}, timeout=180)
-    return Answers(values["models"], values["chat"])
+def ask_model(connection: Runs, port: int, model: str, task: str | None = None) -> Answers:
+    """Ask the server on the node's loopback for its models, and ``model`` what it is there for."""
+    request: dict[str, object] = {"port": port, "model": model, "task": task}
+    values = run_script(connection, SCRIPT, request, timeout=180)
+    return Answers(values["models"], values["said"], task)

@@ -85,8 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_PROBE] = pool.submit(_probe, subject, config.stash[_LISTENING])
     config.stash[_GREETING] = pool.submit(_greeting, subject)
     config.stash[_TRIES] = pool.submit(_tries, subject, config.stash[_PROBE])
+    bundle = subject.bundle
     config.stash[_ANSWERS] = pool.submit(
-        ask_model, subject, subject.inventory.inference_port, subject.bundle.model_name
+        ask_model, subject, subject.inventory.inference_port, bundle.model_name, bundle.task
     )
 
 

@@ -179,13 +179,14 @@ def judge_confined(service: Service) -> Finding:
 
 
 def judge_answer(answers: Answers, model: str) -> Finding:
-    """The model answers a question, under the name that was signed."""
-    wanted = f"status 200 from /v1/chat/completions with words in it, and a model named {model!r}"
-    chat = answers.chat
-    if chat["status"] != 200:  # noqa: PLR2004 - HTTP
-        trouble = str(chat["trouble"] or "no trouble named")[:300]
-        return Finding(kept=False, found=f"status {chat['status'] or 'none'}: {trouble}", wanted=wanted)
-    said = answers.content.strip()
+    """The model answers what it is asked, under the name that was signed."""
+    words = "a text of the sound" if answers.task else "words in it"
+    wanted = f"status 200 from {answers.path} with {words}, and a model named {model!r}"
+    answer = answers.said
+    if answer["status"] != 200:  # noqa: PLR2004 - HTTP
+        trouble = str(answer["trouble"] or "no trouble named")[:300]
+        return Finding(kept=False, found=f"status {answer['status'] or 'none'}: {trouble}", wanted=wanted)
+    said = "no text" if answers.content is None else answers.content.strip()
     models = ", ".join(answers.names) or "none"
-    found = f"models {models}; after {chat['seconds']:.1f} s it said: {said[:200] or 'nothing'}"
-    return Finding(bool(said) and answers.names == [model], found, wanted)
+    found = f"models {models}; after {answer['seconds']:.1f} s it said: {said[:200] or 'nothing'}"
+    return Finding(answers.proper and answers.names == [model], found, wanted)

@@ -26,11 +26,15 @@ _COMMAND: Final = "@command@"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What is installed: the bundle's digest, the model's path below the staged copy, its name."""
+    """What is installed: the bundle's digest, the model's path below the staged copy, its name.
+
+    ``task`` is what clients ask of the model, None for a chat.
+    """
 
     digest: str
     model_path: str
     model_name: str
+    task: str | None = None
 
     @property
     def staged(self) -> str:
@@ -110,6 +114,7 @@ def describe(
                 "digest": bundle.digest,
                 "model_path": bundle.model_path,
                 "model_name": bundle.model_name,
+                "task": bundle.task,
             },
             "user": inventory.ssh.user if inventory.ssh else "root",
             "clock": [asdict(reading) for reading in clock],

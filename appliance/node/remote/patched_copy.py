@@ -8,7 +8,8 @@ digest says of it, as in any copy.  A link changes the time of change of the fil
 other copy's mark no longer fits and its files are hashed by whoever asks next; ``keep_copies`` puts that
 right once the new version is proven.
 
-Of a file that changed, the station says part after part where its bytes come from (``Parts``).
+Of a file that changed, the station says part after part where its bytes come from (``Parts``); what comes
+from the other copy is shared too, block by block, where it lies as far into a block in both.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from appliance.node.remote.staged_copy import (
     Refused,
     fingerprint,
     is_right,
+    read_all,
     sync_folder,
     unlink,
+    write_all,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +37,12 @@ if TYPE_CHECKING:
 
 #: ioctl_ficlone(2)
 FICLONE = 0x40049409
+#: What file systems share is whole blocks, of this size nearly everywhere; where it is another, they copy.
+SHARED = 4096
+#: So much of a stretch is shared at once: each time costs a file system about what writing 1 MiB does.
+AHEAD = 64 << 20
+#: What kernels and file systems say when they will not copy between two files themselves.
+CANNOT = frozenset({errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM})
 
 
 class PatchedCopy(Copy):
@@ -130,25 +139,30 @@ class Parts:
     ) -> None:
         self.copy, self.read_frame, self.read_into = copy, read_frame, read_into
         self.left = 0
+        self.by_kernel = True
+        self.there = 0  # up to here the kernel has put the bytes of this stretch into the part
         self.source = -1
         self.path = ""
         self.at = 0
 
-    def fill(self, data: memoryview) -> None:
-        """The file's next bytes."""
+    def fill(self, data: memoryview, part: int, position: int) -> None:
+        """The file's next bytes: into its part, from a position on, and into ``data``."""
         while data:
             if not self.left:
                 self.next_part()
-            count = min(self.left, len(data), CHUNK)
+            piece = data[: min(self.left, len(data), CHUNK)]
             if self.source < 0:
-                self.read_into(data[:count])
+                self.read_into(piece)
+                write_all(part, piece, position)
             else:
-                self.from_base(data[:count])
-            self.left -= count
-            data = data[count:]
+                self.from_base(piece, part, position)
+            self.left -= len(piece)
+            position += len(piece)
+            data = data[len(piece) :]
 
     def next_part(self) -> None:
         self.close()
+        self.there = 0
         frame = self.read_frame()
         if "new" in frame:
             self.left = frame["new"]
@@ -160,13 +174,41 @@ class Parts:
         except OSError as fault:
             raise Refused("base", path=self.path, found=os.strerror(fault.errno or 0)) from None
 
-    def from_base(self, data: memoryview) -> None:
+    def from_base(self, data: memoryview, part: int, position: int) -> None:
+        """Bytes of the other copy: what is told of them afterwards is what lies in the part."""
         done = 0
         while done < len(data):
-            if not (found := os.pread(self.source, len(data) - done, self.at)):
+            rest, here = data[done:], position + done
+            if here >= self.there:
+                self.there = here + self.copied(part, here, min(AHEAD, self.left - done))
+            if here < self.there:
+                rest = rest[: self.there - here]
+                read_all(part, rest, here)
+            elif found := os.pread(self.source, len(rest), self.at):
+                rest = rest[: len(found)]
+                rest[:] = found
+                write_all(part, rest, here)
+            else:
                 raise Refused("base", path=self.path, found=f"it ends at {self.at}")
-            data[done : done + len(found)] = found
-            done, self.at = done + len(found), self.at + len(found)
+            done, self.at = done + len(rest), self.at + len(rest)
+
+    def copied(self, part: int, position: int, most: int) -> int:
+        """How many bytes the kernel copied, or shared where the file system can; none if it will not.
+
+        Files share whole blocks, so what lies before the first is copied apart; of what lies behind the
+        last the kernel knows.
+        """
+        if not self.by_kernel:
+            return 0
+        if self.at % SHARED == position % SHARED and (before := -position % SHARED):
+            most = min(most, before)
+        try:
+            return os.copy_file_range(self.source, part, most, self.at, position)
+        except OSError as fault:
+            if fault.errno not in CANNOT:
+                raise
+            self.by_kernel = False
+            return 0
 
     def close(self) -> None:
         if self.source >= 0:

@@ -34,7 +34,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from appliance.node.remote.patched_copy import Parts, PatchedCopy
-from appliance.node.remote.staged_copy import Copy, Refused
+from appliance.node.remote.staged_copy import Copy, Refused, write_all
 
 if TYPE_CHECKING:
     import io
@@ -62,6 +62,12 @@ def read_into(data: memoryview) -> None:
     signal.alarm(0)
     if count != len(data):
         sys.exit(3)
+
+
+def take(data: memoryview, part: int, position: int) -> None:
+    """What the station sends next, into ``data`` and into a part."""
+    read_into(data)
+    write_all(part, data, position)
 
 
 def read_frame() -> dict[str, Any]:
@@ -106,7 +112,7 @@ def main() -> None:
         raise Refused("space", needed=size, free=free.f_bavail * free.f_frsize)
     say(want=want, bytes=size, removed=removed)
     while (frame := read_frame())["do"] == "file":
-        fill = Parts(patched, read_frame, read_into).fill if patched and frame.get("parts") else read_into
+        fill = Parts(patched, read_frame, read_into).fill if patched and frame.get("parts") else take
         copy.receive(copy.files[frame["index"]], frame["offset"], fill)
         say(done=frame["index"])
     if not os.path.exists(copy.mark):

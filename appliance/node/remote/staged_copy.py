@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    Fill = Callable[[memoryview, int, int], None]
+
 BLOCK = 4 << 20
 #: Where recovery data lies: it mends media, and what was made on the node has none.
 RECOVERY = "parity/"
@@ -192,8 +194,11 @@ class Copy:
             return 0
         return good
 
-    def receive(self, file: dict[str, Any], offset: int, fill: Callable[[memoryview], None]) -> None:
-        """Add the bytes from ``offset`` on to a part, and put the whole in its place if it is right."""
+    def receive(self, file: dict[str, Any], offset: int, fill: Fill) -> None:
+        """Add the bytes from ``offset`` on to a part, and put the whole in its place if it is right.
+
+        ``fill`` puts the next bytes into the part, from a position on, and into a buffer.
+        """
         for folder in (self.incoming, os.path.dirname(self.place(file))):
             os.makedirs(folder, exist_ok=True)
         whole = Digests(file)
@@ -208,16 +213,14 @@ class Copy:
                     if position < offset:  # never reads across it: offset and slices end blocks
                         data = memoryview(stream.read(count))
                     else:
-                        fill(data := room[:count])
-                        stream.write(data)
+                        fill(data := room[:count], stream.fileno(), position)
                     position += count
                     digest.update(data)
                     if digest is not whole:
                         whole.update(data)
                 if found := digest.wrong():
                     raise Refused("altered", path=piece["path"], found=found)
-            stream.truncate()
-            stream.flush()
+            os.ftruncate(stream.fileno(), position)
             os.fchmod(stream.fileno(), 0o444)
             os.fsync(stream.fileno())
         if found := whole.wrong():  # of right slices: no later run could make it right
@@ -327,6 +330,21 @@ def open_part(path: str, create: bool = False) -> BinaryIO:
     """A part, for reading and writing from its start; never through a link."""
     flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     return os.fdopen(os.open(path, flags, 0o600), "r+b")
+
+
+def write_all(descriptor: int, data: memoryview, position: int) -> None:
+    """Write all of ``data`` from a position on."""
+    while data:
+        count = os.pwrite(descriptor, data, position)
+        data, position = data[count:], position + count
+
+
+def read_all(descriptor: int, data: memoryview, position: int) -> None:
+    """Fill ``data`` with what lies from a position on."""
+    while data:
+        if not (count := os.preadv(descriptor, [data], position)):
+            raise Refused("failed", text=f"a part ends at {position}")
+        data, position = data[count:], position + count
 
 
 def unlink(path: str) -> None:

@@ -38,7 +38,8 @@ ExecStart=/usr/bin/python3 -I -B {program} due
 Restart=on-failure
 RestartSec=2
 """,
-    # the line for logs starts before sysinit.target, by a unit that may be the new one's
+    # the line for logs starts before sysinit.target, by a unit that may be the new one's; and rather a late
+    # start than one of a version that was half put back
     BOOT: """\
 [Unit]
 Description=Go back to the former version: the new one was not proven before a restart
@@ -50,7 +51,7 @@ Before=sysinit.target network-pre.target appliance-export-line.service
 [Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 -I -B {program} boot
-TimeoutStartSec=90
+TimeoutStartSec=900
 
 [Install]
 WantedBy=sysinit.target
@@ -61,7 +62,7 @@ WantedBy=sysinit.target
 def start(folder: str, program: str, after: int, control: Callable[..., tuple[int, str]]) -> str:
     """Write them and start the timer; what systemd says against it, or nothing."""
     for name, text in TEXTS.items():
-        write(os.path.join(folder, name), text.format(after=after, program=program))
+        write(os.path.join(folder, name), text.format(after=after, program=program), 0o644)
     sync(folder)
     for command in (("daemon-reload",), ("enable", TIMER, BOOT), ("restart", TIMER)):
         status, told = control(*command)

@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.node.at_station import APPLIANCE
 from tests.node.vllm.repacked import repack
 from tests.node.vllm.tiny_llama import INDEX, write_tiny_llama
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.vllm]
@@ -123,16 +121,9 @@ def bundle(station: Path, new_bundle: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(new_lab: Any) -> Iterator[Any]:
-    subprocess.run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=900)
-    with new_lab(suite="bookworm") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def installed(lab: Any, bundle: Path, new_installer: Any) -> Any:
+def installed(bookworm_lab: Any, bundle: Path, new_installer: Any) -> Any:
     """The node, after all stages; and what they said."""
-    installer = new_installer(lab, bundle)
+    installer = new_installer(bookworm_lab, bundle)
     installer.timeout = 3000
     began = time.monotonic()
     code, result, told = installer()

@@ -12,6 +12,7 @@ from appliance.definition.engines import (
     engine_of,
     missing_files,
     missing_shards,
+    other_task,
     served_path,
     unservable,
 )
@@ -51,6 +52,30 @@ def test_what_goes_together_is_served(engine: Any, file: str, more: dict[str, An
 
 
 @pytest.mark.parametrize(
+    ("description", "task", "said"),
+    [
+        ({"architectures": ["WhisperForConditionalGeneration"]}, None, "writes down speech"),
+        ({"architectures": ["LlamaForCausalLM"]}, "transcription", "reads text"),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, "transcription", None),
+        ({"architectures": ["LlamaForCausalLM"]}, None, None),
+        # May do both, or is not known: nothing is said of it.
+        ({"architectures": ["VoxtralForConditionalGeneration"]}, "transcription", None),
+        ({"architectures": ["VoxtralForConditionalGeneration"]}, None, None),
+        ({"architectures": []}, "transcription", None),
+        ({"architectures": [None, 1]}, "transcription", None),
+        ({"architectures": "LlamaForCausalLM"}, "transcription", None),
+        ([], "transcription", None),
+    ],
+)
+def test_a_description_says_what_can_be_asked_of_a_model(
+    description: object, task: str | None, said: str | None
+) -> None:
+    found = other_task(json.dumps(description).encode(), task)
+    assert (said in found) if said and found else found is said
+    assert other_task(b"{", task) is None
+
+
+@pytest.mark.parametrize(
     ("engine", "file", "more", "said"),
     [
         (LLAMA_CPP, "model.safetensors", {}, "xllamacpp serves a GGUF file, and not model.safetensors"),
@@ -58,6 +83,7 @@ def test_what_goes_together_is_served(engine: Any, file: str, more: dict[str, An
         (LLAMA_CPP, "tiny.gguf", {"parallel": 2}, "not set up to divide a model over 2 GPUs"),
         (LLAMA_CPP, "tiny.gguf", {"precision": "bf16"}, "and not in bf16"),
         (LLAMA_CPP, "tiny.gguf", {"eager": True}, "eager says nothing to it"),
+        (LLAMA_CPP, "tiny.gguf", {"task": "transcription"}, "not set up for transcription"),
         (VLLM, "tiny.gguf", {}, "vllm serves a model of safetensors"),
         (VLLM, "config.json", {}, "and not config.json"),
         (VLLM, "pytorch_model.bin", {}, "and not pytorch_model.bin"),

@@ -25,7 +25,7 @@ from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
-from appliance.export.sinks.lines import json_line, syslog_message
+from appliance.export.sinks.lines import json_lines, of_each, syslog_message
 from appliance.export.sinks.tls import TlsSink, octet_counted
 from tests.unit.export.nodes import Node, chance
 from tests.unit.export.test_archive import arrivals, keep
@@ -52,8 +52,9 @@ class Desk:
     def output(self) -> Path:
         return self.folder / "records.jsonl"
 
-    def feed(self) -> Feed:
-        return Feed(self.archive, FileSink(self.output), json_line, self.folder / "cursor.json")
+    def feed(self, piece: int = 0) -> Feed[bytes]:
+        cursor = self.folder / "cursor.json"
+        return Feed(self.archive, FileSink(self.output), json_lines, cursor, piece)
 
     def receive(self, first: int, last: int) -> None:
         found = arrivals(self.node, self.archive.ledger, self.node.stream(self.node.blocks[first:last]))
@@ -118,7 +119,7 @@ def test_how_far_a_sink_is_behind_is_known_in_bytes(place: Desk) -> None:
     assert place.archive.behind(feed.place) == 0
 
 
-def all_of(feed: Feed) -> None:
+def all_of(feed: Feed[bytes]) -> None:
     """One piece after the other."""
     while feed.run():
         pass
@@ -156,8 +157,9 @@ def killing(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "_BATCH", 700)
 
 
+@pytest.mark.parametrize("piece", [0, 1500])
 def test_killed_at_any_step_a_file_has_each_record_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
     step, ended = 0, False
     while not ended:
@@ -171,14 +173,14 @@ def test_killed_at_any_step_a_file_has_each_record_once(
         with monkeypatch.context() as patch:
             killing(step, patch)
             try:
-                all_of(place.feed())
+                all_of(place.feed(piece))
                 ended = True
             except Killed:
                 pass
         all_of(place.feed())
         assert place.sequences() == list(range(1, 37)), f"killed at step {step}"
         place.archive.close()
-    assert step > 10
+    assert step > 8
 
 
 def test_a_full_disk_is_gone_on_with_where_it_stopped(place: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +199,31 @@ def test_a_full_disk_is_gone_on_with_where_it_stopped(place: Desk, monkeypatch: 
     assert place.sequences() == list(range(1, 37))
 
 
+def test_a_disk_that_fills_within_a_piece_has_none_of_it(
+    place: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor is behind all of it, and so is the file."""
+    place.receive(0, 6)
+    feed = place.feed(1 << 20)
+    feed.run()
+    before, writes = place.output.read_bytes(), iter(range(99))
+    place.receive(6, 13)
+
+    def write(fd: int, data: memoryview) -> int:
+        if next(writes) < 2:
+            return os.write(fd, data)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), "write": write}))
+        patch.setattr(feed_module, "_BATCH", 700)
+        with pytest.raises(OSError, match="No space"):
+            feed.run()
+        assert place.output.read_bytes() == before
+    assert feed.run() == 21
+    assert place.sequences() == list(range(1, 37))
+
+
 def test_a_file_that_was_rotated_away_is_begun_anew(place: Desk) -> None:
     place.receive(0, 6)
     feed = place.feed()
@@ -207,6 +234,26 @@ def test_a_file_that_was_rotated_away_is_begun_anew(place: Desk) -> None:
     assert place.sequences() == list(range(16, 37))
     place.output.rename(place.folder / "records.jsonl.2")
     assert place.feed().run() == 0
+
+
+def test_a_file_that_is_rotated_away_within_a_piece_is_on_the_disk_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+
+    def fdatasync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        os.fdatasync(fd)
+
+    sink, old = FileSink(tmp_path / "lines"), tmp_path / "lines.1"
+    monkeypatch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), "fdatasync": fdatasync}))
+    sink.write([b"one\n"])
+    (tmp_path / "lines").rename(old)
+    sink.write([b"two\n"])
+    assert synced == [old.stat().st_ino]
+    sink.settle()
+    sink.close()
+    assert (old.read_bytes(), (tmp_path / "lines").read_bytes()) == (b"one\n", b"two\n")
 
 
 def test_a_file_that_somebody_cut_is_said(place: Desk) -> None:
@@ -300,7 +347,10 @@ def test_messages_go_to_a_collector_over_tls(place: Desk) -> None:
     served = collector.serve(2)
     sink = TlsSink("127.0.0.1", collector.port, pem)
     feed = Feed(
-        place.archive, sink, lambda each: octet_counted(syslog_message(each)), place.folder / "c.json"
+        place.archive,
+        sink,
+        of_each(lambda each: octet_counted(syslog_message(each))),
+        place.folder / "c.json",
     )
     place.receive(0, 6)
     assert feed.run() == 16
@@ -321,7 +371,7 @@ def test_a_collector_that_is_somebody_else_gets_nothing(place: Desk) -> None:
     collector = Collector(other)
     served = collector.serve(1)
     sink = TlsSink("127.0.0.1", collector.port, pem)
-    feed = Feed(place.archive, sink, json_line, place.folder / "c.json")
+    feed = Feed(place.archive, sink, json_lines, place.folder / "c.json")
     place.receive(0, 6)
     with pytest.raises(ssl.SSLCertVerificationError):
         feed.run()
@@ -336,7 +386,7 @@ def test_without_a_collector_nothing_counts_as_written(place: Desk) -> None:
     with socket.socket() as held:  # its port is nobody else's, and nobody listens
         held.bind(("127.0.0.1", 0))
         sink = TlsSink("127.0.0.1", held.getsockname()[1], pem)
-        feed = Feed(place.archive, sink, json_line, place.folder / "c.json")
+        feed = Feed(place.archive, sink, json_lines, place.folder / "c.json")
         place.receive(0, 6)
         with pytest.raises(ConnectionRefusedError):
             feed.run()

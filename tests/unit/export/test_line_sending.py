@@ -7,13 +7,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from appliance.export.exporter import Exporter
+from appliance.export.incoming import Incoming
 from appliance.export.line.watched import Watched
 from appliance.export.loops import SendLoop, moment
 from appliance.export.pacing import TokenBucket
 from appliance.export.places import SPOOL, found_sender, read_identity, read_senders, sender_file
 from appliance.export.receiver import Receiver
 from appliance.export.sending import Sending
-from appliance.export.sockets import received, receiving_socket, sending_socket
+from appliance.export.sockets import receiving_socket, sending_socket
 from appliance.export.spool import MIN_LIMIT, Spool
 from tests.unit.export.test_receiver import lines_of, written
 
@@ -51,7 +52,7 @@ def test_what_is_seen_of_the_walls_is_what_the_receiver_has(tmp_path: Path) -> N
         (tmp_path / "receiver").mkdir()
         senders = read_senders([sender_file(tmp_path / "sender", "gpu-01")])
         receiver = Receiver(tmp_path / "receiver", senders, lines_of)
-        receiver.take(received(there, 512))
+        receiver.take(Incoming(there).take(512))
         receiver.feed()
     (node,) = receiver.status()["nodes"]
     assert node["checkpoint"]["digests"] == DIGESTS
@@ -70,7 +71,7 @@ def test_a_change_of_the_walls_is_an_event_at_the_receiver(tmp_path: Path) -> No
         seen = json.dumps({"time": moment().wall, "digests": digests, "received": 0, "faults": []}).encode()
         with receiving_socket(("127.0.0.1", 0)) as there:
             exported(tmp_path / "sender", Watched(lambda seen=seen: seen), there.getsockname())  # type: ignore[misc]
-            receiver.take(received(there, 512))
+            receiver.take(Incoming(there).take(512))
         events.append([each["event"] for each in receiver.tell(1)])
     assert [("walls-changed" in each) for each in events] == [False, False, True]
     assert receiver.status()["nodes"][0]["walls_changed"] == 1

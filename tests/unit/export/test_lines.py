@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from appliance.export.payload import Drop
 from appliance.export.segments import Frame, FrameKind, Place
-from appliance.export.sinks.lines import Entry, entries, is_simple, json_line, syslog_message
+from appliance.export.sinks.lines import Entry, entries, json_line, json_lines, syslog_message
+from appliance.export.sinks.simple import are_simple, which_are_simple
 from appliance.trust.canonical import parse_foreign
 from tests.unit.export.nodes import NOW, Node
 
@@ -75,7 +76,9 @@ def test_drops_and_openings_are_said_too() -> None:
 
 def test_another_history_is_marked() -> None:
     node = Node()
-    (entry,) = entries(frame(node.block(b"{}"), FrameKind.FORK), "a")
+    forked = frame(node.block(b"{}"), FrameKind.FORK)
+    (entry,) = entries(forked, "a")
+    assert json_lines(forked, "a") == [json_line(entry)]
     assert json.loads(json_line(entry))["fork"] is True
     assert b'fork="1"' in syslog_message(entry)
 
@@ -134,10 +137,13 @@ PIECES = ['"', "{", "}", ":", ",", "a", "b", "\\\\", " ", "1", "\x00", "é", "["
 @example('{"a":"1","b":2}')
 @example("{}")
 @example('{"a":"","":"a"}')
+@example('{"a","b"}')
+@example('{"a":"1";"b":"2"}')
+@example('{"a":"1\n2"}')
 def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> None:
     """Nothing is simple that a parser refuses, or that has to be escaped."""
     record = text.encode()
-    if is_simple(record):
+    if are_simple([record]):
         value = parse_foreign(record, limit=1000)
         assert isinstance(value, dict)
         assert all(isinstance(each, str) for each in value.values())
@@ -145,6 +151,29 @@ def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> N
         assert text.isascii()
     (entry,) = only(record)
     assert json.loads(json_line(entry))["record"] in (text, _or_none(record))
+
+
+@given(st.lists(st.lists(st.sampled_from([*PIECES, "\n"]), max_size=14).map("".join), max_size=5))
+@example(['{"a":"1"}', '{"a":"2"}'])
+@example(['{"a":"1"}', ""])
+@example(['{"a":"1"} ', '{"b":"2"}'])
+@example(['{"a":"1\n2"}', '{"b":"2"}'])
+@example(['{"a":"1"}\n{"b":"2"}'])
+@example(["", '{"a":"1"}'])
+@example(['{"a":"1"}\n{"a":"2"}', '{"b":"3"}'])
+@example(['{"a":"1', '","b":"2"}'])
+@example(['{"a":"1"}', '{"b":"1","b":"2"}'])
+@example(['{"b":"1","b":"2"}', '{"a":"1"}'])
+@example(['{"a":"1","b":"2"}', '{"b":"1","a":"2"}'])
+@example(['{"a":"1"}', '{"a":"\\\\"}', '{"a":"2"}'])
+def test_a_block_is_looked_at_together_as_each_record_alone(texts: list[str]) -> None:
+    """Whatever stands beside a record changes neither what it is taken for nor its line."""
+    records = [each.encode() for each in texts]
+    assert which_are_simple(records) == [which_are_simple([each])[0] for each in records]
+    assert are_simple(records) == all(are_simple([each]) for each in records)
+    if records:
+        made = frame(Node().block(*records))
+        assert json_lines(made, "gpu-01") == [json_line(each) for each in entries(made, "gpu-01")]
 
 
 def _or_none(record: bytes) -> object:
@@ -155,9 +184,9 @@ def _or_none(record: bytes) -> object:
 
 
 def test_simple_records_are_told_from_others() -> None:
-    assert is_simple(b'{"MESSAGE":"hello","PRIORITY":"3"}')
+    assert are_simple([b'{"MESSAGE":"hello","PRIORITY":"3"}'])
     for name, record in HOSTILE.items():
-        assert not is_simple(record), name
+        assert not are_simple([record]), name
 
 
 def test_quotes_and_brackets_are_escaped_in_structured_data() -> None:

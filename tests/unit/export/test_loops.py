@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.errors import SpoolFull
+from appliance.export import exporter as exporter_module
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.checking import check_folders
 from appliance.export.exporter import Exporter
+from appliance.export.incoming import Incoming
 from appliance.export.loops import ReceiveLoop, SendLoop
 from appliance.export.moments import moment, tolerant
 from appliance.export.pacing import TokenBucket
@@ -28,7 +30,7 @@ from appliance.export.ranges import range_text
 from appliance.export.receiver import Receiver
 from appliance.export.replaying import frames_of
 from appliance.export.sending import Sending
-from appliance.export.sockets import received, receiving_socket, sending_socket
+from appliance.export.sockets import receiving_socket, sending_socket
 from appliance.export.sources.following import FileSource
 from appliance.export.sources.local import DatagramSource, LineSource
 from appliance.export.spool import MIN_LIMIT, Spool
@@ -122,11 +124,22 @@ def test_lines_arrive_whole_and_a_last_checkpoint_with_them(
     assert proof.records == 200
 
 
+def test_when_the_input_has_ended_no_block_waits_for_more(
+    tmp_path: Path, sender: Path, there: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module, "LINGER", 1e6)
+    arguments = (sender, there.getsockname(), lines(5), tmp_path)
+    sent = threading.Thread(target=send, args=arguments, daemon=True)
+    sent.start()
+    sent.join(20)
+    assert not sent.is_alive()
+
+
 def test_a_restart_goes_on_with_the_numbers(tmp_path: Path, sender: Path, there: socket.socket) -> None:
     send(sender, there.getsockname(), lines(50), tmp_path)
     send(sender, there.getsockname(), lines(50), tmp_path)
     receiver = receiver_in(tmp_path / "receiver", sender)
-    receiver.take(received(there, 10_000))
+    receiver.take(Incoming(there).take(10_000))
     receiver.feed()
     sequences = [each["sequence"] for each in written(tmp_path / "receiver") if "sequence" in each]
     assert sequences == list(range(1, 101))
@@ -331,7 +344,7 @@ def test_only_what_is_selected_leaves(tmp_path: Path, there: socket.socket) -> N
         stdin=records,
     )
     receiver = receiver_in(tmp_path / "receiver", sender)
-    receiver.take(received(there, 1000))
+    receiver.take(Incoming(there).take(1000))
     receiver.feed()
     receiver.close()
     assert [each["record"] for each in written(tmp_path / "receiver") if "record" in each] == [
@@ -351,12 +364,12 @@ def test_a_range_is_sent_again_over_the_line(tmp_path: Path, there: socket.socke
     run("init", sender, "--name", "gpu-01")
     peer = f"127.0.0.1:{there.getsockname()[1]}"
     run("send", sender, "--to", peer, "--stdin", "--drain", stdin=b'{"n":1}\n')
-    first = received(there, 1000)
+    first = Incoming(there).take(1000)
     receiver = receiver_in(tmp_path / "receiver", sender)
     receiver.take(first[-5:])
     (gap,) = receiver.reception.ledgers[receiver.reception.senders.popitem()[0]].gaps()
     (known,) = read_senders([sender / "gpu-01.sender.json"])
     assert run("replay", sender, range_text(gap.first, gap.last, known.node), "--to", peer)["blocks"] == 2
-    again = received(there, 1000)
+    again = Incoming(there).take(1000)
     assert set(again) <= set(first)
     receiver.close()

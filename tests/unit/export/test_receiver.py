@@ -16,7 +16,7 @@ from appliance.export.payload import Drop
 from appliance.export.receiver import Receiver
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
-from appliance.export.sinks.lines import json_line
+from appliance.export.sinks.lines import json_lines
 from tests.unit.export.nodes import NOW, Node, chance, identity
 from tests.unit.export.test_ledger import restored
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def lines_of(archive: Archive, folder: Path) -> list[Feed]:
-    return [Feed(archive, FileSink(folder / "records.jsonl"), json_line, folder / "lines.cursor")]
+    return [Feed(archive, FileSink(folder / "records.jsonl"), json_lines, folder / "lines.cursor")]
 
 
 def receiver_in(folder: Path, *nodes: Node) -> Receiver:

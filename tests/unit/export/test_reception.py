@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export.block import Block, BlockKind
-from appliance.export.packet import PacketKind
+from appliance.export.packet import PacketKind, filling
 from appliance.export.payload import Drop, records_of
 from appliance.export.reception import Reception
 from appliance.export.refusal import Why
@@ -69,6 +69,52 @@ def test_a_second_pass_is_known_after_the_symbols_are_forgotten() -> None:
     again = Reception(made.senders.values(), made.ledgers)
     assert received(again, node.stream()) == []
     assert again.counts[node.identity.node].known == 4
+
+
+def test_what_came_together_is_taken_as_if_one_by_one() -> None:
+    """Blocks of two nodes, all mixed, with copies, damage, garbage, filling and other people's packets."""
+    one, other, stranger = Node(), Node(identity("gpu-02")), Node(identity("gpu-03"))
+    for node in (one, other, stranger):
+        for number in range(6):
+            node.block(chance(number).randbytes(9000))
+    luck = chance("together")
+    sent = one.stream() + other.stream() + stranger.stream() + other.stream()
+    sent += one.checkpoint_datagrams(one.checkpoint())
+    sent += [filling(one.identity.node, 1, number, one.identity.tag_key) for number in range(5)]
+    sent = [each for each in sent if luck.random() < 0.9]
+    sent += [each[:-1] + bytes([each[-1] ^ 1]) for each in luck.sample(sent, 9)]
+    sent += [each[:40] for each in luck.sample(sent, 3)] + [b"AX", b"", bytes(3000)]
+    luck.shuffle(sent)
+    together, alone = reception(one, other), reception(one, other)
+    found = list(together.take_all(sent))
+    assert {(each.coded, each.data) for each in found} == {
+        (each.coded, each.data) for each in filter(None, map(alone.take, sent))
+    }
+    assert len(found) == 15
+    assert together.refused == alone.refused
+    for node in (one, other):
+        counts, single = (made.counts[node.identity.node] for made in (together, alone))
+        assert (counts.packets, counts.filling) == (single.packets, single.filling)
+        # A damaged one is a duplicate if its block was whole by then, which depends on the order.
+        assert counts.duplicates + sum(counts.refused.values()) == single.duplicates + sum(
+            single.refused.values()
+        )
+
+
+def test_of_a_block_that_is_whole_no_tag_is_looked_at_any_more() -> None:
+    node = Node()
+    damaged = [each[:-1] + bytes([each[-1] ^ 1]) for each in node.datagrams(node.blocks[0])]
+    made = reception(node)
+    counts = made.counts[node.identity.node]
+    assert received(made, damaged) == []
+    assert (counts.refused, counts.duplicates) == ({Why.TAG_FORGED: len(damaged)}, 0)
+    assert received(made, node.stream()) == node.blocks
+    before = counts.duplicates
+    assert received(made, damaged) == []
+    assert (counts.refused, counts.duplicates - before) == (
+        {Why.TAG_FORGED: len(damaged)},
+        len(damaged),
+    )
 
 
 def test_many_nodes_at_once_are_told_apart() -> None:

@@ -15,7 +15,7 @@ from appliance.export.sinks import cursor as cursor_module
 from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.kafka import KafkaSink, Message, configuration, message_of
-from appliance.export.sinks.lines import Entry
+from appliance.export.sinks.lines import Entry, of_each
 from appliance.export.sinks.settings import KafkaSettings, Sasl, Tls
 from tests.unit.export.servers import WRITER, Broker, TlsFront, free_ports
 from tests.unit.export.test_feed import Desk, Killed, all_of, certificate
@@ -53,7 +53,7 @@ def settings(server: str, **others: object) -> KafkaSettings:
 
 
 def feed(place: Desk, sink: KafkaSink) -> Feed[Message]:
-    return Feed(place.archive, sink, message_of, place.folder / "kafka.cursor")
+    return Feed(place.archive, sink, of_each(message_of), place.folder / "kafka.cursor")
 
 
 Found = list[tuple[bytes, dict[str, str], dict[str, object]]]

@@ -14,6 +14,7 @@ import pytest
 
 from appliance.errors import ExportLogDamaged, ExportSinkUnready
 from appliance.export import loops as loops_module
+from appliance.export import receiver as receiver_module
 from appliance.export.loops import ReceiveLoop
 from appliance.export.receiver import Receiver
 from appliance.export.sinks import cursor as cursor_module
@@ -21,9 +22,9 @@ from appliance.export.sinks import feed as feed_module
 from appliance.export.sinks import file as file_module
 from appliance.export.sinks import object_feed as object_feed_module
 from appliance.export.sinks.feed import Feed
-from appliance.export.sinks.lines import json_line
+from appliance.export.sinks.lines import json_lines
 from appliance.export.sinks.pause import Pause
-from tests.unit.export.nodes import Node, identity
+from tests.unit.export.nodes import Node, chance, identity
 from tests.unit.export.test_feed import Desk, all_of
 from tests.unit.export.test_objects import Shelf
 from tests.unit.export.test_objects import feed as object_feed
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.export.archive import Archive
-    from appliance.export.sinks.lines import Entry
+    from appliance.export.segments import Frame
 
 
 class Taker:
@@ -86,7 +87,7 @@ def test_a_cursor_that_finds_no_room_makes_nothing_come_twice(
     place.receive(0, 6)
     sink = Taker()
     file = place.feed()
-    other = Feed(place.archive, sink, json_line, place.folder / "other.cursor")
+    other = Feed(place.archive, sink, json_lines, place.folder / "other.cursor")
     with monkeypatch.context() as patch:
         patch.setattr(cursor_module, "replace_file", raising(FULL))
         for each in (file, other) * 3:
@@ -157,7 +158,7 @@ def test_lines_of_blocks_that_say_always_the_same_do_not_fill_the_memory(place: 
     dense(place, 40)
     assert place.archive.size < 1 << 18
     sink = Taker()
-    all_of(Feed(place.archive, sink, json_line, place.folder / "other.cursor"))
+    all_of(Feed(place.archive, sink, json_lines, place.folder / "other.cursor"))
     assert sum(map(len, sink.taken)) == 40 * 900
     assert max(sum(map(len, each)) for each in sink.taken) < 6 << 20
 
@@ -178,10 +179,10 @@ def test_nothing_is_made_for_a_sink_that_just_failed(place: Desk) -> None:
     place.receive(0, 6)
     sink, made = Taker(), 0
 
-    def counted(entry: Entry) -> bytes:
+    def counted(frame: Frame, node: str) -> list[bytes]:
         nonlocal made
         made += 1
-        return json_line(entry)
+        return json_lines(frame, node)
 
     sink.pause = ExportSinkUnready("away")
     feed = Feed(place.archive, sink, counted, place.folder / "other.cursor")
@@ -204,7 +205,7 @@ def test_what_is_said_again_keeps_nothing_of_who_asked() -> None:
 
 def receiver_of(folder: Path, sink: Taker, nodes: Sequence[Node]) -> Receiver:
     def feeds(archive: Archive, place: Path) -> list[Feed[bytes]]:
-        return [Feed(archive, sink, json_line, place / "lines.cursor")]
+        return [Feed(archive, sink, json_lines, place / "lines.cursor")]
 
     return Receiver(folder, [each.identity.sender for each in nodes], feeds, segment=2000)
 
@@ -241,6 +242,27 @@ def test_whatever_a_sink_fails_with_is_told_and_tried_again(tmp_path: Path) -> N
     sink.act = lambda: None
     assert receiver.feed("lines.cursor")
     assert receiver.status()["nodes"][0]["troubles"] == {}
+    receiver.close()
+
+
+def test_a_sink_has_a_backlog_if_a_piece_for_it_is_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "_BACKLOG", 600)
+    node = Node()
+    receiver = receiver_of(tmp_path, Taker(), [node])
+    receiver.take(node.stream())
+    receiver.feed()
+    receiver.take(node.stream([node.block(bytes(10))]))
+    assert not receiver.has_backlog("lines.cursor")
+    receiver.take(node.stream([node.block(chance(1).randbytes(700))]))
+    assert receiver.has_backlog("lines.cursor")
+    assert not receiver.has_backlog("another.cursor")
+    receiver.feed()
+    assert not receiver.has_backlog("lines.cursor")
+    receiver.take(node.stream([node.block(chance(each).randbytes(1900)) for each in (2, 3)]))
+    receiver.take(node.stream([node.block(bytes(10))]))  # in a segment of its own, behind a full one
+    assert receiver.has_backlog("lines.cursor")
     receiver.close()
 
 

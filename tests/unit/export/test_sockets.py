@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import Usage
+from appliance.export.incoming import Incoming
 from appliance.export.payload import MAX_RECORD
 from appliance.export.sockets import (
     dropped_by,
     parse_address,
-    received,
     receiving_socket,
     send,
     sending_socket,
@@ -53,9 +53,9 @@ def test_what_is_sent_arrives() -> None:
         with sending_socket(there.getsockname()) as here:
             for each in (b"one", b"two", b"three"):
                 here.sendto(each, there.getsockname())
-        assert received(there, 2) == [b"one", b"two"]
-        assert received(there, 2) == [b"three"]
-        assert received(there, 2) == []
+        assert Incoming(there).take(2) == [b"one", b"two"]
+        assert Incoming(there).take(2) == [b"three"]
+        assert Incoming(there).take(2) == []
 
 
 @pytest.mark.parametrize("length", [1456, 40])
@@ -69,16 +69,44 @@ def test_what_leaves_in_one_call_arrives_as_the_datagrams_it_is(length: int) -> 
     ):
         plain.bind(("127.0.0.1", 0))
         assert send(here, burst, ours.getsockname()) == 44
-        assert received(ours, 1000) == burst
+        assert Incoming(ours).take(1000) == burst
         assert send(here, burst, plain.getsockname()) == 44
         assert [plain.recv(2000) for _ in burst] == burst
+
+
+def test_more_than_one_call_has_come_in_the_order_they_were_sent() -> None:
+    sent = [bytes([number]) * (number + 1) for number in range(100)]
+    with receiving_socket(("127.0.0.1", 0)) as there:
+        with sending_socket(there.getsockname()) as here:
+            for each in sent:
+                here.sendto(each, there.getsockname())
+        incoming = Incoming(there)
+        assert incoming.take(70) == sent[:70]
+        assert incoming.take(1000) == sent[70:]
+
+
+def test_a_burst_leaves_nothing_behind_in_its_slot() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there, sending_socket(there.getsockname()) as here:
+        incoming = Incoming(there)
+        assert send(here, [bytes(900)] * 9, there.getsockname()) == 9
+        assert incoming.take(1000) == [bytes(900)] * 9
+        here.sendto(b"x" * 1400, there.getsockname())
+        assert incoming.take(1000) == [b"x" * 1400]
+
+
+def test_a_socket_that_is_gone_is_said() -> None:
+    there = receiving_socket(("127.0.0.1", 0))
+    incoming = Incoming(there)
+    there.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        incoming.take(1)
 
 
 def test_an_empty_datagram_is_one() -> None:
     with receiving_socket(("127.0.0.1", 0)) as there, sending_socket(there.getsockname()) as here:
         for each in (b"", b"x"):
             here.sendto(each, there.getsockname())
-        assert received(there, 10) == [b"", b"x"]
+        assert Incoming(there).take(10) == [b"", b"x"]
 
 
 class Choosy(socket.socket):
@@ -102,7 +130,7 @@ class Choosy(socket.socket):
 def test_where_bursts_cannot_leave_they_leave_one_by_one(reason: int) -> None:
     with receiving_socket(("127.0.0.1", 0)) as there, Choosy(reason, 100) as here:
         assert send(here, [b"one", b"two"], there.getsockname()) == 2
-        assert received(there, 10) == [b"one", b"two"]
+        assert Incoming(there).take(10) == [b"one", b"two"]
 
 
 def test_of_a_burst_that_finds_no_room_it_is_said_how_much_left() -> None:
@@ -110,7 +138,7 @@ def test_of_a_burst_that_finds_no_room_it_is_said_how_much_left() -> None:
         assert send(here, [b"one", b"two", b"six"], there.getsockname()) == 2
         with pytest.raises(BlockingIOError):
             send(here, [b"six"], there.getsockname())
-        assert received(there, 10) == [b"one", b"two"]
+        assert Incoming(there).take(10) == [b"one", b"two"]
     with Choosy(errno.ENOBUFS, 2) as here, pytest.raises(OSError, match="no"):
         send(here, [b"one", b"two"], ("127.0.0.1", 9))
     assert here.room == 2
@@ -145,7 +173,7 @@ def test_what_the_kernel_drops_is_counted() -> None:
         with sending_socket(there.getsockname()) as here:
             for _ in range(50):
                 here.sendto(bytes(1400), there.getsockname())
-        assert dropped_by(there) == 50 - len(received(there, 100))
+        assert dropped_by(there) == 50 - len(Incoming(there).take(100))
         assert dropped_by(there) > 0
 
 

@@ -8,9 +8,10 @@ import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from appliance.export.incoming import Incoming
 from appliance.export.places import found_sender, read_senders, sender_file
 from appliance.export.receiver import Receiver
-from appliance.export.sockets import received, receiving_socket
+from appliance.export.sockets import receiving_socket
 from tests.unit.export.journals import Journal
 from tests.unit.export.test_loops import environment, program, until
 from tests.unit.export.test_receiver import lines_of, written
@@ -35,7 +36,7 @@ def test_a_killed_sender_takes_each_record_of_journal_audit_log_and_folder_once(
         )
 
         def whole(records: int) -> bool:
-            receiver.take(received(there, 10_000))
+            receiver.take(Incoming(there).take(10_000))
             (node,) = receiver.status()["nodes"]
             return bool(node["records"] >= records and not node["gaps"])
 

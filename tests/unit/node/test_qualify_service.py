@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import email
+import io
+import json
+import subprocess
+import sys
+import threading
+import wave
+from array import array
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
 from appliance.node.qualification import installed, service
-from appliance.node.qualification.ask import Answers
+from appliance.node.qualification.ask import Answers, ask_model
 from appliance.node.qualification.subject import UNIT, Bundle
 
 HERE = Path(__file__).parent
@@ -103,6 +112,88 @@ def test_an_answer_is_words_from_the_signed_model() -> None:
     assert not service.judge_answer(answers(body={"choices": []}), "demo").kept
     refused = service.judge_answer(answers(status=0, trouble="Connection refused"), "demo")
     assert (refused.kept, refused.found) == (False, "status none: Connection refused")
+
+
+def transcribed(**changed: Any) -> Answers:
+    said = {"status": 200, "body": {"text": " you"}, "trouble": "", "seconds": 0.4}
+    return Answers({"status": 200, "body": {"data": [{"id": "w"}]}}, said | changed, "transcription")
+
+
+def test_a_model_for_speech_gives_back_a_text_of_whatever_it_heard() -> None:
+    assert service.judge_answer(transcribed(), "w").kept
+    assert service.judge_answer(transcribed(body={"text": ""}), "w").kept
+    for body in ({"text": None}, {}, None, [], {"choices": [{"message": {"content": "words"}}]}):
+        assert not service.judge_answer(transcribed(body=body), "w").kept, body
+    assert not service.judge_answer(transcribed(), "other").kept
+    refused = service.judge_answer(transcribed(status=404, trouble="Not Found"), "w")
+    assert (refused.kept, refused.found) == (False, "status 404: Not Found")
+    assert "/v1/audio/transcriptions" in refused.wanted
+
+
+class Server(BaseHTTPRequestHandler):
+    """Takes a question, or a sound as multipart/form-data, as the OpenAI API has them."""
+
+    asked: ClassVar[list[tuple[str, dict[str, bytes]]]] = []
+
+    def do_GET(self) -> None:
+        self.answer({"data": [{"id": "w"}]})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
+        message = email.message_from_bytes(head + body)
+        parts = {
+            str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)
+            for part in (message.get_payload() if message.is_multipart() else ())
+        }
+        self.asked.append((self.path, parts or {"json": body}))
+        self.answer({"text": "heard"} if parts else {"choices": [{"message": {"content": "said"}}]})
+
+    def answer(self, values: object) -> None:
+        data = json.dumps(values).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Here:
+    """Runs a script on this machine, as a connection does on a node."""
+
+    def run(self, command: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+        assert command
+        return subprocess.run(
+            [sys.executable, "-"], input=more["stdin"], capture_output=True, check=False, timeout=60
+        )
+
+
+@pytest.mark.parametrize("task", [None, "transcription"])
+def test_what_the_model_is_there_for_is_what_it_is_asked(task: str | None) -> None:
+    Server.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        answers = ask_model(Here(), server.server_address[1], "w", task)  # type: ignore[arg-type]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert service.judge_answer(answers, "w").kept
+    ((path, parts),) = Server.asked
+    assert path == answers.path
+    if task is None:
+        assert answers.content == "said"
+        assert json.loads(parts["json"])["model"] == "w"
+        return
+    assert answers.content == "heard"
+    assert (parts["model"], parts["response_format"]) == (b"w", b"json")
+    with wave.open(io.BytesIO(parts["file"])) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16000)
+        assert sound.getnframes() == 16000
+        assert max(array("h", sound.readframes(16000))) == 8000
 
 
 def test_a_second_model_on_offer_is_found() -> None:

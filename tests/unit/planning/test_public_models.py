@@ -7,6 +7,7 @@ by the code that is tested.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -201,3 +202,32 @@ def test_fewer_key_value_heads_than_gpus_are_copied() -> None:
 
 def test_a_cache_of_8_bits_holds_twice_as_much() -> None:
     assert on_h100("llama-3.1-8b", bits=8).tokens == 923_840
+
+
+def test_the_sums_that_the_page_writes_out_are_right_and_the_programs() -> None:
+    page = (Path(__file__).parents[3] / "docs/plan.md").read_text(encoding="utf-8")
+    block = page.partition("### The sums of five of them")[2].split("```")[1]
+    sums = [line.split(" = ") for line in block.splitlines() if " = " in line]
+    assert len(sums) == 31
+    for name, sum_, value in sums:
+        worked_out = eval(sum_.replace(",", ""))  # noqa: S307 - sums of our own page
+        assert f"{worked_out:,}" == value, name
+    models = [part.splitlines() for part in block.split("\n\n")[1:]]
+    last = [int(lines[-1].rpartition(" = ")[2].replace(",", "")) for lines in models]
+    slice_ = find_slice(find_gpu("h100-sxm"), "1g.10gb")
+    whisper = shape("whisper-large-v3")
+    assert last == [
+        dict(on_h100("llama-3.1-8b").lengths)[8192],
+        dict(on_h100("llama-3.1-70b", together=2).lengths)[4096],
+        dict(on_h100("qwen2.5-7b").lengths)[131072],
+        dict(on_h100("mistral-7b-v0.1").lengths)[32768],
+        size(
+            whisper,
+            computed(whisper, find_precision("fp16")),
+            slices(find_gpu("h100-sxm"), slice_, number=7, together=1),
+            VLLM,
+            cache_bits=16,
+            demand=Demand(1, 448),
+        ).sequences(448),
+    ]
+    assert [lines[0][:2] for lines in models] == ["1.", "2.", "3.", "4.", "5."]

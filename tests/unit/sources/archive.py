@@ -40,6 +40,10 @@ class Signer:
         )
         self._gpg("--export", "--output", str(self.keyring))
 
+    def sign(self, text: str) -> bytes:
+        """The signature alone, as Release.gpg has it."""
+        return self._gpg("--armor", "--detach-sign", data=text.encode())
+
     def clearsign(self, text: str) -> bytes:
         """The text with an inline signature, as InRelease has it."""
         return self._gpg("--clearsign", data=text.encode())
@@ -74,12 +78,13 @@ class Archive:
         filler: int = 0,
         area: str = "main",
         backport: bool = False,
+        older: bool = False,
         **fields: str,
     ) -> Path:
         """Build a package, in place of an older one of that name; ``fields`` as of its control file.
 
         ``links``: symbolic links below /usr/share/doc, and where they lead.  ``area``: of the archive;
-        ``backport``: for the first suite's backports.
+        ``backport``: for the first suite's backports; ``older``: beside the others, not in their place.
         """
         tree = self.root / ".trees" / f"{name}_{version}_{filler}"
         doc = tree / "usr" / "share" / "doc" / name
@@ -110,7 +115,10 @@ class Archive:
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
         command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(file)]
         subprocess.run(command, check=True, capture_output=True, env=environment)
-        (self._backports if backport else self._packages)[name] = (area, file)
+        (self._backports if backport else self._packages)[f"{name} {version}" if older else name] = (
+            area,
+            file,
+        )
         return file
 
     def publish(self) -> None:
@@ -133,6 +141,27 @@ class Archive:
                 f"{manual}Architectures: amd64\nComponents: {' '.join(areas)}\nSHA256:\n{listed}"
             )
             (folder / "InRelease").write_bytes(self.signer.clearsign(release))
+
+    def publish_flat(self, *, inline: bool = True, digests: bool = True) -> None:
+        """The packages in one folder with their index, as makers of drivers publish theirs.
+
+        ``inline``: signed within, and not beside; ``digests``: the index has the packages' SHA-256.
+        """
+        entries = [_entry(file, self.root) for _, file in self._packages.values()]
+        if not digests:
+            entries = [entry[: entry.index("SHA256")] for entry in entries]
+        index = "\n".join(entries)
+        (self.root / "Packages").write_text(index)
+        digest = hashlib.sha256(index.encode()).hexdigest()
+        release = (
+            "Origin: NVIDIA\nArchitecture: x86_64\nDate: Thu, 01 Jan 2026 00:00:00 UTC\n"
+            f"SHA256:\n {digest} {len(index)} Packages\n"
+        )
+        if inline:
+            (self.root / "InRelease").write_bytes(self.signer.clearsign(release))
+        else:
+            (self.root / "Release").write_text(release)
+            (self.root / "Release.gpg").write_bytes(self.signer.sign(release))
 
 
 def _entry(file: Path, root: Path) -> str:

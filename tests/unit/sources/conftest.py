@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import zipfile
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from appliance.cli.app import main
 from appliance.definition.names import Target
 from appliance.progress import Silent
 from appliance.sources import python_indexes
@@ -273,3 +275,16 @@ def new_station(tmp_path: Path) -> Callable[..., Station]:
 def station(new_station: Callable[..., Station]) -> Station:
     """A station with an empty store."""
     return new_station()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the program in this process; returns its exit code."""
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["appliance", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0)
+
+    return run

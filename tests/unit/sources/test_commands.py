@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.cli.app import main
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,19 +57,6 @@ def definition(
     path = folder / "small.yaml"
     path.write_text(DEFINITION)
     return path
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the program in this process; returns its exit code."""
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["appliance", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0)
-
-    return run
 
 
 def run_elsewhere(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

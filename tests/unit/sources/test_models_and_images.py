@@ -14,10 +14,12 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from appliance.cli.app import main
 from appliance.definition.bundle_definition import read_definition
 from appliance.errors import InProgress
+from appliance.sources.station import Settings
 from appliance.sources.store import Store
 
 from .hub_server import COMMIT, HubServer, Repository, safetensors
@@ -218,7 +220,12 @@ PAGE = Path(__file__).parents[3] / "docs" / "sources.md"
 def test_the_examples_of_the_documentation_are_valid() -> None:
     """Each component shown is put into a definition that holds nothing else of its name."""
     blocks = [part.partition("```")[0] for part in PAGE.read_text().split("```yaml\n")[1:]]
-    components = [block for block in blocks if not block.startswith(("store:", "format:"))]
+    settings = [block for block in blocks if block.startswith(("store:", "repositories:"))]
+    components = [block for block in blocks if block not in settings and not block.startswith("format:")]
+    assert [Settings.model_validate(yaml.safe_load(block)).repositories.keys() for block in settings] == [
+        {"nvidia"},
+        set(),
+    ]
     kinds = set()
     for block in components:
         text = DEFINITION.replace("components:\n", "components:\n" + block)

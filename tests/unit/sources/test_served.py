@@ -12,7 +12,7 @@ from appliance.definition.bundle_definition import read_definition
 from appliance.definition.lock import Artefact
 from appliance.errors import DefinitionInvalid, EngineUnfit, ModelIncomplete
 from appliance.progress import Silent
-from appliance.sources.served import check_served, check_shards
+from appliance.sources.served import check_served, check_shards, check_task
 from appliance.sources.store import Store
 
 if TYPE_CHECKING:
@@ -162,3 +162,29 @@ def test_the_definitions_that_ship_say_how_they_are_served(name: str) -> None:
     assert served.sequences is not None
     assert served.precision in {"bf16", "fp16"}
     assert not served.eager, "the compiler is in the bundle"
+    assert served.task == ("transcription" if name == "h100-whisper" else None)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "key"),
+    [
+        ("WhisperForConditionalGeneration", "", "model"),
+        ("LlamaForCausalLM", ", task: transcription", "task"),
+    ],
+)
+def test_a_model_for_something_else_is_refused_where_it_is_asked_for(
+    architecture: str, more: str, key: str, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    right, wrong = (json.dumps({"architectures": [name]}).encode() for name in ("OtherModel", architecture))
+    for data in (right, wrong):
+        store.add_bytes(data)
+    definition = read(more=more)
+    check_task(definition, [artefact("config.json", {"kind": "huggingface"}, right)], store)
+    # A description in another folder is not that of the model.
+    check_task(definition, [artefact("a/config.json", {"kind": "huggingface"}, wrong)], store)
+    with pytest.raises(EngineUnfit) as caught:
+        check_task(definition, [artefact("config.json", {"kind": "huggingface"}, wrong)], store)
+    assert caught.value.found
+    assert architecture in caught.value.found
+    assert caught.value.where == definition.document.where(("inference", key))

@@ -31,6 +31,20 @@ UBUNTU = {
     "nvidia-utils-580-server": "580.105.08-0ubuntu1",
     "libnvidia-nscq-580": "1:580.105.08-1",
 }
+#: As the maker's own repository for Debian calls them.
+NVIDIA = {
+    "libcuda1": "580.95.05-1",
+    "libnvidia-cfg1": "580.95.05-1",
+    "libnvidia-ml1": "580.95.05-1",
+    "libnvidia-nscq": "580.95.05-1",
+    "nvidia-driver-cuda": "580.95.05-1",
+    "nvidia-fabricmanager": "580.95.05-1",
+    "nvidia-imex": "580.95.05-1",
+    "nvidia-kernel-open-dkms": "580.95.05-1",
+    "nvidia-kernel-support": "580.95.05-1",
+    "nvidia-open": "580.95.05-1",
+    "nvidia-persistenced": "580.95.05-1",
+}
 DCGM = {
     "datacenter-gpu-manager-4-core": "1:4.6.0-1",
     "datacenter-gpu-manager-4-cuda13": "1:4.6.0-1",
@@ -59,7 +73,7 @@ def check(packages: dict[str, str], wheels: dict[str, str] | None = None) -> Non
     check_versions({"driver": "debian", "system": "debian", "engine": "python"}, resolved, WHERE)
 
 
-@pytest.mark.parametrize("packages", [{}, DEBIAN, UBUNTU, DCGM, {**UBUNTU, **DCGM}])
+@pytest.mark.parametrize("packages", [{}, DEBIAN, UBUNTU, NVIDIA, DCGM, {**UBUNTU, **DCGM}])
 def test_what_belongs_together_is_accepted(packages: dict[str, str]) -> None:
     check(packages)
 
@@ -73,6 +87,7 @@ def names(packages: dict[str, str], *free: str) -> list[tuple[dict[str, str], st
     [
         *names(DEBIAN, "nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"),
         *names(UBUNTU),
+        *names(NVIDIA, "nvidia-persistenced"),
         *names(DCGM, "datacenter-gpu-manager-exporter"),
     ],
 )

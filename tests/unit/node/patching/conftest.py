@@ -44,6 +44,7 @@ NODE = NodeEntry("here", "local", IPv4Address("10.20.0.11"), 22, ())
 MODEL, LONG = "payload/model/tiny.gguf", "payload/model/long.bin"
 #: Of more than one block; what changed lies in the last one.
 LONG_BYTES = random.Random(76).randbytes((5 << 20) + 17)  # noqa: S311 - the same bytes each time
+LONGER_BYTES = LONG_BYTES[:-20] + b"another end, longer than that"
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, holders: Holders) -> Bundl
     return make_bundles(tmp_path_factory.mktemp("patching"), holders)
 
 
-def make_bundles(folder: Path, holders: Holders) -> Bundles:
-    """Both bundles and the patch, signed."""
+def make_bundles(
+    folder: Path,
+    holders: Holders,
+    long: tuple[bytes, bytes] = (LONG_BYTES, LONGER_BYTES),
+    *,
+    parity: int = 5,
+) -> Bundles:
+    """Both bundles and the patch, signed; what ``LONG`` is in the old one and in the new one."""
     root = root_with_patches(holders)
     station = Station(BundleMaker(folder, holders), root)
     before, after = old_contents(), new_contents()
-    before["model"][1]["long.bin"] = LONG_BYTES
-    after["model"][1]["long.bin"] = LONG_BYTES[:-20] + b"another end, longer than that"
-    parity = [parity_companion(5)]
-    old = station.bundle("old", before, sequence=1, companions=parity)
-    new = station.bundle("new", after, sequence=2, companions=parity)
+    before["model"][1]["long.bin"], after["model"][1]["long.bin"] = long
+    companions = [parity_companion(parity)]
+    old = station.bundle("old", before, sequence=1, companions=companions)
+    new = station.bundle("new", after, sequence=2, companions=companions)
     patch = station.patch(old, new)
     return Bundles(
         verify_bundle(old, station.root_data, progress=Silent()),

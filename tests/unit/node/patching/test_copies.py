@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from appliance.errors import (
     PatchUnfit,
     PreflightFailed,
     RecipeInvalid,
+    SpaceExhausted,
 )
 from appliance.node.patching import reader
 from appliance.node.patching import target as target_module
@@ -107,6 +109,24 @@ def test_what_is_the_same_takes_no_room(node: NodeHere, bundles: Bundles) -> Non
     assert one.stat().st_ino == other.stat().st_ino or reflinks(node.folder)
 
 
+def test_without_room_for_both_versions_nothing_is_sent(bundles: Bundles, tmp_path: Path) -> None:
+    """The long file is made anew, of 5 MiB; the older copy fits, and stays whole."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)], check=True)
+    try:
+        node = NodeHere(disk, bundles)
+        node.install(bundles.old)
+        target = node.target()
+        with pytest.raises(SpaceExhausted, match="the disk of here is too small") as raised:
+            node.begin(target)
+        assert raised.value.exit_code == 5
+        assert node.held(bundles.old).whole
+        assert not list(node.home.glob(f"{bundles.new.digest}.complete"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def test_a_patch_that_was_applied_is_applied_again_in_no_time(node: NodeHere) -> None:
     target = node.target()
     node.begin(target).send(Silent())
@@ -185,11 +205,48 @@ def test_no_part_reads_outside_the_base(path: str, node: NodeHere, bundles: Bund
     copy = PatchedCopy(str(node.home), begin, [])
     parts = Parts(copy, lambda: {"copy": [path, 0, 10]}, lambda _: None)
     with pytest.raises(Refused) as raised:
-        parts.fill(memoryview(bytearray(10)))
+        parts.fill(memoryview(bytearray(10)), -1, 0)
     assert "leaves the bundle" in raised.value.line["text"]
     with node.reader(bundles.old) as reader, pytest.raises(FileMissing) as missing:
         reader.read(path, 0, 10)
     assert missing.value.found == "a path leaves the bundle"
+
+
+@pytest.mark.parametrize("shared", [None, errno.EXDEV, errno.EIO], ids=["shared", "copied", "broken"])
+def test_a_part_goes_over_stretches_of_the_base_and_new_bytes(
+    shared: int | None, node: NodeHere, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the kernel copies or will not; a disk that fails is no reason to copy otherwise."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(shared, "as the kernel says")
+
+    if shared:
+        monkeypatch.setattr(patched_copy.os, "copy_file_range", refuse)
+    monkeypatch.setattr(patched_copy, "AHEAD", 9000)
+    frames = iter([{"copy": [LONG, 5000, 20_000]}, {"new": 7}, {"copy": [LONG, 0, 10]}])
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: next(frames), lambda data: data.__setitem__(slice(None), b"n" * len(data)))
+    wanted = LONG_BYTES[5000:25_000] + b"n" * 7 + LONG_BYTES[:10]
+    data = bytearray(len(wanted))
+    with (node.folder / "part").open("w+b") as part:
+        if shared == errno.EIO:
+            with pytest.raises(OSError, match="as the kernel says"):
+                parts.fill(memoryview(data), part.fileno(), 0)
+            return
+        for start in range(0, len(wanted), 6000):
+            parts.fill(memoryview(data)[start : start + 6000], part.fileno(), start)
+        assert os.pread(part.fileno(), len(wanted) + 1, 0) == data == wanted
+
+
+def test_a_stretch_that_the_base_does_not_have_is_refused(node: NodeHere, bundles: Bundles) -> None:
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: {"copy": [LONG, len(LONG_BYTES) - 5, 10]}, lambda _: None)
+    with (node.folder / "part").open("w+b") as part, pytest.raises(Refused) as raised:
+        parts.fill(memoryview(bytearray(10)), part.fileno(), 0)
+    assert raised.value.line["found"] == f"it ends at {len(LONG_BYTES)}"
 
 
 def test_the_whole_bundle_brings_what_the_patch_left_out(node: NodeHere, bundles: Bundles) -> None:

@@ -108,7 +108,26 @@ def test_a_person_who_interrupts_leads_back_too(monkeypatch: pytest.MonkeyPatch)
     nodes = {"one": Says(went_back)}
     with pytest.raises(KeyboardInterrupt):
         switching(nodes, "one").go()
-    assert nodes["one"].asked[0]["reason"] == "Interrupted: interrupted"
+    assert nodes["one"].asked[0]["reason"] == "Interrupted: Ctrl-C at the station"
+
+
+def test_a_person_who_does_not_wait_is_told_that_the_node_goes_back_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing(KeyboardInterrupt(), monkeypatch)
+
+    def press(_: dict[str, Any]) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    work = switching({"one": Says(press), "two": Says(went_back, "two")}, "one", "two")
+    told: list[str] = []
+    monkeypatch.setattr(work.progress, "note", told.append, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        work.go()
+    assert [each[:45] for each in told] == [
+        "one goes back to 1.0.1 by itself within 77 s,",
+        "two went back to 1.0.1, which ran before",
+    ]
 
 
 def test_the_first_node_goes_alone_and_its_failure_spares_the_others(

@@ -112,6 +112,13 @@ def test_our_unit_runs_before_all_that_the_versions_bring() -> None:
     }
 
 
+def test_systemd_has_nothing_to_say_against_our_units(node: Node) -> None:
+    """At each reload it warns of files that not everybody may read."""
+    arm(node)
+    places = [node.root / "etc/systemd/system" / name for name in TEXTS]
+    assert [place.stat().st_mode & 0o777 for place in places] == [0o644] * 3
+
+
 def test_what_does_not_run_afterwards_is_said(node: Node) -> None:
     arm(node)
     node.apply()

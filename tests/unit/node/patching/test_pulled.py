@@ -1,0 +1,110 @@
+"""The stick with the patch is pulled: it is named, the node is as before, and the same command goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.errors import MediumFailed
+from appliance.progress import Silent
+from tests.unit.bundle.parity.test_mounted_repair import BAD_SECTOR
+from tests.unit.node.patching.conftest import Bundles, NodeHere
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Stick:
+    """The patch on a medium of its own, whose driver can end."""
+
+    def __init__(self, patch: Path, place: Path) -> None:
+        place.mkdir()
+        self.patch, self.place = patch, place
+        self.put_in()
+
+    def put_in(self) -> None:
+        command = [sys.executable, str(BAD_SECTOR), str(self.patch), str(self.place), "no such file"]
+        self.driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not self.place.is_mount():
+            assert self.driver.poll() is None
+        self.mounted = True
+
+    def pull(self) -> None:
+        self.driver.kill()
+        self.driver.wait()
+
+    def unmount(self) -> None:
+        """As a person or udev does once it was pulled."""
+        self.pull()
+        if self.mounted:
+            subprocess.run(["umount", "--lazy", str(self.place)], check=True)
+        self.mounted = False
+
+
+@pytest.fixture
+def stick(bundles: Bundles, tmp_path: Path) -> Iterator[Stick]:
+    made = Stick(bundles.patch.folder, tmp_path / "stick")
+    yield made
+    made.unmount()
+
+
+@pytest.fixture
+def node(tmp_path: Path, bundles: Bundles, stick: Stick) -> NodeHere:
+    """With the old bundle staged, and the patch on the stick."""
+    patch = replace(bundles.patch, folders=(stick.place,))
+    here = NodeHere(tmp_path, replace(bundles, patch=patch))
+    here.install(bundles.old)
+    return here
+
+
+class Then(Silent):
+    """Does something once the first file has arrived."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        self.do = do
+
+    def item(self, name: str) -> None:
+        self.do()
+
+
+@contextmanager
+def told(stick: Stick) -> Iterator[None]:
+    """What it is called; it is pulled within the block."""
+    with pytest.raises(MediumFailed, match=f"the medium at {stick.place} cannot be read any more") as fault:
+        yield
+    assert (fault.value.exit_code, "run the same command again" in str(fault.value.hint)) == (5, True)
+
+
+@pytest.mark.parametrize("how", ["pull", "unmount"])
+def test_while_the_station_reads_it(how: str, stick: Stick, node: NodeHere, bundles: Bundles) -> None:
+    getattr(stick, how)()
+    with told(stick):
+        node.target()
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == [bundles.old.digest]
+
+
+@pytest.mark.parametrize("how", ["pull", "unmount"])
+@pytest.mark.parametrize("late", [False, True], ids=["before it is read", "after the first file"])
+def test_while_a_copy_is_made(how: str, late: bool, stick: Stick, node: NodeHere, bundles: Bundles) -> None:
+    target = node.target()
+    transfer = node.begin(target)
+    pull = getattr(stick, how)
+    if not late:
+        pull()
+    with told(stick):
+        transfer.send(Then(lambda: stick.mounted and pull()))
+    assert transfer.process.poll() is not None, "nothing runs on"
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+    assert node.held(bundles.old).whole
+    stick.unmount()
+    stick.put_in()
+    again = node.begin(target)
+    assert (len(again.want) < len(transfer.want)) == late, "it goes on"
+    again.send(Silent())
+    assert node.held(bundles.new).whole
