@@ -113,7 +113,7 @@ print(json.dumps([run_tests.OTHERS, run_tests.groups()]))
 
 
 def test_every_test_is_in_one_of_the_groups() -> None:
-    """What make test leaves out are benchmarks, real vLLM and dkms, and tests that run inside a virtual machine."""
+    """Left out are benchmarks, real vLLM and dkms, and tests that run inside a virtual machine."""
     done = subprocess.run(
         [sys.executable, "-c", GROUPS], cwd=REPOSITORY, capture_output=True, check=True, text=True
     )
