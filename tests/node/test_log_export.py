@@ -278,7 +278,7 @@ def receiving(exporting: Subject, tmp_path_factory: pytest.TempPathFactory) -> I
         yield Receiving(exporting, folder / "received")
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=100)
 
 
 def test_a_rehearsal_on_a_clean_node_changes_nothing(rehearsed: Subject) -> None:
@@ -427,7 +427,7 @@ def test_a_restart_puts_the_walls_up_before_the_link(exporting: Subject, receivi
     exporting.lay_cable()
     restart.join()
     active = f"systemctl is-active {' '.join(UNITS)}"
-    awaited(lambda: node.run(active, check=False).stdout.split() == ["active"] * 3, "the units", 60)
+    awaited(lambda: node.run(active, check=False).stdout.split() == ["active"] * 3, "the units", 240)
     assert exporting.shown()["faults"] == []
     order = node.run("systemctl show -P Before appliance-export-line").stdout.split()
     assert {"network-pre.target", "systemd-networkd.service"} <= set(order)

@@ -75,7 +75,7 @@ class Site:
         return ["appliance", *words, "-i", str(self.lab.inventory), "--json", *known]
 
     def run(self, *words: str, state: bool = True) -> tuple[int, Any]:
-        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=300)
+        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=900)
         return done.returncode, json.loads(done.stdout)
 
     def apply(self, *options: str, patch: Path | None = None) -> tuple[int, Any]:
@@ -375,7 +375,7 @@ class cut_off:  # noqa: N801 - used as a word
             wait_for(self.site, self.condition)
         finally:
             os.killpg(running.pid, signal.SIGKILL)
-            running.wait(timeout=60)
+            running.wait(timeout=240)
 
     def __exit__(self, *_: object) -> None:
         wait_for(self.site, "systemctl is-active --quiet appliance-inference")
@@ -389,7 +389,7 @@ def boots(site: Site) -> int:
 
 
 def wait_for(site: Site, condition: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 480
     while site.lab.node.inside(condition, check=False).returncode:
         assert time.monotonic() < until, condition
         time.sleep(0.05)
