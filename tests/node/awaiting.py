@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def awaited(look: Callable[[], Any], what: str, seconds: float = 25) -> Any:
+def awaited(look: Callable[[], Any], what: str, seconds: float = 100) -> Any:
     """The first true thing that ``look`` finds; it has a deadline."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
