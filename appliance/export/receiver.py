@@ -21,6 +21,7 @@ from appliance.export.segments import FrameKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from io import FileIO
     from pathlib import Path
 
     from appliance.export.identity import Sender
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ARCHIVE: Final = "archive"
 EVENTS: Final = "events.jsonl"
 _BACKLOG: Final = 1 << 18
+#: More bytes than an event has.
+_LINE: Final = 4096
 
 
 @dataclass
@@ -264,7 +267,11 @@ def _desk(
 ) -> _Desk:
     (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
     archive = Archive(str(folder / ARCHIVE), sender, segment=segment)
-    return _Desk(archive, folder / EVENTS, feeds(archive, folder))
+    try:
+        return _Desk(archive, folder / EVENTS, feeds(archive, folder))
+    except BaseException:
+        archive.close()
+        raise
 
 
 def _offered(desk: _Desk, feed: Outlet, *, last: bool) -> bool:
@@ -288,8 +295,24 @@ def _key(arrival: Arrival) -> object:
 
 
 def _written(desk: _Desk, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with desk.events.open("a", encoding="ascii") as file:
-        file.writelines(json.dumps(each, sort_keys=True) + "\n" for each in events)
-        file.flush()
-        os.fdatasync(file.fileno())
+    """All of these at the end of the file, each a whole line; or none of them."""
+    view = memoryview("".join(json.dumps(each, sort_keys=True) + "\n" for each in events).encode("ascii"))
+    with desk.events.open("ab+", buffering=0) as file:
+        whole = _whole(file)
+        file.truncate(whole)
+        try:
+            while view:
+                view = view[file.write(view) :]
+            os.fdatasync(file.fileno())
+        except BaseException:
+            file.truncate(whole)  # they are told again
+            raise
     return events
+
+
+def _whole(file: FileIO) -> int:
+    """Bytes up to the end of its last whole line: what a cut tore was not told, and comes again."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LINE))
+    tail = file.read(_LINE)
+    return size - len(tail) + tail.rfind(b"\n") + 1

@@ -259,3 +259,28 @@ def test_an_archive_with_a_limit_gives_up_what_every_sink_has(tmp_path: Path) ->
         if isinstance(each["record"], dict)
     ]
     assert numbers == list(range(201))
+
+
+def test_an_event_that_was_torn_spoils_none_that_comes_after(
+    tmp_path: Path, receiver: Receiver, node: Node
+) -> None:
+    """It is told again, since it was never told whole."""
+    (tmp_path / "gpu-01/events.jsonl").write_text('{"event":"gap-lost"}\n{"event":"gap-op')
+    receiver.take(node.stream([node.blocks[0], node.blocks[4]]))
+    assert news(receiver) == ["gap-opened"]
+    assert [each["event"] for each in told(tmp_path)] == ["gap-lost", "gap-opened"]
+
+
+def test_an_event_that_found_no_room_is_told_once_there_is(
+    tmp_path: Path, receiver: Receiver, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    receiver.take(node.stream([node.blocks[0], node.blocks[4]]))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", full)
+        assert news(receiver) == []
+    assert "No space" in receiver.status()["nodes"][0]["troubles"]["events.jsonl"]
+    assert news(receiver) == ["gap-opened"]
+    assert [each["event"] for each in told(tmp_path)] == ["gap-opened"]
