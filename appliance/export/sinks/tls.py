@@ -66,8 +66,9 @@ class TlsSink:
                 raise
         return self._stream
 
-    def ready(self) -> None:
-        """Whether it is, shows when it is written to."""
+    def ready(self) -> bool:
+        """Whether it takes anything, shows when it is written to."""
+        return False
 
     def write(self, found: Sequence[bytes]) -> None:
         try:

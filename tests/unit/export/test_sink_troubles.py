@@ -45,9 +45,10 @@ class Taker:
         self.taken: list[list[bytes]] = []
         self.pause: ExportSinkUnready | None = None
 
-    def ready(self) -> None:
+    def ready(self) -> bool:
         if self.pause:
             raise self.pause
+        return False
 
     def write(self, found: Sequence[bytes]) -> None:
         self.act()
