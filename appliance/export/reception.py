@@ -27,6 +27,7 @@ from appliance.export.packet import (
 )
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
+from appliance.trust.canonical import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -254,4 +255,5 @@ def enter(ledger: Ledger, block: Block) -> None:
     """Put a block that is kept into the ledger."""
     standing = ledger.add(block.header)
     if standing is Standing.NEW and block.header.kind is BlockKind.DROPS:
-        ledger.dropped += block.header.records
+        # Whoever signs what cannot be may name more than the ledger's state has room for.
+        ledger.dropped = min(ledger.dropped + block.header.records, LARGEST_INTEGER)

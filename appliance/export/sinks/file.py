@@ -1,8 +1,8 @@
 """A file of lines as a sink: appended, synced, and cut back to the cursor's mark when it is opened.
 
-A mark is the file's inode and length.  A file that was rotated away is begun anew, and asks for a mark first:
-so each record is in one of them, once.  Only what has lines behind the last mark when its writer is killed, and
-is rotated away before the next one starts, is not cut back: those come once more, in the new one.
+A mark is the file's inode and length.  A file that was rotated away is begun anew, and asks for a mark
+first: so each record is in one of them, once.  Only what has lines behind the last mark when its writer is
+killed, and is rotated away before the next one starts, is not cut back: those come again in the new one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What comes between an archive and a file while a piece of it is written: damage, rotation, a full disk."""
+"""What comes between an archive and its file while a piece is written: damage, rotation, a full disk."""
 
 from __future__ import annotations
 

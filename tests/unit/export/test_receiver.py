@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import pytest
 
 from appliance.errors import InProgress
 from appliance.export import ledger, segment_log
+from appliance.export.block import sign_block
 from appliance.export.checking import check_folders
 from appliance.export.payload import Drop
 from appliance.export.receiver import Receiver
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
 from appliance.export.sinks.lines import json_lines
+from appliance.trust.canonical import LARGEST_INTEGER
 from tests.unit.export.nodes import NOW, Node, chance, identity
 from tests.unit.export.test_ledger import restored
 
@@ -259,3 +262,42 @@ def test_an_archive_with_a_limit_gives_up_what_every_sink_has(tmp_path: Path) ->
         if isinstance(each["record"], dict)
     ]
     assert numbers == list(range(201))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"first": 1 << 60, "last": 1 << 60}, {"last": 1 << 63}, {"block": (1 << 64) - 1}]
+)
+def test_numbers_that_no_reader_of_json_holds_are_refused(
+    receiver: Receiver, node: Node, changes: dict[str, int]
+) -> None:
+    """A node with a key may sign anything; the ledger is kept and told of as JSON."""
+    receiver.take(node.stream())
+    drop = node.builder.drop(1, Drop("spool-full", 1, NOW, NOW), NOW)
+    hostile = sign_block(replace(drop.header, **changes), drop.payload, node.identity.key)  # type: ignore[arg-type]
+    assert receiver.take(node.datagrams(hostile)) == 0
+    assert set(receiver.status()["nodes"][0]["refused"]) == {"malformed"}
+    assert news(receiver) == []
+
+
+def test_so_many_dropped_that_no_reader_of_json_holds_their_sum(receiver: Receiver, node: Node) -> None:
+    receiver.take(node.stream())
+    for _ in range(2):
+        drop = node.builder.drop(1, Drop("spool-full", 1, NOW, NOW), NOW)
+        receiver.take(node.datagrams(node.forged(drop, last=LARGEST_INTEGER)))
+    assert "dropped" in news(receiver)
+    assert receiver.status()["nodes"][0]["dropped"] == LARGEST_INTEGER
+
+
+def test_another_history_is_marked_though_it_comes_in_one_call(tmp_path: Path) -> None:
+    """A node that was restored goes on where it was, in an epoch before the one that is known."""
+    node = Node()
+    node.restart(20)
+    node.block(b"{}")
+    other = Node(epoch=5, head=node.head)
+    other.block(b"{}")
+    receiver = receiver_in(tmp_path, node)
+    receiver.take(node.stream() + other.stream())
+    receiver.feed()
+    receiver.close()
+    marks = [(each["block"], each.get("fork", False)) for each in written(tmp_path)]
+    assert marks == [(0, False), (1, False), (2, False), (3, True), (4, True)]
