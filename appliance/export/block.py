@@ -23,7 +23,7 @@ offset  bytes  field
 ======  =====  ==============================================================
 
 Numbers and sequences are at most 2**53 - 1, and go on over restarts; the epoch counts the restarts.  So two
-blocks with one number are always two histories: a node restored from an old state, or two nodes with one key.
+blocks with one number are always two histories: a node was restored from an old state, or two have one key.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 from appliance.errors import InProgress
 from appliance.export import ledger, segment_log
-from appliance.export.block import sign_block
+from appliance.export.block import BlockKind, sign_block
 from appliance.export.checking import check_folders
 from appliance.export.payload import Drop
 from appliance.export.receiver import Receiver
@@ -20,7 +21,7 @@ from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
 from appliance.export.sinks.lines import json_lines
 from appliance.trust.canonical import LARGEST_INTEGER
-from tests.unit.export.nodes import NOW, Node, chance, identity
+from tests.unit.export.nodes import NOW, Node, chance, identity, with_payload
 from tests.unit.export.test_ledger import restored
 
 if TYPE_CHECKING:
@@ -301,3 +302,20 @@ def test_another_history_is_marked_though_it_comes_in_one_call(tmp_path: Path) -
     receiver.close()
     marks = [(each["block"], each.get("fork", False)) for each in written(tmp_path)]
     assert marks == [(0, False), (1, False), (2, False), (3, True), (4, True)]
+
+
+def test_a_statement_that_is_nearly_too_deep_stops_no_sink(tmp_path: Path) -> None:
+    """Sinks read again what was believed, in other threads, with less room on the stack or more."""
+    for depth in (98, 99, 100, *range(960, 1000)):
+        folder, node = tmp_path / str(depth), Node()
+        folder.mkdir()
+        payload = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+        block = with_payload(node, payload, kind=BlockKind.DROPS, coding=0, raw_length=len(payload))
+        receiver = receiver_in(folder, node)
+        kept = receiver.take([*node.stream(node.blocks[:1]), *node.datagrams(block)])
+        feeder = threading.Thread(target=receiver.feed)
+        feeder.start()
+        feeder.join()
+        assert receiver.status()["nodes"][0]["troubles"] == {}
+        assert (kept, len(written(folder))) == ((2, 2) if depth < 100 else (1, 1))
+        receiver.close()
