@@ -185,6 +185,8 @@ class Reception:
         try:
             again = judge(arrival.sender, arrival.coded, arrival.data, self.ledgers[arrival.sender.node])
         except RefusedError as refused:
+            if refused.why is Why.LEDGER_FULL:  # it is missing still, and there may be room for it later
+                self.give_back(arrival)
             counts.refused[refused.why] += 1
             return None
         if again.standing is Standing.KNOWN:

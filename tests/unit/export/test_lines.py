@@ -140,6 +140,8 @@ PIECES = ['"', "{", "}", ":", ",", "a", "b", "\\\\", " ", "1", "\x00", "é", "["
 @example('{"a","b"}')
 @example('{"a":"1";"b":"2"}')
 @example('{"a":"1\n2"}')
+@example('{"a":"}')
+@example('{"a}')
 def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> None:
     """Nothing is simple that a parser refuses, or that has to be escaped."""
     record = text.encode()

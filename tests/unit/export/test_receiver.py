@@ -319,3 +319,22 @@ def test_a_statement_that_is_nearly_too_deep_stops_no_sink(tmp_path: Path) -> No
         assert receiver.status()["nodes"][0]["troubles"] == {}
         assert (kept, len(written(folder))) == ((2, 2) if depth < 100 else (1, 1))
         receiver.close()
+
+
+def test_what_the_full_ledger_refused_is_taken_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two blocks that came in one call the second is judged again, and was one gap too many."""
+    monkeypatch.setattr(ledger, "MAX_RUNS", 2)
+    node = Node()
+    node.many(3)
+    node.restart()
+    receiver = receiver_in(tmp_path, node)
+    receiver.take(node.datagrams(node.blocks[0]))
+    assert receiver.take(node.stream([node.blocks[2], node.blocks[4]])) == 1
+    assert receiver.status()["nodes"][0]["refused"].keys() == {"ledger-full"}
+    receiver.take(node.stream())
+    receiver.take(node.stream())
+    (status,) = receiver.status()["nodes"]
+    assert (status["highest_block"], status["gaps"]) == (4, [])
+    receiver.close()
