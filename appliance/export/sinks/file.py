@@ -52,7 +52,7 @@ class FileSink:
         return self._unmarked
 
     def write(self, found: Sequence[bytes]) -> None:
-        before, data = self._size, b"".join(found)
+        before, data = os.fstat(self._fd).st_size, b"".join(found)  # less than it was, if somebody cut it
         view = memoryview(data)
         try:
             while view:
@@ -60,7 +60,7 @@ class FileSink:
         except OSError:
             os.ftruncate(self._fd, before)
             raise
-        self._size += len(data)
+        self._size = before + len(data)
 
     def settle(self) -> str:
         os.fdatasync(self._fd)
@@ -76,12 +76,13 @@ class FileSink:
         if self._fd < 0:
             self._open()
         inode, _, size = mark.partition(":")
-        if not mark or int(inode) != os.fstat(self._fd).st_ino:
+        status = os.fstat(self._fd)
+        if not mark or int(inode) != status.st_ino:
             return
-        if self._size < int(size):
+        if status.st_size < int(size):
             raise ExportLogDamaged(
                 f"{self._path} is shorter than it was",
-                found=f"{self._size:,} bytes",
+                found=f"{status.st_size:,} bytes",
                 wanted=f"{int(size):,}",
                 hint="move it away; to have all of it again, remove the cursor beside it, too",
             )

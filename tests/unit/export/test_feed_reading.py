@@ -107,3 +107,27 @@ def test_what_could_not_be_taken_back_is_taken_back_before_more_is_written(
             feed.run()
     feed.run()
     assert place.sequences() == list(range(1, 37))
+
+
+def test_a_file_that_somebody_cut_meanwhile_is_not_filled_with_zeros(
+    place: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there is gone; what comes is written behind what is there, and its mark says so."""
+    place.receive(0, 6)
+    feed = place.feed(1 << 20)
+    feed.run()
+    os.truncate(place.output, 0)
+    place.receive(6, 9)
+    with monkeypatch.context() as patch:
+        rotating(place, patch, {1: OSError(28, "No space left on device")})
+        with pytest.raises(ExportLogDamaged, match="shorter"):
+            feed.run()
+    assert place.output.read_bytes() == b""
+    place.output.rename(place.folder / "records.jsonl.0")
+    feed = place.feed(1 << 20)
+    feed.run()
+    os.truncate(place.output, 0)
+    place.receive(9, 13)
+    feed.run()
+    place.feed()
+    assert place.sequences() == list(range(25, 37))
