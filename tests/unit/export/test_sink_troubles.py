@@ -297,7 +297,8 @@ def test_a_stop_does_not_wait_for_a_backlog(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("went_on", "backlog", "waits"), [(True, True, 0), (True, False, 3), (False, True, 3), (False, False, 3)]
+    ("went_on", "backlog", "waits"),
+    [(True, True, 0), (True, False, 3), (False, True, 3), (False, False, 3)],
 )
 def test_a_sink_gathers_unless_it_goes_on_and_a_large_piece_waits(
     went_on: bool, backlog: bool, waits: int
