@@ -17,6 +17,7 @@ from appliance.bundle.patch.holdings import open_bundle, whole_files
 from appliance.bundle.patch.making import BLOCKS_PATH, is_payload
 from appliance.bundle.patch.packing import unpack
 from appliance.bundle.patch.whole import WholeFile
+from appliance.bundle.paths import whole_path
 from appliance.bundle.tree import Tree
 from appliance.errors import RecipeInvalid
 from appliance.node.patching.reader import CopyReader
@@ -120,8 +121,10 @@ class PatchTransfer(Transfer):
 
     def _raise(self, line: dict[str, Any]) -> None:
         """What the node says of a file that was made of the base is most likely the base's fault."""
-        if line["error"] == "altered" and line["path"] in self._target().parts:
-            raise base_changed(self.connection.node.name, f"what {line['path']} is made of", _OTHERWISE)
+        if line["error"] == "altered":
+            path = whole_path(line["path"])  # a slice's digest is compared before the file's
+            if path in self._target().parts:
+                raise base_changed(self.connection.node.name, f"what {path} is made of", _OTHERWISE)
         super()._raise(line)
 
 

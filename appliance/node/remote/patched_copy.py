@@ -159,6 +159,8 @@ class Parts:
             self.left -= len(piece)
             position += len(piece)
             data = data[len(piece) :]
+            if not self.left:  # now: of the last part of a file, nothing more is asked
+                self.close()
 
     def next_part(self) -> None:
         self.close()

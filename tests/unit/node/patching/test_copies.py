@@ -240,6 +240,37 @@ def test_a_part_goes_over_stretches_of_the_base_and_new_bytes(
         assert os.pread(part.fileno(), len(wanted) + 1, 0) == data == wanted
 
 
+@pytest.mark.parametrize("most", [1000, 1 << 30], ids=["short copies", "all at once"])
+def test_what_is_hashed_is_what_lies_in_the_part(
+    most: int, node: NodeHere, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is changed just before the kernel copies, and put right just after."""
+
+    def otherwise(_: int, part: int, size: int, __: int, position: int) -> int:
+        return os.pwrite(part, b"x" * min(size, most), position)
+
+    monkeypatch.setattr(patched_copy.os, "copy_file_range", otherwise)
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: {"copy": [LONG, 0, 20_000]}, lambda _: None)
+    data = bytearray(20_000)
+    with (node.folder / "part").open("w+b") as part:
+        parts.fill(memoryview(data), part.fileno(), 0)
+        assert os.pread(part.fileno(), 20_001, 0) == data == b"x" * 20_000
+
+
+def test_a_file_that_was_made_leaves_no_file_of_the_base_open(node: NodeHere, bundles: Bundles) -> None:
+    """A node lets a process have 1,024 of them, and a patch may make more."""
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    before = os.listdir("/proc/self/fd")
+    with (node.folder / "part").open("w+b") as part:
+        for _ in range(3):
+            parts = Parts(copy, lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
+            parts.fill(memoryview(bytearray(10)), part.fileno(), 0)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_a_stretch_that_the_base_does_not_have_is_refused(node: NodeHere, bundles: Bundles) -> None:
     begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
     copy = PatchedCopy(str(node.home), begin, [])
