@@ -32,6 +32,7 @@ from appliance.progress import Silent
 from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, NODE, Bundles, NodeHere, reflinks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEPT = "payload/engine/b-1.0.whl"
@@ -269,6 +270,25 @@ def test_a_file_that_was_made_leaves_no_file_of_the_base_open(node: NodeHere, bu
             parts = Parts(copy, lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
             parts.fill(memoryview(bytearray(10)), part.fileno(), 0)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_what_is_no_file_any_more_is_the_base_s_fault_and_not_waited_for(
+    kind: Callable[[Path], None], node: NodeHere, bundles: Bundles
+) -> None:
+    place = node.copy(bundles.old) / LONG
+    place.parent.chmod(0o755)
+    place.unlink()
+    kind(place)
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    parts = Parts(
+        PatchedCopy(str(node.home), begin, []), lambda: {"copy": [LONG, 0, 10]}, lambda _: None
+    )
+    opened = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Refused) as raised:
+        parts.fill(memoryview(bytearray(10)), -1, 0)
+    assert raised.value.line == {"error": "base", "path": LONG, "found": "no plain file"}
+    assert len(os.listdir("/proc/self/fd")) == opened
 
 
 def test_a_stretch_that_the_base_does_not_have_is_refused(node: NodeHere, bundles: Bundles) -> None:
