@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,6 @@ from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, NODE, Bun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KEPT = "payload/engine/b-1.0.whl"
 
@@ -50,6 +50,11 @@ def force(place: Path, data: bytes) -> None:
         path.chmod(0o755)
     place.write_bytes(data)
     place.chmod(0o444)
+
+
+def open_files() -> int:
+    """How many this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundles: Bundles) -> None:
@@ -264,12 +269,12 @@ def test_a_file_that_was_made_leaves_no_file_of_the_base_open(node: NodeHere, bu
     """A node lets a process have 1,024 of them, and a patch may make more."""
     begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
     copy = PatchedCopy(str(node.home), begin, [])
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     with (node.folder / "part").open("w+b") as part:
         for _ in range(3):
             parts = Parts(copy, lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
             parts.fill(memoryview(bytearray(10)), part.fileno(), 0)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_files() == before
 
 
 @pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
@@ -281,14 +286,12 @@ def test_what_is_no_file_any_more_is_the_base_s_fault_and_not_waited_for(
     place.unlink()
     kind(place)
     begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
-    parts = Parts(
-        PatchedCopy(str(node.home), begin, []), lambda: {"copy": [LONG, 0, 10]}, lambda _: None
-    )
-    opened = len(os.listdir("/proc/self/fd"))
+    parts = Parts(PatchedCopy(str(node.home), begin, []), lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
+    before = open_files()
     with pytest.raises(Refused) as raised:
         parts.fill(memoryview(bytearray(10)), -1, 0)
     assert raised.value.line == {"error": "base", "path": LONG, "found": "no plain file"}
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert open_files() == before
 
 
 def test_a_stretch_that_the_base_does_not_have_is_refused(node: NodeHere, bundles: Bundles) -> None:

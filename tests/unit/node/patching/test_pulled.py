@@ -114,7 +114,9 @@ def test_while_a_copy_is_made(how: str, late: bool, stick: Stick, node: NodeHere
 
 
 @pytest.mark.parametrize("staged", [False, True], ids=["before a node is asked", "before anything is sent"])
-def test_a_whole_bundle_is_told_likewise(staged: bool, stick: Stick, node: NodeHere, bundles: Bundles) -> None:
+def test_a_whole_bundle_is_told_likewise(
+    staged: bool, stick: Stick, node: NodeHere, bundles: Bundles
+) -> None:
     """As ``install`` sends it; what lies on the stick is of no matter here."""
     there = replace(bundles.patch, folders=(stick.place,))
     files = files_to_send(there)

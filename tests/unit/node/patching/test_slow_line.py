@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from appliance.node import transfer as transfer_module
@@ -37,5 +38,5 @@ def test_the_receiver_hears_something_for_each_mebibyte(
     lengths = [each for each in log if isinstance(each, int)]
     assert sum(lengths) > len(LONG_BYTES), f"{LONG} is a frame against all of what it was"
     assert max(lengths) <= patch_transfer.CHUNK == transfer_module.CHUNK == 1 << 20
-    assert all("frame" in pair for pair in zip(log, log[1:], strict=False)), "no two without a word between"
+    assert all("frame" in pair for pair in pairwise(log)), "no two without a word between"
     assert node.held(node.bundles.new).whole
