@@ -94,9 +94,9 @@ def cost(
         )
         wrong = ()
     if svg is not None:
-        from appliance.cli.plan_size import write_svg
+        from appliance.cli.plan_size import write_beside
 
-        write_svg(svg, cost_svg(plan))
+        write_beside(svg, cost_svg(plan))
     print_result(cost_text(plan, wrong, explain=explain), cost_values(plan, wrong), as_json=as_json)
 
 

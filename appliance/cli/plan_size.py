@@ -73,6 +73,12 @@ def size(
         bool, typer.Option("--explain", help="Show every sum and where its numbers are from.")
     ] = False,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Also draw it.")] = None,
+    mig_parted: Annotated[
+        Path | None,
+        typer.Option(
+            "--mig-parted", metavar="FILE", help="Write a layout that fits, as mig-parted reads it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether a model fits: with N sequences of L tokens, or what does not fit and why.
@@ -87,47 +93,54 @@ def size(
       appliance plan size models/Llama-3.1-70B --gpu h100-sxm --gpus 4 --sequences 32 --context 8192
       appliance plan size config.json --gpu h100-sxm --mig all-3g.40gb --policy clinical --explain
       appliance plan size OUT/payload/weights --settings bundles/plans/70b.yaml --svg memory.svg
+      appliance plan size models/whisper --gpu h100-sxm --gpus 2 --mig all-1g.10gb --mig-parted mig.yaml
 
     \b
     Exit codes:
+      2  --mig-parted, and no layout
       3  unknown GPU, impossible layout, too few GPUs, refused precision
       4  the model's description is missing, or not that of its weights
       5  it does not fit, or not with as many sequences as asked for
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.cli.plan_text import size_text, size_values
-    from appliance.planning.size_plan import SizeRequest, plan_size
+    from appliance.planning.size_plan import SizeRequest, layout_file, plan_size
     from appliance.planning.svg import memory_svg
 
     written = _settings(settings)
     if (gpu := gpu or written.gpu) is None:
         raise Usage("no GPU is named", wanted="--gpu, or gpu in the settings", hint="--gpu h100-sxm")
-    plan = plan_size(
-        SizeRequest(
-            model=model,
-            gpu=gpu,
-            gpus=gpus if gpus is not None else written.gpus or 1,
-            tensor_parallel=together if together is not None else written.tensor_parallel,
-            mig=mig or written.mig,
-            slice=slice_ or written.slice,
-            sequences=sequences if sequences is not None else written.sequences,
-            context=context if context is not None else written.context,
-            weights=weights or written.weights,
-            cache=cache or written.cache or "bf16",
-            memory_mib=memory,
-            utilisation=utilisation,
-            overhead_gib=overhead,
-            policy=_policy(policy, written),
-        )
+    request = SizeRequest(
+        model=model,
+        gpu=gpu,
+        gpus=gpus if gpus is not None else written.gpus or 1,
+        tensor_parallel=together if together is not None else written.tensor_parallel,
+        mig=mig or written.mig,
+        slice=slice_ or written.slice,
+        sequences=sequences if sequences is not None else written.sequences,
+        context=context if context is not None else written.context,
+        weights=weights or written.weights,
+        cache=cache or written.cache or "bf16",
+        memory_mib=memory,
+        utilisation=utilisation,
+        overhead_gib=overhead,
+        policy=_policy(policy, written),
     )
+    if mig_parted is not None and not (request.mig or request.slice):
+        raise Usage(
+            "there is no layout to write", wanted="--mig, or mig in the settings", hint="--mig all-3g.40gb"
+        )
+    plan = plan_size(request)
+    if mig_parted is not None and plan.fits:
+        write_beside(mig_parted, layout_file(request))
     if svg is not None:
-        write_svg(svg, memory_svg(plan))
+        write_beside(svg, memory_svg(plan))
     print_result(size_text(plan, explain=explain), size_values(plan), as_json=as_json)
     if not plan.fits:
         raise typer.Exit(5)
 
 
-def write_svg(path: Path, text: str) -> None:
-    """Write a drawing.
+def write_beside(path: Path, text: str) -> None:
+    """Write what was asked for beside the answer: a drawing, a layout.
 
     Raises:
         Usage: it cannot be written there.
@@ -135,9 +148,7 @@ def write_svg(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as fault:
-        raise Usage(
-            f"{path} cannot be written", found=str(fault), wanted="a place for the drawing"
-        ) from fault
+        raise Usage(f"{path} cannot be written", found=str(fault), wanted="a place for the file") from fault
 
 
 def _settings(path: Path | None) -> PlanSettings:

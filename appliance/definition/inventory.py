@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from appliance.definition.document import Document, Loc
     from appliance.definition.escrow import Escrow
     from appliance.definition.export import Export
+    from appliance.definition.partition import Partition
     from appliance.errors import Location
 
 Address = IPv4Address | IPv6Address
@@ -192,6 +193,7 @@ class NodeEntry:
     """One node.  ``address`` is where SSH answers and is one of its interfaces' addresses.
 
     ``export``: how its logs leave; None: they do not.  ``disks``: its encrypted drives.
+    ``partition``: what its GPUs are cut into and for whom; None: one server has them all, as they are.
 
     ``interfaces``: cards, then bonds, then VLANs, each in the order of the inventory.
     """
@@ -204,6 +206,7 @@ class NodeEntry:
     flows: tuple[Flow, ...] = ()
     export: Export | None = None
     disks: tuple[Disk, ...] = ()
+    partition: Partition | None = None
 
     @property
     def management_addresses(self) -> tuple[str, ...]:
@@ -294,6 +297,7 @@ def node_values(node: NodeEntry) -> dict[str, object]:
         **({"flows": [flow.as_dict() for flow in node.flows]} if node.flows else {}),
         **({"export": node.export.as_dict()} if node.export else {}),
         **({"disks": [disk.as_dict() for disk in node.disks]} if node.disks else {}),
+        **({"gpus": node.partition.for_roles()} if node.partition else {}),
     }
 
 

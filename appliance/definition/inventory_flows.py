@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.definition.conflict import Conflict
+from appliance.definition.partition import instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,8 @@ def flow_conflicts(inventory: Inventory) -> Iterator[Conflict]:
 
 def _ports(loc: Loc, inventory: Inventory, node: NodeEntry, flow: Flow) -> Iterator[Conflict]:
     kept = {node.port: "SSH, which is the management networks'"} if flow.protocol == "tcp" else {}
-    kept[inventory.inference_port] = "the inference server, which is on loopback only"
+    for each in instances(inventory, node):
+        kept[each.port] = "the inference server, which is on loopback only"
     for index, (low, high) in enumerate(flow.ports):
         place: Loc = (*loc, "ports", index)
         found = str(low) if low == high else f"{low}-{high}"

@@ -27,6 +27,7 @@ from appliance.definition.inventory import (
     Route,
     Vlan,
 )
+from appliance.definition.partition import read_partition
 
 
 def inventory_record(inventory: Inventory, node: NodeEntry) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def inventory_record(inventory: Inventory, node: NodeEntry) -> dict[str, Any]:
             ],
             "export": node.export.as_dict() if node.export else None,
             "disks": [disk.as_dict() for disk in node.disks],
+            "gpus": node.partition.as_dict() if node.partition else None,
         },
     }
 
@@ -69,6 +71,7 @@ def read_record(values: dict[str, Any]) -> tuple[Inventory, NodeEntry]:
         flows=tuple(map(_flow, entry["flows"])),
         export=_export(entry["export"]),
         disks=tuple(map(read_disk, entry["disks"])),
+        partition=read_partition(entry["gpus"]) if entry.get("gpus") else None,
     )
     inventory = Inventory(
         path=Path(values["path"]),

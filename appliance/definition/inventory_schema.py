@@ -55,18 +55,21 @@ from appliance.definition.inventory_values import (
     read_peer,
     read_ports,
 )
+from appliance.definition.partition_schema import GpusKey, read_gpus
 from appliance.errors import GatewayForbidden, InventoryInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from appliance.errors import Location
+
 _Some = TypeVar("_Some", tuple[object, ...], dict[str, object])
 
 #: The kinds of interface that a node has.
 _SECTIONS: Final = ("interfaces", "bonds", "vlans")
 #: Where the keys are the operator's words, not ours.
-_NAMED: Final = (*_SECTIONS, "flows", "disks")
+_NAMED: Final = (*_SECTIONS, "flows", "disks", "teams")
 #: How netplan, iproute2 and people write a route to everywhere.
 _EVERYWHERE: Final = frozenset({"default", "0/0", "0.0.0.0/0", "::/0", "any", "all"})
 
@@ -226,6 +229,7 @@ class _Node(_Model):
     flows: dict[_Name, _Flow] = Field(default_factory=dict)
     export: ExportKey | None = None
     disks: Disks = Field(default_factory=dict)
+    gpus: GpusKey | None = None
 
 
 class _Management(_Model):
@@ -267,7 +271,7 @@ def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory
         site=written.site,
         management=Management(management.networks, management.operator, management.foreign),
         ssh=ssh,
-        nodes=_nodes(written.nodes),
+        nodes=_nodes(written.nodes, document),
         revert_after=written.revert_after,
         inference_port=written.inference.port,
         host=written.host(),
@@ -276,9 +280,9 @@ def _inventory(written: _Inventory, path: Path, document: Document) -> Inventory
     )
 
 
-def _nodes(written: Mapping[str, _Node]) -> tuple[NodeEntry, ...]:
+def _nodes(written: Mapping[str, _Node], document: Document) -> tuple[NodeEntry, ...]:
     """All nodes; flows last, as their peers may be nodes that are written further down."""
-    nodes = {name: _node(name, node) for name, node in written.items()}
+    nodes = {name: _node(name, node, document) for name, node in written.items()}
     return tuple(
         replace(
             node,
@@ -315,7 +319,10 @@ def _addresses(text: str, reach: Sequence[Network], nodes: Mapping[str, NodeEntr
     return tuple(address for address in own if any(address in network for network in reach))
 
 
-def _node(name: str, written: _Node) -> NodeEntry:
+def _node(name: str, written: _Node, document: Document) -> NodeEntry:
+    def where(loc: Loc) -> Location:
+        return document.where(("nodes", name, "gpus", *loc))
+
     return NodeEntry(
         name=name,
         connection=written.connection,
@@ -338,6 +345,7 @@ def _node(name: str, written: _Node) -> NodeEntry:
         ),
         export=written.export.export() if written.export else None,
         disks=tuple(disk.disk(key) for key, disk in written.disks.items()),
+        partition=read_gpus(written.gpus, where) if written.gpus else None,
     )
 
 

@@ -21,6 +21,10 @@ class SlicesImpossible(HardwareUnfit):
     """The GPUs found cannot be cut into the slices that the definition asks for."""
 
 
+class PartitionUnfit(HardwareUnfit):
+    """An inventory divides GPUs that a machine has not, or into parts that cannot serve the model."""
+
+
 class ModuleUnsigned(HardwareUnfit):
     """Secure boot is on, and the driver's module is signed by nobody the firmware accepts."""
 

@@ -120,8 +120,17 @@ def _gpu(gpu: Element) -> SmiGpu:
 
 
 def _uncorrected(gpu: Element) -> int | None:
-    """Sum of what ECC could not mend since the last reset; older drivers count all in ``total``."""
+    """Sum of what ECC could not mend since the last reset; older drivers count all in ``total``.
+
+    A GPU that is cut counts by slice, and says nothing of the whole.
+    """
     found = list(_counts(gpu.find("ecc_errors/volatile")))
+    if not found:
+        found = [
+            count
+            for each in gpu.findall("mig_devices/mig_device")
+            for count in _counts(each.find("ecc_error_count/volatile_count"))
+        ]
     return sum(found) if found else None
 
 

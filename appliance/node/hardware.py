@@ -18,6 +18,7 @@ from appliance.errors import (
     HardwareUnfit,
     HeadersMissing,
     ModuleUnsigned,
+    PartitionUnfit,
     PatchRoomMissing,
     PreflightFailed,
     SlicesImpossible,
@@ -25,6 +26,7 @@ from appliance.errors import (
 from appliance.hardware.machine import read_machine
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
+from appliance.node.partition_checks import partition_checks
 from appliance.node.question import BrokenOffError, run_program
 from appliance.node.script import load_script
 from appliance.node.verdict import Check
@@ -65,7 +67,9 @@ UNFIT: Final[dict[str, type[PreflightFailed]]] = {
     "module-signature": ModuleUnsigned,
     "nvidia-smi": HardwareUnfit,
     "nvswitches": HardwareUnfit,
+    "partition": PartitionUnfit,
     "secure-boot": HardwareUnfit,
+    "teams": PartitionUnfit,
     "tpm": HardwareUnfit,
     "uefi": HardwareUnfit,
 }
@@ -141,14 +145,16 @@ def report(
 
 
 def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int = 0) -> list[Check]:
-    """Every check of a node's hardware and driver, for a bundle that asks for some; else none.
+    """Every check of a node's hardware and driver, for a bundle that asks for some or an inventory
+    that divides GPUs; else none.
 
     Args:
         connection: to the node.
         manifest: the bundle's.
         staged: bytes of the bundle that the node has already.
     """
-    if (needs := manifest.hardware) is None:
+    needs, partition = manifest.hardware, connection.node.partition
+    if needs is None and partition is None:
         return []
     gathered, trouble = gather(connection)
     if gathered is None:
@@ -157,6 +163,7 @@ def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int 
         gathered,
         lambda machine: [
             *hardware_checks(machine, needs),
+            *partition_checks(machine, manifest, partition),
             *driver_checks(machine, manifest, staged=staged),
         ],
     )

@@ -140,7 +140,7 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
     yield _all_gpus(
         "gpu-rows",
         gpus,
-        lambda gpu: (gpu.remap_pending, gpu.remap_failed) == (False, False),
+        _rows_in_order,
         lambda gpu: (
             "remapping failed"
             if gpu.remap_failed
@@ -151,6 +151,12 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
         "no row of memory waiting to be remapped, and none that could not be",
         "waiting: restart the node. Failed: have the GPU replaced",
     )
+
+
+def _rows_in_order(gpu: SmiGpu) -> bool:
+    """Of a GPU that is cut the driver does not say: the role gpu_driver looks before it is."""
+    said = (gpu.remap_pending, gpu.remap_failed)
+    return said == (False, False) or (gpu.mig is True and said == (None, None))
 
 
 def _all_gpus(  # noqa: PLR0917 - a check's parts, in their order

@@ -98,7 +98,9 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     inference, audit = manifest.inference, inventory.host.audit
     engine = served_by(manifest)
     software = engine.name if engine else inference.engine
-    served = f"{software} serves {inference.name} on loopback port {inventory.inference_port}"
+    shared = any(node.partition is None for node in nodes)
+    where = f"loopback port {inventory.inference_port}" if shared else "a loopback port for each team"
+    served = f"{software} serves {inference.name} on {where}"
     names = [node.name for node in nodes]
     order = f"first {names[0]} alone, then {', '.join(names[1:])}" if len(names) > 1 else names[0]
     return (
@@ -106,6 +108,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         *(f"disk_encryption: {text}" for node in nodes for text in volume_words(node)),
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         *_driver_words(manifest),
+        *(f"gpu_partition: {text}" for node in nodes for text in partition_words(node)),
         f"inference_server: {served}, from {wheels} staged wheels",
         *([f"daily_audit: the node audits itself every day at {audit.at}"] if audit.daily else []),
         *(
@@ -164,6 +167,22 @@ def volume_words(node: NodeEntry) -> list[str]:
         f"{node.name} {disk.name} (drive {disk.serial}, {ways[disk.unlock]}): {', '.join(disk.mounts)}"
         for disk in node.disks
     ]
+
+
+def partition_words(node: NodeEntry) -> list[str]:
+    """What GPUs are cut into, and who is served on which part, one line each."""
+    if node.partition is None:
+        return []
+    cuts = [
+        f"GPU {index}: {', '.join(cut.name for cut in row) or 'whole'}"
+        for index, row in enumerate(node.partition.layout)
+    ]
+    teams = [
+        f"{node.name}: {team.name} on {team.slice or 'all'} of GPU {', '.join(map(str, team.gpus))}, "
+        f"loopback port {team.port}"
+        for team in node.partition.teams
+    ]
+    return [f"{node.name}: after every start {'; '.join(cuts)}", *teams]
 
 
 def _addresses(node: NodeEntry) -> list[str]:

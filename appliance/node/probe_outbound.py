@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.definition.partition import instances
 from appliance.node import probe_attempts
 from appliance.node.probe import (
     ATTEMPT_SECONDS,
@@ -147,10 +148,11 @@ def _knock_at_services(
     served = [
         low for flow in node.flows if flow.goes("in") and flow.protocol == "tcp" for low, _ in flow.ports
     ]
+    loopback = {each.port for each in instances(inventory, node)}
     doors = [
         Door("port", "tcp", station, address, port)
         for station, address in _pairs(management.operator, own)
-        for port in sorted({inventory.inference_port, *COMMON_PORTS, *ports, *served} - {node.port})
+        for port in sorted({*loopback, *COMMON_PORTS, *ports, *served} - {node.port})
     ]
     sources = _pairs((*management.operator, *management.foreign), own)
     with ThreadPoolExecutor(len(sources) + 1) as pool:

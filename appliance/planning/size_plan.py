@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.errors import ModelTooLarge, ParallelismImpossible, PlanInvalid
 from appliance.hardware.gpus import find_gpu, find_slice, parse_layout
+from appliance.hardware.mig_parted import mig_parted_text
 from appliance.planning.engine import LLAMA_CPP, VLLM, Engine, adjusted
 from appliance.planning.model_files import Model, open_model
 from appliance.planning.precision import PRECISIONS, PrecisionPolicy, cache_bits, check_policy
@@ -136,6 +137,17 @@ def plan_size(request: SizeRequest) -> SizePlan:
         suggestions=(),
     )
     return plan if plan.fits else SizePlan(**{**vars(plan), "suggestions": suggestions})
+
+
+def layout_file(request: SizeRequest) -> str:
+    """The layout that was asked for, of every GPU, as mig-parted reads it.
+
+    Raises:
+        MigLayoutInvalid: the GPU cannot be cut like this.
+    """
+    gpu = find_gpu(request.gpu)
+    slices = parse_layout(gpu, request.mig or request.slice or "")
+    return mig_parted_text([[each.name for each in slices]] * request.gpus)
 
 
 def _demand(request: SizeRequest, model: Model) -> Demand | None:

@@ -135,15 +135,6 @@ class Subject:
 
     def apply(self, *, check: bool = False, roles: Path = ROLES, **changed: Any) -> dict[str, Any]:
         """Run the role over SSH from the operator's side; the driver's result as a mapping."""
-        secrets = self.lab.inventory
-        ssh = f"-o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes"
-        host = {
-            "ansible_host": self.node.address4,
-            "ansible_user": "root",
-            "ansible_ssh_private_key_file": f"{secrets}/keys/operator",
-            "ansible_ssh_common_args": f"{ssh} -o ControlMaster=auto -o ControlPersist=30s",
-            "ansible_python_interpreter": "/usr/bin/python3",
-        }
         pip = next(self.bundle.glob("payload/installer/pip-*.whl")).name
         variables = {
             "inference_server_release": RELEASE,
@@ -155,8 +146,23 @@ class Subject:
             "inference_server_model_name": "demo",
             **changed,
         }
+        return self.play("inference_server", variables, check=check, roles=roles)
+
+    def play(
+        self, role: str, variables: dict[str, Any], *, check: bool = False, roles: Path = ROLES
+    ) -> dict[str, Any]:
+        """Run a role by the program's own driver."""
+        secrets = self.lab.inventory
+        ssh = f"-o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes"
+        host = {
+            "ansible_host": self.node.address4,
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": f"{secrets}/keys/operator",
+            "ansible_ssh_common_args": f"{ssh} -o ControlMaster=auto -o ControlPersist=30s",
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
         playbook = self.folder / "play.yml"
-        playbook.write_text("[{hosts: all, gather_facts: false, roles: [inference_server]}]\n")
+        playbook.write_text(f"[{{hosts: all, gather_facts: false, roles: [{role}]}}]\n")
         order = {
             "file": str(playbook),
             "roles": str(roles),

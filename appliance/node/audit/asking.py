@@ -11,6 +11,7 @@ from appliance.node.qualification import (
     autostart,
     clock,
     daily,
+    gpus,
     installed,
     kernel,
     links,
@@ -126,6 +127,7 @@ def declared_commands(data: HostData) -> dict[str, str]:
         "pending": installed.PENDING,
         "daily audit": daily.UNITS,
         "storage": storage.LISTING,
+        "gpus": gpus.LISTING,
     }
 
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
+from appliance.definition.partition import instances
 from appliance.node.audit.drift import Drift, NotCompared
 from appliance.node.qualification import (
     autostart,
     clock,
     daily,
     flows,
+    gpus,
     installed,
     kernel,
     links,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from appliance.definition.inventory import Inventory, NodeEntry
+    from appliance.definition.partition import Instance
     from appliance.node.audit.asking import Facts
     from appliance.node.host_data import HostData
 
@@ -48,10 +51,10 @@ CAUSES: Final[dict[str, tuple[str, ...]]] = {
     "firewall.stays": ("files /etc/ufw/*", "files /etc/default/ufw", "units ufw.service"),
     "network.no-name-server": ("files /etc/resolv.conf",),
     "inbound.listening": ("listeners *",),
-    "inference.loopback": ("listeners *", "units appliance-inference.service"),
-    "inference.active": ("units appliance-inference.service",),
-    "inference.quiet": ("files /etc/systemd/system/appliance-inference.service*",),
-    "inference.confined": ("files /etc/systemd/system/appliance-inference.service*",),
+    "inference.loopback": ("listeners *", "units appliance-inference*.service"),
+    "inference.active": ("units appliance-inference*.service",),
+    "inference.quiet": ("files /etc/systemd/system/appliance-inference*.service*",),
+    "inference.confined": ("files /etc/systemd/system/appliance-inference*.service*",),
     "installed.daily-audit": (
         f"units {daily.TIMER}",
         f"units {daily.SERVICE}",
@@ -94,7 +97,7 @@ class Declared:
         found = []
         for judge in (
             *(self._network, self._rules, self._units, self._time, self._host),
-            *(self._storage, self._service),
+            *(self._storage, self._gpus, self._service),
         ):
             found += list(judge())
         return found
@@ -198,7 +201,7 @@ class Declared:
             ("modules", lambda: kernel.judge_modules(read("modules"), data, host, container)),
             ("module-lock", lambda: kernel.judge_lock(read("lock"), host, container)),
             ("audit", lambda: kernel.judge_audit(read("audit"), data, container)),
-            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, self.inventory)),
+            ("ssh-settings", lambda: server.judge_settings(read("sshd"), data, self.inventory, self.node)),
         ):
             yield self._one("host", f"quiet.{promise}", judge)
         yield self._one(
@@ -222,25 +225,44 @@ class Declared:
             yield self._one("storage", "storage.mounted", lambda: storage.judge_mounted(said(), disks))
             yield self._one("storage", "storage.opening", lambda: storage.judge_opening(said(), disks))
 
+    def _gpus(self) -> Iterator[Judged]:
+        if (partition := self.node.partition) is None:
+            return
+        yield self._one("gpus", "gpus.layout", lambda: gpus.judge_layout(self._read("gpus"), partition))
+        yield self._one(
+            "gpus",
+            "gpus.teams",
+            lambda: gpus.judge_teams(
+                self._read("gpus"), partition, service.parse_services(self._read("service"))
+            ),
+        )
+
     def _service(self) -> Iterator[Judged]:
-        def live() -> service.Service:
-            return service.parse_live(self._read("service"))
+        wanted = instances(self.inventory, self.node)
+
+        def each(judge: Callable[[service.Service, Instance], Finding]) -> Finding:
+            return service.judge_each(wanted, service.parse_services(self._read("service")), judge)
 
         def listening() -> list[sockets.Socket]:
             return sockets.parse_sockets(self._read("listening"))
 
-        node, port = self.node, self.inventory.inference_port
+        node = self.node
         yield self._one(
             "listeners",
             "inbound.listening",
             lambda: sockets.judge_listening(listening(), node.port, node.flows),
         )
         for promise, judge in (
-            ("active", lambda: service.judge_active(live())),
-            ("loopback", lambda: sockets.judge_loopback_only(listening(), port, live().pids)),
-            ("own-user", lambda: service.judge_user(live())),
-            ("quiet", lambda: service.judge_switches(live())),
-            ("confined", lambda: service.judge_confined(live())),
+            ("active", lambda: each(lambda live, _one: service.judge_active(live))),
+            (
+                "loopback",
+                lambda: each(
+                    lambda live, one: sockets.judge_loopback_only(listening(), one.port, live.pids)
+                ),
+            ),
+            ("own-user", lambda: each(lambda live, _one: service.judge_user(live))),
+            ("quiet", lambda: each(lambda live, _one: service.judge_switches(live))),
+            ("confined", lambda: each(lambda live, _one: service.judge_confined(live))),
         ):
             yield self._one("service", f"inference.{promise}", judge)
 

@@ -28,6 +28,7 @@ SUBJECTS: Final[dict[str, str]] = {
     "time": "set the node's clock, or mend its source",
     "drives": "look at the machine: a drive was added, taken or exchanged",
     "storage": "appliance disk mount and install put back what is declared; swapoff what is swapped to",
+    "gpus": "appliance install cuts them again; journalctl -u appliance-gpu-partition",
     "host": "appliance install puts the host's settings back",
     "service": "appliance install puts the service back; journalctl -u appliance-inference",
 }

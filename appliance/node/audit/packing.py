@@ -36,18 +36,20 @@ MODULES: Final = (
     "bundle/durable.py",
     *(f"definition/{name}.py" for name in ("__init__", "disks", "export", "host", "inventory")),
     "definition/inventory_record.py",
+    "definition/partition.py",
     *(
         f"errors/{name}.py"
         for name in ("__init__", "base", "outcomes", "unfit", "unready", "untrusted", "written")
     ),
+    *(f"hardware/{name}.py" for name in ("__init__", "mig_parted", "smi_list")),
     *(f"node/{name}.py" for name in ("__init__", "connection", "host_data", "question", "script")),
     *(f"node/audit/{name}.py" for name in ("__init__", "asking", "auditing", "baseline", "comparing")),
     *(f"node/audit/{name}.py" for name in ("concluding", "daily", "declared", "drift", "handing_over")),
     *(f"node/audit/{name}.py" for name in ("present", "results", "staged", "state")),
     *(f"node/qualification/{name}.py" for name in ("__init__", "autostart", "clock", "daily", "escapes")),
-    *(f"node/qualification/{name}.py" for name in ("finding", "flows", "installed", "kernel", "links")),
-    *(f"node/qualification/{name}.py" for name in ("routes", "rules", "server", "service", "sockets")),
-    *(f"node/qualification/{name}.py" for name in ("storage", "subject", "tries")),
+    *(f"node/qualification/{name}.py" for name in ("finding", "flows", "gpus", "installed", "kernel")),
+    *(f"node/qualification/{name}.py" for name in ("links", "routes", "rules", "server", "service")),
+    *(f"node/qualification/{name}.py" for name in ("sockets", "storage", "tries")),
     *(f"node/remote/{name}.py" for name in ("__init__", "audit", "copy_state", "file_state")),
     *(f"node/remote/{name}.py" for name in ("host_state", "staged_copy")),
 )

@@ -10,8 +10,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from appliance.definition.partition import UNIT
 from appliance.node.qualification.autostart import parse_listing
-from appliance.node.qualification.service import parse_live
+from appliance.node.qualification.service import parse_services
 from appliance.node.qualification.sockets import parse_sockets
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ def units(listing: str) -> dict[str, str]:
 
 
 def service(listing: str) -> dict[str, str]:
-    """What the inference service was started with; nothing while it does not run."""
-    live = parse_live(listing)
-    return {"command line": shlex.join(live.command)} if live.command else {}
+    """What each inference service was started with; nothing while it does not run."""
+    return {
+        "command line" if unit == UNIT else f"command line of {unit}": shlex.join(live.command)
+        for unit, live in parse_services(listing).items()
+        if live.command
+    }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from appliance.definition.partition import PARTITION_UNIT, served_units
 from appliance.node.qualification.finding import Finding, lines
-from appliance.node.qualification.subject import UNIT
 
 if TYPE_CHECKING:
+    from appliance.definition.inventory import NodeEntry
     from appliance.node.qualification.subject import Bundle
 
 
@@ -53,26 +54,35 @@ def judge_read_only(text: str) -> Finding:
     )
 
 
-_UNITS: Final = (UNIT, "ufw.service", "systemd-networkd.service")
-
-#: How each unit starts; SSH is a service or a socket, as the node has it.
-ENABLED: Final = (
-    f"for each in {' '.join(_UNITS)} ssh.service ssh.socket sshd.service; do "
-    'echo "$each $(systemctl is-enabled "$each" 2>/dev/null)"; done; true'
-)
+_UNITS: Final = ("ufw.service", "systemd-networkd.service")
 
 
-def judge_enabled(text: str) -> Finding:
-    """Service, firewall, network and SSH are all enabled."""
+def starting_units(node: NodeEntry) -> tuple[str, ...]:
+    """Units that start with the node, besides SSH's."""
+    cuts = (PARTITION_UNIT,) if node.partition else ()
+    return (*served_units(node), *cuts, *_UNITS)
+
+
+def enabled(node: NodeEntry) -> str:
+    """Says how each unit starts; SSH is a service or a socket, as the node has it."""
+    return (
+        f"for each in {' '.join(starting_units(node))} ssh.service ssh.socket sshd.service; do "
+        'echo "$each $(systemctl is-enabled "$each" 2>/dev/null)"; done; true'
+    )
+
+
+def judge_enabled(text: str, node: NodeEntry) -> Finding:
+    """Services, firewall, network and SSH are all enabled."""
+    units = starting_units(node)
     states = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
     wrong = [
-        f"{unit}: {states.get(unit) or 'not there'}" for unit in _UNITS if states.get(unit) != "enabled"
+        f"{unit}: {states.get(unit) or 'not there'}" for unit in units if states.get(unit) != "enabled"
     ]
     ssh = [unit for unit in ("ssh.service", "ssh.socket", "sshd.service") if states.get(unit) == "enabled"]
     if not ssh:
         wrong.append("SSH: neither its service nor its socket is enabled")
-    found = lines(wrong, otherwise=", ".join((*_UNITS, *ssh)) + " enabled")
-    return Finding(not wrong, found, f"{', '.join(_UNITS)} and SSH enabled")
+    found = lines(wrong, otherwise=", ".join((*units, *ssh)) + " enabled")
+    return Finding(not wrong, found, f"{', '.join(units)} and SSH enabled")
 
 
 #: Looks at what the role revert keeps while a change is unconfirmed; asking its program would take a lock.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pytest
 
+from appliance.definition.partition import instances
 from appliance.node.host_data import load_host_data
 from appliance.node.probe import as_root, load_probe
 from appliance.node.probe_outbound import probe_outbound
@@ -24,7 +25,7 @@ from appliance.node.qualification.autostart import LISTING, parse_listing, stopp
 from appliance.node.qualification.clock import Reading, read_clock
 from appliance.node.qualification.greeting import Greeting, greet
 from appliance.node.qualification.sockets import LISTENING, parse_sockets
-from appliance.node.qualification.subject import UNIT, Subject, load_subject
+from appliance.node.qualification.subject import Subject, load_subject
 from appliance.node.qualification.tries import Tries, try_node
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ Test = TypeVar("Test", bound="Callable[..., None]")
 _SUBJECT: Final[pytest.StashKey[Subject]] = pytest.StashKey()
 _LISTENING: Final[pytest.StashKey[Future[list[Socket]]]] = pytest.StashKey()
 _PROBE: Final[pytest.StashKey[Future[OutboundProbe]]] = pytest.StashKey()
-_ANSWERS: Final[pytest.StashKey[Future[Answers]]] = pytest.StashKey()
+_ANSWERS: Final[pytest.StashKey[Future[dict[int, Answers]]]] = pytest.StashKey()
 _TRIES: Final[pytest.StashKey[Future[Tries]]] = pytest.StashKey()
 _GREETING: Final[pytest.StashKey[Future[Greeting | None]]] = pytest.StashKey()
 _CLOCK: Final[pytest.StashKey[Reading]] = pytest.StashKey()
@@ -85,10 +86,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_PROBE] = pool.submit(_probe, subject, config.stash[_LISTENING])
     config.stash[_GREETING] = pool.submit(_greeting, subject)
     config.stash[_TRIES] = pool.submit(_tries, subject, config.stash[_PROBE])
-    bundle = subject.bundle
-    config.stash[_ANSWERS] = pool.submit(
-        ask_model, subject, subject.inventory.inference_port, bundle.model_name, bundle.task
-    )
+    config.stash[_ANSWERS] = pool.submit(_ask, subject)
+
+
+def _ask(subject: Subject) -> dict[int, Answers]:
+    """What every server of the node answers, by port."""
+    ports, bundle = [each.port for each in instances(subject.inventory, subject.node)], subject.bundle
+    return {port: ask_model(subject, port, bundle.model_name, bundle.task) for port in ports}
 
 
 def _listening(subject: Subject) -> list[Socket]:
@@ -101,7 +105,8 @@ def _listening(subject: Subject) -> list[Socket]:
 
 def _probe(subject: Subject, listening: Future[list[Socket]]) -> OutboundProbe:
     ports = {each.port for each in listening.result() if each.protocol == "tcp" and not each.loopback}
-    return probe_outbound(subject, subject.inventory, subject.node, unit=UNIT, ports=sorted(ports))
+    unit = instances(subject.inventory, subject.node)[0].unit  # of all of them, made from one template
+    return probe_outbound(subject, subject.inventory, subject.node, unit=unit, ports=sorted(ports))
 
 
 def _greeting(subject: Subject) -> Greeting | None:
@@ -124,12 +129,15 @@ def _tries(subject: Subject, probe: Future[OutboundProbe]) -> Tries:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Announce the promises; those that wait for the probe or the model come last.
 
-    A node that exports nothing promises nothing of it, and one without encrypted drives nothing of these.
+    A node that exports nothing promises nothing of it, one without encrypted drives nothing of
+    these, and one whose GPUs the inventory does not divide nothing of slices.
     """
     if config.stash[_SUBJECT].node.export is None:
         items[:] = [item for item in items if "line" not in getattr(item, "fixturenames", ())]
     if not config.stash[_SUBJECT].node.disks:
         items[:] = [item for item in items if "volumes" not in getattr(item, "fixturenames", ())]
+    if config.stash[_SUBJECT].node.partition is None:
+        items[:] = [item for item in items if "partition" not in getattr(item, "fixturenames", ())]
     waiting = {"probe", "answers", "tries"}
     items.sort(key=lambda item: bool(waiting & set(getattr(item, "fixturenames", ()))))
     config.stash[_WRITER].write("collected", names=[_promise(item)["name"] for item in items])
@@ -253,6 +261,6 @@ def reading(request: pytest.FixtureRequest, subject: Subject) -> Reading:
 
 
 @pytest.fixture(scope="session")
-def answers(request: pytest.FixtureRequest) -> Answers:
+def answers(request: pytest.FixtureRequest) -> dict[int, Answers]:
     """What the model said, once it has."""
     return request.config.stash[_ANSWERS].result(timeout=180)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from appliance.definition.partition import instances
 from appliance.node.qualification.finding import Finding, lines
 
 if TYPE_CHECKING:
-    from appliance.definition.inventory import Inventory
+    from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.host_data import HostData
 
 #: What holds for everybody, as sshd itself reads its files.
@@ -27,11 +28,11 @@ _SAME: Final = {"prohibit-password": "without-password"}
 _LISTS: Final = ("ciphers", "macs", "kexalgorithms")
 
 
-def judge_settings(text: str, data: HostData, inventory: Inventory) -> Finding:
+def judge_settings(text: str, data: HostData, inventory: Inventory, node: NodeEntry) -> Finding:
     """Every setting that this server knows holds; of lists, none of what was taken away is left."""
-    port = inventory.inference_port
+    ports = [each.port for each in instances(inventory, node)]
     of_the_site = {
-        "PermitOpen": f"127.0.0.1:{port} localhost:{port}",
+        "PermitOpen": " ".join(f"127.0.0.1:{port} localhost:{port}" for port in ports),
         "PerSourcePenaltyExemptList": ",".join(map(str, inventory.management.operator)),
     }
     found: dict[str, str] = {}

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from appliance.node.qualification.finding import Finding, lines, not_run
-from appliance.node.qualification.subject import UNIT
+from appliance.definition.partition import UNIT
+from appliance.node.qualification.finding import Finding, lines, not_run, together
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from appliance.definition.partition import Instance
     from appliance.node.qualification.ask import Answers
 
 _PROPERTIES: Final = (
@@ -22,18 +25,22 @@ _PROPERTIES: Final = (
     "IPAddressAllow,IPAddressDeny,RestrictNetworkInterfaces"
 )
 
-#: The unit's properties; then the main process's status, user name, environment and command line, each
-#: after a line of its own.  Works, and says less, when there is no unit or no process.
+#: Of the server, and of every other that the node has a unit for, after a line with the unit's name: the
+#: unit's properties; then the main process's status, user name, environment and command line, each after a
+#: line of its own.  Works, and says less, when there is no unit or no process.
 LIVE: Final = f"""
-systemctl show -p {_PROPERTIES} -- {UNIT}
-pid=$(systemctl show -p MainPID --value -- {UNIT})
-if [ "${{pid:-0}}" -gt 0 ]; then
+for unit in {UNIT} $(systemctl list-unit-files --plain --no-legend 'appliance-inference-*.service' \\
+    | awk '{{ print $1 }}'); do
+  echo "##### $unit"
+  systemctl show -p {_PROPERTIES} -- "$unit"
+  pid=$(systemctl show -p MainPID --value -- "$unit")
+  [ "${{pid:-0}}" -gt 0 ] || continue
   echo "=== status"; cat "/proc/$pid/status"
-  echo "=== pids"; cat "/sys/fs/cgroup$(systemctl show -p ControlGroup --value -- {UNIT})/cgroup.procs"
+  echo "=== pids"; cat "/sys/fs/cgroup$(systemctl show -p ControlGroup --value -- "$unit")/cgroup.procs"
   echo "=== user"; getent passwd "$(awk '/^Uid:/ {{ print $2 }}' "/proc/$pid/status")"
   echo "=== environment"; tr '\\0' '\\n' < "/proc/$pid/environ"
   echo "=== command"; tr '\\0' '\\n' < "/proc/$pid/cmdline"
-fi
+done
 true
 """
 
@@ -74,8 +81,31 @@ class Service:
         return int(self.unit.get("MainPID") or 0)
 
 
+def parse_services(text: str) -> dict[str, Service]:
+    """What ``LIVE`` prints, by unit; the server's own stands there even where nothing was printed of it."""
+    parts = re.split(r"^##### (\S+)\n", text, flags=re.MULTILINE)
+    found = {UNIT: parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
+    return {unit: parse_live(said) for unit, said in found.items()}
+
+
+def judge_each(
+    wanted: Sequence[Instance],
+    services: Mapping[str, Service],
+    judge: Callable[[Service, Instance], Finding],
+) -> Finding:
+    """What is to hold of every server that the inventory asks for; one that it does not must not run."""
+    absent = parse_live("")
+    found = {each.unit: judge(services.get(each.unit, absent), each) for each in wanted}
+    for unit in sorted(set(services) - set(found)):
+        if services[unit].pid:
+            found[unit] = Finding(
+                kept=False, found="runs", wanted="no server that the inventory does not ask for"
+            )
+    return together(found)
+
+
 def parse_live(text: str) -> Service:
-    """What ``LIVE`` prints."""
+    """What ``LIVE`` prints of one unit."""
     parts = re.split(r"^=== (\w+)\n", text, flags=re.MULTILINE)
     sections = {"unit": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
     return Service(

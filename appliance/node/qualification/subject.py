@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.connection import Connection
 
-#: The unit that serves the model (role inference_server).
-UNIT: Final = "appliance-inference.service"
 STAGED: Final = "/var/lib/appliance/staged"
 #: Stands for the shell command in a stored command line.
 _COMMAND: Final = "@command@"

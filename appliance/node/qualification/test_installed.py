@@ -28,8 +28,8 @@ def test_read_only(subject: Subject, read: Read, judge: Judge) -> None:
 
 
 @promise("installed.comes-back", "Everything starts again with the node")
-def test_comes_back(read: Read, judge: Judge) -> None:
-    judge(installed.judge_enabled(read(installed.ENABLED)))
+def test_comes_back(subject: Subject, read: Read, judge: Judge) -> None:
+    judge(installed.judge_enabled(read(installed.enabled(subject.node)), subject.node))
 
 
 @promise("installed.confirmed", "No unconfirmed network change waits to be undone")

@@ -102,7 +102,7 @@ def test_audit(read: Read, tries: tried.Tries, judge: Judge) -> None:
 
 @promise("quiet.ssh-settings", "The SSH server holds to every setting", served(DATA.ssh))
 def test_ssh_settings(subject: Subject, read: Read, judge: Judge) -> None:
-    judge(server.judge_settings(read(server.EFFECTIVE), DATA, subject.inventory))
+    judge(server.judge_settings(read(server.EFFECTIVE), DATA, subject.inventory, subject.node))
 
 
 @promise("quiet.ssh-keys-only", "The SSH server takes no password", ["IA-2"])

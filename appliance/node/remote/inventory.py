@@ -131,11 +131,11 @@ def journal(home: str, patience: float) -> dict[str, Any] | None:
     return {"count": said["count"], "root": said["root"]["version"], "revocation": revocation}
 
 
-def serving(unit: str) -> str:
-    """Whether the node serves, in systemd's word for it."""
+def serving(units: str) -> str:
+    """Whether the node serves, in systemd's word for it; of several units, that of one that does not."""
     try:
         done = subprocess.run(
-            ["systemctl", "is-active", "--", unit],
+            ["systemctl", "is-active", "--", *units.split()],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=SECONDS,
@@ -143,7 +143,8 @@ def serving(unit: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    word = done.stdout.decode("ascii", "replace").strip()
+    words = done.stdout.decode("ascii", "replace").split()
+    word = next((each for each in words if each != "active"), words[0] if words else "")
     return word if re.fullmatch("[a-z-]{1,32}", word) else "unknown"
 
 

@@ -17,6 +17,7 @@ from ansible.module_utils.appliance_gpu import (
     Step,
     ailments,
     count_devices,
+    cuda_devices,
     modules_to_change,
     units_to_change,
 )
@@ -73,7 +74,10 @@ switches:
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 MEMORY = (
     "nvidia-smi",
-    "--query-gpu=pci.bus_id,ecc.mode.current,ecc.mode.pending,ecc.errors.uncorrected.volatile.total",
+    (
+        "--query-gpu=pci.bus_id,ecc.mode.current,ecc.mode.pending,ecc.errors.uncorrected.volatile.total,"
+        "mig.mode.current"
+    ),
     "--format=csv,noheader,nounits",
 )
 ROWS = (
@@ -81,6 +85,7 @@ ROWS = (
     "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure",
     "--format=csv,noheader,nounits",
 )
+MODES = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current", "--format=csv,noheader,nounits")
 #: A process of its own: what cuInit takes is given back, and one that hangs can be ended.
 COUNT = (
     "import ctypes,sys\n"
@@ -95,7 +100,7 @@ SECONDS = 300
 
 def run(*command: str) -> str:
     """Standard output; InTheWay with what the program wrote when it fails."""
-    shown = " ".join(command[:2]) if command[0] != "/usr/bin/python3" else "a call of CUDA"
+    shown = " ".join(command[:2]) if command[0] != "/usr/bin/env" else "a call of CUDA"
     try:
         done = subprocess.run(
             command,
@@ -189,6 +194,12 @@ def take(step: Step) -> None:
             run("systemctl", "reset-failed", "--", step.word)
 
 
+def cuda(part: str | None = None) -> str:
+    """How many devices CUDA finds, of all or in this part of a GPU."""
+    visible = [f"CUDA_VISIBLE_DEVICES={part}"] if part else []
+    return run("/usr/bin/env", *visible, "/usr/bin/python3", "-I", "-c", COUNT).strip()
+
+
 def prove(gpus: int) -> None:
     """Refuse GPUs that are ailing, and those that CUDA does not find: nvidia-smi alone can look healthy.
 
@@ -198,7 +209,13 @@ def prove(gpus: int) -> None:
     found = ailments(run(*MEMORY), run(*ROWS))
     if found:
         raise InTheWay("; ".join(found))
-    counted = run("/usr/bin/python3", "-I", "-c", COUNT).strip()
+    parts = cuda_devices(run("nvidia-smi", "-L"), run(*MODES))
+    for part in parts or ():
+        if (counted := cuda(part)) != "1":
+            raise InTheWay(f"CUDA finds {counted} devices in {part}, and not 1: look into journalctl -k")
+    if parts is not None:
+        return
+    counted = cuda()
     if counted != str(gpus):
         raise InTheWay(f"CUDA finds {counted} GPUs, and {gpus} are on the PCI bus: look into journalctl -k")
 

@@ -12,6 +12,7 @@ The rules:
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, field
 
 NVIDIA = "0x10de"
@@ -129,7 +130,7 @@ def ailments(memory: str, rows: str) -> list[str]:
 
     Args:
         memory: ``nvidia-smi --query-gpu=pci.bus_id,ecc.mode.current,ecc.mode.pending,``
-            ``ecc.errors.uncorrected.volatile.total --format=csv,noheader,nounits``.
+            ``ecc.errors.uncorrected.volatile.total,mig.mode.current --format=csv,noheader,nounits``.
         rows: ``nvidia-smi --query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure``,
             in the same format.
 
@@ -137,7 +138,13 @@ def ailments(memory: str, rows: str) -> list[str]:
         InTheWay: the answer has other columns: it judges nothing.
     """
     found = []
-    for bus, ecc, pending, errors in _rows(memory, 4):
+    cut = set()
+    for bus, ecc, pending, told, mig in _rows(memory, 5):
+        errors = told
+        # A GPU that is cut counts errors by slice, and tells neither these nor rows of the whole.
+        if mig == "Enabled":
+            cut.add(bus)
+            errors = "0" if told == "[N/A]" else told
         if (ecc, pending) != ("Enabled", "Enabled"):
             found.append(f"{bus}: ECC {ecc}, after the next start {pending}: nvidia-smi -e 1, then restart")
         if errors != "0":
@@ -145,11 +152,37 @@ def ailments(memory: str, rows: str) -> list[str]:
                 f"{bus}: {errors} memory errors that ECC could not mend: restart, then dcgmi diag -r 3"
             )
     for bus, pending, failed in _rows(rows, 3):
+        if bus in cut and (pending, failed) == ("[N/A]", "[N/A]"):
+            continue
         if _yes(failed):
             found.append(f"{bus}: a row of memory could not be remapped: have the GPU replaced")
         elif _yes(pending):
             found.append(f"{bus}: a row of memory waits to be remapped: restart the node")
     return found
+
+
+def cuda_devices(listed: str, modes: str) -> list[str] | None:
+    """What CUDA must be able to use, each for itself: slices, and GPUs that are whole.
+
+    Args:
+        listed: ``nvidia-smi -L``.
+        modes: ``nvidia-smi --query-gpu=uuid,mig.mode.current --format=csv,noheader,nounits``.
+
+    Returns:
+        Their UUIDs; None where no GPU is cut: then CUDA counts all GPUs at once.  Where one is, it shows a
+        process one slice and no more (MIG User Guide, "CUDA Device Enumeration").
+    """
+    cut = {uuid for uuid, mode in _rows(modes, 2) if mode == "Enabled"}
+    gpus: dict[str, list[str]] = {}
+    for kind, uuid in re.findall(r"^ *(GPU|MIG) .*\(UUID: (\S+)\)$", listed, re.MULTILINE):
+        if kind == "GPU":
+            gpus[uuid] = []
+        elif gpus:
+            gpus[next(reversed(gpus))].append(uuid)
+    if not cut:
+        return None
+    # One in MIG mode and without slices is nothing to CUDA, until the role gpu_partition cuts it.
+    return [each for gpu, slices in gpus.items() for each in (slices if gpu in cut else [gpu])]
 
 
 def _yes(cell: str) -> bool:

@@ -47,6 +47,24 @@ def test_a_model_that_fits(appliance: Run, config: Callable[..., Path], tmp_path
     assert drawing.read_text().startswith("<svg ")
 
 
+def test_a_layout_that_fits_is_written_as_mig_parted_reads_it(
+    appliance: Run, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "mig.yaml"
+    asked = ("--gpu", "h100-sxm", "--gpus", "2", "--mig", "3g.40gb,1g.20gb", "--mig-parted", file)
+    assert appliance("plan", "size", config(LLAMA_8B), *asked).code == 0
+    (row,) = json.loads(file.read_text())["mig-configs"]["appliance"]
+    assert row == {
+        "devices": [0, 1],
+        "mig-enabled": True,
+        "mig-devices": {"1g.20gb": 1, "3g.40gb": 1},
+    }
+    file.unlink()
+    more = (*asked, "--sequences", "1000", "--context", "8192")
+    assert appliance("plan", "size", config(LLAMA_8B), *more).code == 5
+    assert not file.exists(), "it does not do what is asked for"
+
+
 def test_every_sum_when_asked(appliance: Run, config: Callable[..., Path]) -> None:
     done = appliance("plan", "size", config(LLAMA_8B), "--gpu", "h100-sxm", "--explain")
     assert "  cache_of_token_1 = 131,072 bytes\n" in done.out
@@ -116,6 +134,7 @@ def test_settings_and_options_over_them(appliance: Run, config: Callable[..., Pa
         (("--gpu", "h100-sxm"), 5, "ModelTooLarge"),
         (("--gpu", "h100-sxm", "--weights", "int8", "--policy", "clinical"), 3, "PrecisionRefused"),
         (("--gpu", "h100-sxm", "--gpus", "2", "--svg", "/nowhere/x.svg"), 2, "Usage"),
+        (("--gpu", "h100-sxm", "--gpus", "2", "--mig-parted", "x.yaml"), 2, "Usage"),
     ],
 )
 def test_what_is_refused(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from appliance.hardware.nvidia_smi import MAX_BYTES, SmiUnreadableError, parse_report
@@ -88,3 +90,12 @@ _FILE = """<?xml version="1.0"?>
 def test_what_is_no_report_is_refused_with_the_reason(bad: str, why: str) -> None:
     with pytest.raises(SmiUnreadableError, match=why):
         parse_report(bad)
+
+
+def test_a_gpu_that_is_cut_counts_errors_by_slice() -> None:
+    """Recorded: ECC's counters of the whole and its remapped rows are N/A."""
+    recorded = (Path(__file__).parents[1] / "roles/recorded/smi-report-a100-mig.xml").read_text("utf-8")
+    (gpu,) = parse_report(recorded).gpus
+    assert (gpu.mig, gpu.uncorrected, gpu.remap_pending, gpu.remap_failed) == (True, 0, None, None)
+    bad = recorded.replace("<sram_uncorrectable>0<", "<sram_uncorrectable>2<", 1)
+    assert parse_report(bad).gpus[0].uncorrected == 2

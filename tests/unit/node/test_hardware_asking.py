@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from appliance.bundle.manifest import parse_manifest
+from appliance.definition.partition import Partition, Team
 from appliance.errors import (
     DriverForOtherKernel,
     FabricManagerDiffers,
@@ -42,6 +43,7 @@ from appliance.node.hardware import (
     report,
 )
 from appliance.node.hardware_checks import hardware_checks
+from appliance.node.partition_checks import partition_checks
 from appliance.node.preflight import NodeReport, look_at_nodes
 from appliance.node.preflight import refuse as refuse_nodes
 from appliance.node.site import load_inventory
@@ -228,7 +230,11 @@ def test_every_check_that_can_stop_has_a_name() -> None:
     machine = read_machine(h100_node())
     manifest = replace(bundle(), hardware=needs)
     every = replace(needs, firmware=("iommu", "memory-ecc", "secure-boot", "tpm2", "uefi"))
-    checks = (*hardware_checks(machine, every), *driver_checks(machine, manifest))
+    checks = (
+        *hardware_checks(machine, every),
+        *partition_checks(machine, manifest, Partition("h100-sxm", ((),), (Team("one", 8001, (0,)),))),
+        *driver_checks(machine, manifest),
+    )
     assert {check.name for check in checks if check.level == "must"} | {"hardware"} == set(UNFIT)
 
 

@@ -109,6 +109,22 @@ CATALOGUE: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"nvidia_smi": re.sub(r"(<[ds]ram_unc\w+>)0", r"\1N/A", SMI, count=3)},
         ["gpu-memory"],
     ),
+    "rows not said of a GPU that is cut": (
+        {
+            "nvidia_smi": SMI.replace("<current_mig>Disabled", "<current_mig>Enabled", 1)
+            .replace("<remapped_row_failure>No", "<remapped_row_failure>N/A", 1)
+            .replace("<remapped_row_pending>No", "<remapped_row_pending>N/A", 1)
+        },
+        [],
+    ),
+    "rows not said of a whole GPU": (
+        {
+            "nvidia_smi": SMI.replace("<remapped_row_failure>No", "<remapped_row_failure>N/A", 1).replace(
+                "<remapped_row_pending>No", "<remapped_row_pending>N/A", 1
+            )
+        },
+        ["gpu-rows"],
+    ),
     "a switch missing": ({"pci": pci(*(gpu(bus) for bus in GPUS), switches=3)}, ["nvswitches"]),
     "too little memory": ({"meminfo": "MemTotal:       1056707340 kB\n"}, ["memory"]),
     "memory without ECC": (

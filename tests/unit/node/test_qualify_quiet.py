@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from appliance.definition.host import BANNER, Host, Time
-from appliance.definition.inventory import Inventory, Management
+from appliance.definition.inventory import Inventory, Management, NodeEntry
+from appliance.definition.partition import Partition, Team
 from appliance.node.host_data import load_host_data, patterns
 from appliance.node.qualification import autostart, clock, greeting, kernel, server, tries
 
@@ -219,6 +220,7 @@ def test_an_audit_that_cannot_be_is_not_proven(text: str, container: str) -> Non
 # --- the SSH server ----------------------------------------------------------------------------
 
 OPERATOR = (ip_address("10.20.0.1"), ip_address("fd20::1"))
+NODE = NodeEntry("gpu-01", "ssh", ip_address("10.20.0.11"), 22, ())
 SITE = Inventory(Path("inventory.yml"), "example", Management((), OPERATOR), None, ())
 SSHD = "".join(
     f"{entry.what[0].lower()} {entry.value.replace('prohibit-password', 'without-password')}\n"
@@ -257,7 +259,7 @@ SSHD = "".join(
 )
 def test_what_the_server_does_not_hold_to_is_named(old: str, new: str, told: str) -> None:
     assert old in SSHD
-    finding = server.judge_settings(SSHD.replace(old, new, 1), DATA, SITE)
+    finding = server.judge_settings(SSHD.replace(old, new, 1), DATA, SITE, NODE)
     assert finding.kept is (told == "")
     assert told in finding.found
 
@@ -375,3 +377,12 @@ def test_readings_are_kept_the_first_and_the_last(tmp_path: Any) -> None:
     assert clock.load_readings(path) == [FREE, third]
     path.write_text("[{}]")
     assert clock.load_readings(path) == []
+
+
+def test_a_tunnel_may_lead_to_every_teams_server_and_nowhere_else() -> None:
+    teams = (Team("one", 8001, (0,)), Team("two", 8002, (1,)))
+    divided = replace(NODE, partition=Partition("h100-sxm", ((), ()), teams))
+    ports = "127.0.0.1:8001 localhost:8001 127.0.0.1:8002 localhost:8002"
+    line = next(each for each in SSHD.splitlines() if each.startswith("permitopen "))
+    assert f"wanted {ports}" in server.judge_settings(SSHD, DATA, SITE, divided).found
+    assert server.judge_settings(SSHD.replace(line, f"permitopen {ports}"), DATA, SITE, divided).kept

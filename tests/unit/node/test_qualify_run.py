@@ -147,9 +147,10 @@ def test_every_promise_is_described(done: tuple[QualificationReport, Path, Told]
     text = (Path(__file__).parents[3] / "docs" / "qualification.md").read_text(encoding="utf-8")
     listed = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     names = [item.name for item in done[0].items]
-    # This node exports nothing and has no encrypted drive, so it promises nothing of these.
+    # This node exports nothing, has no encrypted drive and no divided GPU, so it promises nothing of these.
     left_out = [
         *_promised("test_export.py", "export"),
+        *_promised("test_gpus.py", "gpus"),
         *(name for name in _promised("test_storage.py", "storage") if name not in names),
     ]
     assert not any(name.startswith("export.") for name in names)
@@ -157,7 +158,8 @@ def test_every_promise_is_described(done: tuple[QualificationReport, Path, Told]
         "storage.mounted",
         "storage.opening",
     ]
-    assert len(left_out) == 6
+    assert not any(name.startswith("gpus.") for name in names)
+    assert len(left_out) == 8
     assert sorted(listed) == sorted([*names, *left_out])
 
 

@@ -12,20 +12,26 @@ import threading
 import wave
 from array import array
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import yaml
 
+from appliance.definition.inventory import NodeEntry
+from appliance.definition.partition import UNIT, Instance, Partition, Team
 from appliance.node.qualification import installed, service
 from appliance.node.qualification.ask import Answers, ask_model
-from appliance.node.qualification.subject import UNIT, Bundle
+from appliance.node.qualification.subject import Bundle
 
 HERE = Path(__file__).parent
 LIVE = (HERE / "recorded" / "service.txt").read_text(encoding="utf-8")
 DIGEST = "ddaadf14f00b1321b553f5b8bdc6fab0aea4e4cfe31f4493676fee6c4458ec0d"
 MODEL = f"/var/lib/appliance/staged/{DIGEST}/payload/model/tiny.gguf"
+TEAMS = (Team("one", 8001, (0,), "3g.40gb"), Team("two", 8002, (0,), "3g.40gb"))
+NODE = NodeEntry("gpu-01", "ssh", ip_address("10.20.0.11"), 22, ())
+SHARED = dataclasses.replace(NODE, partition=Partition("h100-sxm", ((),), TEAMS))
 BUNDLE = Bundle(DIGEST, MODEL, "demo")
 
 
@@ -96,7 +102,6 @@ def test_the_role_sets_every_switch_that_is_wanted() -> None:
     switches = {each["name"]: each["value"] for each in variables["inference_server_switches"]}
     assert service.SWITCHES.items() <= switches.items()
     assert {each["name"] for each in variables["inference_server_unset"]} == service.OPENINGS
-    assert variables["inference_server_unit"] == UNIT
 
 
 def answers(**changed: Any) -> Answers:
@@ -227,13 +232,58 @@ def test_nobody_can_write_into_the_staged_copy() -> None:
 
 def test_everything_is_enabled() -> None:
     text = (HERE / "recorded" / "enabled.txt").read_text(encoding="utf-8")
-    assert installed.judge_enabled(text).kept
+    assert installed.judge_enabled(text, NODE).kept
     for unit in (UNIT, "ufw.service", "systemd-networkd.service", "ssh.service"):
-        assert not installed.judge_enabled(text.replace(f"{unit} enabled", f"{unit} disabled")).kept, unit
+        assert not installed.judge_enabled(
+            text.replace(f"{unit} enabled", f"{unit} disabled"), NODE
+        ).kept, unit
     by_socket = text.replace("ssh.service enabled", "ssh.service disabled").replace(
         "ssh.socket disabled", "ssh.socket enabled"
     )
-    assert installed.judge_enabled(by_socket).kept
+    assert installed.judge_enabled(by_socket, NODE).kept
+
+
+def test_where_teams_are_served_their_units_and_the_one_that_cuts_start_with_the_node() -> None:
+    text = (HERE / "recorded" / "enabled.txt").read_text(encoding="utf-8")
+    found = installed.judge_enabled(text, SHARED)
+    assert found.found.splitlines() == [
+        "appliance-inference-one.service: not there",
+        "appliance-inference-two.service: not there",
+        "appliance-gpu-partition.service: not there",
+    ]
+    more = "".join(f"{line.partition(':')[0]} enabled\n" for line in found.found.splitlines())
+    assert installed.judge_enabled(text + more, SHARED).kept
+
+
+def two_services() -> str:
+    """The recorded service, as two teams have it."""
+    one, two = (LIVE.replace(UNIT, team.unit) for team in TEAMS)
+    return f"##### {UNIT}\nLoadState=not-found\n##### {TEAMS[0].unit}\n{one}##### {TEAMS[1].unit}\n{two}"
+
+
+def test_every_teams_server_is_judged_and_one_that_is_broken_is_named() -> None:
+    wanted = [Instance(team.unit, team.port, team.name) for team in TEAMS]
+
+    def judged(text: str) -> service.Finding:
+        services = service.parse_services(text)
+        return service.judge_each(wanted, services, lambda live, _one: service.judge_active(live))
+
+    assert judged(two_services()).kept
+    stopped = judged("ActiveState=failed".join(two_services().rsplit("ActiveState=active", 1)))
+    assert (stopped.kept, stopped.found.partition(":")[0]) == (False, TEAMS[1].unit)
+    assert "ActiveState=," in judged(f"##### {TEAMS[0].unit}\n{LIVE}").found, "no unit for the other"
+
+
+def test_a_server_that_nobody_asks_for_must_not_run() -> None:
+    def judged(text: str) -> service.Finding:
+        one = [Instance(UNIT, 8000)]
+        return service.judge_each(
+            one, service.parse_services(text), lambda live, _: service.judge_active(live)
+        )
+
+    assert judged(LIVE).kept
+    found = judged(f"##### {UNIT}\n{LIVE}##### appliance-inference-old.service\n{LIVE}")
+    assert (found.kept, found.found) == (False, "appliance-inference-old.service: runs")
 
 
 def test_a_change_that_waits_to_be_undone_is_found() -> None:

@@ -211,10 +211,10 @@ def test_role_program_and_promise_speak_of_the_same_units_and_files(module: Any)
     assert f"/var/lib/{re.findall(r'^StateDirectory=(.*)$', service, re.MULTILINE)[0]}" == str(daily.FOLDER)
 
 
-def rendered(name: str, *, drives: bool) -> str:
+def rendered(name: str, *, drives: bool, gpus: bool = False) -> str:
     """A unit as Ansible makes it of its template."""
     text = (ROLE / f"templates/etc/systemd/system/{name}.j2").read_text()
-    values = {"path": "/usr/local/lib/appliance/audit.pyz", "at": "03:30", "drives": drives}
+    values = {"path": "/usr/local/lib/appliance/audit.pyz", "at": "03:30", "drives": drives, "gpus": gpus}
     made = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)  # noqa: S701 - no HTML
     return made.render({f"daily_audit_{key}": value for key, value in values.items()})
 
@@ -224,6 +224,15 @@ def test_devices_are_for_those_alone_who_have_encrypted_drives() -> None:
     devices = ["DevicePolicy=closed", "DeviceAllow=block-* r"]
     assert set(without) - set(with_drives) == {"PrivateDevices=yes"}
     assert [line for line in with_drives if line not in without and not line.startswith("#")] == devices
+
+
+def test_nvidias_driver_may_be_asked_where_gpus_are_divided() -> None:
+    lines = rendered(SERVICE, drives=False, gpus=True).splitlines()
+    assert "PrivateDevices=yes" not in lines
+    assert [line for line in lines if line.startswith("DeviceAllow=")] == [
+        *("DeviceAllow=char-nvidia rw", "DeviceAllow=char-nvidiactl rw"),
+        *("DeviceAllow=char-nvidia-frontend rw", "DeviceAllow=char-nvidia-caps r"),
+    ]
 
 
 @pytest.mark.parametrize("drives", [True, False])

@@ -24,7 +24,17 @@ PERSISTENCE, MANAGER = "nvidia-persistenced.service", "nvidia-fabricmanager.serv
 UNITS = {"persistence": PERSISTENCE, "manager": MANAGER, "to_come": False}
 GPU = {"vendor": "0x10de", "device": "0x2330", "class": "0x030200"}
 SWITCH = {"vendor": "0x10de", "device": "0x22a3", "class": "0x068000"}
-HEALTHY = "00000000:53:00.0, Enabled, Enabled, 0\n00000000:64:00.0, Enabled, Enabled, 0\n"
+HEALTHY = (
+    "00000000:53:00.0, Enabled, Enabled, 0, Disabled\n00000000:64:00.0, Enabled, Enabled, 0, Disabled\n"
+)
+MODES = "GPU-0, Disabled\nGPU-1, Disabled\n"
+WHOLE = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\n"
+CUT = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)
+  MIG 3g.40gb     Device  0: (UUID: MIG-a)
+  MIG 3g.40gb     Device  1: (UUID: MIG-b)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1)
+"""
 ROWS = "00000000:53:00.0, No, No\n00000000:64:00.0, No, No\n"
 
 
@@ -136,6 +146,11 @@ def test_a_node_without_gpus_is_left_alone(rules: Any) -> None:
         ("53:00.0, Enabled, Enabled", "53:00.0, [N/A], [N/A]", r"ECC \[N/A\]"),
         ("53:00.0, Enabled, Enabled, 0", "53:00.0, Enabled, Enabled, 2", "2 memory errors"),
         ("53:00.0, Enabled, Enabled, 0", "53:00.0, Enabled, Enabled, [N/A]", "memory errors"),
+        (
+            "53:00.0, Enabled, Enabled, 0, Disabled",
+            "53:00.0, Enabled, Enabled, 3, Enabled",
+            "3 memory errors",
+        ),
         ("53:00.0, No, No", "53:00.0, Yes, No", "waits to be remapped"),
         ("53:00.0, No, No", "53:00.0, No, Yes", "have the GPU replaced"),
         ("53:00.0, No, No", "53:00.0, [N/A], No", "waits to be remapped"),
@@ -145,6 +160,54 @@ def test_an_ailing_gpu_is_named(rules: Any, was: str, becomes: str, said: str) -
     assert rules.ailments(HEALTHY, ROWS) == []
     (found,) = rules.ailments(HEALTHY.replace(was, becomes), ROWS.replace(was, becomes))
     assert re.search(said, found)
+
+
+def test_a_gpu_that_is_cut_tells_nothing_of_the_whole_and_is_not_called_ailing(rules: Any) -> None:
+    """As nvidia-smi says it of an A100 with slices (recorded/smi-a100-mig.xml)."""
+    cut = HEALTHY.replace(
+        "53:00.0, Enabled, Enabled, 0, Disabled", "53:00.0, Enabled, Enabled, [N/A], Enabled"
+    )
+    assert rules.ailments(cut, ROWS.replace("53:00.0, No, No", "53:00.0, [N/A], [N/A]")) == []
+    assert rules.ailments(cut, ROWS.replace("53:00.0, No, No", "53:00.0, [N/A], Yes"))
+    assert rules.ailments(cut, ROWS.replace("64:00.0, No, No", "64:00.0, [N/A], [N/A]")), "that is whole"
+
+
+def test_cuda_is_called_for_each_slice_since_it_shows_no_more_than_one(rules: Any) -> None:
+    assert rules.cuda_devices(WHOLE, MODES) is None
+    assert rules.cuda_devices(CUT, MODES.replace("GPU-0, Disabled", "GPU-0, Enabled")) == [
+        *("MIG-a", "MIG-b"),
+        "GPU-1",
+    ]
+    every = MODES.replace("Disabled", "Enabled")
+    assert rules.cuda_devices(WHOLE, every) == [], "in MIG mode and not cut yet: nothing to call for"
+
+
+def test_a_slice_that_cuda_does_not_find_fails_the_role(
+    module: Any, rules: Any, ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = MODES.replace("GPU-0, Disabled", "GPU-0, Enabled")
+    answers = {
+        module.MEMORY: HEALTHY,
+        module.ROWS: ROWS,
+        module.MODES: modes,
+        ("nvidia-smi", "-L"): CUT,
+        ("/usr/bin/env", "CUDA_VISIBLE_DEVICES=MIG-b", "/usr/bin/python3", "-I", "-c", module.COUNT): "0\n",
+    }
+    asked: list[tuple[str, ...]] = []
+
+    def run(*command: str) -> str:
+        asked.append(command)
+        return answers.get(command, "1\n")
+
+    monkeypatch.setattr(module, "run", run)
+    have(module, monkeypatch, ready)
+    with pytest.raises(rules.InTheWay, match="CUDA finds 0 devices in MIG-b"):
+        module.bring_about(UNITS, check=False)
+    answers.popitem()
+    assert module.bring_about(UNITS, check=False)["changed"] is False
+    assert [each[1] for each in asked[-3:]] == [
+        f"CUDA_VISIBLE_DEVICES={part}" for part in ("MIG-a", "MIG-b", "GPU-1")
+    ]
 
 
 def test_an_answer_with_other_columns_judges_nothing(rules: Any) -> None:
@@ -181,7 +244,9 @@ def told(module: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             return HEALTHY
         if command == module.ROWS:
             return ROWS
-        return "2\n" if command[0] == "/usr/bin/python3" else ""
+        if command == module.MODES:
+            return MODES
+        return "2\n" if command[0] == "/usr/bin/env" else ""
 
     monkeypatch.setattr(module, "run", run)
     return asked
@@ -205,7 +270,7 @@ def test_everything_is_done_in_order_and_then_proven(
         ("systemctl", "enable", "--now", "--", PERSISTENCE),
         module.MEMORY,
     ]
-    assert told[-1][0] == "/usr/bin/python3"
+    assert told[-1][:2] == ("/usr/bin/env", "/usr/bin/python3")
 
 
 def test_a_service_that_is_not_loaded_any_more_has_nothing_to_forget(
@@ -236,7 +301,7 @@ def test_a_second_run_changes_nothing_and_proves_again(
 ) -> None:
     have(module, monkeypatch, ready)
     assert module.bring_about(UNITS, check=False)["changed"] is False
-    assert [command[0] for command in told] == ["nvidia-smi", "nvidia-smi", "/usr/bin/python3"]
+    assert [command[0] for command in told] == [*["nvidia-smi"] * 4, "/usr/bin/env"]
 
 
 def test_check_tells_and_touches_nothing(
@@ -298,7 +363,7 @@ def test_a_refused_module_under_secure_boot_needs_the_console(
 def test_cuda_has_the_last_word(
     module: Any, rules: Any, ready: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = {module.MEMORY: HEALTHY, module.ROWS: ROWS}
+    answers = {module.MEMORY: HEALTHY, module.ROWS: ROWS, module.MODES: MODES, ("nvidia-smi", "-L"): WHOLE}
     monkeypatch.setattr(module, "run", lambda *command: answers.get(command, "1\n"))
     have(module, monkeypatch, ready)
     with pytest.raises(rules.InTheWay, match="CUDA finds 1 GPUs, and 2 are on the PCI bus"):

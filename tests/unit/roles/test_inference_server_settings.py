@@ -45,8 +45,12 @@ WRONG: dict[str, dict[str, Any]] = {
     "short-digest": {"inference_server_digests": {"/nonexistent/tiny.gguf": "a" * 63}},
     "digest-of-two-lines": {"inference_server_digests": {"/nonexistent/tiny.gguf": "a" * 64 + "\n"}},
     "digest-of-a-relative-path": {"inference_server_digests": {"tiny.gguf": "a" * 64}},
-    "gpu-by-number": {"inference_server_gpus": ["0"]},
-    "gpu-with-a-variable": {"inference_server_gpus": ['GPU-00000000-0000-0000-0000-000000000000" X=1']},
+    "team-with-a-space": {"inference_server_instances": [{"name": "two words", "port": 8001}]},
+    "team-too-long-for-a-user": {"inference_server_instances": [{"name": "a" * 12, "port": 8001}]},
+    "team-on-a-low-port": {"inference_server_instances": [{"name": "one", "port": 80}]},
+    "teams-on-one-port": {
+        "inference_server_instances": [{"name": "one", "port": 8001}, {"name": "two", "port": 8001}]
+    },
     "not-a-number": {"inference_server_port": "http"},
 }
 

@@ -19,7 +19,9 @@ GIVEN = {
     "inference_server_model_name": "demo",
     "inference_server_model_folder": "/var/lib/appliance/staged/x/payload/model",
     "inference_server_stamp": "f" * 64,
+    "inference_server_instance": {"name": "", "port": 8000},
 }
+RADIOLOGY = {"name": "radiology", "port": 8001}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def unit(**changed: Any) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("directive", "values"),
     [
-        ("User", ["appliance-inference"]),
+        ("User", ["%N"]),
         ("IPAddressDeny", ["any"]),
         ("IPAddressAllow", ["localhost"]),
         ("RestrictNetworkInterfaces", ["lo"]),
@@ -150,7 +152,7 @@ def test_the_readme_lists_every_setting() -> None:
 def vllm(**changed: Any) -> dict[str, list[str]]:
     """The unit of vLLM; its arguments as Ansible would put them together."""
     engine = read("vars/engines/vllm.yml")
-    words = ["--precision", "bf16", "--engine-socket", "/run/appliance-inference/engine.sock"]
+    words = ["--precision", "bf16", "--engine-socket", "%t/%N/engine.sock"]
     return unit(**{**engine, "inference_server_arguments": words, **changed})
 
 
@@ -158,7 +160,7 @@ def test_vllm_lives_in_a_network_of_its_own() -> None:
     """Then it may open ports as it pleases; what is common to all engines stays."""
     directives = vllm()
     assert directives["PrivateNetwork"] == ["yes"]
-    assert directives["Requires"] == directives["After"] == ["appliance-inference.socket"]
+    assert directives["Requires"] == directives["After"] == ["%N.socket"]
     assert not {"SocketBindDeny", "SocketBindAllow", "PrivateDevices"} & directives.keys()
     changed = {
         "SocketBindDeny",
@@ -213,17 +215,25 @@ def test_the_model_is_compared_before_every_start() -> None:
 
 def test_an_engine_is_told_its_own_options_and_variables() -> None:
     directives = vllm()
-    assert directives["ExecStart"][0].endswith(" --engine-socket /run/appliance-inference/engine.sock")
+    assert directives["ExecStart"][0].endswith(" --engine-socket %t/%N/engine.sock")
     assert '"GLOO_SOCKET_IFNAME=lo"' in directives["Environment"]
     assert all(
         variable["reason"] for variable in read("vars/engines/vllm.yml")["inference_server_variables"]
     )
 
 
-def test_a_server_sees_its_own_gpus_alone_where_it_has_some() -> None:
-    uuid = "MIG-41b35ca2-5c6c-5b4e-8b6b-3b2d0e6b1a11"
-    assert f'"CUDA_VISIBLE_DEVICES={uuid}"' in vllm(inference_server_gpus=[uuid])["Environment"]
-    assert not [each for each in vllm()["Environment"] if "CUDA_VISIBLE" in each]
+def test_a_teams_server_starts_after_the_gpus_are_cut_and_only_with_its_own_part() -> None:
+    """Slices that are made anew have other UUIDs: none is written into the unit."""
+    team = vllm(inference_server_instance=RADIOLOGY)
+    assert team["Requires"] == ["%N.socket", "appliance-gpu-partition.service"]
+    assert team["After"] == ["%N.socket", "appliance-gpu-partition.service"]
+    assert team["EnvironmentFile"] == ["/run/appliance-gpu/radiology.env"]
+    assert " --port 8001 " in team["ExecStart"][0]
+    assert team["Description"][0].endswith(", for radiology")
+    shared = vllm()
+    assert "EnvironmentFile" not in shared
+    assert shared["Requires"] == ["%N.socket"]
+    assert not [each for each in shared["Environment"] if "CUDA_VISIBLE" in each]
 
 
 def test_a_server_that_fails_is_started_again_but_not_for_ever() -> None:
@@ -234,6 +244,6 @@ def test_a_server_that_fails_is_started_again_but_not_for_ever() -> None:
 
 def test_its_socket_is_on_loopback_and_goes_with_it() -> None:
     text = (ROLE / "templates/etc/systemd/system/appliance-inference.socket.j2").read_text("utf-8")
-    assert "\nListenStream=127.0.0.1:{{ inference_server_port }}\n" in text
-    assert "\nPartOf=appliance-inference.service\n" in text
+    assert "\nListenStream=127.0.0.1:{{ inference_server_instance.port }}\n" in text
+    assert "\nPartOf=%N.service\n" in text
     assert "[Install]" not in text, "the service alone is enabled, and requires it"

@@ -203,7 +203,7 @@ def test_the_workload_ends_with_a_full_spool_only_where_that_is_wanted() -> None
     stopping = unit("appliance-export", log_export_sending={"when_full": "stop"})
     assert stopping["OnFailure"] == ["appliance-export-full.service"]
     assert stopping["RestartPreventExitStatus"] == [str(SpoolFull.exit_code)]
-    assert unit("appliance-export-full")["ExecStart"] == ["systemctl stop appliance-inference.service"]
+    assert unit("appliance-export-full")["ExecStart"] == ["systemctl stop 'appliance-inference*.service'"]
 
 
 def test_the_selection_is_a_file_that_the_sender_reads() -> None:

@@ -105,7 +105,8 @@ def test_what_can_cut_ssh_comes_last_between_readiness_and_confirmation() -> Non
     (play,) = read(REPOSITORY / "playbooks/site.yml")
     order = [task["ansible.builtin.import_role"] for task in play["tasks"]]
     assert [role["name"] for role in order] == [
-        *("disk_encryption", "base", "gpu_driver", "inference_server", "log_export", "daily_audit"),
+        *("disk_encryption", "base", "gpu_driver", "gpu_partition", "inference_server", "log_export"),
+        "daily_audit",
         *("revert", "network_isolation", "quiet_host", "firewall", "revert"),
         "quiet_host",
     ]
