@@ -20,7 +20,7 @@ from appliance.export.segment_log import DEFAULT_SEGMENT
 from appliance.export.segments import FrameKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from io import FileIO
     from pathlib import Path
 
@@ -117,7 +117,7 @@ class Receiver:
                 continue
             of_node = waiting.setdefault(each.sender.node, {})
             arrival: Arrival | None = each
-            if _key(each) in of_node:  # two of one number, which only the ledger can tell apart
+            if _needs_the_ledger(each, of_node):
                 kept += self._keep(of_node)
                 arrival = self.reception.judged_again(each)
             if arrival is not None:
@@ -288,6 +288,17 @@ def _offered(desk: _Desk, feed: Outlet, *, last: bool) -> bool:
     except Exception as fault:  # noqa: BLE001 - else its thread ends, and nobody knows that it takes nothing
         desk.troubles[name] = f"{type(fault).__name__}: {fault}"
     return feed.place != before
+
+
+def _needs_the_ledger(arrival: Arrival, waiting: Mapping[object, Arrival]) -> bool:
+    """Whether it may be something else once these are in the ledger.
+
+    Two of one number are, and blocks of two epochs, of which one may be another history.
+    """
+    if _key(arrival) in waiting:
+        return True
+    epochs = (each.coded.epoch for each in waiting.values() if each.block)
+    return arrival.block is not None and next(epochs, arrival.coded.epoch) != arrival.coded.epoch
 
 
 def _key(arrival: Arrival) -> object:

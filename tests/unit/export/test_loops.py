@@ -17,6 +17,7 @@ import pytest
 
 from appliance.errors import SpoolFull
 from appliance.export import exporter as exporter_module
+from appliance.export import loops as loops_module
 from appliance.export.block import BlockKind, parse_block
 from appliance.export.checking import check_folders
 from appliance.export.exporter import Exporter
@@ -128,6 +129,7 @@ def test_when_the_input_has_ended_no_block_waits_for_more(
     tmp_path: Path, sender: Path, there: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporter_module, "LINGER", 1e6)
+    monkeypatch.setattr(loops_module, "CHECKPOINT_EVERY", 1e6)  # which seals blocks, too
     arguments = (sender, there.getsockname(), lines(5), tmp_path)
     sent = threading.Thread(target=send, args=arguments, daemon=True)
     sent.start()
