@@ -57,13 +57,16 @@ COMPILED = (
 
 #: Installs the program, the units and an identity; prints the receiver's file.
 _PREPARE = """
-import compileall, glob, json, os, pathlib, subprocess, zipfile
+import compileall, glob, json, os, pathlib, subprocess, sys, zipfile
 order = json.loads({order!r})
+def fits(wheel):  # for this Python, or for it and later ones, or for any
+    python, abi = wheel.split("-")[-3:-1]
+    return "py3" in python or python == f"cp3{{sys.version_info.minor}}" or abi == "abi3"
 environment = pathlib.Path(order["environment"])
 subprocess.run(["python3", "-I", "-m", "venv", "--without-pip", environment], check=True)
 (site,) = environment.glob("lib/python3*/site-packages")
 for name in order["wheels"]:
-    (wheel,) = glob.glob(f"/var/lib/appliance/staged/*/payload/toolkit/{{name}}-*.whl")
+    wheel = next(filter(fits, glob.glob(f"/var/lib/appliance/staged/*/payload/toolkit/{{name}}-*.whl")))
     zipfile.ZipFile(wheel).extractall(site)
 for pattern in order["compiled"]:
     for path in site.glob(pattern):
