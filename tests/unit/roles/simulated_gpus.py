@@ -141,6 +141,8 @@ class SimulatedGpus:
 
     def _systemctl(self, words: list[str]) -> tuple[int, str]:
         units = words[words.index("--") + 1 :] if "--" in words else []
+        if self.refuses in words:
+            return 1, f"Failed to {self.refuses}: Connection timed out"
         if words[0] == "list-units":
             return 0, "".join(f"{unit} loaded active running\n" for unit in self.active)
         if words[0] == "stop":
@@ -154,6 +156,12 @@ class SimulatedGpus:
         return 0, ""
 
     def _modprobe(self, words: list[str]) -> tuple[int, str]:
+        if self.refuses in words:
+            return 1, ""
+        if words == ["-u", "-c", "0"]:
+            for name in ("nvidia-uvm", "nvidia-uvm-tools"):
+                (self.root / "dev" / name).touch()
+            return 0, ""
         parts = Path(words[1]).relative_to(self.root / "proc/driver/nvidia/capabilities").parts
         name = "/".join(part for part in parts if part != "mig")
         table = (self.root / "proc/driver/nvidia-caps/mig-minors").read_text().splitlines()

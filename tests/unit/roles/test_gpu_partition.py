@@ -187,6 +187,56 @@ def test_what_fails_halfway_leaves_no_server_running(
     assert act(program, node) == 0, "the next run makes it good"
 
 
+@pytest.mark.parametrize("refused", ["daemon-reload", "stop"])
+def test_what_systemd_has_not_read_is_handed_to_nobody(
+    program: Any, node: SimulatedGpus, refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that lie there already would be taken by the next run for handed out, and never be read."""
+    if refused == "stop":
+        act(program, node)
+        node.gpus.pop()
+        node.active = ["appliance-inference-one.service"]
+    node.refuses = refused
+    assert act(program, node) == 2
+    assert refused in capsys.readouterr().err
+    assert handed(node) == {}
+    assert not list((node.root / "run/systemd/system").glob("*.d/*"))
+    if refused == "daemon-reload":
+        node.refuses = "nothing"
+        node.told.clear()
+        assert act(program, node) == 0
+        assert "systemctl daemon-reload" in node.told
+
+
+def test_a_fault_that_nobody_thought_of_is_no_difference_and_hands_out_nothing(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(program, node)
+    node.active = ["appliance-inference-one.service"]
+    (node.root / "proc/driver/nvidia-caps/mig-minors").write_bytes(b"\xff\xfe")
+    capsys.readouterr()
+    assert act(program, node, "check") == 2
+    assert act(program, node) == 2
+    assert "UnicodeDecodeError" in capsys.readouterr().err
+    assert (node.active, handed(node)) == ([], {})
+
+
+def test_nodes_that_cuda_would_make_at_its_first_call_are_there_before_a_server_starts(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """systemd leaves out a device that is missing as the unit starts, and the server may not make it."""
+    act(program, node)
+    assert "nvidia-modprobe -u -c 0" in node.told
+    unified = node.root / "dev/nvidia-uvm"
+    assert unified.exists()
+    unified.unlink()
+    assert act(program, node, "check") == 1
+    assert f"{unified} is missing" in capsys.readouterr().out
+    node.refuses = "-u"
+    assert act(program, node) == 2
+    assert handed(node) == {}
+
+
 def test_another_layout_destroys_compute_instances_before_gpu_instances(
     program: Any, node: SimulatedGpus
 ) -> None:
