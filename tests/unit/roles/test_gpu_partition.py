@@ -263,9 +263,58 @@ def test_without_slices_gpu_instances_that_are_not_there_are_no_fault(
 
 def test_clear_makes_every_gpu_whole(program: Any, node: SimulatedGpus) -> None:
     act(program, node)
+    node.active = ["appliance-inference-one.service", "nvidia-dcgm.service"]
+    node.told.clear()
     assert act(program, node, "clear") == 0
     assert [gpu.mig for gpu in node.gpus] == [False, False]
     assert handed(node) == {}
+    assert node.told[0] == "systemctl stop -- appliance-inference-one.service nvidia-dcgm.service"
+    assert node.active == ["nvidia-dcgm.service"], "a server's start is another role's"
+
+
+def test_clear_leaves_everything_to_somebody_elses_process(program: Any, node: SimulatedGpus) -> None:
+    act(program, node)
+    before = handed(node)
+    stranger(node, 72, "user.slice/user-0.slice/session-1.scope")
+    node.gpus[0].used, node.active = [72], ["appliance-inference-one.service"]
+    assert act(program, node, "clear") == 2
+    assert (node.gpus[0].mig, handed(node)) == (True, before)
+    assert node.active == ["appliance-inference-one.service"]
+
+
+def test_fewer_slices_than_asked_for_are_no_success(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever nvidia-smi ended with: what there is, is read again."""
+    node.creates = 1
+    assert act(program, node) == 2
+    assert "not as wanted after cutting: GPU 0: found 3g.40gb, wanted 3g.40gb, 3g.40gb" in (
+        capsys.readouterr().err
+    )
+    assert handed(node) == {}
+
+
+def test_a_gpu_is_known_by_its_number_and_its_nodes_by_the_drivers_own(
+    program: Any, node: SimulatedGpus
+) -> None:
+    """nvidia-smi counts by PCI address, the driver's nodes as they were found: they need not agree."""
+    node.turned = True
+    assert act(program, node) == 0
+    assert [gpu.mig for gpu in node.gpus] == [True, False]
+    assert handed(node)["whole"] == f"CUDA_VISIBLE_DEVICES={gpu_uuid(1)}\n"
+    assert drop_in(node, "whole")[-1] == "DeviceAllow=/dev/nvidia0 rw"
+    numbers = (node.root / "proc/driver/nvidia-caps/mig-minors").read_text().split("\n")
+    own = [line.split()[1] for line in numbers if line.startswith(("gpu1/gi1/access", "gpu1/gi1/ci0/"))]
+    assert drop_in(node, "one")[-3:] == [
+        "DeviceAllow=/dev/nvidia1 rw",
+        *(f"DeviceAllow=/dev/nvidia-caps/nvidia-cap{number} r" for number in own),
+    ]
+
+
+def test_a_server_between_two_tries_is_stopped_too(program: Any, node: SimulatedGpus) -> None:
+    node.starting = ["appliance-inference-one.service"]
+    assert act(program, node) == 0
+    assert node.told[0] == "systemctl stop -- appliance-inference-one.service"
 
 
 def test_cuda_is_called_with_each_teams_own_variables(
@@ -308,6 +357,7 @@ def test_what_is_asked_for_is_a_command(program: Any, node: SimulatedGpus) -> No
 
 def test_a_program_that_fails_or_is_missing_says_so(program: Any, rules: Any) -> None:
     assert program.run("sh", "-c", "echo out; exit 6", allowed=(0, 6)) == "out\n"
+    assert program.run("sh", "-c", 'echo "$LC_ALL"') == "C.UTF-8\n", "whatever the node's language is"
     with pytest.raises(rules.Trouble, match="ended with 3: why"):
         program.run("sh", "-c", "echo why; exit 3")
     with pytest.raises(rules.Trouble, match="is not on the node"):
