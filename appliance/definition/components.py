@@ -78,8 +78,8 @@ DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+
 ArchiveArea = Literal["main", "contrib", "non-free", "non-free-firmware"]
 # The name that a station's settings give to a repository of another maker.
 RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
-# Names of packages and their versions (Policy, 5.6.12), with globs, as apt_preferences(5) compares them.  An
-# asterisk alone is another thing to apt, which then passes over versions.
+# Names of packages and their versions (Policy, 5.6.12), with globs, as apt_preferences(5) compares them.
+# An asterisk alone is another thing to apt, which then passes over versions.
 PackageGlob = Annotated[
     str, StringConstraints(pattern=r"^(?:[a-z0-9?]|\*[a-z0-9+.*?-])[a-z0-9+.*?-]*$", max_length=100)
 ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from appliance.node.qualification.service import Service
 
 _CAPABILITY: Final = "/dev/nvidia-caps/nvidia-cap"
-#: Device nodes by path: of GPUs and slices, which are somebody's, and besides those what CUDA needs of each.
+#: Device nodes of GPUs and slices, which are somebody's; and all that CUDA may open.
 _OWN: Final = re.compile(rf"/dev/nvidia\d+|{_CAPABILITY}\d+")
 _NVIDIAS: Final = re.compile(rf"{_OWN.pattern}|/dev/nvidiactl|/dev/nvidia-uvm(?:-tools)?")
 
@@ -63,7 +63,7 @@ def judge_teams(text: str, partition: Partition, services: Mapping[str, Service]
 
 
 def _too_open(partition: Partition, services: Mapping[str, Service]) -> Iterator[str]:
-    """What servers may open beyond their parts; a slice's GPU is its neighbours' too, its capabilities are not."""
+    """What servers may open beyond their parts; slices of one GPU share its node, and no capability."""
     holders: dict[str, list[Team]] = {}
     for team in partition.teams:
         service = services.get(team.unit)

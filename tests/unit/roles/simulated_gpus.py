@@ -48,10 +48,11 @@ class Gpu:
 class SimulatedGpus:
     """A node with these GPUs.
 
-    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work; ``starting``: that are
-    between two tries; ``turned``: reports GPUs, and counts their device nodes, from the last to the first;
-    ``creates``: how many slices are made of those asked for, without a word; ``needs_reset``: MIG mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how
-    many devices CUDA finds; ``told``: every command, but those that only ask nvidia-smi.
+    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work; ``starting``: those
+    between two tries; ``turned``: GPUs are reported, and their device nodes counted, from the last to the
+    first; ``creates``: how many of the slices asked for are made, without a word; ``needs_reset``: MIG mode
+    only waits; ``refuses``: a word, with which a program fails; ``cuda``: how many devices CUDA finds;
+    ``told``: every command, but those that only ask.
     """
 
     root: Path
@@ -148,7 +149,9 @@ class SimulatedGpus:
         if self.refuses in words:
             return 1, f"Failed to {self.refuses}: Connection timed out"
         if words[0] == "list-units":
-            states = next(word for word in words if word.startswith("--state=")).partition("=")[2].split(",")
+            states = (
+                next(word for word in words if word.startswith("--state=")).partition("=")[2].split(",")
+            )
             listed = [("active", unit) for unit in self.active if "active" in states]
             listed += [("activating", unit) for unit in self.starting if "activating" in states]
             return 0, "".join(f"{unit} loaded {state} some\n" for state, unit in listed)

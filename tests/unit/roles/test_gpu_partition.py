@@ -224,7 +224,7 @@ def test_a_fault_that_nobody_thought_of_is_no_difference_and_hands_out_nothing(
 def test_nodes_that_cuda_would_make_at_its_first_call_are_there_before_a_server_starts(
     program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """systemd leaves out a device that is missing as the unit starts, and the server may not make it."""
+    """A device that is missing as the unit starts, systemd leaves out, and the server may not make it."""
     act(program, node)
     assert "nvidia-modprobe -u -c 0" in node.told
     unified = node.root / "dev/nvidia-uvm"

@@ -237,7 +237,7 @@ def test_a_teams_server_starts_after_the_gpus_are_cut_and_only_with_its_own_part
 
 
 def test_a_teams_server_may_open_no_gpu_unless_its_drop_in_says_which() -> None:
-    """The drop-in is made at every start: where it is missing or not read yet, the unit has to be closed."""
+    """The drop-in is made at every start: where it is missing or not read yet, the unit is closed."""
     team = vllm(inference_server_instance=RADIOLOGY)
     assert team["DevicePolicy"] == ["closed"]
     assert "DeviceAllow" not in team

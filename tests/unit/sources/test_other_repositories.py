@@ -312,7 +312,7 @@ def test_versions_that_apply_to_nothing_are_refused(
     glob: str,
     version: str,
 ) -> None:
-    """apt passes over them without a word, and takes the newest that there is."""
+    """To apt they are no fault: it takes the newest that there is."""
     cuda.publish_flat()
     site.driver["packages"] = ["nvidia-driver-cuda"]
     site.driver["versions"] = {glob: version}

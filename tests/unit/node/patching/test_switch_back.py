@@ -278,3 +278,19 @@ def test_what_is_called_proven_is_on_the_disk(node: Node, monkeypatch: pytest.Mo
     monkeypatch.setattr(switch.os, "sync", lambda: synced.append(pending(node).exists()))
     of(node).confirm("run")
     assert synced == [True]
+
+
+def test_what_cuts_gpus_is_a_versions_own_as_a_whole(tmp_path: Path) -> None:
+    """A unit of one version over the program of another would cut by rules that its layout has not."""
+    cuts = [
+        "etc/appliance/gpu/mig-parted.yaml",
+        "etc/appliance/gpu/teams.json",
+        "etc/systemd/system/appliance-gpu-partition.service",
+        "usr/local/lib/appliance/gpu_layout.py",
+        "usr/local/lib/appliance/gpu_partition.py",
+    ]
+    for path in cuts:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    running = saved_version.Running(str(tmp_path), lambda *_: (0, ""))
+    assert running.files() == cuts

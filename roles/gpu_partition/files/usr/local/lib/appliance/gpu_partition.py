@@ -53,8 +53,8 @@ COUNT = (
     "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
 )
 SERVERS = "appliance-inference*.service"
-#: What CUDA opens besides GPUs.  Its first call would have them made, by a program that a server may not run;
-#: and what is missing as a unit starts, systemd leaves out of what the unit may open.
+#: What CUDA opens besides GPUs.  Its first call would have them made, by a program that a server may not
+#: run; and what is missing as a unit starts, systemd leaves out of what the unit may open.
 UNIFIED = ("nvidia-uvm", "nvidia-uvm-tools")
 
 
