@@ -16,7 +16,7 @@ help: ## List what can be made
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
 
-test: lint ## Lint, then every test: unit, corpus, archive; practice nodes and virtual machines beside these
+test: $(READY) ## Lint, and every test: unit, corpus, archive; practice nodes and virtual machines beside these
 	$(BIN)/python scripts/run_tests.py
 
 test-unit: $(READY) ## Only the tests that need no network, no root and no practice node

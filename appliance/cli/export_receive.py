@@ -115,7 +115,7 @@ def receive(
             loop.run(stop)
     finally:
         receiver.close()
-    counts = [f"{each['name']}: {each['records']:,} records" for each in receiver.status()["nodes"]]
+    counts = [f"{each['name']}: {each['records']:,} new records" for each in receiver.status()["nodes"]]
     print_result("\n".join([*counts, *_troubles(receiver)]), receiver.status(), as_json=as_json)
 
 

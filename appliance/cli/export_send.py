@@ -126,13 +126,14 @@ def send(
       2  DIR is no sender's folder, or an address, digest, folder or endpoint is none
       3  the identity is malformed, or others can read it; or --select is invalid
       4  the spool is gone, or is another node's
-      5  another sender has the spool; or it is full, with --stop-when-full; or no journalctl
+      5  another sender has the spool, or no journalctl
+     10  the spool is full, with --stop-when-full: nothing was dropped
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from contextlib import ExitStack
 
     from appliance import __version__
     from appliance.cli.export_stopping import stopping
-    from appliance.errors import Usage
+    from appliance.errors import SpoolFull, Usage
     from appliance.export.exporter import Exporter
     from appliance.export.loops import SendLoop
     from appliance.export.moments import moment, tolerant
@@ -174,7 +175,11 @@ def send(
         tell = tolerant(lambda values: write_status(folder, values))
         loop = SendLoop(exporter, sending, out, peer, sources, tell, named, drain, selected)
         loop.watched = _watched(watched) if watched else None
-        loop.run(stop)
+        try:
+            loop.run(stop)
+        except SpoolFull:
+            tell({**loop.status(moment()), "ended": "spool-full"})
+            raise
         status = loop.status(moment())
     text = f"sent {status['packets']:,} packets of {status['records']:,} records; dropped {loop.dropped:,}"
     print_result(text, status, as_json=as_json)

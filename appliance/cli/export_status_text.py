@@ -36,6 +36,8 @@ def _sender(values: dict[str, Any]) -> list[str]:
         f"blocks       {values['next_block']:,}; to be sent by pass {passes}",
         f"spool        {kept}, {days}; from {spool['oldest']:,}",
     ]
+    if values.get("ended"):
+        lines.append(f"ENDED        {values['ended']}: what cannot be logged is not done")
     lines += _walls(values.get("line"))
     rows = [
         (name, "waits for room" if each["waits"] else "read", each["trouble"] or "none")
@@ -80,7 +82,10 @@ def _receiver(values: dict[str, Any]) -> list[str]:
         if node["refused"]:
             lines.append(f"{name}: refused {_counts(node['refused'])}")
         lines += [f"{name}: ALARM, {each} {_count(node[each])}" for each in _ALARMS if node[each]]
-        lines += [f"{name}: trouble, {where}: {what}" for where, what in node["troubles"].items()]
+        for where, what in node["troubles"].items():
+            behind = node["behind"].get(where)
+            waits = f"; {_bytes(behind)} of the archive wait" if behind else ""
+            lines.append(f"{name}: trouble, {where}: {what}{waits}")
     return lines
 
 

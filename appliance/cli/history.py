@@ -12,11 +12,13 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
 )
+from appliance.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from appliance.node.patching.history import NodeHistory
+    from appliance.node.patching.switch import Waits
 
 _DIGITS = 12
 
@@ -52,7 +54,13 @@ def history(*, inventory: InventoryFolder, limit: OnlyNodes = None, as_json: AsJ
 def _values(found: NodeHistory) -> dict[str, object]:
     if found.trouble:
         return found.trouble.as_dict()
-    return {"pending": found.pending, "history": list(found.lines)}
+    waits = found.waits
+    restart = {"late": list(waits.late), "reboot": waits.reboot, "former": waits.former}
+    return {
+        "pending": waits.pending,
+        "restart": restart if waits.late else None,
+        "history": list(found.lines),
+    }
 
 
 def _lines(found: NodeHistory) -> Iterator[str]:
@@ -65,8 +73,15 @@ def _lines(found: NodeHistory) -> Iterator[str]:
         yield f"    by {_word(line, 'by')}, signed by {_word(line, 'signers')}"
         if line.get("medium"):
             yield f"    from {_word(line, 'medium')}"
-    if found.pending:
-        yield f"  not proven yet: {_step(found.pending)}; it goes back by itself"
+    if found.waits.late:
+        yield f"  {printable(str(found.waits))}"
+    if found.waits.pending:
+        yield f"  not proven yet: {_step(found.waits.pending)}; {_when(found.waits)}"
+
+
+def _when(waits: Waits) -> str:
+    forever = waits.late and not waits.reboot and not waits.former
+    return "its time begins with the restart" if forever else "it goes back by itself"
 
 
 def _step(line: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
 )
 
 if TYPE_CHECKING:
+    from appliance.bundle.manifest import Manifest
     from appliance.node.patching.apply import Applied
 
 TrustedRoot = Annotated[
@@ -64,6 +65,13 @@ def apply(
     ] = False,
     recheck: Recheck = False,
     within: Within = 1800,
+    reboot: Annotated[
+        bool,
+        typer.Option(
+            "--reboot/--no-reboot",
+            help="Restart nodes that get a kernel or a driver; without, they wait for whoever does.",
+        ),
+    ] = True,
     statements: StatementsFolder = None,
     revoked: Revocations = None,
     state: RecordsFolder = None,
@@ -80,19 +88,28 @@ def apply(
     A node that is not proven in time goes back by itself to what ran before,
     also without this station and after a power cut; the reason stands in
     appliance history. Run the same command again after an interruption.
+    Nodes that have the patch already are passed over; if all have, nothing is
+    done.
+
+    A kernel or a driver counts from the node's next start on. It is installed
+    first, while the version before serves; then that is stopped, the node
+    restarts, and is proven on what it has loaded. If it is not, packages go
+    back too, and the node restarts once more. With --no-reboot it goes on as
+    it was until somebody restarts it; then run the same command again.
 
     \b
     Examples:
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --trust root.json
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --limit gpu-01
       appliance patch apply /media/usb/demo-1-to-2 -i my-site --check
-      appliance patch apply p -i my-site --within 600
+      appliance patch apply p -i my-site --within 600 --no-reboot
 
     \b
     Exit codes:
       3  the inventory is wrong                  4  the patch, or a file of the base,
       5  another base, or one that lacks            must not be used
-         something; or not enough room           6  a node cannot be reached
+         something; not enough room; or it       6  a node cannot be reached, or
+         waits for a restart (--no-reboot)          stays away at its restart
       7  a node refused a change: it went back   8  a promise is not kept: it went back
       9  verified, but past its date
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
@@ -113,7 +130,7 @@ def apply(
         statements=statements,
         revoked=tuple(revoked or ()),
     )
-    applied = apply_patch(request, progress=progress(), within=within)
+    applied = apply_patch(request, progress=progress(), within=within, reboot=reboot)
     print_result(applied_text(applied), applied_values(applied), as_json=as_json)
 
 
@@ -122,19 +139,31 @@ def applied_text(applied: Applied) -> str:
     from appliance.node.summary import outcome_text
 
     lines = [f"{name}: applied already" for name in applied.already]
+    if not applied.outcomes:
+        manifest = applied.bundle.manifest
+        lines.append(f"nothing to do: every node has {manifest.product} {manifest.version} already")
     return "\n".join([*lines, *(outcome_text(outcome) for outcome in applied.outcomes)])
 
 
 def applied_values(applied: Applied) -> dict[str, object]:
-    """For programs: as of an installation; ``changes`` and ``nodes`` are of all groups."""
+    """For programs: as of an installation; ``changes`` and ``nodes`` are of all groups.
+
+    Where every node had the patch before, what it leads to, and ``already``.
+    """
     from appliance.node.summary import outcome_values
 
     groups = [outcome_values(outcome) for outcome in applied.outcomes]
-    values: dict[str, object] = {**groups[0], "already": list(applied.already)}
+    first = groups[0] if groups else _leads_to(applied.bundle.manifest)
+    values: dict[str, object] = {**first, "already": list(applied.already)}
     for key in ("changes", "warnings"):
         values[key] = [line for group in groups for line in _lines(group[key])]
     values["nodes"] = {name: each for group in groups for name, each in _nodes(group["nodes"])}
     return values
+
+
+def _leads_to(patch: Manifest) -> dict[str, object]:
+    names = {"product": patch.product, "version": patch.version, "sequence": patch.sequence}
+    return {"digest": patch.makes, **names}
 
 
 def _lines(value: object) -> list[object]:

@@ -13,6 +13,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
 )
+from appliance.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,6 +96,7 @@ def status_text(found: Sequence[NodeStatus], written: Mapping[str, str]) -> str:
     for each in found:
         if each.inventory is not None:
             lines += _node_lines(each.inventory)
+            lines += [f"  {text}" for text in [printable(str(each.waits or ""))] if text]
             lines.append(f"  signed    {each.key or 'by its own key, which nobody pinned'}")
             lines += [f"  written   {written[each.node]}"] if each.node in written else []
         elif each.trouble is not None:
@@ -139,6 +141,9 @@ def status_values(found: Sequence[NodeStatus], written: Mapping[str, str]) -> di
         values: dict[str, object] = {"node": each.node, "key": each.key}
         if each.inventory is not None:
             values["inventory"] = json.loads(each.data)
+        if each.waits is not None:
+            values["pending"] = each.waits.pending
+            values["restart"] = list(each.waits.late)
         if each.trouble is not None:
             values["error"] = each.trouble.as_dict()
         if each.node in written:

@@ -17,6 +17,7 @@ Exit codes (the whole program):
 7    apply failed
 8    qualification failed, or drift found
 9    verified but stale
+10   the export ended: its spool is full, and nothing may be dropped
 130  interrupted by Ctrl-C
 ==== =======================================================================
 """
@@ -72,6 +73,7 @@ from appliance.errors.unready import (
     PatchUnfit,
     PatchUseless,
     PreflightFailed,
+    RestartPending,
     SigningFailed,
     SpaceExhausted,
     SpoolFull,
@@ -123,6 +125,7 @@ from appliance.errors.written import (
     DefinitionInvalid,
     EngineUnfit,
     ExportIdentityInvalid,
+    ExportTargetChanged,
     FormatRefused,
     GatewayForbidden,
     GpusTooFew,
@@ -166,6 +169,7 @@ __all__ = [
     "ExportLineDown",
     "ExportLogDamaged",
     "ExportSinkUnready",
+    "ExportTargetChanged",
     "ExportUntrusted",
     "FabricManagerDiffers",
     "FileMissing",
@@ -220,6 +224,7 @@ __all__ = [
     "ProvenanceInvalid",
     "QualificationFailed",
     "RecipeInvalid",
+    "RestartPending",
     "RevocationInvalid",
     "RollbackRefused",
     "RootInvalid",

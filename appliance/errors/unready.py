@@ -59,12 +59,21 @@ class HostKeyChanged(PreflightFailed):
     """A node presents another SSH host key than the pinned one."""
 
 
-class SpoolFull(SpaceExhausted):
-    """A spool is full of blocks that were not sent yet, and by the policy nothing may be dropped."""
+class SpoolFull(ApplianceError):
+    """A spool is full of blocks that still have to be sent, and by the policy nothing may be dropped.
+
+    A unit tells this end from all others by its exit code: the workload ends as well.
+    """
+
+    exit_code = 10
 
 
 class InProgress(PreflightFailed):
     """Another run holds the lock of this folder or node."""
+
+
+class RestartPending(InProgress):
+    """What was done counts from a node's next start on, which is somebody else's."""
 
 
 class CaptureUnreadable(PreflightFailed):

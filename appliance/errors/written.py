@@ -59,6 +59,10 @@ class ExportIdentityInvalid(ApplianceError):
     exit_code = 3
 
 
+class ExportTargetChanged(SettingsInvalid):
+    """An output is to go on elsewhere than where what is before its position went."""
+
+
 class PlanInvalid(ApplianceError):
     """What is to be planned contradicts itself, or names what does not exist."""
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from appliance.export.identity import Identity
     from appliance.export.spool import Spool
 
+#: Seconds without anything leaving after which a start that found its spool full ends: the third pass of
+#: the newest block comes after ten minutes.
+STANDSTILL: Final = 900.0
 #: Seconds that a record waits for others to fill a block with.
 LINGER: Final = 0.25
 _STATEMENT: Final = 4096
@@ -76,6 +79,8 @@ class Exporter:
         self.epoch = _epoch_after(state.epoch, now)
         self._builder = BlockBuilder(identity.node, self.epoch, state.head, identity.key)
         self._checkpoints = 0
+        self._had_room = False
+        self._left = (list(self.passes.next), now.steady)
         self._since: float | None = None
         self._dropped = _Dropped()
         self._positions: dict[str, str] = {}
@@ -120,12 +125,12 @@ class Exporter:
         """Take a record that can be had later too; False if there is no room for it now.
 
         Raises:
-            SpoolFull: there is none, and the policy is to stop.
+            SpoolFull: there is none, the policy is to stop, and there was room since this start.
         """
         if len(record) > MAX_RECORD:
             return self.offer(record, now, source, position) or True
         if not self._take(record, now):
-            if self._stop:
+            if self._stop and self._ends(now):
                 raise self._full()
             return False
         if position:
@@ -143,8 +148,18 @@ class Exporter:
         if not self._may_begin():
             return False
         self._builder.add(record)
+        self._had_room = True
         self._since = now.steady
         return True
+
+    def _ends(self, now: Moment) -> bool:
+        """Whether a full spool ends this start: there was room in it already, or nothing leaves any more.
+
+        A start that finds its spool full sends first; else no start after such an end would ever go on.
+        """
+        if self.passes.next != self._left[0]:
+            self._left = (list(self.passes.next), now.steady)
+        return self._had_room or now.steady - self._left[1] > STANDSTILL
 
     def _may_begin(self) -> bool:
         """Whether a whole block will find room."""

@@ -42,6 +42,7 @@ _HELP: Final = {
     "sink_trouble": ("gauge", "1 while a sink takes nothing."),
     "epoch": ("gauge", "The sender's epoch: how often it was started."),
     "waiting_blocks": ("gauge", "Blocks that were not sent yet."),
+    "ended": ("gauge", "1 once the sender ended by its policy, its spool being full."),
     "source_waits": ("gauge", "Whether a source is not read, as the spool has no room."),
     "source_trouble": ("gauge", "Whether a source cannot do what it should."),
     "send_faults_total": ("counter", "Datagrams that the system did not take at once."),
@@ -91,6 +92,7 @@ def _sender(status: Mapping[str, Any]) -> Iterator[Sample]:
     yield "waiting_blocks", {}, status["waiting_blocks"]
     yield "send_faults_total", {}, status["send_faults"]
     yield "filling_total", {}, status["filling"]
+    yield "ended", {}, bool(status.get("ended"))
     for name, source in status["sources"].items():
         yield "source_waits", {"source": name}, source["waits"]
         yield "source_trouble", {"source": name}, bool(source["trouble"])

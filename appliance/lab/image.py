@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from appliance.progress import Progress
 
 _NEEDED_BYTES = 1200 * 2**20
-_BUILD_WAIT = 600.0
+_BUILD_WAIT = 1800.0
 _CONTENT = "content.sha256"
 
 

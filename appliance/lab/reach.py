@@ -40,6 +40,9 @@ def ssh_command(inventory: Path, address: str, *, connect_timeout: int = _CONNEC
         "IdentityAgent": "none",
         "IdentityFile": str(inventory / "keys/operator"),
         "LogLevel": "ERROR",
+        # Of a node whose power went nothing comes any more, not even an end: so it ends after a minute.
+        "ServerAliveCountMax": "6",
+        "ServerAliveInterval": "10",
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": str(inventory / "known_hosts"),
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NEEDED_BYTES = 600 * 2**20
 _LOG_LINES = 15
-_BUILD_WAIT = 600.0
+_BUILD_WAIT = 1800.0
 
 
 def cached_root(places: Places, recipe: Recipe) -> Path | None:

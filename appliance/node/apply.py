@@ -9,7 +9,7 @@ operators out, so it is not left to Ansible.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.content import content_root
 from appliance.errors import ApplyFailed, NodeUnreachable
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from appliance.node.runs import Run
     from appliance.progress import Progress
 
+#: The whole of a node.
+SITE: Final = "site.yml"
+
 
 def apply(
     plan: Plan,
@@ -35,8 +38,9 @@ def apply(
     progress: Progress,
     more: Mapping[str, Mapping[str, object]],
     check: bool = False,
+    playbook: str = SITE,
 ) -> PlaybookResult:
-    """Run playbooks/site.yml on the first of these nodes, then on the others.
+    """Run a playbook on the first of these nodes, then on the others.
 
     Args:
         plan: variables for all nodes and for each.
@@ -46,6 +50,7 @@ def apply(
         progress: told of every task.
         more: by node name, variables beside the plan's: programs, which nobody reads in a plan.
         check: change nothing.
+        playbook: its name below playbooks/.
     """
     content = content_root()
     names = list(connections)
@@ -56,7 +61,7 @@ def apply(
             for name in batch
         }
         result = run_playbook(
-            Playbook(content / "playbooks/site.yml", content / "roles", hosts, plan.variables, check),
+            Playbook(content / "playbooks" / playbook, content / "roles", hosts, plan.variables, check),
             folder=folder,
             log=run.log,
             progress=progress,

@@ -35,13 +35,17 @@ SYSTEMD_UP: Final = frozenset({"running", "degraded", "starting", "initializing"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the checks compare with: bundle, identity, size in bytes, site, the station's clock."""
+    """What the checks compare with: bundle, identity, size in bytes, site, the station's clock.
+
+    ``shared``: how many of these bytes a node has already, in the copy of another bundle.
+    """
 
     manifest: Manifest
     digest: str
     size: int
     inventory: Inventory
     time: float
+    shared: int = 0
 
 
 def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> list[Check]:
@@ -115,7 +119,8 @@ def _privilege(facts: Mapping[str, Any]) -> Check:
 
 
 def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
-    needed = max(0, wanted.size - facts["staged"]) + MARGIN
+    # What is staged may be bytes that are shared, which are not written: they make no room twice.
+    needed = max(0, min(wanted.size - facts["staged"], wanted.size - wanted.shared)) + MARGIN
     if (facts["installed"] or {}).get("digest") != wanted.digest:
         needed += UNPACKED_TIMES * sum(
             file.size

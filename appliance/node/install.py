@@ -135,7 +135,14 @@ class Installation:
         from appliance.node.checks import Wanted
         from appliance.node.preflight import look_at_nodes, notes, refuse
 
-        wanted = Wanted(self.bundle.manifest, self.bundle.digest, self._size(), self.inventory, time.time())
+        wanted = Wanted(
+            self.bundle.manifest,
+            self.bundle.digest,
+            self._size(),
+            self.inventory,
+            time.time(),
+            shared=self._shared(),
+        )
         if self.request.check:
             self.outcome.preflight = look_at_nodes(self.connections, self.inventory.ssh, wanted)
             refuse(self.outcome.preflight)
@@ -169,8 +176,12 @@ class Installation:
             switch.begin(self.connections[name])
 
     def _size(self) -> int:
-        """Bytes that may be written on a node."""
+        """Bytes of the copy that a node comes to have."""
         return self.bundle.size
+
+    def _shared(self) -> int:
+        """Those among them that are not written, since the node shares them with another copy."""
+        return 0
 
     def _ask(self, entries: Mapping[str, dict[str, Any]]) -> None:
         """Whether every node, by what it remembers, lets the bundle be installed on it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.documents import read_plain
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from appliance.definition.inventory import Inventory, NodeEntry
     from appliance.node.connection import Connection
+    from appliance.node.patching.switch import Waits
 
 _PATIENCE: Final = 20
 #: An inventory in a JSON text, where each quotation mark takes two bytes.
@@ -55,7 +56,8 @@ class NodeStatus:
     """What became of asking one node.
 
     ``data`` is its inventory as it was signed.  ``key``: the fingerprint of the pinned key that signed it;
-    None for a node whose key nobody pinned (connection: local).
+    None for a node whose key nobody pinned (connection: local).  ``waits`` is what the node waits for,
+    if it was asked: no part of what it signs.
     """
 
     node: str
@@ -63,6 +65,7 @@ class NodeStatus:
     data: bytes = b""
     key: str | None = None
     trouble: ApplianceError | None = None
+    waits: Waits | None = None
 
 
 def ask_nodes(
@@ -77,6 +80,7 @@ def ask_nodes(
         short: without the paths and digests of files.
     """
     from appliance.node.connection import open_connections
+    from appliance.node.patching.switch import waits
     from appliance.node.private import private_folder
 
     with private_folder() as private:
@@ -86,7 +90,8 @@ def ask_nodes(
             node = connection.node
             try:
                 data = ask(connection, site.site, recheck=recheck, short=short)
-                return read_status(data, node, keys_of(site, node), site=site.site)
+                status = read_status(data, node, keys_of(site, node), site=site.site)
+                return replace(status, waits=waits(connection))
             except ApplianceError as trouble:
                 return NodeStatus(node.name, trouble=trouble)
             finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.lab.places import LABS_VARIABLE, Places
+from appliance.lab.reach import ssh_command
+from appliance.lab.status import lab_status
 from tests.node.at_station import APPLIANCE, at_station
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ DEMO = Path(__file__).resolve().parents[2] / "bundles/demo.yaml"
 
 #: What preflight looks for in a bundle, by name: nothing of a small bundle that holds it gets installed.
 SYSTEM = {"system": ("debian", {"netplan.io": b"netplan", "nftables": b"nftables", "ufw": b"ufw"})}
+
+#: Seconds that a command on a node may take, on a machine that does much else.
+PATIENCE = 240
 
 Done = subprocess.CompletedProcess[str]
 
@@ -52,7 +59,7 @@ class Operator:
         program = [APPLIANCE, *command[1:]] if command[0] == "appliance" else command
         return ["ip", "netns", "exec", self.netns, *program]
 
-    def run(self, command: list[str], *, check: bool = True, timeout: float = 300, **more: Any) -> Done:
+    def run(self, command: list[str], *, check: bool = True, timeout: float = 900, **more: Any) -> Done:
         """Run a command there, its output captured as text; unless ``check`` is off, it must succeed."""
         return run(self.command(command), check=check, timeout=timeout, **{"env": self.environment, **more})
 
@@ -67,9 +74,10 @@ class Operator:
         return subprocess.Popen(self.command(command), text=True, **{**defaults, **more})
 
     def lab_status(self, name: str) -> dict[str, Any]:
-        """One lab's part of ``appliance lab status --json``."""
-        labs = json.loads(self.run(["appliance", "lab", "status", "--json"]).stdout)["labs"]
-        return next(lab for lab in labs if lab["name"] == name)
+        """One lab's part of ``appliance lab status --json``, without starting that for each look."""
+        labs = Path(self.environment.get(LABS_VARIABLE, Places.labs))
+        status: dict[str, Any] = json.loads(json.dumps(lab_status(Places(labs), name).as_dict()))
+        return status
 
 
 @dataclass(frozen=True)
@@ -82,14 +90,18 @@ class PracticeNode:
     address6: str
     mac: str
     operator_side: Operator
-    patience: float = 60
+    inventory: Path
 
-    def run(self, command: str, *, check: bool = True, timeout: float | None = None, **more: Any) -> Done:
-        """Run a shell command line on the node as root, over SSH; ``timeout`` is ``patience`` otherwise."""
-        shell = ["appliance", "lab", "shell", self.name, "--", "sh", "-c", command]
-        return self.operator_side.run(shell, check=check, timeout=timeout or self.patience, **more)
+    def run(self, command: str, *, check: bool = True, timeout: float = PATIENCE, **more: Any) -> Done:
+        """Run a shell command line on the node as root, over an SSH connection of its own.
 
-    def inside(self, command: str, *, check: bool = True, timeout: float = 60) -> Done:
+        As ``appliance lab shell`` does, without starting that.
+        """
+        ssh = ssh_command(self.inventory, self.address4, connect_timeout=60)
+        shell = [*ssh, "--", shlex.join(["sh", "-c", command])]
+        return self.operator_side.run(shell, check=check, timeout=timeout, **more)
+
+    def inside(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> Done:
         """Run a shell command line on the node as root, not over its network: works when SSH is cut."""
         enter = ["nsenter", "--target", str(self.leader), "--all", "--", "sh", "-c", command]
         return run(enter, check=check, timeout=timeout)
@@ -103,7 +115,7 @@ class PracticeNode:
     def reboot(self, *, power_cut: bool = False) -> None:
         """Switch the node off and on; when this returns, root can log in again."""
         cut = ["--power-cut"] if power_cut else []
-        self.operator_side.run(["appliance", "lab", "reboot", self.name, *cut], timeout=5 * self.patience)
+        self.operator_side.run(["appliance", "lab", "reboot", self.name, *cut], timeout=900)
 
 
 @dataclass(frozen=True)
@@ -135,19 +147,19 @@ def run(command: list[str], *, check: bool, timeout: float, **more: Any) -> Done
 @contextlib.contextmanager
 def operator_side(netns: str) -> Iterator[Operator]:
     """A network namespace of that name, with nothing in it but loopback."""
-    run(["ip", "netns", "add", netns], check=True, timeout=10)
+    run(["ip", "netns", "add", netns], check=True, timeout=60)
     try:
-        run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True, timeout=10)
+        run(["ip", "-n", netns, "link", "set", "lo", "up"], check=True, timeout=60)
         yield Operator(netns)
     finally:
-        run(["ip", "netns", "delete", netns], check=True, timeout=10)
+        run(["ip", "netns", "delete", netns], check=True, timeout=60)
 
 
 @pytest.fixture(scope="session")
 def operator() -> Iterator[Operator]:
     """The operator's side of this test run."""
     # The one step that may ask the package archive, so it runs where that can be reached.
-    run([APPLIANCE, "lab", "prepare"], check=True, timeout=600)
+    run([APPLIANCE, "lab", "prepare"], check=True, timeout=1800)
     with operator_side(f"appliance-test-{os.getpid()}") as side:
         yield side
 
@@ -197,21 +209,22 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
 @pytest.fixture(scope="module")
 def bookworm_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
     """A lab with one node of Debian 12, of the test module's own."""
-    run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=900)
+    run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=1800)
     with new_lab(suite="bookworm") as lab:
         yield lab
 
 
-def lab_named(operator: Operator, name: str, *, patience: float = 60) -> PracticeLab:
-    """A lab that is up; ``patience``: seconds that commands on its nodes may take."""
+def lab_named(operator: Operator, name: str) -> PracticeLab:
+    """A lab that is up."""
     values = operator.lab_status(name)
+    inventory = Path(values["inventory"])
     nodes = [
-        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator, patience)
+        PracticeNode(name, node["name"], *node["addresses"], node["mac"], operator, inventory)
         for node in values["nodes"]
     ]
     return PracticeLab(
         name=name,
-        inventory=Path(values["inventory"]),
+        inventory=inventory,
         nodes=tuple(nodes),
         management=tuple(values["management"]),
         operator=tuple(values["operator"]),
@@ -225,17 +238,21 @@ def trusted(holders: Holders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trust")
     holder = f"alice={holders.key('alice')}.pub:root,release,patch"
     command = [APPLIANCE, "trust", "init", "--holder", holder, "--solo", "--out", str(folder)]
-    run(command, check=True, timeout=60)
+    run(command, check=True, timeout=240)
     return folder / "root.1.json"
 
 
 @pytest.fixture(scope="session")
 def new_bundle(trusted: Path, holders: Holders) -> NewBundle:
-    """Makes the bundle of a definition in a folder, signed by alice, from what this station can fetch."""
+    """Makes the bundle of a definition in a folder, signed by alice, from what this station can fetch.
+
+    Where ``lock.json`` lies in the folder already, it is of that lock, and no registry is asked.
+    """
 
     def make(definition: Path, folder: Path, *store: str) -> Path:
         lock, out = folder / "lock.json", folder / "bundle"
-        at_station("lock", definition, "--out", lock, *store)
+        if not lock.exists():
+            at_station("lock", definition, "--out", lock, *store)
         at_station("build", definition, "--lock", lock, "--root", trusted, "--out", out, *store)
         at_station("sign", out, "--key", holders.key("alice"))
         return out
@@ -252,7 +269,7 @@ def demo(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
 class Installer:
     """Installs a bundle on one lab's nodes."""
 
-    timeout = 400.0
+    timeout = 1200.0
 
     def __init__(self, operator: Operator, lab: PracticeLab, bundle: Path, root: Path, state: Path) -> None:
         self.operator, self.lab, self.state = operator, lab, state

@@ -471,7 +471,7 @@ def test_a_node_audits_itself_at_its_console(auditor: Auditor, node: PracticeNod
     local = head + rest[rest.index("revert_after") :].replace("connection: ssh", "connection: local")
     node.run("mkdir -p /root/site && cat > /root/site/inventory.yml", input=local)
     tool = "/root/toolkit/bin/appliance audit -i /root/site --state /root/state --json"
-    node.inside(f"sh {COPY}/bootstrap.sh --unverified --to /root/toolkit", timeout=200)
+    node.inside(f"sh {COPY}/bootstrap.sh --unverified --to /root/toolkit", timeout=900)
     done = node.inside(f"{tool} --baseline {shlex.quote(digest)}", check=False)
     result = json.loads(done.stdout)["nodes"][node.name]
     assert (done.returncode, result["reference"]["source"]) == (0, "digest"), told(result)

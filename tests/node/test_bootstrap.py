@@ -97,7 +97,7 @@ class Controller:
     network: str = "--private-network"
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 300
+        self, *command: str, check: bool = True, timeout: float = 900
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root; unless ``check`` is off, it must succeed."""
         done = subprocess.run(
@@ -219,7 +219,7 @@ def test_a_stock_debian_12_installs_a_node_from_the_medium(
             *(PROGRAM, "install", MEDIUM, "--inventory", f"{DESK}/lab", "--trust", f"{DESK}/root.1.json"),
             *("--state", "/root/state", "--json"),
             check=False,
-            timeout=400,
+            timeout=1200,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     node = json.loads(done.stdout)["nodes"][lab.node.name]

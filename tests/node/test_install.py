@@ -118,7 +118,7 @@ set -e
 sh {copy}/bootstrap.sh --unverified --to /root/toolkit >/dev/null
 /root/toolkit/bin/appliance install {copy} -i /root/site --state /root/state --json
 """
-    done = node.run(tool, timeout=400, check=False)
+    done = node.run(tool, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["nodes"][node.name]["apply"]["changed"] == 0, result["changes"]
@@ -154,7 +154,7 @@ def test_a_connection_lost_in_the_middle_undoes_itself_and_a_rerun_ends_well(pai
     running = pair.operator.start([*pair.command], stderr=subprocess.DEVNULL)
     wait_for(first, "test -e /var/lib/appliance/revert/pending && ! ip route show default | grep -q .")
     with cut_cables(pair.operator):
-        output, _ = running.communicate(timeout=180)
+        output, _ = running.communicate(timeout=600)
         result = json.loads(output)
         assert (running.returncode, result["error"]) == (6, "NodeUnreachable"), result
         assert first.name in result["message"]
@@ -190,7 +190,7 @@ def cut_cables(operator: Operator) -> Iterator[None]:
 
 
 def wait_for(node: PracticeNode, condition: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 480
     while node.inside(condition, check=False).returncode:
         assert time.monotonic() < until, condition
         time.sleep(0.05)

@@ -6,6 +6,7 @@ Tests of this module build on each other: one node is installed, and then asked 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.definition.lock import lock_text, parse_lock
 from appliance.trust.documents import signature_name
 from appliance.trust.keys import parse_public_file
 from appliance.trust.root import namespace
@@ -73,12 +75,15 @@ class Stick:
 
 @pytest.fixture(scope="module")
 def bundles(new_bundle: NewBundle, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    made = [
-        new_bundle(under_sequence(sequence, folder), folder)
-        for sequence in (4, 5)
-        for folder in [tmp_path_factory.mktemp(f"sequence-{sequence}")]
-    ]
-    return Bundles(*made)
+    first, second = (tmp_path_factory.mktemp(f"sequence-{number}") for number in (4, 5))
+    older = new_bundle(under_sequence(4, first), first)
+    definition = under_sequence(5, second)
+    # What is in both is the same, and need not be looked for again.
+    lock = parse_lock((first / "lock.json").read_text())
+    digest = hashlib.sha256(definition.read_bytes()).hexdigest()
+    renumbered = lock.model_copy(update={"definition": digest, "sequence": 5})
+    (second / "lock.json").write_text(lock_text(renumbered))
+    return Bundles(older, new_bundle(definition, second))
 
 
 def under_sequence(sequence: int, folder: Path, more: str = "") -> Path:

@@ -79,6 +79,15 @@ def test_a_command_on_the_node_keeps_its_arguments_and_exit_code(
     assert operator.run([*shell, "sh", "-c", "exit 41"], check=False).returncode == 41
 
 
+def test_lab_status_tells_what_these_tests_look_up_by_themselves(
+    operator: Operator, practice_lab: PracticeLab
+) -> None:
+    labs = json.loads(operator.run(["appliance", "lab", "status", "--json"]).stdout)["labs"]
+    assert [lab for lab in labs if lab["name"] == practice_lab.name] == [
+        operator.lab_status(practice_lab.name)
+    ]
+
+
 def test_another_host_key_is_refused(new_lab: NewLab) -> None:
     with new_lab(nodes=2) as lab:
         known_hosts = lab.inventory / "known_hosts"
@@ -210,7 +219,7 @@ def test_reboot_typed_on_the_node_works(fresh_lab: PracticeLab, operator: Operat
     node = fresh_lab.node
     boots = operator.lab_status(fresh_lab.name)["nodes"][0]["boots"]
     node.run("systemctl reboot")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not _ran(operator.lab_status(fresh_lab.name)["nodes"][0], boots + 1):
         assert time.monotonic() < deadline
     assert node.run("systemctl is-system-running --wait").stdout == "running\n"
@@ -224,7 +233,7 @@ def test_a_node_that_powers_off_is_off_and_can_be_switched_on(
     fresh_lab: PracticeLab, operator: Operator
 ) -> None:
     fresh_lab.node.inside("systemctl poweroff")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while operator.lab_status(fresh_lab.name)["nodes"][0]["state"] != "off":
         assert time.monotonic() < deadline
     fresh_lab.node.reboot()

@@ -190,7 +190,7 @@ def test_up_interrupted_takes_back_what_it_made(room: Room, stage: str) -> None:
     before = room.traces()
     process = _up_until(room, stage)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130, output
     assert room.left(before) == {}
 
@@ -200,7 +200,7 @@ def test_up_ended_politely_takes_back_what_it_made(room: Room, number: signal.Si
     before = room.traces()
     process = _up_until(room, "keeper")
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert process.returncode != 0
     assert room.left(before) == {}
 
@@ -248,7 +248,7 @@ def test_down_removes_a_lab_whose_bridge_is_gone_and_whose_nodes_are_off(room: R
     room.lab("up", "room")
     links = sorted(room.left(before)["links"])
     room.lab("shell", "room", "--", "systemctl", "poweroff")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while " off " not in room.lab("status"):
         assert time.monotonic() < deadline
     room.ip("link", "delete", links[0])
@@ -305,7 +305,7 @@ def test_a_node_that_is_too_slow_is_given_up(room: Room) -> None:
     while not (leader := _leader(room)):
         assert process.poll() is None
     os.kill(leader, signal.SIGSTOP)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 7, output
     assert "room-01 did not boot: it is not ready in time" in output
     assert room.left(before) == {}

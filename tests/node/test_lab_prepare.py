@@ -74,7 +74,7 @@ def test_an_interrupted_build_leaves_an_empty_cache(
 ) -> None:
     process = _prepare(environment)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 130, output
     cache = environment["APPLIANCE_LAB_CACHE"]
     assert list(_builders(cache)) == []

@@ -12,70 +12,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scapy.compat import raw
-from scapy.layers.dhcp import BOOTP, DHCP
-from scapy.layers.igmp import IGMP
-from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6ND_RA, IPv6
-from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.layers.l2 import Ether
 
 from appliance.export.line.settings import DEVICE, NAMESPACE
 from tests.node.at_station import APPLIANCE
-from tests.node.wire import LOW_MAC, NODE, NODE_MAC, OWN_PORT, PORT, RECEIVER, Wire, laid_wire
+from tests.node.thrown import is_exported, kinds, thrown
+from tests.node.wire import NODE_MAC, PORT, RECEIVER, Wire, laid_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.node
 
-BELOW = Ether(src=LOW_MAC, dst=NODE_MAC)
-TO_NODE = BELOW / IP(src=RECEIVER, dst=NODE)
-ALL = "ff:ff:ff:ff:ff:ff"
-
-#: One or more frames of each kind.
-FRAMES = {
-    "ARP request": [Ether(src=LOW_MAC, dst=ALL) / ARP(psrc=RECEIVER, pdst=NODE, hwsrc=LOW_MAC)],
-    "gratuitous ARP": [
-        Ether(src=LOW_MAC, dst=ALL) / ARP(op=2, psrc=RECEIVER, pdst=RECEIVER, hwsrc=LOW_MAC)
-    ],
-    "UDP to a port that is listened on": [TO_NODE / UDP(sport=9, dport=PORT) / b"hello"],
-    "UDP to a closed port": [TO_NODE / UDP(sport=9, dport=7) / b"hello"],
-    "reply to the exporter's own datagram": [TO_NODE / UDP(sport=PORT, dport=OWN_PORT) / b"reply"],
-    "ICMP error about it": [
-        TO_NODE / ICMP(type=3, code=3) / IP(src=NODE, dst=RECEIVER) / UDP(sport=OWN_PORT, dport=PORT)
-    ],
-    "TCP SYN": [TO_NODE / TCP(sport=9, dport=PORT, flags="S")],
-    "ICMP echo": [TO_NODE / ICMP() / b"ping"],
-    "IGMP query": [
-        Ether(src=LOW_MAC, dst="01:00:5e:00:00:01")
-        / IP(src=RECEIVER, dst="224.0.0.1", ttl=1)
-        / IGMP(type=0x11)
-    ],
-    "IPv6 neighbour solicitation": [
-        Ether(src=LOW_MAC, dst="33:33:ff:00:00:0e")
-        / IPv6(src="fe80::f", dst="ff02::1:ff00:e")
-        / ICMPv6ND_NS(tgt="fe80::ff:fe00:e")
-    ],
-    "IPv6 router advertisement": [
-        Ether(src=LOW_MAC, dst="33:33:00:00:00:01") / IPv6(src="fe80::f", dst="ff02::1") / ICMPv6ND_RA()
-    ],
-    "IPv6 echo": [BELOW / IPv6(src="fe80::f", dst="fe80::ff:fe00:e") / ICMPv6EchoRequest()],
-    "LLDP": [Ether(src=LOW_MAC, dst="01:80:c2:00:00:0e", type=0x88CC) / bytes.fromhex("020704020000000f")],
-    "VLAN tag": [BELOW / Dot1Q(vlan=120) / IP(src=RECEIVER, dst=NODE) / UDP(dport=PORT) / b"tagged"],
-    "broadcast DHCP": [
-        Ether(src=LOW_MAC, dst=ALL)
-        / IP(src="0.0.0.0", dst="255.255.255.255")  # noqa: S104 - what DHCP is sent from
-        / UDP(sport=67, dport=68)
-        / BOOTP(op=2)
-        / DHCP(options=[("message-type", "offer"), "end"])
-    ],
-    "fragments": [
-        BELOW / each
-        for each in fragment(IP(src=RECEIVER, dst=NODE) / UDP(dport=PORT) / bytes(3000), fragsize=1400)
-    ],
-    "an EtherType of its own": [Ether(src=LOW_MAC, dst=NODE_MAC, type=0x88B5) / b"experiment"],
-    "PAUSE": [Ether(src=LOW_MAC, dst="01:80:c2:00:00:01", type=0x8808) / bytes.fromhex("0001ffff")],
-}
-INJECTED = [raw(each).ljust(60, b"\0") for frames in FRAMES.values() for each in frames]
+FRAMES = kinds(NODE_MAC)
+INJECTED = thrown(NODE_MAC)
 
 UFW_LIKE = """
 table inet filter {
@@ -94,14 +44,6 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
         yield laid
 
 
-def exported(frame: bytes) -> bool:
-    """Whether a frame is what the node is there for, and no answer."""
-    found = Ether(frame)
-    return (
-        (found.dst, found[IP].dst, found[UDP].dport) == (LOW_MAC, RECEIVER, PORT) if UDP in found else False
-    )
-
-
 def test_there_are_nine_kinds_and_more() -> None:
     assert len(FRAMES) >= 9
     assert len(INJECTED) > len(FRAMES)
@@ -111,7 +53,7 @@ def test_nothing_comes_in_and_nothing_is_answered(wire: Wire) -> None:
     """Counted where it cannot be overlooked: at the card, by each wall, in both IP stacks, below."""
     heard = wire.inject(INJECTED)
     assert (heard.received, heard.ip, heard.program) == (len(INJECTED), 0, 0)
-    assert [each for each in heard.answers if not exported(each)] == []
+    assert [each for each in heard.answers if not is_exported(each)] == []
     # What the listening program sent out came before the capture began, or is all there is.
     assert len(heard.answers) <= 1
     shown = wire.line("show")
@@ -123,7 +65,7 @@ def test_without_the_rules_xdp_holds_alone(wire: Wire) -> None:
     wire.inside("nft", "flush", "ruleset")
     heard = wire.inject(INJECTED)
     assert (heard.received, heard.dropped, heard.ip, heard.program) == (len(INJECTED), 0, 0, 0)
-    assert [each for each in heard.answers if not exported(each)] == []
+    assert [each for each in heard.answers if not is_exported(each)] == []
 
 
 def test_without_xdp_the_rules_hold_alone(wire: Wire) -> None:
@@ -131,7 +73,7 @@ def test_without_xdp_the_rules_hold_alone(wire: Wire) -> None:
     wire.inside("ip", "link", "set", "dev", DEVICE, "xdp", "off")
     heard = wire.inject(INJECTED)
     assert (heard.dropped, heard.ip, heard.program) == (len(INJECTED), 0, 0)
-    assert [each for each in heard.answers if not exported(each)] == []
+    assert [each for each in heard.answers if not is_exported(each)] == []
 
 
 def test_xdp_behind_the_driver_holds_as_well(wire: Wire) -> None:
@@ -146,7 +88,7 @@ def test_xdp_behind_the_driver_holds_as_well(wire: Wire) -> None:
     assert wire.line("show", check=False)["xdp"]["mode"] == "generic"
     heard = wire.inject(INJECTED)
     assert (heard.ip, heard.program) == (0, 0)
-    assert [each for each in heard.answers if not exported(each)] == []
+    assert [each for each in heard.answers if not is_exported(each)] == []
 
 
 def test_the_same_frames_get_in_and_are_answered_where_there_is_no_wall(wire: Wire) -> None:
@@ -155,7 +97,7 @@ def test_the_same_frames_get_in_and_are_answered_where_there_is_no_wall(wire: Wi
     heard = wire.inject(INJECTED)
     assert heard.ip > 5
     assert heard.program >= 3  # two sockets of UDP, one of ICMP
-    kinds = {Ether(each).lastlayer().__class__.__name__ for each in heard.answers if not exported(each)}
+    kinds = {Ether(each).lastlayer().__class__.__name__ for each in heard.answers if not is_exported(each)}
     assert len(kinds) >= 2, "ARP, SYN-ACK, echo reply: somebody answers"
 
 

@@ -12,17 +12,18 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.trust.statements import Permit, Release
-from tests.node.at_station import at_station
+from tests.node.awaiting import awaited
+from tests.node.patches import build_patch, bundle_of, leads_to, open_flow, rotated, starts_from
+from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Installer, NewBundle, NewInstaller, PracticeLab
 
     from tests.conftest import Holders
@@ -61,6 +62,10 @@ class Site:
     root: Path
     digest: str = ""
     base: str = ""
+    #: To a version that brings a driver; from that to one with the next driver.
+    drivers: tuple[Path, ...] = ()
+    #: From the first of these, with the next root's keys, to one that differs from it in that root alone.
+    keys: Path | None = None
 
     @property
     def lab(self) -> PracticeLab:
@@ -71,11 +76,11 @@ class Site:
         return ["appliance", *words, "-i", str(self.lab.inventory), "--json", *known]
 
     def run(self, *words: str, state: bool = True) -> tuple[int, Any]:
-        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=300)
+        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=900)
         return done.returncode, json.loads(done.stdout)
 
-    def apply(self, *options: str) -> tuple[int, Any]:
-        return self.run("patch", "apply", str(self.patch), *options)
+    def apply(self, *options: str, patch: Path | None = None) -> tuple[int, Any]:
+        return self.run("patch", "apply", str(patch or self.patch), *options)
 
     def history(self) -> list[Any]:
         lines: list[Any] = self.run("history", state=False)[1]["nodes"][self.lab.node.name]["history"]
@@ -119,11 +124,20 @@ def site(  # noqa: PLR0917 - what it is made of
     text = DEMO.read_text().replace(FIRST, SECOND).replace('"1.0.0"', '"2.0.0"')
     definition.write_text(text.replace("sequence: 1", "sequence: 2"))
     second, patch = new_bundle(definition, folder), folder / "patch"
-    at_station("patch", "build", "--from", demo, "--to", second, "--out", patch)
-    at_station("sign", patch, "--key", holders.key("alice"), "--role", "patch")
-    manifest = json.loads((patch / "manifest.json").read_text())
-    base = manifest["requires"][0]["bundle"]
-    made = Site(new_installer(fresh_lab), patch, trusted, manifest["makes"], base)
+    key = holders.key("alice")
+    build_patch(demo, second, patch, key)
+    made = Site(new_installer(fresh_lab), patch, trusted, leads_to(patch), starts_from(patch))
+    one, other = built(folder, "3.0"), built(folder, "4.0")
+    third = add_to(folder / "lock.json", definition, one, version="3.0.0", sequence=3)
+    fourth = add_to(*reversed(third), other, version="4.0.0", sequence=4)
+    next_root, next_key = rotated(trusted, holders, folder / "keys"), holders.key("carol")
+    keys = add_to(*reversed(third), one, version="3.0.1", sequence=5)
+    driven = bundle_of(third, trusted, key)
+    made.drivers = (
+        build_patch(demo, driven, driven.parent / "patch", key),
+        build_patch(driven, bundle_of(fourth, trusted, key), fourth[0].parent / "patch", key),
+    )
+    made.keys = build_patch(driven, bundle_of(keys, next_root, next_key), folder / "keys-alone", next_key)
     code, result, _ = made.installer()
     assert code == 0, result
     return made
@@ -184,7 +198,7 @@ def test_a_service_that_hangs_on_a_node_that_lost_ssh_leads_back_without_a_stati
     assert f"{node.name} goes back to 1.0.0 by itself within 25 s, or when it restarts" in told["hint"]
     node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload && networkctl up {card}")
     wait_for(site, f"networkctl status {card} | grep -q routable")
-    assert site.is_as_before()
+    awaited(site.is_as_before, "the node forgets the timer last")
     assert site.history()[-1]["reason"] == "nobody said within 25 s that the new version is proven"
 
 
@@ -218,9 +232,14 @@ def test_a_station_that_is_killed_after_the_proof_leaves_the_new_version_serving
 
 
 def test_the_same_command_again_completes_the_record(site: Site) -> None:
+    """With it comes what the site asks for by now: a flow, which is proven in the same run."""
     node = site.lab.node
+    peer = open_flow(site.lab)
     code, result = site.apply()
     assert code == 0, result
+    report = json.loads(Path(result["nodes"][node.name]["qualify"]["report"]).read_text())
+    (flows,) = [each for each in report["items"] if each["name"] == "outbound.flows"]
+    assert f"udp {peer} port 5140" in flows["found"]
     values = result["nodes"][node.name]
     assert values["qualify"]["verdict"] == "passed"
     assert values["stage"]["bytes"] < 1 << 20, "what is the same is not copied"
@@ -240,8 +259,8 @@ def test_the_same_command_again_completes_the_record(site: Site) -> None:
 
 def test_a_patch_is_applied_once(site: Site) -> None:
     code, result = site.apply()
-    assert (code, result["error"]) == (5, "PatchUnfit")
-    assert "applied already" in result["message"]
+    assert (code, result["already"], result["nodes"]) == (0, [site.lab.node.name], {})
+    assert result["digest"] == site.digest
 
 
 def test_after_a_power_cut_the_new_version_serves_and_says_so(site: Site) -> None:
@@ -267,6 +286,82 @@ def test_going_back_takes_a_permit_and_no_medium(
     assert (site.history()[-1]["action"], site.history()[-1]["result"]) == ("rollback", "done")
 
 
+def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) -> None:
+    """What serves is not touched until then; the command that was ended is run again."""
+    node, patch = site.lab.node, site.drivers[0]
+    code, result = site.apply("--no-reboot", patch=patch)
+    assert (code, result["error"]) == (5, "RestartPending")
+    assert NAME in result["found"]
+    assert (site.answer(), site.installed(), driver(site)) == (FIRST, "1.0.0", ("3.0", ""))
+    said = site.run("history", state=False)[1]["nodes"][node.name]
+    assert (said["restart"]["late"], said["pending"]["to"]["version"]) == ([NAME], "3.0.0")
+    (told,) = site.run("status", state=False)[1]["nodes"]
+    assert told["restart"] == [NAME]
+    node.reboot()
+    assert site.run("history", state=False)[1]["nodes"][node.name]["pending"], "it waits for its proof"
+    code, result = site.apply(patch=patch)
+    assert code == 0, result
+    assert (site.answer(), site.installed(), driver(site)) == (SECOND, "3.0.0", ("3.0", "3.0"))
+    assert (site.history()[-1]["result"], site.differences()) == ("done", 0)
+
+
+def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site) -> None:
+    node, patch = site.lab.node, site.drivers[1]
+    node.inside(SABOTAGE.format(unit=UNIT, digest=leads_to(patch), deed="exit 7"))
+    before = boots(site)
+    code, result = site.apply(patch=patch)
+    assert (code, result["error"]) == (7, "ApplyFailed")
+    assert f"{node.name} went back to 3.0.0, which ran before; pending restart" in result["hint"]
+    until = time.monotonic() + 120
+    while boots(site) != before + 2:
+        assert time.monotonic() < until, "it does not restart"
+        time.sleep(0.2)
+    wait_for(site, f"grep -qx 3.0 {LOADED} && systemctl is-active --quiet appliance-inference")
+    assert driver(site) == ("3.0", "3.0")
+    line = site.history()[-1]
+    assert (line["result"], line["to"]["version"]) == ("went back", "4.0.0")
+    assert line["reason"].startswith("ApplyFailed")
+    assert site.run("history", state=False)[1]["nodes"][node.name]["restart"] is None
+    node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
+    assert (site.answer(), site.installed(), site.differences()) == (SECOND, "3.0.0", 0)
+
+
+def test_keys_alone_are_learnt_in_one_step_and_what_serves_is_not_touched(site: Site) -> None:
+    """Signed by the next root's key, on a station and a node that know the one before."""
+    node, look = (
+        site.lab.node,
+        "systemctl show -P InvocationID appliance-inference; ls /var/lib/appliance/staged",
+    )
+    before = node.inside(look).stdout
+    code, result = site.apply(patch=site.keys)
+    assert code == 0, result
+    assert (node.inside(look).stdout, site.installed()) == (before, "3.0.0")
+    (told,) = site.run("status", state=False)[1]["nodes"]
+    assert told["inventory"]["journal"]["root"] == 2
+    lines = site.history()
+    assert (lines[-1]["action"], lines[-1]["result"], lines[-1]["reason"]) == (
+        "keys",
+        "done",
+        "it knows root 2",
+    )
+    assert site.apply(patch=site.keys)[0] == 0
+    assert site.history() == lines, "what is known is not learnt again"
+
+
+def test_no_way_leads_back_over_a_root(site: Site) -> None:
+    code, result = site.apply(patch=site.drivers[1])
+    assert (code, result["error"]) == (4, "RollbackRefused")
+    assert "root" in result["message"] + result["found"]
+    assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
+
+
+def driver(site: Site) -> tuple[str, str]:
+    """The version that is installed, and the one that was loaded as the node started."""
+    look = f"dpkg-query --show --showformat '${{Version}}\n' {NAME}; cat {LOADED} 2>/dev/null"
+    first, _, second = site.lab.node.inside(look, check=False).stdout.strip().partition("\n")
+    return first, second
+
+
 class cut_off:  # noqa: N801 - used as a word
     """A patch being applied by a station that is killed as soon as the node is in some state."""
 
@@ -281,14 +376,21 @@ class cut_off:  # noqa: N801 - used as a word
             wait_for(self.site, self.condition)
         finally:
             os.killpg(running.pid, signal.SIGKILL)
-            running.wait(timeout=60)
+            running.wait(timeout=240)
 
     def __exit__(self, *_: object) -> None:
         wait_for(self.site, "systemctl is-active --quiet appliance-inference")
 
 
+def boots(site: Site) -> int:
+    """How often the node has started; one less while it starts."""
+    node = site.lab.node
+    (found,) = node.operator_side.lab_status(node.lab)["nodes"]
+    return int(found["boots"]) - (found["state"] != "running")
+
+
 def wait_for(site: Site, condition: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 480
     while site.lab.node.inside(condition, check=False).returncode:
         assert time.monotonic() < until, condition
         time.sleep(0.05)

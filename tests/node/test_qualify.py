@@ -16,11 +16,9 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from conftest import NewBundle, Operator, PracticeLab, PracticeNode
+    from conftest import Operator, PracticeLab, PracticeNode
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: Qualifies without an installation, as an audit would; runs at the operator's side.
 QUALIFY = """
@@ -100,7 +98,7 @@ class Qualifier:
             "--state",
             str(self.folder / "state"),
         ]
-        done = self.operator.run(["appliance", "install", str(self.bundle), *where, "--json"], timeout=400)
+        done = self.operator.run(["appliance", "install", str(self.bundle), *where, "--json"], timeout=1200)
         return json.loads(done.stdout)
 
 
@@ -108,14 +106,12 @@ class Qualifier:
 def qualifier(
     operator: Operator,
     fresh_lab: PracticeLab,
-    new_bundle: NewBundle,
+    demo: Path,
     trusted: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Qualifier:
-    """The demonstration's bundle, built and signed, and a lab that nothing is installed on yet."""
-    folder = tmp_path_factory.mktemp("qualify")
-    bundle = new_bundle(REPOSITORY / "bundles/demo.yaml", folder)
-    return Qualifier(operator, fresh_lab, bundle, trusted, folder)
+    """The demonstration's bundle, and a lab that nothing is installed on yet."""
+    return Qualifier(operator, fresh_lab, demo, trusted, tmp_path_factory.mktemp("qualify"))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""A wire with the line's card at its upper end and raw sockets at its lower end, in its own namespaces.
+"""A wire with the line's card at its upper end and raw sockets at its lower end.
 
 Nothing at the lower end speaks by itself: no address, no ARP, no IPv6.  So every frame that comes in above
-is one that was injected, and can be counted.
+is one that was injected, and can be counted.  Here both ends are in namespaces of this machine's kernel;
+``tests/vm`` has the upper one in a kernel of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,26 +37,50 @@ echo laid
 exec sleep infinity
 """
 
-#: Sends frames at the lower end and keeps what comes there; one JSON object in, one out.
+#: Sends the frames of the first line at the lower end; says what came there until its input ends.
 _INJECT = """
-import json, select, socket, sys, time
-order = json.load(sys.stdin)
+import json, select, socket, sys
+order = json.loads(sys.stdin.readline())
 line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-line.bind(("low0", 3))
+line.bind((order["device"], 3))
 for frame in order["frames"]:
     line.send(bytes.fromhex(frame))
-until, heard = time.monotonic() + order["seconds"], []
-while (left := until - time.monotonic()) > 0:
-    if select.select([line], [], [], left)[0]:
+print("sent", flush=True)
+heard, ending = [], False
+while not ending or select.select([line], [], [], 0)[0]:
+    ready, _, _ = select.select([line, sys.stdin], [], [])
+    ending = ending or sys.stdin in ready
+    if line in ready:
         data, origin = line.recvfrom(4096)
         if origin[2] != socket.PACKET_OUTGOING:
             heard.append(data.hex())
 print(json.dumps(heard))
 """
 
-#: A program that listens in every way it can: more than the exporter would.  Says what it heard at the end.
+#: A program that listens in every way it can: more than the exporter would.  It counts before and after at
+#: the card, in nftables and in the IP stacks; is told how many frames were injected, and waits for these.
 _LISTEN = f"""
-import select, socket, sys, time
+import json, select, socket, subprocess, sys, time
+
+def told(*command):
+    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+def counted():
+    (link,) = told("ip", "-j", "-s", "link", "show", "dev", "{DEVICE}")
+    dropped = sum(
+        part["counter"]["packets"]
+        for each in told("nft", "-j", "list", "ruleset")["nftables"]
+        if (each.get("rule", {{}}).get("family"), each.get("rule", {{}}).get("chain")) == ("netdev", "in")
+        for part in each["rule"]["expr"]
+        if "counter" in part
+    )
+    with open("/proc/net/snmp") as four, open("/proc/net/snmp6") as six:
+        names, values = (each.split() for each in four if each.startswith("Ip:"))
+        ip = int(dict(zip(names, values))["InReceives"])
+        ip += sum(int(each.split()[1]) for each in six if each.startswith("Ip6InReceives"))
+    return link["stats64"]["rx"]["packets"], dropped, ip
+
+before = counted()
 udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
 udp[0].bind(("0.0.0.0", {PORT}))
 udp[1].bind(("0.0.0.0", {OWN_PORT}))
@@ -64,9 +88,12 @@ tcp = socket.create_server(("0.0.0.0", {PORT}))
 icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 udp[1].sendto(b"exported", ("{RECEIVER}", {PORT}))
 print("ready", flush=True)
-sys.stdin.read()
+wanted, until = before[0] + int(sys.stdin.readline()), time.monotonic() + 20
+while counted()[0] < wanted and time.monotonic() < until:
+    time.sleep(0.05)
+time.sleep(0.3)  # what is answered is answered by then
 heard = [each for each in (*udp, tcp, icmp) if select.select([each], [], [], 0)[0]]
-print(len(heard))
+print(json.dumps([*(after - was for was, after in zip(before, counted())), len(heard)]))
 """
 
 
@@ -82,16 +109,63 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """How commands are run at the two ends of a wire, once the walls are up.
+
+    Args:
+        above: the beginning of a command line that runs in the line's namespace.
+        below: the same where the lower end is.
+        device: the lower end.
+    """
+
+    above: Sequence[str]
+    below: Sequence[str]
+    device: str
+
+    def inject(self, frames: Sequence[bytes]) -> Heard:
+        """Send frames in at the lower end while a program listens above."""
+        order = json.dumps({"device": self.device, "frames": [each.hex() for each in frames]})
+        with (
+            _started([*self.above, "python3", "-c", _LISTEN]) as program,
+            _started([*self.below, "python3", "-c", _INJECT]) as low,
+        ):
+            assert program.stdout is not None
+            assert program.stdout.readline() == "ready\n"
+            assert low.stdin is not None
+            assert low.stdout is not None
+            print(order, file=low.stdin, flush=True)
+            assert low.stdout.readline() == "sent\n"
+            counts, _ = program.communicate(f"{len(frames)}\n", timeout=240)
+            answers, _ = low.communicate("", timeout=240)
+        return Heard(*json.loads(counts), [bytes.fromhex(each) for each in json.loads(answers)])
+
+
+@contextlib.contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program with its input and output; it is gone after the block."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
 class Wire:
     """The namespaces, held by one process, and the file of the line."""
 
     process: int
     file: Path
 
+    @property
+    def _enter(self) -> list[str]:
+        return ["nsenter", "--target", str(self.process), "--net", "--mount", "--"]
+
     def node(self, *command: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the upper side, outside of the line's namespace."""
-        enter = ["nsenter", "--target", str(self.process), "--net", "--mount", "--", *command]
-        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=60)
+        enter = [*self._enter, *command]
+        done = subprocess.run(enter, input=text, capture_output=True, text=True, check=False, timeout=240)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
@@ -105,40 +179,10 @@ class Wire:
         done = self.node(APPLIANCE, "export", "line", verb, *file, *options, "--json", check=check)
         return json.loads(done.stdout)
 
-    def inject(self, frames: Sequence[bytes], seconds: float = 0.3) -> Heard:
+    def inject(self, frames: Sequence[bytes]) -> Heard:
         """Send frames in at the lower end while a program listens above."""
-        enter = ["nsenter", "--target", str(self.process), "--net", "--mount", "--"]
-        above = [*enter, "nsenter", f"--net=/run/netns/{NAMESPACE}", "--", sys.executable, "-c", _LISTEN]
-        before = self._counted()
-        order = json.dumps({"frames": [each.hex() for each in frames], "seconds": seconds})
-        with subprocess.Popen(above, stdin=-1, stdout=-1, text=True) as program:
-            assert program.stdout is not None
-            assert program.stdout.readline() == "ready\n"
-            low = self.node("ip", "netns", "exec", "low", sys.executable, "-c", _INJECT, text=order)
-            heard, _ = program.communicate("")
-        after = self._counted()
-        received, dropped, ip = (after[at] - before[at] for at in range(3))
-        answers = [bytes.fromhex(each) for each in json.loads(low.stdout)]
-        return Heard(received, dropped, ip, int(heard), answers)
-
-    def _counted(self) -> tuple[int, int, int]:
-        """Frames at the card, frames that ingress dropped, packets in the IP stacks (SNMP counters)."""
-        (link,) = json.loads(self.inside("ip", "-j", "-s", "link", "show", "dev", DEVICE))
-        rules = json.loads(self.inside("nft", "-j", "list", "ruleset"))["nftables"]
-        dropped = sum(
-            part["counter"]["packets"]
-            for each in rules
-            if (each.get("rule", {}).get("family"), each.get("rule", {}).get("chain")) == ("netdev", "in")
-            for part in each["rule"]["expr"]
-            if "counter" in part
-        )
-        lines = self.inside("cat", "/proc/net/snmp").splitlines()
-        names, values = (each.split() for each in lines if each.startswith("Ip:"))
-        ip = int(dict(zip(names, values, strict=True))["InReceives"])
-        six = [
-            each for each in self.inside("cat", "/proc/net/snmp6").splitlines() if "Ip6InReceives" in each
-        ]
-        return link["stats64"]["rx"]["packets"], dropped, ip + sum(int(each.split()[1]) for each in six)
+        above = [*self._enter, "nsenter", f"--net=/run/netns/{NAMESPACE}", "--"]
+        return Ends(above, [*self._enter, "ip", "netns", "exec", "low"], "low0").inject(frames)
 
 
 @contextlib.contextmanager

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "injected", "new_bundle", "pytest_terminal_summary", "trusted"]
 
-#: Seconds that a command on a machine may take, which other tests run beside.
-PATIENCE = 240
-
 
 @dataclass(frozen=True)
 class Machines:
@@ -108,7 +105,7 @@ def new_machines(desk: Operator) -> NewMachines:
         name = f"vm{os.getpid()}x{made}"
         desk.run(["appliance", "lab", "up", name, "--machine", *options], timeout=600)
         try:
-            yield Machines(lab_named(desk, name, patience=PATIENCE), desk)
+            yield Machines(lab_named(desk, name), desk)
         finally:
             desk.run(["appliance", "lab", "down", name])
 

@@ -126,7 +126,7 @@ class Guest:
         self.run(f"modprobe nvme-tcp && echo {shlex.quote(options)},reconnect_delay=1 >/dev/nvme-fabrics")
         found = self.run(f"grep -lx {shlex.quote(name)} /sys/class/nvme/*/subsysnqn").stdout.split("/")[4]
         device = f"/dev/{found}n1"
-        self.run(f"udevadm wait --timeout=120 --settle {device}", timeout=180)
+        self.run(f"udevadm wait --timeout=300 --settle {device}", timeout=400)
         return device
 
     def wait_until_live(self, device: str) -> None:

@@ -222,6 +222,6 @@ def test_a_serving_session_sends_nothing_beyond(isolated: Isolated, desk: Operat
 
 
 def test_from_here_on_nobody_touches_it(isolated: Isolated) -> None:
-    """See test_zero_packets, which comes last."""
+    """See test_zero_packets, before which nobody does."""
     isolated.idle()
     assert isolated.idle_since is not None

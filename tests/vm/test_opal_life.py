@@ -54,7 +54,7 @@ def test_power_fails_half_way_and_the_next_run_ends_it_in_use(vault: Vault) -> N
     vault.order(DRIVE, "cut-power", "after=36")
     failed = disk(vault, "rotate", *key, check=False)
     assert failed.returncode == 7, failed.stdout
-    vault.guest(f"udevadm wait --timeout=120 --settle {device}")
+    vault.guest(f"udevadm wait --timeout=300 --settle {device}", timeout=400)
     stands = json.loads(disk(vault, "rotate", "--look").stdout)
     assert (stands["administrator"]["keys"], stands["owner"], stands["passphrases"]) == (2, None, [1])
     vault.guest(f"cryptsetup open --key-file=- {device} life && {MOUNT}", input=old)

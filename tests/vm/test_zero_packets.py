@@ -1,7 +1,7 @@
 """Zero packets: ten minutes in which nobody touched the machine, and all it has sent since it is isolated.
 
-This module is the last by its name, so that the machine idles while other tests run; what is waited for
-here is the rest of the ten minutes.
+This module comes late by its name, so that the machine idles while other tests run; what is waited for
+here is the rest of the ten minutes.  Only ``test_zero_way_back`` comes later, and makes an exporter of it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ExportLineDown
 from appliance.export.line.commands import run
+from appliance.export.line.roce import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,6 +134,8 @@ def traits(name: str) -> list[Trait]:
     device = _NETWORK / name / "device"
     virtual = device / "sriov_numvfs"
     rdma = sorted(each.name for each in (device / "infiniband").glob("*"))
+    # Of a driver that can switch it off the devices stay, for raw Ethernet alone.
+    roce = read_settings(_pci(name)) if rdma else {}
     return [
         _trait("pause", pause and struct.unpack_from("=2I", pause, 8) != (0, 0)),
         _trait("wake-on-lan", wake and struct.unpack_from("=I", wake, 8)[0] != 0),
@@ -142,7 +145,7 @@ def traits(name: str) -> list[Trait]:
             ", ".join(flag for flag, _ in agents),
         ),
         _trait("sr-iov", virtual.read_text().strip() != "0" if virtual.is_file() else None),
-        _trait("roce", True if rdma else None, ", ".join(rdma)),
+        _trait("roce", any(roce.values()) if roce else True if rdma else None, ", ".join(rdma)),
         Trait("nc-si", "not known" if device.exists() else "not there"),
     ]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.bundle.durable import replace_file
 from appliance.errors import ExportLineDown
-from appliance.export.line import xdp
+from appliance.export.line import roce, xdp
 from appliance.export.line.card import look_for_card, silence, trait_values
 from appliance.export.line.commands import NAMES, inside, run
 from appliance.export.line.ruleset import SETTINGS, ruleset
@@ -48,6 +48,8 @@ def raise_line(line: Line, *, patience: float = 15) -> dict[str, Any]:
     """
     lower_line()
     name, mac, pci = _await_card(line, patience)
+    if roce.switch_off(pci):
+        name, mac, pci = _await_card(line, patience)
     run("ip", "link", "set", "dev", name, "down")
     report = trait_values(silence(name))
     try:

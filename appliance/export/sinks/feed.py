@@ -120,6 +120,7 @@ class Feed(Generic[T]):
         render: what a sink wants of a frame, given it and the node's name.
         cursor: the file that says how far.
         piece: how much is given before the cursor is moved, by ``weight``; 0: what is given at once.
+        target: where to, in a few words, if the cursor's name does not say it.
     """
 
     archive: Archive
@@ -127,12 +128,13 @@ class Feed(Generic[T]):
     render: Callable[[Frame, str], list[T]]
     cursor: Path
     piece: int = 0
+    target: str = ""
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
         self.place, self._mark = Place(0, 0), ""
         self._given: tuple[Place, str] | None = None
-        known = read_cursor(self.cursor, self.archive.synced)
+        known = read_cursor(self.cursor, self.archive.synced, self.target)
         if known is not None:
             self.place, self._mark = known
         self.sink.resume(self._mark)
@@ -193,5 +195,5 @@ class Feed(Generic[T]):
     def _remember(self) -> None:
         """Move the cursor to what the sink has; if the disk is full, later, and nothing is given twice."""
         if self._given is not None:
-            write_cursor(self.cursor, *self._given)
+            write_cursor(self.cursor, *self._given, self.target)
             (self.place, self._mark), self._given = self._given, None

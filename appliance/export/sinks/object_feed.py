@@ -58,6 +58,7 @@ class ObjectFeed:
         cursor: the file that says how far.
         every: seconds that a record waits for others at most.
         clock: seconds that never go back.
+        target: where to, in a few words.
     """
 
     archive: Archive
@@ -66,6 +67,7 @@ class ObjectFeed:
     cursor: Path
     every: float
     clock: Callable[[], float] = time.monotonic
+    target: str = ""
 
     def __post_init__(self) -> None:
         self._reading = Reading(self.archive)
@@ -73,8 +75,8 @@ class ObjectFeed:
         self._settled: Place | None = None
         self._since: float | None = None
         self._more = False
-        if (known := read_cursor(self.cursor, self.archive.synced)) is None:
-            write_cursor(self.cursor, self.place, "")
+        if (known := read_cursor(self.cursor, self.archive.synced, self.target)) is None:
+            write_cursor(self.cursor, self.place, "", self.target)
             return
         self.place, mark = known
         if mark:
@@ -98,7 +100,7 @@ class ObjectFeed:
             for each in log_objects(frames, self.archive.sender.name, self.prefix):
                 self.store.put(each)
                 count += each.entries
-            write_cursor(self.cursor, frames[-1].end, "")
+            write_cursor(self.cursor, frames[-1].end, "", self.target)
             self.place, self._settled = frames[-1].end, None
             if not self._more:  # what is behind a full piece has waited as long as it did
                 self._since = None
@@ -120,7 +122,7 @@ class ObjectFeed:
             if found:
                 end = found[-1].end
                 # First on the disk: nothing leaves in a piece that nobody would remember.
-                write_cursor(self.cursor, self.place, f"{end.segment}:{end.offset}")
+                write_cursor(self.cursor, self.place, f"{end.segment}:{end.offset}", self.target)
                 self._settled, self._more = end, size >= _PIECE
         elif not found or found[-1].end != self._settled:
             raise ExportLogDamaged(

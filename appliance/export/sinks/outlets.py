@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from appliance.errors import Usage
 from appliance.export.sinks.feed import FILE_PIECE, Feed
 from appliance.export.sinks.file import FileSink
 from appliance.export.sinks.lines import json_lines, of_each, syslog_message
+from appliance.export.sinks.pause import Pause
 from appliance.export.sinks.tls import TlsSink, octet_counted
 from appliance.export.sockets import parse_address
 
@@ -68,9 +70,10 @@ def _file(name: str, render: Callable[[Frame, str], list[bytes]]) -> Made:
 
 def _collector(tls: str, authority: Path, certificate: Path | None) -> Made:
     host, port = parse_address(tls)
+    pause = Pause(time.monotonic)  # each node has its own connection: one that fails speaks for all
     return lambda archive, folder: Feed(
         archive,
-        TlsSink(host, port, authority, certificate=certificate),
+        TlsSink(host, port, authority, certificate=certificate, pause=pause),
         of_each(lambda each: octet_counted(syslog_message(each))),
         folder / "syslog-tls.cursor",
     )
@@ -80,8 +83,11 @@ def _kafka(path: Path) -> Made:
     from appliance.export.sinks.kafka import KafkaSink, message_of
     from appliance.export.sinks.settings import read_kafka_settings
 
-    sink = KafkaSink(*read_kafka_settings(path))
-    return lambda archive, folder: Feed(archive, sink, of_each(message_of), folder / "kafka.cursor")
+    settings, password = read_kafka_settings(path)
+    sink = KafkaSink(settings, password)
+    return lambda archive, folder: Feed(
+        archive, sink, of_each(message_of), folder / "kafka.cursor", target=f"topic {settings.topic}"
+    )
 
 
 def _s3(path: Path) -> Made:
@@ -91,6 +97,7 @@ def _s3(path: Path) -> Made:
 
     settings, secret = read_s3_settings(path)
     store = S3Store(settings, secret)
+    target = f"bucket {settings.bucket}, prefix {settings.prefix or 'none'}"
     return lambda archive, folder: ObjectFeed(
-        archive, store, settings.prefix, folder / "s3.cursor", settings.every
+        archive, store, settings.prefix, folder / "s3.cursor", settings.every, target=target
     )

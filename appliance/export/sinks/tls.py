@@ -13,6 +13,8 @@ import termios
 import time
 from typing import TYPE_CHECKING, Final
 
+from appliance.errors import ExportSinkUnready
+from appliance.export.sinks.pause import Pause
 from appliance.export.sinks.pem import client_context
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class TlsSink:
         authority: PEM file of who vouches for it.
         certificate: PEM file with our own certificate and key, if it asks for one.
         timeout: seconds to wait for it.
+        pause: after a fault; of several connections to one collector the same.
 
     Raises:
         Usage: a file is not there, or not what it should be.
@@ -51,8 +54,10 @@ class TlsSink:
         *,
         certificate: Path | None = None,
         timeout: float = _TIMEOUT,
+        pause: Pause | None = None,
     ) -> None:
         self._peer, self._timeout = (host, port), timeout
+        self._pause = pause or Pause(time.monotonic)
         self._context = client_context(authority, certificate)
         self._stream: ssl.SSLSocket | None = None
 
@@ -67,20 +72,25 @@ class TlsSink:
         return self._stream
 
     def ready(self) -> None:
-        """Whether it is, shows when it is written to."""
+        self._pause.heed()
 
     def write(self, found: Sequence[bytes]) -> None:
+        """Give these to the other side.
+
+        Raises:
+            ExportSinkUnready: it is not there, is somebody else, or takes nothing; or was so a moment ago.
+        """
+        self._pause.heed()
         try:
             self._connected().sendall(b"".join(found))
-        except OSError:
-            self.close()
-            raise
+        except OSError as fault:
+            raise self._failed(fault) from fault
 
     def settle(self) -> str:
         """Wait until the other side's kernel has everything.
 
         Raises:
-            OSError: it has not in time, or the connection broke.
+            ExportSinkUnready: it has not in time, or the connection broke.
         """
         if self._stream is None:
             return ""
@@ -92,10 +102,16 @@ class TlsSink:
                 time.sleep(_PAUSE)
             if fault := self._stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(fault, "the connection broke")
-        except OSError:
-            self.close()
-            raise
+        except OSError as fault:
+            raise self._failed(fault) from fault
         return ""
+
+    def _failed(self, fault: OSError) -> ExportSinkUnready:
+        self.close()
+        host, port = self._peer
+        unready = ExportSinkUnready(f"the collector {host}:{port} takes nothing: {fault}")
+        self._pause.begin(unready)
+        return unready
 
     def resume(self, mark: str) -> None:
         """There is no way back in a stream: what is written again comes twice."""

@@ -129,6 +129,7 @@ retry_files_enabled = False
 nocows = True
 nocolor = True
 inject_facts_as_vars = False
+internal_poll_interval = 0.02
 [inventory]
 enable_plugins = yaml
 any_unparsed_is_failed = True

@@ -18,7 +18,9 @@ from appliance.errors import ApplianceError, PatchUnfit
 from appliance.node.patching import switch
 from appliance.node.patching.base import read_base
 from appliance.node.patching.installing import WITHIN, Change, Switching
+from appliance.node.patching.keys import Learning
 from appliance.node.patching.reader import CopyReader
+from appliance.node.patching.restarting import brings_packages
 from appliance.node.patching.target import make_target, require_needs
 from appliance.node.request import Outcome
 from appliance.node.runs import Stage, lock_state
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 class Applied:
     """What became of a patch, or of going back: the bundle, and the outcome of each group of nodes.
 
-    ``already``: nodes that had it before.
+    ``already``: nodes that had it before.  If all had, ``bundle`` is the patch, and there is no outcome.
     """
 
     bundle: VerifiedBundle
@@ -50,15 +52,19 @@ class Applied:
     already: tuple[str, ...] = ()
 
 
-def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -> Applied:
+def apply_patch(
+    request: Request, *, progress: Progress, within: int = WITHIN, reboot: bool = True
+) -> Applied:
     """Bring nodes to the version that a patch leads to.
 
     Args:
         request: as for an installation; its ``bundle`` is the patch.
         progress: told of every step.
         within: seconds in which each node has to be proven, from the switch on.
+        reboot: restart nodes where a package counts from then on only.
 
     Raises:
+        RestartPending: one did, and restarting is somebody else's.
         PatchUnfit: a node has another base, or lacks some of it; nothing was changed on any.
         ApplianceError: the first stage that failed says which way; nodes that had begun go back.
     """
@@ -83,20 +89,24 @@ def apply_patch(request: Request, *, progress: Progress, within: int = WITHIN) -
             try:
                 said = ask_all(inventory, connections, recheck=request.recheck)
                 chosen, already = startable(said, nodes, verified.manifest)
+                for name in already:
+                    progress.note(f"{name}: the patch was applied already")
+                if not chosen:
+                    return Applied(verified, already=already)
                 target = _target(verified, connections, said, chosen, private, progress)
                 refuse_pending(connections, chosen, target.bundle.digest)
             finally:
                 for connection in connections.values():
                     connection.close()
-            for name in already:
-                progress.note(f"{name}: the patch was applied already")
             question = make_question(target.bundle, statements=request.statements, time=time.time())
             applied = Applied(target.bundle, already=already)
             before = {name: installed(said[name]) for name in chosen}
-            change = Change("patch", target, before, verified.folders, within)
+            restarting = switch.Restarting(brings_packages(target), reboot)
+            change = Change("patch", target, before, verified.folders, within, restarting)
             these = [node for node in nodes if node.name in chosen]
             groups = Groups(request, inventory, these, private)
-            run_groups(groups, change, question, applied, progress=progress)
+            go = learn_keys if target.keys_alone else run_groups
+            go(groups, change, question, applied, progress=progress)
     return applied
 
 
@@ -149,6 +159,21 @@ def run_groups(
             told = _who_runs_what(groups.nodes, batches[:index], batch, change) if alone else ""
             fault.hint = "; ".join(filter(None, [told, fault.hint]))
             raise
+
+
+def learn_keys(
+    groups: Groups, change: Change, question: Question, applied: Applied, *, progress: Progress
+) -> None:
+    """Have all nodes learn what keys a patch brings; nothing else is changed on them.
+
+    Raises:
+        ApplianceError: a node's journal refuses it; or one cannot be reached.
+    """
+    request = groups.request
+    nodes = tuple(groups.nodes)
+    outcome = Outcome(change.target.bundle, request.until, request.check, nodes=nodes)
+    applied.outcomes.append(outcome)
+    Learning(change, request, question, groups.inventory, nodes, groups.private, progress, outcome).go()
 
 
 def _who_runs_what(
@@ -212,7 +237,7 @@ def startable(
     """The nodes that the patch can start from, and those that have it already.
 
     Raises:
-        PatchUnfit: a node has another base; or all have it already.
+        PatchUnfit: a node has another base, or none.
     """
     chosen, already = [], []
     for node in nodes:
@@ -224,19 +249,12 @@ def startable(
                 wanted="a node on which a bundle was installed",
                 hint="install the whole bundle",
             )
-        if running.bundle == patch.makes and len(nodes) > 1:
+        if running.bundle == patch.makes:
             already.append(node.name)
             continue
         base = Base(running.bundle, running.version, running.sequence)
         require_start(base, running.product, patch, where=node.name)
         chosen.append(node.name)
-    if not chosen:
-        raise PatchUnfit(
-            "the patch was applied already, on every node",
-            found=", ".join(already),
-            wanted="a node with the bundle that the patch requires",
-            hint="nothing is left to be done",
-        )
     return chosen, tuple(already)
 
 

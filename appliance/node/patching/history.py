@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from appliance.errors import ApplianceError
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeHistory:
-    """One node's lines, the oldest first, and what waits for its proof; or why it could not be asked."""
+    """One node's lines, the oldest first, and what it waits for; or why it could not be asked."""
 
     node: str
     lines: Sequence[Mapping[str, Any]] = ()
-    pending: Mapping[str, Any] | None = None
+    waits: switch.Waits = field(default_factory=switch.Waits)
     trouble: ApplianceError | None = None
 
 
@@ -44,7 +44,7 @@ def read_histories(inventory: Inventory, limit: Sequence[str]) -> list[NodeHisto
             return NodeHistory(name, trouble=trouble)
         finally:
             connection.close()
-        return NodeHistory(name, found["history"], found["pending"])
+        return NodeHistory(name, found["history"], found["waits"])
 
     with private_folder() as private:
         connections = open_connections(inventory, select_nodes(inventory, limit), private)

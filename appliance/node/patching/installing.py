@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.errors import ApplianceError, Interrupted
+from appliance.node.apply import apply, judge
 from appliance.node.install import Installation
 from appliance.node.patching import switch
+from appliance.node.patching.restarting import PACKAGES, somebody_elses, wait_until_restarted
 from appliance.node.patching.transfer import begin_transfer
 from appliance.node.staging import send_copies
 from appliance.node.transfer import STAGED
@@ -46,6 +48,7 @@ class Change:
         before: digest, version and sequence of what is installed, by node.
         patch: where the patch lies; empty where every byte is on the nodes.
         within: seconds in which the new version has to be proven.
+        restarting: whether packages come that may need a restart, and whose that is.
     """
 
     action: str
@@ -53,6 +56,7 @@ class Change:
     before: Mapping[str, Mapping[str, object]]
     patch: Sequence[Path] = ()
     within: int = WITHIN
+    restarting: switch.Restarting = switch.AT_ONCE
 
 
 class Switching(Installation):
@@ -116,7 +120,10 @@ class Switching(Installation):
         return "; ".join(words)
 
     def _size(self) -> int:
-        return self.change.target.room
+        return self.change.target.size
+
+    def _shared(self) -> int:
+        return self.change.target.size - self.change.target.room
 
     def _resume(self) -> set[str]:
         super()._resume()
@@ -139,11 +146,51 @@ class Switching(Installation):
         if not self.request.check:
             for name, connection in self.connections.items():
                 self.armed.append(name)
-                armed = switch.arm(connection, self.name, self.change.within, self._line(name))
+                line, restarting = self._line(name), self.change.restarting
+                armed = switch.arm(connection, self.name, self.change.within, line, restarting)
                 self.before[name] = armed.before or self.change.before[name]
                 if armed.over:
                     self.progress.note(f"{name}: takes over the run of {armed.over}, which is not proven")
+            if self.change.restarting.packages:
+                self._apply_late()
         super()._apply(skip)
+
+    def _apply_late(self) -> None:
+        """Phase one: packages; and the restart, where there are some that count from then on.
+
+        Raises:
+            RestartPending: it is somebody else's; the node waits for it.
+            NodeUnreachable, ApplyFailed: a node did not come back, or went back.
+        """
+        self._apply_packages()
+        version = self.bundle.manifest.version
+        for name, connection in self.connections.items():
+            late = switch.restart(connection, self.name)
+            if not late:
+                continue
+            if not self.change.restarting.reboot:
+                self.armed.remove(name)
+                raise somebody_elses(connection, late, version)
+            self.progress.note(
+                f"{name}: {version} counts from the next start on ({', '.join(late)}): "
+                f"what serves was stopped, and the node restarts now"
+            )
+            wait_until_restarted(connection, self.change.within)
+            self.progress.note(f"{name}: has restarted; not proven yet")
+
+    def _apply_packages(self) -> None:
+        if (plan := self.outcome.plan) is None:
+            raise RuntimeError("the plan is made before anything is applied")
+        result = apply(
+            plan,
+            self.connections,
+            folder=self.private,
+            run=self.run,
+            progress=self.progress,
+            more={},
+            playbook=PACKAGES,
+        )
+        judge(result, revert_after=self.inventory.revert_after, log=self.run.log)
 
     def _qualify(self) -> None:
         super()._qualify()

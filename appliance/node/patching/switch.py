@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 SECONDS: Final = 900
 HOME: Final = STAGED.rpartition("/")[0]
 ENVIRONMENTS: Final = "/opt/appliance"
-_PROGRAM: Final = ("switch", "lasting", "history_log", "saved_version", "switch_units")
+_PROGRAM: Final = (
+    *("switch", "lasting", "history_log", "saved_version"),
+    *("restarts", "late_packages", "switch_units"),
+)
 
 
 def record_of(
@@ -68,7 +71,24 @@ class Armed:
     over: str = ""
 
 
-def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any]) -> Armed:
+@dataclass(frozen=True)
+class Restarting:
+    """How a switch takes restarts: whether packages come that may need one, whose it is then."""
+
+    packages: bool = False
+    reboot: bool = True
+
+
+AT_ONCE: Final = Restarting()
+
+
+def arm(
+    connection: Connection,
+    run: str,
+    after: int,
+    record: Mapping[str, Any],
+    restarting: Restarting = AT_ONCE,
+) -> Armed:
     """Have the node keep what it runs by, and go back by itself after ``after`` seconds.
 
     Raises:
@@ -78,9 +98,64 @@ def arm(connection: Connection, run: str, after: int, record: Mapping[str, Any])
     """
     program = load_script(*_PROGRAM).decode()
     asked = {"do": "arm", "run": run, "after": after, "record": record, "program": program}
+    asked |= {"packages": restarting.packages, "reboot": restarting.reboot}
     answer = _ask(connection, asked)
     before = (_record(connection, answer, "pending") or record).get("from")
     return Armed(before if isinstance(before, dict) else {}, str(answer.get("over") or ""))
+
+
+def restart(connection: Connection, run: str) -> tuple[str, ...]:
+    """Have the node restart if packages are new that count from then on; which these are.
+
+    Raises:
+        ApplyFailed: another run has begun the switch anew, or it is over.
+        NodeUnreachable: the connection broke.
+    """
+    late = _ask(connection, {"do": "restart", "run": run}).get("late")
+    if not isinstance(late, list):
+        raise _odd(connection, late)
+    return tuple(str(each) for each in late)
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What a node waits for: the proof of a version, a restart; ``late`` are the packages it is for.
+
+    ``reboot``: the node restarts itself.  ``former``: for what it went back to, which is installed.
+    """
+
+    pending: Mapping[str, Any] | None = None
+    late: tuple[str, ...] = ()
+    reboot: bool = False
+    former: bool = False
+
+    def __str__(self) -> str:
+        """In words, after a node's name; empty if it waits for nothing."""
+        if self.late:
+            what = "the version before, which is installed again," if self.former else "the new version"
+            who = "it restarts by itself" if self.reboot else "restart it"
+            return f"pending restart: {what} counts from then on ({', '.join(self.late)}); {who}"
+        version = self.pending["to"].get("version") if self.pending else None
+        return f"not proven yet: {version}; it goes back by itself" if self.pending else ""
+
+
+def waits(connection: Connection) -> Waits:
+    """What a node waits for.
+
+    Raises:
+        ApplyFailed, NodeUnreachable: it could not be asked.
+    """
+    return _waits(connection, _ask(connection, {"do": "status"}))
+
+
+def _waits(connection: Connection, answer: Mapping[str, Any]) -> Waits:
+    pending, found = _record(connection, answer, "pending"), answer.get("restart")
+    if found is None:
+        return Waits(pending)
+    if not isinstance(found, dict) or not isinstance(found.get("late"), list):
+        raise _odd(connection, answer)
+    late = tuple(str(each) for each in found["late"])
+    return Waits(pending, late, found.get("reboot") is True, found.get("for") == "former")
 
 
 def confirm(connection: Connection, run: str) -> None:
@@ -106,9 +181,11 @@ class WentBack:
 
     restored: bool
     ill: tuple[str, ...] = ()
+    restart: str = ""
 
     def __str__(self) -> str:
-        return f", but {' and '.join(self.ill)}" if self.ill else ""
+        ill = f", but {' and '.join(self.ill)}" if self.ill else ""
+        return f"{ill}; {self.restart}" if self.restart else ill
 
 
 def go_back(connection: Connection, reason: str, run: str = "") -> WentBack:
@@ -123,7 +200,9 @@ def go_back(connection: Connection, reason: str, run: str = "") -> WentBack:
     ill = answer.get("ill", [])
     if not isinstance(ill, list):
         raise _odd(connection, answer)
-    return WentBack(answer.get("restored") is True, tuple(str(each) for each in ill))
+    left = _waits(connection, answer)
+    restored = answer.get("restored") is True
+    return WentBack(restored, tuple(str(each) for each in ill), str(left) if left.former else "")
 
 
 def pending(connection: Connection) -> Mapping[str, Any] | None:
@@ -138,12 +217,12 @@ def previous(connection: Connection) -> str:
 
 
 def read_history(connection: Connection) -> dict[str, Any]:
-    """``history``: all lines, the oldest first; ``pending``: what waits for its proof."""
+    """``history``: all lines, the oldest first; ``waits``: what the node waits for."""
     answer = _ask(connection, {"do": "history"})
     lines = answer.get("history")
     if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
         raise _odd(connection, answer)
-    return {"history": lines, "pending": _record(connection, answer, "pending")}
+    return {"history": lines, "waits": _waits(connection, answer)}
 
 
 def refuse_pending(connection: Connection) -> None:

@@ -56,6 +56,7 @@ class Target:
         parts: of each payload file that is made, by path; what is neither here nor the same travels whole.
         bases: paths in the copy of ``base`` of the files that parts read, in the recipe's order.
         needs: SHA-256 (hex) by path of the payload that the copy of ``base`` has to have.
+        keys_alone: it differs from the base in nothing that nodes run by.
     """
 
     bundle: VerifiedBundle
@@ -66,6 +67,12 @@ class Target:
     parts: Mapping[str, FileParts]
     bases: Sequence[str]
     needs: Mapping[str, str]
+    keys_alone: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the copy."""
+        return sum(file.size for file in self.files)
 
     @property
     def room(self) -> int:
@@ -133,7 +140,8 @@ def make_target(
     bundle = _as_bundle(verified, folder, target.manifest, target.digest)
     with Tree(folder) as tree:
         files = files_of(tree, target.manifest, bundle.files)
-    return _target(bundle, folder, base.digest, files, same, parts, sources, held)
+    made_of = _target(bundle, folder, base.digest, files, same, parts, sources, held)
+    return replace(made_of, keys_alone=is_keys_alone(target.manifest, base.manifest))
 
 
 def _target(  # noqa: PLR0917 - what it is made of
@@ -167,6 +175,18 @@ def _as_bundle(verified: VerifiedBundle, folder: Path, manifest: Manifest, diges
     """The bundle that was made, vouched for by who signed the patch, which names its digest."""
     listed = listed_files(folder, manifest)
     return replace(verified, folders=(folder,), digest=digest, manifest=manifest, files=listed, upstream=())
+
+
+def is_keys_alone(target: Manifest, base: Manifest) -> bool:
+    """Whether two bundles have other keys, and else nothing that a node runs by."""
+    same = ("product", "components", "inference", "target", "hardware", "expires")
+    if any(getattr(target, each) != getattr(base, each) for each in same):
+        return False
+    return _trust(target) != _trust(base)
+
+
+def _trust(manifest: Manifest) -> dict[str, ListedFile]:
+    return {path: file for path, file in manifest.files.items() if path.startswith("trust/")}
 
 
 def listed_files(folder: Path, manifest: Manifest) -> ListedFiles:

@@ -71,6 +71,20 @@ class Running:
         """Folders of programs, one for each version of each service, relative to the root."""
         return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
+    def left_of(self, armed: dict[str, Any]) -> bool:
+        """Whether something is there again of the version that was left: who goes back removes it.
+
+        Each version has environments of its own; its units name its digest.
+        """
+        if any(path not in armed["environments"] for path in self.environments()):
+            return True
+        digest = str(armed["record"].get("to", {}).get("digest", "")).encode()
+        return bool(digest) and any(self.names(path, digest) for path in self.files())
+
+    def names(self, path: str, digest: bytes) -> bool:
+        with open(self.place(path), "rb") as stream:
+            return digest in stream.read()
+
     def states(self, files: Iterable[str]) -> dict[str, list[str]]:
         """Of the units that have files of their own: whether enabled, whether active, in its words."""
         names = sorted({unit for path in files if (unit := unit_of(path))})
@@ -98,8 +112,7 @@ class Running:
     def put_back(self, folder: str, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
         """Files first, then units; ``begun.json`` in the folder says what does not run as it did."""
         place = os.path.join(folder, "begun.json")
-        if os.path.lexists(room := os.path.join(folder, "room")):
-            os.unlink(room)
+        self.free_room(folder)
         kept = os.path.join(folder, "files")
         saved = {
             os.path.relpath(os.path.join(inner, name), kept)
@@ -138,6 +151,11 @@ class Running:
             check=False,
         )
         return [f"the GPUs are not whole: {done.stderr.strip()[-300:]}"] if done.returncode else []
+
+    def free_room(self, folder: str) -> None:
+        """Nothing can be written on a full disk before that."""
+        if os.path.lexists(room := os.path.join(folder, "room")):
+            os.unlink(room)
 
     def drop(self, path: str, units: dict[str, list[str]], *, starting: bool) -> None:
         """Remove a file that was not there; of a unit that was not there nothing runs on."""

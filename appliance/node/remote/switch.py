@@ -3,22 +3,26 @@
 Runs on the node's own Python (3.10 or later, standard library only): for a station over standard input, and
 from its own file by systemd, when the time is over or the node restarts.  It needs no station to go back.
 
-→ one JSON object: {"do": "arm", "run", "after", "record", "program"}   save what runs by; start the timer
+→ one JSON object: {"do": "arm", "run", "after", "record", "program", "packages"?, "reboot"?}
+                   save what runs by, and with ``packages`` which there are; start the timer
+                   {"do": "restart", "run"}      restart, if packages are new that count from then on
                    {"do": "confirm", "run"}      the new version is proven: it stays
                    {"do": "back", "reason", "run"?}      go back now
                    {"do": "status"}  {"do": "history"}
                    {"do": "begin"}  {"do": "note", "record"}      of an installation
-← one JSON object: {"pending", "last", "previous", "history"?, "confirmed"?, "restored"?, "ill"?, "over"?}
+← one JSON object: {"pending", "restart", "last", "previous", "history"?, "confirmed"?, "restored"?, "ill"?,
+                   "late"?, "over"?}
   or {"error", …}
 
 What is saved are the files by which our services run (``saved_version``); copies of bundles and
-environments have names of their own for each version and stay.  Packages, network and firewall are not
-touched here: a package is never put back to an older version, and the network goes back by
-``appliance-revert``.
+environments have names of their own for each version and stay.  Network and firewall are not touched here:
+they go back by ``appliance-revert``.  Packages go back only together with one that counts from the next
+start of the node on (``late_packages``): a kernel, a driver.
 
 A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed``,
 ``undone``, or ``overtaken`` by an installation that was proven: one of them, at one moment.  What has begun
-to go back goes back to its end, whoever is stopped meanwhile.  A restart proves nothing: it goes back.
+to go back goes back to its end, whoever is stopped meanwhile.  A restart proves nothing: it goes back, but
+for the one that was asked for (``restart.json``), after which the time for the proof begins anew.
 """
 
 from __future__ import annotations
@@ -27,15 +31,16 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.history_log import add_line, read_lines
 from appliance.node.remote.lasting import read, rename, sync, write
+from appliance.node.remote.late_packages import Packages
+from appliance.node.remote.restarts import Restarts
 from appliance.node.remote.saved_version import ROOM, UNITS, Running, reserve
-from appliance.node.remote.switch_units import TIMER, remove, start
+from appliance.node.remote.switch_units import SERVICE, TIMER, remove, start, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,29 +48,31 @@ if TYPE_CHECKING:
 HOME = "var/lib/appliance"
 #: Seconds by which the timer may be early.
 LEEWAY = 2
+SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
 
 
-def systemctl(*arguments: str) -> tuple[int, str]:
-    """Exit status and first line."""
-    done = subprocess.run(
-        ["systemctl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    return done.returncode, (done.stdout or done.stderr).strip().partition("\n")[0]
-
-
 class Switch:
     """The one pending switch of a node, if there is one."""
 
-    def __init__(self, root: str = "/", control: Callable[..., tuple[int, str]] = systemctl) -> None:
+    def __init__(
+        self,
+        root: str = "/",
+        control: Callable[..., tuple[int, str]] = systemctl,
+        packages: Packages | None = None,
+    ) -> None:
         self.root, self.control = root, control
+        self.packages = packages or Packages(root)
+        #: Whether the node is to be restarted once the answer was given.
+        self.rebooting = False
         self.home = os.path.join(root, HOME, "switch")
         self.pending = os.path.join(self.home, "pending")
         self.last = os.path.join(self.home, "last")
         self.program = os.path.join(self.home, "program.py")
+        self.restarts = Restarts(self.home, self.pending)
         self.log = os.path.join(root, HOME, "history.jsonl")
         self.running = Running(root, control)
 
@@ -81,12 +88,14 @@ class Switch:
             "boot": self.boot_id(),
             "uptime": self.uptime(),
             "record": record,
+            "reboot": asked.get("reboot", True),
         }
         place = os.path.join(self.pending, "armed.json")
         if armed:
             write(place, {**armed, **values, "record": {**record, "from": armed["record"].get("from")}})
         else:
-            self.save(values)
+            packages = {"packages": self.packages.present()} if asked.get("packages") else {}
+            self.save({**values, **packages, "first": values["boot"]})
         write(self.program, asked["program"])
         if told := start(self.place(UNITS), self.program, asked["after"], self.control):
             if armed:  # it is as it was: nobody began anything
@@ -108,22 +117,47 @@ class Switch:
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
 
-        What was saved for a run that never said that it had come to its end, and before which the same ran,
-        is still right: it may have changed something after its time.
+        What was saved for a run that changed something after its time, and was killed then, is still right.
+        Where nothing of its version is on the node, it was killed before that: what runs is what somebody
+        may have put right since.
         """
         folder = os.path.join(self.home, "saved")
         shutil.rmtree(folder, ignore_errors=True)
         last = read(os.path.join(self.last, "armed.json"))
-        if last and last["record"].get("from") == values["record"].get("from"):
+        same = last and last["record"].get("from") == values["record"].get("from")
+        if last and same and self.running.left_of(last):
             shutil.copytree(self.last, folder, copy_function=os.link)  # owners stay; nothing is written to
             reserve(folder, ROOM)
-            write(os.path.join(folder, "armed.json"), {**last, **values})
-            os.unlink(os.path.join(folder, "begun.json"))
+            packages = {"packages": last["packages"]} if "packages" in last else {}
+            write(os.path.join(folder, "armed.json"), {**last, **values, **packages})
+            for name in ("begun.json", "restart.json"):
+                if os.path.lexists(place := os.path.join(folder, name)):
+                    os.unlink(place)
             return
         values = {**values, **self.running.keep(folder)}
         write(os.path.join(folder, "armed.json"), values)
         for inner, _, _ in os.walk(folder):
             sync(inner)
+
+    def restart(self, run: str) -> dict[str, Any]:
+        """Have the node restart if packages are new that count from then on; ``late`` says which.
+
+        Who serves is stopped before, in its own time.  With ``reboot`` off the restart is somebody else's,
+        and the time for the proof begins with it.
+        """
+        self.settle()
+        armed = self.armed()
+        if armed is None or armed["run"] != run:
+            return {"error": "failed", "text": "the switch is over, or another run has begun it anew"}
+        late = self.packages.late(armed["packages"]) if "packages" in armed else []
+        if not late or armed["first"] != self.boot_id():
+            return {**self.status(), "late": []}
+        self.restarts.want(self.boot_id(), late, reboot=armed["reboot"])
+        if armed["reboot"]:
+            if SERVING in armed["units"]:
+                self.control("stop", SERVING)
+            self.rebooting = True
+        return {**self.status(), "late": late}
 
     def confirm(self, run: str) -> dict[str, Any]:
         """The new version stays, if it is still time to say so; ``why`` says why it is not."""
@@ -135,6 +169,8 @@ class Switch:
             return {**self.status(), "confirmed": False, "why": "another run has begun the switch anew"}
         if armed["boot"] != self.boot_id():
             return {**self.status(), "confirmed": False, "why": RESTARTED}
+        if self.restarts.asked(armed):
+            return {**self.status(), "confirmed": False, "why": "the node was not restarted yet"}
         os.sync()  # what was proven by what is in memory is on the disk before it is called proven
         rename(self.pending, os.path.join(self.home, "confirmed"))
         self.settle()
@@ -174,6 +210,8 @@ class Switch:
         self.settle()
         armed = self.armed()
         if armed and armed["boot"] == self.boot_id():
+            if (asked := self.restarts.asked(armed)) and not asked["reboot"]:
+                return self.status()  # its time begins with the restart, which is somebody else's
             if self.uptime() < armed["uptime"] + armed["after"] - LEEWAY:
                 self.control("restart", "--no-block", TIMER)  # whoever armed anew was stopped before that
                 return self.status()
@@ -181,9 +219,14 @@ class Switch:
         return self.back(RESTARTED)
 
     def boot(self) -> dict[str, Any]:
-        """Go back after a restart, before our services start."""
+        """Go back after a restart, before our services start; after the one that was asked for, wait."""
         armed = self.armed()
         if armed and armed["boot"] == self.boot_id():
+            return self.status()
+        begun = os.path.lexists(os.path.join(self.pending, "begun.json"))
+        if armed and self.restarts.asked(armed) and not begun:
+            now = {"boot": self.boot_id(), "uptime": self.uptime()}
+            write(os.path.join(self.pending, "armed.json"), {**armed, **now})
             return self.status()
         return self.back(RESTARTED, starting=True)
 
@@ -196,15 +239,44 @@ class Switch:
         return self.status()
 
     def restore(self, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
-        """Put everything back; then the switch is over."""
-        self.running.put_back(self.pending, armed, reason, starting=starting)
+        """Put everything back; then the switch is over.
+
+        Packages go back only when systemd has come up, since they ask it for things.  If the node was
+        restarted since, the new ones are what was loaded, and it has to restart once more.
+        """
+        place = os.path.join(self.pending, "begun.json")
+        begun = read(place) or {"reason": reason, "changed": []}
+        kept = armed.get("packages", {})
+        if kept and "late" not in begun and (late := self.packages.late(kept)):
+            self.running.free_room(self.pending)
+            write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
+        differ = bool("late" in begun and self.packages.changed(kept))
+        stuck = []
+        if differ and not starting:
+            loaded = armed["first"] != self.boot_id()
+            more = {"loaded": self.boot_id() if loaded else "", "again": loaded and armed["reboot"]}
+            write(place, begun := {**begun, **more})
+            stuck = self.packages.go_back(kept, self.copy(armed))
+        again = begun.get("loaded") == self.boot_id() and begun["again"]
+        self.running.put_back(self.pending, armed, reason, starting=starting or again)
+        if differ and starting:
+            self.control("start", "--no-block", SERVICE)
+            return
+        if stuck:
+            begun = read(place) or begun
+            write(place, {**begun, "ill": [*begun.get("ill", ()), *stuck]})
         rename(self.pending, os.path.join(self.home, "undone"))
+
+    def copy(self, armed: dict[str, Any]) -> str:
+        """The node's copy of the bundle that it goes back to."""
+        before = armed["record"].get("from") or {}
+        return self.place(os.path.join(HOME, "staged", str(before.get("digest"))))
 
     def settle(self, *, starting: bool = False) -> None:
         """Finish what was cut off: going back, or writing down what became of a switch."""
         begun = read(os.path.join(self.pending, "begun.json"))
-        if begun and (armed := self.armed()):
-            self.restore(armed, begun["reason"], starting=starting)
+        if begun and not starting and (armed := self.armed()):
+            self.restore(armed, begun["reason"])
         for name, result in ENDS.items():
             folder = os.path.join(self.home, name)
             if not os.path.isdir(folder):
@@ -213,6 +285,9 @@ class Switch:
             begun = read(os.path.join(folder, "begun.json")) or {}
             end = ", but ".join([result, *filter(None, [" and ".join(begun.get("ill", ()))])])
             why = {"reason": begun["reason"]} if "reason" in begun else {}
+            if begun.get("loaded") == self.boot_id():
+                self.restarts.owe(begun["loaded"], begun["late"], reboot=begun["again"])
+                self.rebooting = begun["again"]
             self.note({**armed["record"], "run": armed["run"], "result": end, **why})
             if name == "undone":
                 shutil.rmtree(self.last, ignore_errors=True)
@@ -244,6 +319,7 @@ class Switch:
         before = (read(os.path.join(self.root, HOME, "installed.json")) or {}).get("previous")
         return {
             "pending": armed["record"] if armed else None,
+            "restart": self.restarts.waits(armed, self.boot_id()),
             "last": lines[-1] if lines else None,
             "previous": before,
         }
@@ -285,6 +361,22 @@ class Switch:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def answer_to(switch: Switch, asked: dict[str, Any]) -> dict[str, Any]:
+    """Do what is asked; what came of it."""
+    verbs: dict[str, Callable[[], dict[str, Any]]] = {
+        "arm": lambda: switch.arm(asked),
+        "restart": lambda: switch.restart(asked["run"]),
+        "confirm": lambda: switch.confirm(asked["run"]),
+        "back": lambda: switch.back(asked["reason"], asked.get("run", "")),
+        "due": switch.due,
+        "boot": switch.boot,
+        "note": lambda: switch.installed(asked["record"]),
+        "begin": switch.begin,
+        "history": lambda: {**switch.status(), "history": switch.history()},
+    }
+    return verbs.get(asked["do"], switch.status)()
+
+
 def main() -> None:
     """One verb, under the lock."""
     switch = Switch()
@@ -296,26 +388,10 @@ def main() -> None:
     os.makedirs(switch.home, mode=0o700, exist_ok=True)
     with open(os.path.join(switch.home, "lock"), "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        match asked["do"]:
-            case "arm":
-                answer = switch.arm(asked)
-            case "confirm":
-                answer = switch.confirm(asked["run"])
-            case "back":
-                answer = switch.back(asked["reason"], asked.get("run", ""))
-            case "due":
-                answer = switch.due()
-            case "boot":
-                answer = switch.boot()
-            case "note":
-                answer = switch.installed(asked["record"])
-            case "begin":
-                answer = switch.begin()
-            case "history":
-                answer = {**switch.status(), "history": switch.history()}
-            case _:
-                answer = switch.status()
-    print(json.dumps(answer))
+        answer = answer_to(switch, asked)
+    print(json.dumps(answer), flush=True)
+    if switch.rebooting:
+        systemctl("reboot")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Runs on the node's own Python (3.10 or later, standard library only), as a part 
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 from appliance.node.remote.lasting import sync, write
@@ -57,6 +58,14 @@ TimeoutStartSec=900
 WantedBy=sysinit.target
 """,
 }
+
+
+def systemctl(*arguments: str) -> tuple[int, str]:
+    """Exit status and first line."""
+    done = subprocess.run(
+        ["systemctl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    return done.returncode, (done.stdout or done.stderr).strip().partition("\n")[0]
 
 
 def start(folder: str, program: str, after: int, control: Callable[..., tuple[int, str]]) -> str:

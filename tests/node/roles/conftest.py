@@ -100,7 +100,7 @@ class Site:
         spec = self._spec(check=check, tags=tags, before_confirmation=before_confirmation, **more)
         log = Path(spec["log"])
         try:
-            done = self._operator.run([sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=180)
+            done = self._operator.run([sys.executable, "-c", _RUN], input=json.dumps(spec), timeout=600)
         finally:
             self._close_connections()
         return Run(json.loads(done.stdout), log.read_text())
@@ -212,7 +212,7 @@ def stage(debian_component: tuple[Path, list[dict[str, str]]]) -> Callable[[Any]
         shell = ["appliance", "lab", "shell", node.name, "--", *unpack]
         command = node.operator_side.command(shell)
         subprocess.run(
-            command, input=packed.stdout, check=True, timeout=60, env=node.operator_side.environment
+            command, input=packed.stdout, check=True, timeout=240, env=node.operator_side.environment
         )
 
     return put

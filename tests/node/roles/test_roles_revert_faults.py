@@ -106,7 +106,7 @@ def undone(node: Any, before: str, first: str = f"{PROGRAM} arm --after 1 --run 
     assert found.returncode == 0, found.stdout + found.stderr + node.inside(journal).stdout
     _, fired, after = found.stdout.split("===\n")
     assert json.loads(fired)["faults"] == []
-    deadline = time.monotonic() + 120  # a busy machine greets late
+    deadline = time.monotonic() + 480  # a busy machine greets late
     while not answers(node):
         assert time.monotonic() < deadline, node.inside(
             "ip address; iptables -S; systemctl status ssh"

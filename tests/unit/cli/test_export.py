@@ -15,7 +15,7 @@ from appliance.export.checkpoint import sign_checkpoint
 from appliance.export.places import read_identity
 from appliance.export.segment_log import SegmentLog
 from appliance.export.segments import FrameKind
-from tests.unit.export.nodes import Node
+from tests.unit.export.nodes import Node, chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,7 @@ def test_a_status_is_shown_for_people_and_programs(
     values = {"side": "receiver", "time": 0, "packets": 1, "bytes": 2, "socket_drops": 3} | taken.json
     values["rates"] = {"packets": 1.5, "bytes": 125_000.0}
     values["nodes"][0] |= {"records_rate": 2.5, "symbols": 200, "symbols_lost": 3, "breaks": [7]}
+    values["nodes"][0] |= {"troubles": {"kafka.cursor": "away"}, "behind": {"kafka.cursor": 2500}}
     (tmp_path / "r/status.json").write_text(json.dumps(values))
     done = appliance("export", "status", tmp_path / "r")
     assert done.code == 0
@@ -121,6 +122,7 @@ def test_a_status_is_shown_for_people_and_programs(
     assert row[heads.index("gaps")] == "1"
     assert "gpu-01: gap 3-4/" in done.out
     assert "gpu-01: ALARM, breaks 1" in done.out
+    assert "gpu-01: trouble, kafka.cursor: away; 2.5 kB of the archive wait" in done.out
     assert appliance("export", "status", tmp_path / "r", "--json").json["nodes"][0]["gaps"][0]["range"] in (
         done.out
     )
@@ -165,6 +167,29 @@ def test_a_sender_s_status_says_how_long_its_spool_lasts(
     quiet = {**SENDER, "spool": {**SENDER["spool"], "days_left": None}}  # type: ignore[dict-item]
     (tmp_path / "status.json").write_text(json.dumps(quiet))
     assert "nothing comes" in appliance("export", "status", tmp_path).out
+
+
+def test_a_full_spool_has_an_end_of_its_own_that_is_shown(
+    sender: Path, tmp_path: Path, appliance: Callable[..., Outcome]
+) -> None:
+    """A unit stops the workload by this exit code alone."""
+    with (tmp_path / "lines").open("w+b") as lines:
+        for number in range(240):
+            lines.write(chance(number).randbytes(50_000).replace(b"\n", b"") + b"\n")
+        lines.seek(0)
+        options = ("--stdin", "--spool", "8", "--rate", "0.01", "--stop-when-full", "--json")
+        program = Path(sys.executable).with_name("appliance")
+        done = subprocess.run(
+            [program, "export", "send", sender, "--to", "127.0.0.1:9", *options],
+            stdin=lines,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (10, "SpoolFull")
+    assert "ENDED        spool-full" in appliance("export", "status", sender).out
+    assert appliance("export", "status", sender, "--json").json["ended"] == "spool-full"
+    assert "\nappliance_export_ended 1\n" in (sender / "metrics.prom").read_text()
 
 
 @pytest.mark.parametrize(

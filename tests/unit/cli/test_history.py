@@ -13,7 +13,7 @@ from appliance.node.patching import apply, history, rollback
 from appliance.node.patching.apply import Applied
 from appliance.node.patching.history import NodeHistory
 from appliance.node.patching.rollback import RolledBack
-from appliance.node.patching.switch import WentBack
+from appliance.node.patching.switch import Waits, WentBack
 from appliance.node.request import Outcome as Installed
 from appliance.node.runs import Stage
 from tests.unit.cli.inventories import EXAMPLE
@@ -48,7 +48,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> list[NodeHistory]:
 def test_who_when_from_which_medium_and_with_which_result(
     answer: list[NodeHistory], appliance: Callable[..., Outcome]
 ) -> None:
-    answer.append(NodeHistory("gpu-01", [LINE], LINE))
+    answer.append(NodeHistory("gpu-01", [LINE], Waits(LINE)))
     done = appliance("history", "-i", EXAMPLE)
     assert done.code == 0
     told = done.out.splitlines()
@@ -57,7 +57,42 @@ def test_who_when_from_which_medium_and_with_which_result(
     assert told[2:4] == ["    by root at desk, signed by carol", "    from /media/usb/p"]
     assert told[4] == f"  not proven yet: {step}; it goes back by itself"
     values = appliance("history", "-i", EXAMPLE, "--json").json
-    assert values["nodes"]["gpu-01"] == {"pending": LINE, "history": [LINE]}
+    assert values["nodes"]["gpu-01"] == {"pending": LINE, "restart": None, "history": [LINE]}
+
+
+FORMER = "the version before, which is installed again,"
+
+
+@pytest.mark.parametrize(
+    ("waits", "said", "when"),
+    [
+        (
+            Waits(LINE, ("linux-image-7",), reboot=False),
+            "pending restart: the new version counts from then on (linux-image-7); restart it",
+            "its time begins with the restart",
+        ),
+        (
+            Waits(LINE, ("a", "b"), reboot=True),
+            "pending restart: the new version counts from then on (a, b); it restarts by itself",
+            "it goes back by itself",
+        ),
+        (
+            Waits(None, ("a",), reboot=False, former=True),
+            f"pending restart: {FORMER} counts from then on (a); restart it",
+            "",
+        ),
+    ],
+)
+def test_a_restart_that_is_waited_for_is_said(
+    waits: Waits, said: str, when: str, answer: list[NodeHistory], appliance: Callable[..., Outcome]
+) -> None:
+    answer.append(NodeHistory("gpu-01", [], waits))
+    told = appliance("history", "-i", EXAMPLE).out.splitlines()[1:]
+    assert told[0] == f"  {said}"
+    assert [line.rpartition("; ")[2] for line in told[1:]] == ([when] if when else [])
+    values = appliance("history", "-i", EXAMPLE, "--json").json["nodes"]["gpu-01"]
+    restart = {"late": list(waits.late), "reboot": waits.reboot, "former": waits.former}
+    assert (values["pending"], values["restart"]) == (waits.pending, restart)
 
 
 def test_a_new_node_has_none_and_one_that_is_gone_is_the_exit_code(
@@ -75,7 +110,7 @@ def test_lines_that_make_no_sense_are_told_all_the_same(
     answer: list[NodeHistory], appliance: Callable[..., Outcome]
 ) -> None:
     odd: Any = {"from": "x", "to": 3, "action": {}, "signers": 3, "medium": {"a": 1}, "by": "\x1b[2J"}
-    answer += [NodeHistory("gpu-01", [odd], {"to": []}), NodeHistory("gpu-02", [LINE])]
+    answer += [NodeHistory("gpu-01", [odd], Waits({"to": []})), NodeHistory("gpu-02", [LINE])]
     done = appliance("history", "-i", EXAMPLE)
     assert done.code == 0
     assert "\x1b" not in done.out
@@ -120,6 +155,21 @@ def test_a_patch_is_told_of_all_groups_of_nodes(
         "/media/p",
     )
     assert "gpu-00: applied already" in appliance("patch", "apply", "/media/p", "-i", EXAMPLE).out
+
+
+@pytest.mark.parametrize("names", [("gpu-01",), ("gpu-01", "gpu-02")])
+def test_where_every_node_has_the_patch_there_is_nothing_to_do(
+    names: tuple[str, ...], appliance: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = SimpleNamespace(product="demo", version="2.0.0", sequence=2, makes="c" * 64)
+    patch: Any = SimpleNamespace(manifest=manifest, digest="b" * 64)
+    monkeypatch.setattr(apply, "apply_patch", lambda *_, **__: Applied(patch, already=names))
+    monkeypatch.setattr(roots, "load_root", lambda *_: b"root")
+    done = appliance("patch", "apply", "/media/p", "-i", EXAMPLE)
+    assert done.code == 0
+    assert done.out.splitlines()[-1] == "nothing to do: every node has demo 2.0.0 already"
+    said = appliance("patch", "apply", "/media/p", "-i", EXAMPLE, "--json").json
+    assert (said["digest"], said["already"], said["nodes"]) == ("c" * 64, list(names), {})
 
 
 def test_going_back_names_a_version_by_how_its_digest_begins(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.errors import NodeUnreachable
 from appliance.node import status
+from appliance.node.patching.switch import Waits
 from appliance.node.status import NodeStatus
 from appliance.trust.node_inventory import parse_inventory
 from tests.unit.cli.inventories import DIGEST, EXAMPLE, SignedBy
@@ -53,6 +55,26 @@ def test_what_runs_and_what_is_held_is_told(
         assert said in done.out
     values = appliance("status", "-i", EXAMPLE, "--json").json
     assert values["nodes"][0]["inventory"]["installed"]["bundle"] == DIGEST
+
+
+def test_what_a_node_waits_for_is_told_beside_what_it_signed(
+    asked: dict[str, Any], appliance: Callable[..., Outcome]
+) -> None:
+    (said,) = asked["answer"]
+    to = {"to": {"version": "2.0.0"}}
+    for waits, words in (
+        (Waits(to), "  not proven yet: 2.0.0; it goes back by itself"),
+        (
+            Waits(to, ("driver",), reboot=True),
+            "  pending restart: the new version counts from then on (driver)",
+        ),
+    ):
+        asked["answer"] = [replace(said, waits=waits)]
+        assert words in appliance("status", "-i", EXAMPLE).out
+        values = appliance("status", "-i", EXAMPLE, "--json").json["nodes"][0]
+        assert (values["pending"], values["restart"]) == (to, list(waits.late))
+    asked["answer"] = [replace(said, waits=Waits())]
+    assert "pending" not in appliance("status", "-i", EXAMPLE).out
 
 
 def test_an_inventory_is_exported_as_it_was_signed(

@@ -31,6 +31,7 @@ _SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? \S+")
 OF_SENDERS = {
     "epoch",
     "waiting_blocks",
+    "ended",
     "source_waits",
     "source_trouble",
     "send_faults_total",

@@ -10,7 +10,7 @@ import pytest
 from appliance.errors import SpoolFull
 from appliance.export.block import Block, BlockKind, parse_block
 from appliance.export.checkpoint import read_checkpoint
-from appliance.export.exporter import LINGER, Exporter, Moment
+from appliance.export.exporter import LINGER, STANDSTILL, Exporter, Moment
 from appliance.export.payload import MAX_RECORD, records_of, statement_of
 from appliance.export.segments import FrameKind, Segments
 from appliance.export.spool import FOR_LAST, MIN_LIMIT, RESERVE, Spool
@@ -229,6 +229,30 @@ def test_full_spools_are_drained_even_where_no_word_has_room(spool: Spool) -> No
     assert (opening.header.kind, opening.header.epoch) == (BlockKind.OPENING, again.epoch)
     assert drop.header.records == 1
     assert records_of(last) == [b"kept"]
+
+
+def test_by_policy_a_start_in_a_full_spool_sends_first_and_then_goes_on(spool: Spool) -> None:
+    """Else no start after such an end would take a record ever again."""
+    with pytest.raises(SpoolFull):
+        fill(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
+    again = Exporter(WHO, spool, at(10), stop_when_full=True)
+    assert not again.take(b"waits", at(11), "journal", "1")
+    again.passes.next = [again.passes.end] * 3
+    assert again.take(b"waits", at(12), "journal", "1")
+    with pytest.raises(SpoolFull):
+        fill(again, 300, 13.0)
+
+
+def test_by_policy_such_a_start_ends_where_nothing_leaves(spool: Spool) -> None:
+    with pytest.raises(SpoolFull):
+        fill(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
+    again = Exporter(WHO, spool, at(0), stop_when_full=True)
+    for second in (1, STANDSTILL - 1, 2 * STANDSTILL - 3):
+        assert not again.take(b"waits", at(second), "journal", "1")
+        again.passes.next[0] += 1  # a block left meanwhile
+    assert not again.take(b"waits", at(2 * STANDSTILL - 2), "journal", "1")
+    with pytest.raises(SpoolFull):
+        again.take(b"waits", at(3 * STANDSTILL), "journal", "1")
 
 
 def test_who_finds_the_spool_full_is_told_the_option_that_there_is(spool: Spool) -> None:

@@ -39,7 +39,7 @@ class Whole:
     def __init__(self, folder: Path) -> None:
         self.spool, self.place = folder / "spool", folder / "receiver"
         for each in (self.spool, self.place):
-            each.mkdir(exist_ok=True)
+            each.mkdir(parents=True, exist_ok=True)
         if not any(self.spool.iterdir()):
             Spool(str(self.spool), WHO.sender, limit=MIN_LIMIT, new=True).close()
         self.second, self.wall, self.logged = 0.0, NOW, 0
@@ -53,6 +53,10 @@ class Whole:
 
     def start(self) -> None:
         self.kept = Spool(str(self.spool), WHO.sender, limit=MIN_LIMIT)
+        self.begin()
+
+    def begin(self) -> None:
+        """The next epoch of the spool."""
         self.exporter = Exporter(WHO, self.kept, self.now)
         self.sending = Sending(WHO, self.exporter, TokenBucket(1e9, 64_000))
 
@@ -216,6 +220,9 @@ def test_bits_flipped(system: Whole) -> None:
     refused = system.status["refused"] | system.receiver.status()["refused"]
     assert set(refused) <= {"tag-forged", "not-ours", "unknown-node"}
     assert refused["tag-forged"] > 10
+    system.accounted()
+    assert sorted(system.sequences("record")) == list(range(1, 201))
+    assert not any(system.status[each] for each in ALARMS)
 
 
 def test_forged_tags_and_signatures(system: Whole) -> None:

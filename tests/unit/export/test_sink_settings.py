@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sysconfig
@@ -265,6 +266,18 @@ def test_the_command_gives_a_medium_to_both_and_a_second_time_to_none(
     assert (
         b"".join(objects.bodies("logs", "command/")) == (folder / "out/gpu-01/records.jsonl").read_bytes()
     )
+    for settings, former, other, said in (
+        ("kafka.yaml", f"topic: {TOPIC}", "topic: another", f"topic {TOPIC}"),
+        ("s3.yaml", "bucket: logs", "bucket: plain", "bucket logs, prefix command/"),
+        ("s3.yaml", "prefix: command/", "", "bucket logs, prefix command/"),
+    ):
+        text = (folder / settings).read_text()
+        (folder / settings).write_text(text.replace(former, other))
+        elsewhere = receive(*given)
+        error = json.loads(elsewhere.stdout)
+        assert (elsewhere.returncode, error["error"]) == (3, "ExportTargetChanged")
+        assert error["wanted"] == said
+        (folder / settings).write_text(text)
     (folder / "password").write_text("another")
     refused = receive(folder / "another", *given[1:5], "--s3", folder / "s3.yaml")
     assert refused.returncode == 0

@@ -271,3 +271,11 @@ def test_who_asks_for_more_of_ansible_gets_it_into_the_log(
     monkeypatch.setenv("ANSIBLE_VERBOSITY", "4")
     run(task)
     assert "> EXEC " in run.log.read_text()
+
+
+def test_ansible_does_not_look_for_results_every_millisecond(run: Run) -> None:
+    """Its own default, which takes a tenth of the processor time of a run that mostly waits for nodes."""
+    found = "lookup('ansible.builtin.config', 'DEFAULT_INTERNAL_POLL_INTERVAL')"
+    result = run(f'- ansible.builtin.assert: {{that: "{found} | float == 0.02"}}')
+    assert result.complete
+    assert not result.troubles

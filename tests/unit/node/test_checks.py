@@ -200,6 +200,25 @@ def test_what_is_staged_already_is_not_asked_for_again(manifest: Manifest) -> No
     assert not checks["disk-space"].passed
 
 
+@pytest.mark.parametrize(
+    ("staged", "written"),
+    [(0, 10**9), (9 * 10**11, 10**9), (10**12 - 10**8, 10**8), (10**12, 0)],
+    ids=["nothing yet", "some that is shared", "most of what is new", "all"],
+)
+def test_what_is_shared_takes_no_room_and_makes_none(staged: int, written: int, manifest: Manifest) -> None:
+    """Of a terabyte a gigabyte is new; what is staged may be the one or the other."""
+    wanted = Wanted(manifest, "d" * 64, 10**12, INVENTORY, 0.0, shared=10**12 - 10**9)
+    without = Wanted(manifest, "d" * 64, 0, INVENTORY, 0.0)
+
+    def passes(free: int, wanted: Wanted) -> bool:
+        facts = FACTS | {"staged": staged, "free": free}
+        return all(check.passed for check in node_checks(NODE, facts, wanted) if check.name == "disk-space")
+
+    least = next(free for free in range(0, 1 << 40, 1 << 20) if passes(free, without))
+    assert passes(least + written, wanted)
+    assert not written or not passes(least + written - (2 << 20), wanted)
+
+
 def test_a_node_without_the_name_is_found_by_name_too(stops: Callable[..., list[str]]) -> None:
     named = NodeEntry(
         "gpu-01",

@@ -47,7 +47,7 @@ def unpack(suite: str, folder: Path) -> Path:
     for name, to in _LINKS.items():  # before the packages: some still ship /lib and /sbin
         (root / to).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(to)
-    for artefact in source.describe(found):
+    for artefact in found:
         if artefact.path.endswith(".deb"):
             deb, to = (shlex.quote(str(path)) for path in (station.store.path(artefact.sha256), root))
             command = f"dpkg-deb --fsys-tarfile {deb} | tar -x --keep-directory-symlink -C {to}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,10 +87,49 @@ except KeyboardInterrupt:
     assert {"ended first", "ended second", "ended third"} <= set(output.splitlines())
 
 
-def test_every_test_is_in_one_of_the_three() -> None:
-    """What make test leaves out are benchmarks, and tests that run inside a virtual machine."""
-    text = (REPOSITORY / "scripts/run_tests.py").read_text()
-    assert 'NODES = "node and not bench and not dmcrypt and not vllm and not dkms"' in text
-    assert 'MACHINES = "vm and not node and not bench and not dmcrypt"' in text
-    assert 'OTHERS = "not node and not vm and not bench and not dmcrypt"' in text
+def test_an_interrupt_does_not_wait_for_the_linters(tmp_path: Path) -> None:
+    """Make would: it hands on a polite end, but no Ctrl-C that it alone gets."""
+    (tmp_path / "Makefile").write_text("lint:\n\ttouch linting\n\tsleep 1000\n")
+    script = f"""
+import signal, sys
+sys.path.insert(0, "scripts")
+from run_tests import LINT, run_beside
+waits = "import signal; signal.signal(signal.SIGINT, lambda *_: exit(2)); signal.pause()"
+sys.exit(run_beside([sys.executable, "-c", waits], [*LINT, "-C", {str(tmp_path)!r}]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY)
+    while not (tmp_path / "linting").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+
+
+GROUPS = """
+import json, sys
+sys.path.insert(0, "scripts")
+import run_tests
+print(json.dumps([run_tests.OTHERS, run_tests.groups()]))
+"""
+
+
+def test_every_test_is_in_one_of_the_groups() -> None:
+    """Left out are benchmarks, real vLLM and dkms, and tests that run inside a virtual machine."""
+    done = subprocess.run(
+        [sys.executable, "-c", GROUPS], cwd=REPOSITORY, capture_output=True, check=True, text=True
+    )
+    others, groups = json.loads(done.stdout)
+    assert others == "not node and not vm and not bench and not dmcrypt"
+    wheres = {name: where for name, _, where in groups}
+    assert wheres.keys() == {"machines", "drives", "nodes", "roles"}
+    for name, which, where in groups:
+        kind = "node" if name in {"nodes", "roles"} else "vm and not node"
+        assert which.removesuffix(" and not vllm and not dkms") == f"{kind} and not bench and not dmcrypt"
+        assert all((REPOSITORY / each.removeprefix("--ignore=")).exists() for each in where)
+    assert wheres["nodes"] == [f"--ignore={each}" for each in wheres["roles"]]
+    assert all(each.startswith("tests/node/") for each in wheres["roles"])
+    assert wheres["machines"] == ["tests/vm", *(f"--ignore={each}" for each in wheres["drives"])]
+    assert all(each.startswith("tests/vm/") for each in wheres["drives"])
+    marked = re.compile(r"^(pytestmark = .*|@)pytest\.mark\.vm\b", re.MULTILINE)
+    found = [path for path in (REPOSITORY / "tests").rglob("test_*.py") if marked.search(path.read_text())]
+    assert {str(path.relative_to(REPOSITORY).parent) for path in found} == {"tests/vm"}
     assert "scripts/run_tests.py" in (REPOSITORY / "Makefile").read_text()

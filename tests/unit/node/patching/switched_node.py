@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from appliance.node.remote import history_log, lasting, saved_version, switch, switch_units
+from appliance.node.remote import history_log, lasting, restarts, saved_version, switch, switch_units
+from appliance.node.remote.late_packages import Packages
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pytest
@@ -21,6 +22,11 @@ AUDIT = "etc/systemd/system/appliance-audit.timer"
 OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
 NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
 RECORD = {"action": "patch", "by": "root at desk", "from": {"digest": "a"}, "to": {"digest": "b"}}
+
+
+#: Packages before and after; what counts from the next start on is the driver.
+BEFORE = {"driver": "1", "driver-libs": "1"}
+AFTER = {"driver": "2", "driver-libs": "2", "new-libs": "1"}
 
 
 class Cut(BaseException):
@@ -43,6 +49,7 @@ class Node:
         (root / "opt/appliance/inference/old").mkdir(parents=True)
         (root / "var/lib/appliance/switch").mkdir(parents=True)
         (root / "etc/systemd/system/appliance-revert.timer").write_text("of another program")
+        self.packages, self.loaded, self.boots = dict(BEFORE), BEFORE["driver"], 1
         self.process: dict[str, str] = {}
         self.start("appliance-inference.service")
 
@@ -65,6 +72,12 @@ class Node:
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             (self.root / path).write_text(text)
 
+    def install(self) -> None:
+        """New packages, one after another."""
+        for name, version in AFTER.items():
+            self.step()
+            self.packages[name] = version
+
     def apply(self) -> None:
         """What an installation does between arming and proof."""
         self.put(NEW)
@@ -81,12 +94,24 @@ class Node:
 
     def restarts(self) -> None:
         """Systemd settles what it is to start; then our unit runs, before all the others."""
-        self.boot, self.now, self.process, self.active = "second", 1.0, {}, set()
+        self.boots += 1
+        self.boot, self.now, self.process, self.active = f"boot {self.boots}", 1.0, {}, set()
+        self.loaded = self.packages["driver"]
         self.jobs = {name for name in self.enabled if name not in {TIMER, BOOT}}
         of(self).boot()
         jobs, self.jobs = self.jobs, None
         for name in jobs:
             self.start(name)
+        if SERVICE in self.active:
+            self.active.discard(SERVICE)
+            self.runs(of(self), "due")
+
+    def runs(self, by: Switch, verb: str, *asked: str) -> dict[str, Any]:
+        """As ``main`` does: the node restarts once it was answered, if that is to be."""
+        answer: dict[str, Any] = getattr(by, verb)(*asked)
+        if by.rebooting:
+            self.restarts()
+        return answer
 
     def control(self, *arguments: str) -> tuple[int, str]:
         """As systemctl, of which the status and the first line count."""
@@ -129,6 +154,32 @@ class Node:
         )
 
 
+class Dpkg(Packages):
+    """Of a node in memory, which may die between any two packages."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(str(node.root))
+        self.node = node
+
+    def present(self) -> dict[str, str]:
+        return dict(self.node.packages)
+
+    def is_late(self, name: str) -> bool:
+        return name == "driver"
+
+    def go_back(self, before: Mapping[str, str], folder: str) -> list[str]:
+        assert self.node.jobs is None, "systemd is not up yet"
+        assert folder.endswith("staged/a"), "of the version before"
+        for name, version in self.changed(before).items():
+            self.node.step()
+            if name in self.node.broken:
+                continue
+            self.node.packages.pop(name)
+            if version:
+                self.node.packages[name] = version
+        return self.left(before, "dpkg: no")
+
+
 def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """A node whose program can be killed before every change that lasts."""
     made = Node(root)
@@ -145,6 +196,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         (switch, ("write", "rename")),
         (switch_units, ("write",)),
         (saved_version, ("write", "replace")),
+        (restarts, ("write",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, stepping(getattr(lasting, name)))
@@ -156,7 +208,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 def of(node: Node) -> Switch:
-    return Switch(str(node.root), node.control)
+    return Switch(str(node.root), node.control, Dpkg(node))
 
 
 def arm(node: Node, run: str = "run", **more: Any) -> dict[str, Any]:

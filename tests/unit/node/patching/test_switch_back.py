@@ -256,6 +256,41 @@ def test_what_was_saved_for_a_run_that_came_to_its_end_does_not_come_back(node: 
     assert node.files() == {**OLD, SETTINGS: "put right by hand"}
 
 
+@pytest.mark.parametrize("after", ["silence", "restart"])
+def test_after_a_station_that_was_killed_what_was_put_right_since_stays(after: str, node: Node) -> None:
+    """Nobody tells the node that the run has come to its end; but nothing of it is left."""
+    record = {**RECORD, "to": {"digest": "c" * 64}}
+    arm(node, record=record)
+    node.apply()
+    if after == "restart":
+        node.restarts()
+    else:
+        node.now += 60
+        of(node).due()
+    assert is_old(node)
+    node.put({**OLD, SETTINGS: "put right by hand"})
+    arm(node, "again", record=record)
+    node.apply()
+    of(node).back("it failed")
+    assert node.files() == {**OLD, SETTINGS: "put right by hand"}
+
+
+@pytest.mark.parametrize("what", ["environment", "unit"])
+def test_what_a_killed_run_left_after_its_time_is_told_by_its_version(what: str, node: Node) -> None:
+    record = {**RECORD, "to": {"digest": "c" * 64}}
+    arm(node, record=record)
+    node.now += 60
+    of(node).due()
+    if what == "environment":
+        (node.root / "opt/appliance/inference" / ("c" * 64)).mkdir()
+    else:
+        node.put({**OLD, UNIT: f"ExecStart=/opt/appliance/inference/{'c' * 64}/serve"})
+    node.put({**node.files(), SETTINGS: "of the run that was killed"})
+    arm(node, "again", record=record)
+    of(node).back("it failed")
+    assert node.files() == OLD
+
+
 def test_one_bad_byte_loses_one_line_of_the_history(node: Node) -> None:
     log = node.root / "var/lib/appliance/history.jsonl"
     lines = [json.dumps({"run": str(number), "result": "done"}).encode() for number in range(3)]
