@@ -79,7 +79,10 @@ ArchiveArea = Literal["main", "contrib", "non-free", "non-free-firmware"]
 # The name that a station's settings give to a repository of another maker.
 RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 # Names of packages and their versions (Policy, 5.6.12), with globs, as apt_preferences(5) compares them.
-PackageGlob = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?][a-z0-9+.*?-]*$", max_length=100)]
+# An asterisk alone is another thing to apt, which then passes over versions.
+PackageGlob = Annotated[
+    str, StringConstraints(pattern=r"^(?:[a-z0-9?]|\*[a-z0-9+.*?-])[a-z0-9+.*?-]*$", max_length=100)
+]
 VersionGlob = Annotated[str, StringConstraints(pattern=r"^[0-9][A-Za-z0-9.+~:*?-]*$", max_length=100)]
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 ModelRepository = Annotated[str, StringConstraints(max_length=96), AfterValidator(_is_model_repository)]

@@ -33,6 +33,7 @@ def first_conflict(inventory: Inventory) -> Conflict | None:
         route_conflicts,
         _identities,
         _ssh,
+        _teams,
         _reachable,
         flow_conflicts,
         export_conflicts,
@@ -199,6 +200,19 @@ def _ssh(inventory: Inventory) -> Iterator[Conflict]:
                 str(node.address),
                 "one of " + ", ".join(str(address.ip) for address in own),
             )
+
+
+def _teams(inventory: Inventory) -> Iterator[Conflict]:
+    """No team is served at SSH's port, to which tunnels would lead then."""
+    for node in inventory.nodes:
+        for team in node.partition.teams if node.partition else ():
+            if team.port == node.port:
+                yield Conflict(
+                    ("nodes", node.name, "gpus", "teams", team.name, "port"),
+                    f"port {team.port} of {node.name} is SSH's",
+                    str(team.port),
+                    f"a port for {team.name} that nobody else has",
+                )
 
 
 def _reachable(inventory: Inventory) -> Iterator[Conflict]:

@@ -238,8 +238,12 @@ class AptRoot:
                 raise AptFailed(_said(messages.read().decode(errors="replace")))
 
     def _archive(self, address: str) -> str:
-        """The name of the repository that an address is in; empty for Debian's archive."""
-        return next((each.name for each in self._repositories if each.name and each.holds(address)), "")
+        """The name of the repository that an address is in; empty for Debian's archive.
+
+        One may lie below another: the nearest has it.
+        """
+        holding = [each for each in self._repositories if each.holds(address)]
+        return max(holding, key=lambda each: len(each.place)).name if holding else ""
 
     def _to_blame(self) -> Sequence[Repository]:
         """Which repositories apt could not update: the first of them that cannot be alone; else all."""

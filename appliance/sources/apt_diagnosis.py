@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import (
@@ -15,7 +16,7 @@ from appliance.errors import (
 from appliance.sources.apt import AptFailed, AptRoot, Package
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from appliance.sources.kinds import Where
 
@@ -39,6 +40,25 @@ def unresolvable(
     return DefinitionInvalid(
         "these Debian packages cannot be installed together", found=str(fault), where=where(("packages",))
     )
+
+
+def check_applied(versions: Mapping[str, str], packages: Sequence[Package], where: Where) -> None:
+    """Raise ``DefinitionInvalid`` unless each of ``versions`` is that of a package which was resolved.
+
+    apt says nothing of one that it found nowhere, and takes the newest.
+    """
+    for glob, version in versions.items():
+        named = [package for package in packages if fnmatchcase(package.name, glob)]
+        if any(fnmatchcase(package.version, version) for package in named):
+            continue
+        raise DefinitionInvalid(
+            f"no package is of the version {glob}: {version}",
+            found=", ".join(f"{package.name} {package.version}" for package in named[:_NAMED])
+            or f"no package of the name {glob} among {len(packages)}",
+            wanted="a version that one of these packages has, whole or with globs: 580*",
+            hint="write what the repository has, or leave this line out",
+            where=where(("versions", glob)),
+        )
 
 
 def check_offered(root: AptRoot, packages: Sequence[Package]) -> None:

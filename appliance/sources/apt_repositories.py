@@ -54,9 +54,14 @@ class Repository:
         """What messages call it."""
         return f"the repository {self.name}" if self.name else "the Debian archive"
 
+    @property
+    def place(self) -> str:
+        """Its address, with which those of its files begin."""
+        return f"{self.uri.rstrip('/')}/"
+
     def holds(self, address: str) -> bool:
         """Whether a file's address is in it."""
-        return address.startswith(f"{self.uri.rstrip('/')}/")
+        return address.startswith(self.place)
 
 
 def archive_keyring(settings: DebianSettings) -> Path:
@@ -102,6 +107,24 @@ def named_repositories(names: Sequence[str], settings: Settings) -> tuple[Reposi
         address, keyring = _copied(known.address), Path(known.keyring)
         found.append(Repository(address, known.suite, known.components, name=name, keyring=keyring))
     return tuple(found)
+
+
+def check_places(found: Sequence[Repository]) -> None:
+    """No two of them are at one address: from it alone follows which of them a package is from.
+
+    Raises:
+        SettingsInvalid: a repository is where another is, or Debian's archive.
+    """
+    names: dict[str, Repository] = {}
+    for each in found:
+        other = names.setdefault(each.place, each)
+        if other.name != each.name:
+            raise SettingsInvalid(
+                f"repositories.{each.name}.address is that of {other.title}",
+                found=each.uri,
+                wanted="an address for each, by which its packages are told from those of others",
+                hint="serve them from two folders",
+            )
 
 
 def _copied(address: str) -> str:

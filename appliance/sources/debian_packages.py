@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Final, get_args
 from appliance.definition.components import ArchiveArea
 from appliance.definition.lock import Artefact
 from appliance.sources.apt import AptFailed, AptRoot, Package, private_root
-from appliance.sources.apt_diagnosis import check_offered, not_fetched, unresolvable
-from appliance.sources.apt_repositories import archive_keyring, named_repositories, repositories
+from appliance.sources.apt_diagnosis import check_applied, check_offered, not_fetched, unresolvable
+from appliance.sources.apt_repositories import (
+    archive_keyring,
+    check_places,
+    named_repositories,
+    repositories,
+)
 from appliance.sources.deb_file import index_entry, licences
 from appliance.sources.kinds import UNKNOWN, Source, by_path
 
@@ -43,9 +48,10 @@ class DebianPackages(Source):
         """All packages that ``spec.packages`` need in the target's suite.
 
         Raises:
-            PackageMissing, DefinitionInvalid: a package does not exist, or they exclude each other.
+            PackageMissing, DefinitionInvalid: a package does not exist, they exclude each other, or one of
+                ``spec.versions`` applies to none of them.
             ArchiveUntrusted, SourceUnreachable: see ``AptRoot.update``.
-            SettingsInvalid: this station does not know a repository.
+            SettingsInvalid: this station does not know a repository, or two are at one address.
         """
         newer = f"/{self.target.suite}-backports"
         asked = [name + newer * (name in spec.backports) for name in spec.packages]
@@ -55,6 +61,7 @@ class DebianPackages(Source):
                 packages = root.closure(asked)
             except AptFailed as fault:
                 raise unresolvable(root, asked, where, fault) from fault
+        check_applied(spec.versions, packages, where)
         return [_artefact(package, self.target.suite) for package in packages]
 
     def fetch(self, artefacts: Sequence[Artefact]) -> None:
@@ -91,11 +98,13 @@ class DebianPackages(Source):
         backports: bool,
     ) -> AbstractContextManager[AptRoot]:
         settings = self.station.settings
-        others = named_repositories(named, settings)
+        debian = repositories(self.target.suite, settings.debian, areas, backports=backports)
+        asked = (*debian, *named_repositories(named, settings))
+        check_places(asked)
         return private_root(
             self.station.store.folder / "apt",
             self.target.architecture,
-            (*repositories(self.target.suite, settings.debian, areas, backports=backports), *others),
+            asked,
             archive_keyring(settings.debian),
             self.station.stop,
             versions=versions,

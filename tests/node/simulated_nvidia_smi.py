@@ -31,6 +31,8 @@ def driver() -> None:
     NODES.mkdir(exist_ok=True)
     for line in MINORS.read_text().splitlines():
         (NODES / f"nvidia-cap{line.split()[1]}").touch()
+    for name in ("nvidia-uvm", "nvidia-uvm-tools"):
+        (NODES.parent / name).touch()
 
 
 def listing(state: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -9,10 +10,15 @@ from appliance.hardware.smi_list import ListedGpu, ListUnreadableError, parse_li
 from appliance.node.qualification.finding import Finding, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from appliance.definition.partition import Partition, Team
     from appliance.node.qualification.service import Service
+
+_CAPABILITY: Final = "/dev/nvidia-caps/nvidia-cap"
+#: Device nodes of GPUs and slices, which are somebody's; and all that CUDA may open.
+_OWN: Final = re.compile(rf"/dev/nvidia\d+|{_CAPABILITY}\d+")
+_NVIDIAS: Final = re.compile(rf"{_OWN.pattern}|/dev/nvidiactl|/dev/nvidia-uvm(?:-tools)?")
 
 #: GPUs and slices; what nvidia-smi writes when it cannot tell is no list, and judged so.
 LISTING: Final = "nvidia-smi -L 2>&1; true"
@@ -32,7 +38,7 @@ def judge_layout(text: str, partition: Partition) -> Finding:
 
 
 def judge_teams(text: str, partition: Partition, services: Mapping[str, Service]) -> Finding:
-    """Each team's process was started with its own part, and that part is still there."""
+    """Each team's process has its own part, which is still there, and may open no other's."""
     wanted = "; ".join(f"{team.unit}: {_part(team)}" for team in partition.teams) + ", each for itself"
     gpus = _listed(text)
     if isinstance(gpus, str):
@@ -52,7 +58,28 @@ def judge_teams(text: str, partition: Partition, services: Mapping[str, Service]
             wrong.append(f"{team.unit}: {', '.join(_place(each, parts) for each in given) or 'all GPUs'}")
         right.append(f"{team.unit}: {', '.join(given)}")
     wrong += [f"{uuid} is given to {number} teams" for uuid, number in taken.items() if number > 1]
+    wrong += _too_open(partition, services)
     return Finding(not wrong, lines(wrong, otherwise="\n".join(right)), wanted)
+
+
+def _too_open(partition: Partition, services: Mapping[str, Service]) -> Iterator[str]:
+    """What servers may open beyond their parts; slices of one GPU share its node, and no capability."""
+    holders: dict[str, list[Team]] = {}
+    for team in partition.teams:
+        service = services.get(team.unit)
+        if service is None or not service.pid:
+            continue
+        if (policy := service.unit.get("DevicePolicy", "unknown")) != "closed":
+            yield f"{team.unit}: may open any device, DevicePolicy={policy}"
+        for device in service.devices:
+            if not _NVIDIAS.fullmatch(device):
+                yield f"{team.unit}: may open {device}"
+            elif _OWN.fullmatch(device):
+                holders.setdefault(device, []).append(team)
+    for device, teams in holders.items():
+        shared = device.startswith(_CAPABILITY) or not all(team.slice for team in teams)
+        if len(teams) > 1 and shared:
+            yield f"{device} is open to {len(teams)} teams"
 
 
 def _listed(text: str) -> tuple[ListedGpu, ...] | str:

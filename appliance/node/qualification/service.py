@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PROPERTIES: Final = (
     "LoadState,ActiveState,SubState,UnitFileState,MainPID,User,ControlGroup,"
-    "IPAddressAllow,IPAddressDeny,RestrictNetworkInterfaces"
+    "IPAddressAllow,IPAddressDeny,RestrictNetworkInterfaces,DevicePolicy,DeviceAllow"
 )
 
 #: Of the server, and of every other that the node has a unit for, after a line with the unit's name: the
@@ -80,6 +80,11 @@ class Service:
     def pid(self) -> int:
         return int(self.unit.get("MainPID") or 0)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What its unit may open besides what every program may, by path or by kind (DeviceAllow=)."""
+        return tuple(line.split()[0] for line in self.unit.get("DeviceAllow", "").splitlines() if line)
+
 
 def parse_services(text: str) -> dict[str, Service]:
     """What ``LIVE`` prints, by unit; the server's own stands there even where nothing was printed of it."""
@@ -108,8 +113,12 @@ def parse_live(text: str) -> Service:
     """What ``LIVE`` prints of one unit."""
     parts = re.split(r"^=== (\w+)\n", text, flags=re.MULTILINE)
     sections = {"unit": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
+    unit: dict[str, str] = {}
+    for name, value in (line.split("=", 1) for line in sections["unit"].splitlines() if "=" in line):
+        # Of a list, such as devices, each entry has a line of its own.
+        unit[name] = f"{unit[name]}\n{value}" if name in unit else value
     return Service(
-        unit=dict(line.split("=", 1) for line in sections["unit"].splitlines() if "=" in line),
+        unit=unit,
         status={
             name: value.strip()
             for name, _, value in (line.partition(":") for line in sections.get("status", "").splitlines())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.lasting import read, replace, same, sync, write
@@ -29,6 +30,8 @@ FILES = (
     "usr/local/lib/appliance/gpu_*.py",
 )
 PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
+#: The program that cuts GPUs, and makes them whole.
+CUTTER = "usr/local/lib/appliance/gpu_partition.py"
 #: Units of the two programs that undo, which belong to no version.
 NOT_OURS = ("appliance-switch", "appliance-revert")
 SERVES = frozenset({"active", "reloading"})
@@ -122,16 +125,32 @@ class Running:
         begun = {**before, "changed": sorted({*before.get("changed", ()), *differs, *foreign}), "ill": []}
         if begun != before:
             write(place, begun)  # from here on nobody confirms
+        cut = self.make_whole() if CUTTER in foreign and not starting else []
         for path in foreign:
             self.drop(path, armed["units"], starting=starting)
         for path in sorted(differs):
             replace(os.path.join(kept, path), self.place(path))
         self.run_as_before(begun["changed"], armed["units"], starting=starting)
-        if not starting and (ill := self.ill(armed["units"])):
+        if not starting and (ill := [*cut, *self.ill(armed["units"])]):
             write(place, {**begun, "ill": ill})
         for path in self.environments():
             if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
                 shutil.rmtree(self.place(path), ignore_errors=True)
+
+    def make_whole(self) -> list[str]:
+        """GPUs that only the newer version cut: who has them all would find the first slice; what is wrong.
+
+        A restart of the node makes them whole by itself.
+        """
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", "-B", self.place(CUTTER), "clear"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return [f"the GPUs are not whole: {done.stderr.strip()[-300:]}"] if done.returncode else []
 
     def free_room(self, folder: str) -> None:
         """Nothing can be written on a full disk before that."""

@@ -122,7 +122,8 @@ def state_of(unit: str) -> dict[str, str]:
 def differing(program: str) -> list[str]:
     """What the program would change; Refused when it would not even begin."""
     done = run("/usr/bin/python3", "-I", "-B", program, "check")
-    if done.returncode not in {0, DIFFERS}:
+    # A program that breaks off ends with 1 too, and has named no difference.
+    if done.returncode not in {0, DIFFERS} or (done.returncode == DIFFERS and not done.stdout.strip()):
         raise Refused(done.stderr.strip() or f"{program} check ended with {done.returncode}")
     return done.stdout.splitlines()
 

@@ -153,6 +153,16 @@ def test_teams_there_must_be() -> None:
         parse_inventory(VALID.partition("      teams:")[0] + "      teams: {}\n", PATH)
 
 
+def test_a_team_may_not_have_the_port_of_ssh() -> None:
+    """Its server could not open it, and the one way that tunnels have would lead to SSH."""
+    text = VALID.replace("    interfaces", "    port: 8002\n    interfaces")
+    with pytest.raises(InventoryInvalid, match="port 8002 of gpu-01 is SSH's") as caught:
+        parse_inventory(text, PATH)
+    assert caught.value.where is not None
+    assert caught.value.where.line == 19
+    parse_inventory(text.replace("port: 8002\n", "port: 8004\n"), PATH)
+
+
 def test_a_flow_may_not_come_in_at_a_teams_port() -> None:
     flows = """\
     flows:

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.definition.partition import Cut, Partition, Team
 from appliance.hardware.smi_list import ListUnreadableError, parse_list
-from appliance.node.qualification import gpus
+from appliance.node.qualification import gpus, service
 from appliance.node.qualification.service import Service
 
 RECORDED = Path(__file__).parents[1] / "roles/recorded"
@@ -20,13 +20,19 @@ TEAMS = (Team("one", 8001, (0,), "2g.24gb"), Team("two", 8002, (0,), "1g.12gb"))
 PARTITION = Partition("h100-nvl", (CUTS,), TEAMS)
 
 
+COMMON = "/dev/nvidiactl rw\n/dev/nvidia-uvm rw\n/dev/nvidia0 rw"
+
+
 def running(**given: str) -> dict[str, Service]:
-    return {
-        f"appliance-inference-{team}.service": Service(
-            {"MainPID": "7"}, {}, frozenset({7}), "", {"CUDA_VISIBLE_DEVICES": parts}, ()
+    """Servers with these parts; each may open two capabilities of its own."""
+    found = {}
+    for number, (team, parts) in enumerate(given.items()):
+        own = [f"/dev/nvidia-caps/nvidia-cap{12 + 9 * number + more} r" for more in (0, 1)]
+        unit = {"MainPID": "7", "DevicePolicy": "closed", "DeviceAllow": "\n".join([COMMON, *own])}
+        found[f"appliance-inference-{team}.service"] = Service(
+            unit, {}, frozenset({7}), "", {"CUDA_VISIBLE_DEVICES": parts}, ()
         )
-        for team, parts in given.items()
-    }
+    return found
 
 
 def test_recorded_lists_are_read() -> None:
@@ -77,6 +83,44 @@ def test_another_part_than_its_own_is_named(one: str, two: str, found: str) -> N
     finding = gpus.judge_teams(NVL, PARTITION, running(one=one, two=two))
     assert not finding.kept
     assert found in finding.found
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "found"),
+    [
+        ("closed", "/dev/nvidia-caps/nvidia-cap21 r", "/dev/nvidia-caps/nvidia-cap21 is open to 2 teams"),
+        ("closed", "char-nvidia-caps rw", "appliance-inference-one.service: may open char-nvidia-caps"),
+        ("closed", "/dev/sda rw", "appliance-inference-one.service: may open /dev/sda"),
+        ("auto", "", "appliance-inference-one.service: may open any device, DevicePolicy=auto"),
+    ],
+)
+def test_a_server_that_may_open_more_than_its_own_part_is_named(policy: str, more: str, found: str) -> None:
+    """What a server was told to use says nothing of what it could."""
+    services = running(one=SECOND, two=SMALL)
+    unit = services["appliance-inference-one.service"].unit
+    unit |= {"DevicePolicy": policy, "DeviceAllow": f"{unit['DeviceAllow']}\n{more}".strip()}
+    finding = gpus.judge_teams(NVL, PARTITION, services)
+    assert not finding.kept
+    assert found in finding.found
+
+
+def test_a_whole_gpu_is_open_to_its_team_alone() -> None:
+    mixed = Partition("a100-80gb", ((), ()), (Team("one", 8001, (0,)), Team("two", 8002, (1,))))
+    first, second = (each.uuid for each in parse_list(A100)[1:3])
+    listed = f"GPU 0: A (UUID: {first})\nGPU 1: A (UUID: {second})\n"
+    services = running(one=first, two=second)
+    finding = gpus.judge_teams(listed, mixed, services)
+    assert "/dev/nvidia0 is open to 2 teams" in finding.found
+    unit = services["appliance-inference-two.service"].unit
+    unit["DeviceAllow"] = unit["DeviceAllow"].replace("nvidia0", "nvidia1")
+    assert gpus.judge_teams(listed, mixed, services).kept
+
+
+def test_every_device_that_systemd_lists_is_read() -> None:
+    said = "DevicePolicy=closed\nDeviceAllow=/dev/nvidia0 rw\nDeviceAllow=/dev/nvidiactl rw\nMainPID=7\n"
+    assert "DevicePolicy" in service.LIVE
+    assert "DeviceAllow" in service.LIVE
+    assert service.parse_live(said).devices == ("/dev/nvidia0", "/dev/nvidiactl")
 
 
 def test_a_team_that_is_not_served_is_named_and_whole_gpus_are_known() -> None:

@@ -48,14 +48,19 @@ class Gpu:
 class SimulatedGpus:
     """A node with these GPUs.
 
-    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work;
-    ``needs_reset``: MIG mode only waits; ``refuses``: a word, with which nvidia-smi fails; ``cuda``: how
-    many devices CUDA finds; ``told``: every command, but those that only ask nvidia-smi.
+    ``root``: the folder that stands for the node's ``/``.  ``active``: units at work; ``starting``: those
+    between two tries; ``turned``: GPUs are reported, and their device nodes counted, from the last to the
+    first; ``creates``: how many of the slices asked for are made, without a word; ``needs_reset``: MIG mode
+    only waits; ``refuses``: a word, with which a program fails; ``cuda``: how many devices CUDA finds;
+    ``told``: every command, but those that only ask.
     """
 
     root: Path
     gpus: list[Gpu]
     active: list[str] = field(default_factory=list)
+    starting: list[str] = field(default_factory=list)
+    turned: bool = False
+    creates: int = 99
     needs_reset: bool = False
     refuses: str = "nothing"
     cuda: str = "1\n"
@@ -119,7 +124,7 @@ class SimulatedGpus:
         return 0, ""
 
     def _create(self, index: int, gpu: Gpu, wanted: str) -> tuple[int, str]:
-        for each in wanted.split(","):
+        for each in wanted.split(",")[: self.creates]:
             name, _, place = each.partition(":")
             part, start = find_slice(MODEL, name), int(place)
             room = set(range(start, start + part.width))
@@ -141,10 +146,18 @@ class SimulatedGpus:
 
     def _systemctl(self, words: list[str]) -> tuple[int, str]:
         units = words[words.index("--") + 1 :] if "--" in words else []
+        if self.refuses in words:
+            return 1, f"Failed to {self.refuses}: Connection timed out"
         if words[0] == "list-units":
-            return 0, "".join(f"{unit} loaded active running\n" for unit in self.active)
+            states = (
+                next(word for word in words if word.startswith("--state=")).partition("=")[2].split(",")
+            )
+            listed = [("active", unit) for unit in self.active if "active" in states]
+            listed += [("activating", unit) for unit in self.starting if "activating" in states]
+            return 0, "".join(f"{unit} loaded {state} some\n" for state, unit in listed)
         if words[0] == "stop":
             self.active = [unit for unit in self.active if unit not in units]
+            self.starting = [unit for unit in self.starting if unit not in units]
             for gpu in self.gpus:
                 gpu.used = [
                     pid for pid in gpu.used if (self.root / "proc" / str(pid) / "stranger").exists()
@@ -154,6 +167,12 @@ class SimulatedGpus:
         return 0, ""
 
     def _modprobe(self, words: list[str]) -> tuple[int, str]:
+        if self.refuses in words:
+            return 1, ""
+        if words == ["-u", "-c", "0"]:
+            for name in ("nvidia-uvm", "nvidia-uvm-tools"):
+                (self.root / "dev" / name).touch()
+            return 0, ""
         parts = Path(words[1]).relative_to(self.root / "proc/driver/nvidia/capabilities").parts
         name = "/".join(part for part in parts if part != "mig")
         table = (self.root / "proc/driver/nvidia-caps/mig-minors").read_text().splitlines()
@@ -176,7 +195,9 @@ class SimulatedGpus:
         """``nvidia-smi -q -x``, of it what is read."""
         word = {True: "Enabled", False: "Disabled"}
         gpus = []
-        for index, gpu in enumerate(self.gpus):
+        numbered = list(enumerate(self.gpus))
+        for index, gpu in reversed(numbered) if self.turned else numbered:
+            minor = len(numbered) - 1 - index if self.turned else index
             parts = "".join(
                 f"<mig_device><index>{number}</index><gpu_instance_id>{part.instance}</gpu_instance_id>"
                 "<compute_instance_id>0</compute_instance_id></mig_device>"
@@ -187,7 +208,7 @@ class SimulatedGpus:
                 f"<gpu><mig_mode><current_mig>{word[gpu.mig]}</current_mig>"
                 f"<pending_mig>{word[gpu.pending]}</pending_mig></mig_mode>"
                 f"<mig_devices>{parts or 'None'}</mig_devices><uuid>{gpu_uuid(index)}</uuid>"
-                f"<minor_number>{index}</minor_number><processes>{used}</processes></gpu>"
+                f"<minor_number>{minor}</minor_number><processes>{used}</processes></gpu>"
             )
         return f"<nvidia_smi_log>{''.join(gpus)}</nvidia_smi_log>"
 

@@ -94,6 +94,15 @@ def test_a_slice_that_the_driver_does_not_know_is_nobodys(rules: Any) -> None:
         rules.drop_in([(gpu, gpu.slices[0])], {})
 
 
+def test_teams_that_share_a_kind_of_slice_get_them_by_the_numbers_of_instances(rules: Any) -> None:
+    """UUIDs are others after each start, and a list may have another order."""
+    parts = (rules.Slice("3g.20gb", "MIG-a", (2, 0)), rules.Slice("3g.20gb", "MIG-b", (1, 0)))
+    gpu = rules.Gpu(0, "GPU-1", 0, True, False, parts, ())
+    teams = tuple(rules.Team(name, f"{name}.service", (0,), "3g.20gb") for name in ("x", "y"))
+    given = rules.shares([gpu], rules.Wanted((), teams))
+    assert [given[name][0][1].uuid for name in ("x", "y")] == ["MIG-b", "MIG-a"]
+
+
 def test_teams_are_given_no_more_slices_than_there_are(rules: Any) -> None:
     gpus = rules.read_gpus(LIST, REPORT)
     team = rules.Team("x", "x.service", (0,), "3g.20gb")

@@ -187,6 +187,56 @@ def test_what_fails_halfway_leaves_no_server_running(
     assert act(program, node) == 0, "the next run makes it good"
 
 
+@pytest.mark.parametrize("refused", ["daemon-reload", "stop"])
+def test_what_systemd_has_not_read_is_handed_to_nobody(
+    program: Any, node: SimulatedGpus, refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files that lie there already would be taken by the next run for handed out, and never be read."""
+    if refused == "stop":
+        act(program, node)
+        node.gpus.pop()
+        node.active = ["appliance-inference-one.service"]
+    node.refuses = refused
+    assert act(program, node) == 2
+    assert refused in capsys.readouterr().err
+    assert handed(node) == {}
+    assert not list((node.root / "run/systemd/system").glob("*.d/*"))
+    if refused == "daemon-reload":
+        node.refuses = "nothing"
+        node.told.clear()
+        assert act(program, node) == 0
+        assert "systemctl daemon-reload" in node.told
+
+
+def test_a_fault_that_nobody_thought_of_is_no_difference_and_hands_out_nothing(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act(program, node)
+    node.active = ["appliance-inference-one.service"]
+    (node.root / "proc/driver/nvidia-caps/mig-minors").write_bytes(b"\xff\xfe")
+    capsys.readouterr()
+    assert act(program, node, "check") == 2
+    assert act(program, node) == 2
+    assert "UnicodeDecodeError" in capsys.readouterr().err
+    assert (node.active, handed(node)) == ([], {})
+
+
+def test_nodes_that_cuda_would_make_at_its_first_call_are_there_before_a_server_starts(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that is missing as the unit starts, systemd leaves out, and the server may not make it."""
+    act(program, node)
+    assert "nvidia-modprobe -u -c 0" in node.told
+    unified = node.root / "dev/nvidia-uvm"
+    assert unified.exists()
+    unified.unlink()
+    assert act(program, node, "check") == 1
+    assert f"{unified} is missing" in capsys.readouterr().out
+    node.refuses = "-u"
+    assert act(program, node) == 2
+    assert handed(node) == {}
+
+
 def test_another_layout_destroys_compute_instances_before_gpu_instances(
     program: Any, node: SimulatedGpus
 ) -> None:
@@ -213,9 +263,58 @@ def test_without_slices_gpu_instances_that_are_not_there_are_no_fault(
 
 def test_clear_makes_every_gpu_whole(program: Any, node: SimulatedGpus) -> None:
     act(program, node)
+    node.active = ["appliance-inference-one.service", "nvidia-dcgm.service"]
+    node.told.clear()
     assert act(program, node, "clear") == 0
     assert [gpu.mig for gpu in node.gpus] == [False, False]
     assert handed(node) == {}
+    assert node.told[0] == "systemctl stop -- appliance-inference-one.service nvidia-dcgm.service"
+    assert node.active == ["nvidia-dcgm.service"], "a server's start is another role's"
+
+
+def test_clear_leaves_everything_to_somebody_elses_process(program: Any, node: SimulatedGpus) -> None:
+    act(program, node)
+    before = handed(node)
+    stranger(node, 72, "user.slice/user-0.slice/session-1.scope")
+    node.gpus[0].used, node.active = [72], ["appliance-inference-one.service"]
+    assert act(program, node, "clear") == 2
+    assert (node.gpus[0].mig, handed(node)) == (True, before)
+    assert node.active == ["appliance-inference-one.service"]
+
+
+def test_fewer_slices_than_asked_for_are_no_success(
+    program: Any, node: SimulatedGpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever nvidia-smi ended with: what there is, is read again."""
+    node.creates = 1
+    assert act(program, node) == 2
+    assert "not as wanted after cutting: GPU 0: found 3g.40gb, wanted 3g.40gb, 3g.40gb" in (
+        capsys.readouterr().err
+    )
+    assert handed(node) == {}
+
+
+def test_a_gpu_is_known_by_its_number_and_its_nodes_by_the_drivers_own(
+    program: Any, node: SimulatedGpus
+) -> None:
+    """nvidia-smi counts by PCI address, the driver's nodes as they were found: they need not agree."""
+    node.turned = True
+    assert act(program, node) == 0
+    assert [gpu.mig for gpu in node.gpus] == [True, False]
+    assert handed(node)["whole"] == f"CUDA_VISIBLE_DEVICES={gpu_uuid(1)}\n"
+    assert drop_in(node, "whole")[-1] == "DeviceAllow=/dev/nvidia0 rw"
+    numbers = (node.root / "proc/driver/nvidia-caps/mig-minors").read_text().split("\n")
+    own = [line.split()[1] for line in numbers if line.startswith(("gpu1/gi1/access", "gpu1/gi1/ci0/"))]
+    assert drop_in(node, "one")[-3:] == [
+        "DeviceAllow=/dev/nvidia1 rw",
+        *(f"DeviceAllow=/dev/nvidia-caps/nvidia-cap{number} r" for number in own),
+    ]
+
+
+def test_a_server_between_two_tries_is_stopped_too(program: Any, node: SimulatedGpus) -> None:
+    node.starting = ["appliance-inference-one.service"]
+    assert act(program, node) == 0
+    assert node.told[0] == "systemctl stop -- appliance-inference-one.service"
 
 
 def test_cuda_is_called_with_each_teams_own_variables(
@@ -258,6 +357,7 @@ def test_what_is_asked_for_is_a_command(program: Any, node: SimulatedGpus) -> No
 
 def test_a_program_that_fails_or_is_missing_says_so(program: Any, rules: Any) -> None:
     assert program.run("sh", "-c", "echo out; exit 6", allowed=(0, 6)) == "out\n"
+    assert program.run("sh", "-c", 'echo "$LC_ALL"') == "C.UTF-8\n", "whatever the node's language is"
     with pytest.raises(rules.Trouble, match="ended with 3: why"):
         program.run("sh", "-c", "echo why; exit 3")
     with pytest.raises(rules.Trouble, match="is not on the node"):

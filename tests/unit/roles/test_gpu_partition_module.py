@@ -123,6 +123,16 @@ def test_a_unit_that_fails_or_changes_nothing_or_cuda_that_finds_nothing_is_no_s
         module.present(options(tmp_path), check_mode=False)
 
 
+def test_a_program_that_breaks_off_has_not_said_that_nothing_differs(
+    module: Any, node: Node, tmp_path: Path
+) -> None:
+    """Python ends with 1 for whatever was not thought of: the status that says "something differs"."""
+    node.checks = [(1, "")]
+    node.units[UNIT] = "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\n"
+    with pytest.raises(module.Refused, match="check ended with 1"):
+        module.present(options(tmp_path), check_mode=False)
+
+
 def test_where_nothing_is_divided_any_more_gpus_are_made_whole(
     module: Any, node: Node, tmp_path: Path
 ) -> None:

@@ -236,6 +236,16 @@ def test_a_teams_server_starts_after_the_gpus_are_cut_and_only_with_its_own_part
     assert not [each for each in shared["Environment"] if "CUDA_VISIBLE" in each]
 
 
+def test_a_teams_server_may_open_no_gpu_unless_its_drop_in_says_which() -> None:
+    """The drop-in is made at every start: where it is missing or not read yet, the unit is closed."""
+    team = vllm(inference_server_instance=RADIOLOGY)
+    assert team["DevicePolicy"] == ["closed"]
+    assert "DeviceAllow" not in team
+    assert "PrivateDevices" not in team, "which would hide what the drop-in allows"
+    processors = unit(inference_server_instance=RADIOLOGY)
+    assert processors["PrivateDevices"] == ["yes"]
+
+
 def test_a_server_that_fails_is_started_again_but_not_for_ever() -> None:
     directives = vllm()
     assert (directives["Restart"], directives["RestartSec"]) == (["always"], ["5"])

@@ -71,12 +71,13 @@ class Site:
             "address": f"{web.address}/cuda",
             "keyring": str(signers["other"].keyring),
         }
+        self.repositories = {"nvidia": self.repository}
         self.driver: dict[str, Any] = copy.deepcopy(WRITTEN)
         self.write()
 
     def write(self) -> None:
         """Both files, as they now are."""
-        self.settings.write_text(yaml.safe_dump({"repositories": {"nvidia": self.repository}}))
+        self.settings.write_text(yaml.safe_dump({"repositories": self.repositories}))
         target = {"distribution": "debian", "suite": "trixie", "architecture": "amd64", "python": "3.13"}
         model = {"kind": "tiny-gguf", "sentence": "An answer.", "licence": "CC0-1.0"}
         definition = {
@@ -299,8 +300,73 @@ def test_a_repository_that_the_station_does_not_know_is_named(
 
 
 @pytest.mark.parametrize(
+    ("glob", "version"),
+    [("nvidia-*", "999*"), ("libcuda1", "580"), ("nvida-*", DRIVER)],
+)
+def test_versions_that_apply_to_nothing_are_refused(
+    *,
+    site: Site,
+    cuda: Archive,
+    run: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    glob: str,
+    version: str,
+) -> None:
+    """To apt they are no fault: it takes the newest that there is."""
+    cuda.publish_flat()
+    site.driver["packages"] = ["nvidia-driver-cuda"]
+    site.driver["versions"] = {glob: version}
+    site.write()
+    assert run("lock", site.path, "--json") == 3
+    told = capsys.readouterr().out
+    assert "DefinitionInvalid" in told
+    assert f"{glob}: {version}" in told
+    assert "driver.yaml:" in told
+
+
+def test_where_one_address_lies_below_another_each_package_is_its_own_repositorys(
+    *, site: Site, cuda: Archive, run: Callable[..., int], web: Web, signers: dict[str, Signer]
+) -> None:
+    """Who serves both has them at one address often, and Debian's archive in a folder of it."""
+    outer = Archive(web.root, signers["other"])
+    outer.add("outer-tool")
+    outer.publish_flat()
+    cuda.publish_flat()
+    site.repositories["all"] = {"address": web.address, "keyring": str(signers["other"].keyring)}
+    site.driver["packages"] += ["base", "outer-tool"]
+    site.driver["repositories"] = ["all", "nvidia"]
+    site.write()
+    assert run("lock", site.path, "--json") == 0
+    archives = {name: each["origin"].get("archive") for name, each in site.locked.items()}
+    assert (archives.pop("base"), archives.pop("outer-tool")) == (None, "all")
+    assert set(archives.values()) == {"nvidia"}
+
+
+@pytest.mark.parametrize("address", ["debian", "cuda", "cuda/"])
+def test_two_repositories_at_one_address_are_refused(
+    *,
+    site: Site,
+    cuda: Archive,
+    run: Callable[..., int],
+    web: Web,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+) -> None:
+    """From which of them a package is, only its address says."""
+    cuda.publish_flat()
+    site.repositories["twin"] = {**site.repository, "address": f"{web.address}/{address}"}
+    site.driver["repositories"] = ["nvidia", "twin"]
+    site.write()
+    assert run("lock", site.path, "--json") == 3
+    told = capsys.readouterr().out
+    assert "SettingsInvalid" in told
+    assert "repositories.twin" in told
+
+
+@pytest.mark.parametrize(
     "changes",
     [
+        {"versions": {"*": "580*"}},
         {"repositories": ["https://mirror.example"]},
         {"repositories": ["nvidia", "nvidia"]},
         {"versions": {"nvidia-open": "580; rm"}},

@@ -319,3 +319,70 @@ def test_what_is_called_proven_is_on_the_disk(node: Node, monkeypatch: pytest.Mo
     monkeypatch.setattr(switch.os, "sync", lambda: synced.append(pending(node).exists()))
     of(node).confirm("run")
     assert synced == [True]
+
+
+def test_what_cuts_gpus_is_a_versions_own_as_a_whole(tmp_path: Path) -> None:
+    """A unit of one version over the program of another would cut by rules that its layout has not."""
+    cuts = [
+        "etc/appliance/gpu/mig-parted.yaml",
+        "etc/appliance/gpu/teams.json",
+        "etc/systemd/system/appliance-gpu-partition.service",
+        "usr/local/lib/appliance/gpu_layout.py",
+        "usr/local/lib/appliance/gpu_partition.py",
+    ]
+    for path in cuts:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    running = saved_version.Running(str(tmp_path), lambda *_: (0, ""))
+    assert running.files() == cuts
+
+
+CUTTER = "usr/local/lib/appliance/gpu_partition.py"
+
+
+def cutter(node: Node, status: int = 0) -> Path:
+    """The program that cuts GPUs, as it is brought; the file that says how it was called."""
+    said = node.root / "said"
+    (node.root / CUTTER).parent.mkdir(parents=True)
+    (node.root / CUTTER).write_text(
+        f"import sys\nopen({str(said)!r}, 'a').write(sys.argv[1])\n"
+        f"sys.stderr.write('GPU 0 refuses')\nsys.exit({status})\n"
+    )
+    return said
+
+
+def test_gpus_that_the_new_version_cut_are_made_whole_for_the_old(node: Node) -> None:
+    """Its server would otherwise find the first slice, and serve by that."""
+    arm(node)
+    node.apply()
+    said = cutter(node)
+    of(node).back("it failed")
+    assert said.read_text() == "clear"
+    assert not (node.root / CUTTER).exists()
+    assert is_old(node)
+
+
+def test_gpus_that_stay_cut_are_said_to(node: Node) -> None:
+    arm(node)
+    node.apply()
+    cutter(node, status=2)
+    went = of(node).back("it failed")
+    assert "the GPUs are not whole: GPU 0 refuses" in went["ill"]
+    assert runs_the_old(node)
+
+
+def test_gpus_that_both_versions_cut_are_left_to_the_unit_that_does(node: Node) -> None:
+    said = cutter(node)
+    arm(node)
+    node.apply()
+    of(node).back("it failed")
+    assert not said.exists()
+
+
+def test_a_restart_has_made_gpus_whole_itself(node: Node) -> None:
+    arm(node)
+    node.apply()
+    said = cutter(node)
+    node.restarts()
+    assert not said.exists()
+    assert is_old(node)

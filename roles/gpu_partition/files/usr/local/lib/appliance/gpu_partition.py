@@ -53,6 +53,9 @@ COUNT = (
     "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
 )
 SERVERS = "appliance-inference*.service"
+#: What CUDA opens besides GPUs.  Its first call would have them made, by a program that a server may not
+#: run; and what is missing as a unit starts, systemd leaves out of what the unit may open.
+UNIFIED = ("nvidia-uvm", "nvidia-uvm-tools")
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Places:
 
     @property
     def devices(self) -> Path:
-        return self.root / "dev/nvidia-caps"
+        return self.root / "dev"
 
     @property
     def processes(self) -> Path:
@@ -203,10 +206,12 @@ def cut(gpus: list[Gpu], want: Wanted) -> None:
             run("nvidia-smi", "mig", *one, "-cgi", creation(cuts), "-C")
 
 
-def to_hand_out(gpus: list[Gpu], want: Wanted, places: Places) -> tuple[dict[Path, str], dict[str, Path]]:
-    """The files that units shall read, by their path; and the capabilities whose device node is missing."""
+def to_hand_out(
+    gpus: list[Gpu], want: Wanted, places: Places
+) -> tuple[dict[Path, str], dict[Path, tuple[str, ...]]]:
+    """The files that units shall read, by their path; and missing device nodes, with what makes them."""
     found: dict[Path, str] = {}
-    missing: dict[str, Path] = {}
+    nodes: dict[Path, tuple[str, ...]] = {}
     parts = shares(gpus, want)
     sliced = any(part for share in parts.values() for _, part in share)
     numbers = minors(places.minors.read_text("ascii")) if sliced else {}
@@ -214,34 +219,39 @@ def to_hand_out(gpus: list[Gpu], want: Wanted, places: Places) -> tuple[dict[Pat
         share = parts[team.name]
         found[places.handed / f"{team.name}.env"] = environment(share)
         found[places.units / f"{team.unit}.d" / "50-gpus.conf"] = drop_in(share, numbers)
+        nodes |= {places.devices / name: ("nvidia-modprobe", "-u", "-c", "0") for name in UNIFIED}
         for name in capabilities(share):
-            node = places.devices / f"nvidia-cap{numbers[name]}"
-            if not node.exists():
-                missing[name] = node
-    return found, missing
+            gpu, *rest = name.split("/")
+            capability = str(places.capabilities / gpu / "mig" / "/".join(rest))
+            node = places.devices / f"nvidia-caps/nvidia-cap{numbers[name]}"
+            nodes[node] = ("nvidia-modprobe", "-f", capability)
+    return found, {node: maker for node, maker in nodes.items() if not node.exists()}
 
 
-def make_node(name: str, node: Path, places: Places) -> None:
-    """Have the driver's own helper make a capability's node; the server may not.
+def make_node(node: Path, maker: tuple[str, ...]) -> None:
+    """Have the driver's own helper make a device node; the server may not.
 
     Raises:
         Trouble: it does not.
     """
-    gpu, *rest = name.split("/")
-    run("nvidia-modprobe", "-f", str(places.capabilities / gpu / "mig" / "/".join(rest)))
+    if not node.exists():  # one call makes both of CUDA's
+        run(*maker)
     if not node.exists():
         raise Trouble(f"{node} is not there after nvidia-modprobe made it")
 
 
+def _paths(places: Places) -> list[Path]:
+    return [*places.handed.glob("*.env"), *places.units.glob("appliance-inference*.d/50-gpus.conf")]
+
+
 def handed(places: Places) -> dict[Path, str]:
     """What was handed out and is still there."""
-    paths = [*places.handed.glob("*.env"), *places.units.glob("appliance-inference*.d/50-gpus.conf")]
-    return {path: path.read_text("utf-8") for path in paths}
+    return {path: path.read_text("utf-8") for path in _paths(places)}
 
 
 def take_back(places: Places) -> None:
     """Nothing is handed to anybody."""
-    for path in handed(places):
+    for path in _paths(places):
         path.unlink()
 
 
@@ -272,16 +282,19 @@ def apply(places: Places) -> str:
             if left := differences(gpus, want):
                 raise Trouble(f"not as wanted after cutting: {'; '.join(left)}")
         files, missing = to_hand_out(gpus, want, places)
-        for name, node in missing.items():
-            make_node(name, node, places)
-    except (Trouble, OSError):
-        stop_clients()
-        take_back(places)
+        for node, maker in missing.items():
+            make_node(node, maker)
+        if files != handed(places):
+            take_back(places)
+            write(files)
+            run("systemctl", "daemon-reload")
+    except BaseException as fault:
+        take_back(places)  # what lies there is taken for handed out, by servers and by the next run
+        try:
+            stop_clients()
+        except Trouble as also:
+            raise Trouble(f"{fault}; and servers may still run: {also}") from fault
         raise
-    if files != handed(places):
-        take_back(places)
-        write(files)
-        run("systemctl", "daemon-reload")
     start_again(stopped, {*CLIENTS, *(team.unit for team in want.teams)})
     return "; ".join(differing) or "as wanted"
 
@@ -297,7 +310,7 @@ def check(places: Places) -> list[str]:
         refuse_strangers(gpus, want, places)
         return found
     files, missing = to_hand_out(gpus, want, places)
-    found = [f"{node} is missing" for node in missing.values()]
+    found = [f"{node} is missing" for node in missing]
     return found + (["what units are handed is another"] if files != handed(places) else [])
 
 
@@ -345,6 +358,9 @@ def main(arguments: list[str], places: Places = Places()) -> int:
         print(acts[arguments[0]](places))
     except (Trouble, OSError) as fault:
         print(fault, file=sys.stderr)
+        return 2
+    except Exception as fault:  # noqa: BLE001 - Python's own status for it is 1, "something differs"
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
         return 2
     return 0
 
