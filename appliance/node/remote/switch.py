@@ -27,6 +27,7 @@ for the one that was asked for (``restart.json``), after which the time for the 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.history_log import add_line, read_lines
 from appliance.node.remote.lasting import read, rename, sync, write
-from appliance.node.remote.late_packages import Packages
+from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.restarts import Restarts
 from appliance.node.remote.saved_version import ROOM, UNITS, Running, reserve
 from appliance.node.remote.switch_units import SERVICE, TIMER, remove, start, systemctl
@@ -50,6 +51,8 @@ HOME = "var/lib/appliance"
 LEEWAY = 2
 SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
+#: What the history calls it when keys alone were learnt.
+KEYS = "keys"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
@@ -94,7 +97,10 @@ class Switch:
         if armed:
             write(place, {**armed, **values, "record": {**record, "from": armed["record"].get("from")}})
         else:
-            packages = {"packages": self.packages.present()} if asked.get("packages") else {}
+            try:
+                packages = {"packages": self.packages.present()} if asked.get("packages") else {}
+            except DpkgError as fault:
+                return {"error": "failed", "text": str(fault)}
             self.save({**values, **packages, "first": values["boot"]})
         write(self.program, asked["program"])
         if told := start(self.place(UNITS), self.program, asked["after"], self.control):
@@ -111,7 +117,8 @@ class Switch:
 
     def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
         """A run that was cut off between proof and record left the new version: that is what runs."""
-        done = [line for line in self.history() if line.get("result") == "done"]
+        lines = [line for line in self.history() if line.get("action") != KEYS]
+        done = [line for line in lines if line.get("result") == "done"]
         return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record
 
     def save(self, values: dict[str, Any]) -> None:
@@ -149,7 +156,10 @@ class Switch:
         armed = self.armed()
         if armed is None or armed["run"] != run:
             return {"error": "failed", "text": "the switch is over, or another run has begun it anew"}
-        late = self.packages.late(armed["packages"]) if "packages" in armed else []
+        try:
+            late = self.packages.late(armed["packages"]) if "packages" in armed else []
+        except DpkgError as fault:
+            return {"error": "failed", "text": str(fault)}
         if not late or armed["first"] != self.boot_id():
             return {**self.status(), "late": []}
         self.restarts.want(self.boot_id(), late, reboot=armed["reboot"])
@@ -242,21 +252,23 @@ class Switch:
         """Put everything back; then the switch is over.
 
         Packages go back only when systemd has come up, since they ask it for things.  If the node was
-        restarted since, the new ones are what was loaded, and it has to restart once more.
+        restarted since, the new ones are what was loaded, and it has to restart once more.  Whatever dpkg
+        does: files and units go back.
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
         kept = armed.get("packages", {})
-        if kept and "late" not in begun and (late := self.packages.late(kept)):
-            self.running.free_room(self.pending)
-            write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
-        differ = bool("late" in begun and self.packages.changed(kept))
-        stuck = []
-        if differ and not starting:
-            loaded = armed["first"] != self.boot_id()
-            more = {"loaded": self.boot_id() if loaded else "", "again": loaded and armed["reboot"]}
-            write(place, begun := {**begun, **more})
-            stuck = self.packages.go_back(kept, self.copy(armed))
+        differ, stuck = False, list[str]()
+        try:
+            if kept and "late" not in begun and (late := self.packages.late(kept)):
+                self.running.free_room(self.pending)
+                write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
+            differ = bool("late" in begun and self.packages.changed(kept))
+            if differ and not starting:
+                stuck = self.bring_back(armed, begun)
+        except DpkgError as fault:
+            differ, stuck = True, [f"packages stay as they are: {fault}"]
+        begun = read(place) or begun
         again = begun.get("loaded") == self.boot_id() and begun["again"]
         self.running.put_back(self.pending, armed, reason, starting=starting or again)
         if differ and starting:
@@ -266,6 +278,39 @@ class Switch:
             begun = read(place) or begun
             write(place, {**begun, "ill": [*begun.get("ill", ()), *stuck]})
         rename(self.pending, os.path.join(self.home, "undone"))
+
+    def bring_back(self, armed: dict[str, Any], begun: dict[str, Any]) -> list[str]:
+        """Have the former packages; what is in the way of that, in words.
+
+        That a restart is owed is written down before; and taken back if none went back that counts from
+        then on, since it would load the same again.
+
+        Raises:
+            DpkgError: dpkg does not say what there is.
+        """
+        place, kept = os.path.join(self.pending, "begun.json"), armed["packages"]
+
+        def new() -> list[str]:
+            changed = self.packages.changed(kept)
+            return [name for name in begun["late"] if name in changed]
+
+        before, owed = new(), begun
+        if before:
+            loaded = armed["first"] != self.boot_id()
+            owed = {
+                **begun,
+                "loaded": self.boot_id() if loaded else "",
+                "again": loaded and armed["reboot"],
+            }
+            write(place, owed)
+        try:
+            stuck, after = self.packages.go_back(kept, self.copy(armed)), new()
+        except DpkgError:
+            write(place, begun)
+            raise
+        if owed != begun and after == before:
+            write(place, begun)
+        return stuck
 
     def copy(self, armed: dict[str, Any]) -> str:
         """The node's copy of the bundle that it goes back to."""
@@ -295,8 +340,14 @@ class Switch:
             self.forget(name)
 
     def installed(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Write an installation down; what it left was proven, and no switch that waited undoes it."""
+        """Write an installation down; what it left was proven, and no switch that waited undoes it.
+
+        Keys that were learnt are no installation: what runs, and waits, is what did before.
+        """
         self.settle()
+        if record.get("action") == KEYS:
+            self.note(record)
+            return self.status()
         if self.armed():
             rename(self.pending, os.path.join(self.home, "overtaken"))
             self.settle()
@@ -389,7 +440,8 @@ def main() -> None:
     with open(os.path.join(switch.home, "lock"), "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         answer = answer_to(switch, asked)
-    print(json.dumps(answer), flush=True)
+    with contextlib.suppress(OSError):  # whoever asked is gone; the node does as it said all the same
+        print(json.dumps(answer), flush=True)
     if switch.rebooting:
         systemctl("reboot")
 
