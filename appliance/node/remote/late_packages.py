@@ -10,7 +10,8 @@ the same before and after a power cut, which forgets what stood below /run.
 Back they go all together, from the node's copy of the bundle that was there before: the libraries of a
 driver and its module are of one version.  What was not installed then is removed.  A file that moved from
 one package to another, or a conflict, can let one of them go back only once the other has: so it is done
-in passes, for as long as each one brings something back.
+in passes, for as long as each one brings something back.  They go back too where dpkg was cut off at any of
+them: half of a library is worse than an older one.
 """
 
 from __future__ import annotations
@@ -123,6 +124,11 @@ class Packages:
         """The names of those that changed and count from the next start on."""
         return [name for name in self.changed(before) if self.is_late(name)]
 
+    def cut_off(self, before: Mapping[str, str]) -> list[str]:
+        """The names of those that changed, and are neither the one version nor the other."""
+        now = self.present()
+        return [name for name in self.changed(before) if " " in now.get(name, "")]
+
     def go_back(self, before: Mapping[str, str], folder: str) -> list[str]:
         """Have the versions that there were; what is in the way of that, in words.
 
@@ -182,7 +188,7 @@ class Packages:
         if files:
             _, told = self.run(["dpkg", "--install", "--force-downgrade", *ANSWERS, *files])
         if new := [name for name, version in differs.items() if not version]:
-            _, more = self.run(["dpkg", "--remove", *new])
+            _, more = self.run(["dpkg", "--remove", "--force-remove-reinstreq", *new])
             told += more
         return told
 

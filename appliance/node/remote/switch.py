@@ -17,7 +17,7 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
 What is saved are the files by which our services run (``saved_version``); copies of bundles and
 environments have names of their own for each version and stay.  Network and firewall are not touched here:
 they go back by ``appliance-revert``.  Packages go back only together with one that counts from the next
-start of the node on (``late_packages``): a kernel, a driver.
+start of the node on (``late_packages``): a kernel, a driver; or where dpkg was cut off at one.
 
 A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed``,
 ``undone``, or ``overtaken`` by an installation that was proven: one of them, at one moment.  What has begun
@@ -260,7 +260,8 @@ class Switch:
         kept = armed.get("packages", {})
         differ, stuck = False, list[str]()
         try:
-            if kept and "late" not in begun and (late := self.packages.late(kept)):
+            late = self.packages.late(kept) if kept and "late" not in begun else []
+            if late or (kept and "late" not in begun and self.packages.cut_off(kept)):
                 self.running.free_room(self.pending)
                 write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
             differ = bool("late" in begun and self.packages.changed(kept))

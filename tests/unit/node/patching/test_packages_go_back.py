@@ -26,16 +26,22 @@ class System(Packages):
     def below(self, command: list[str]) -> tuple[int, str]:
         """As on a node, but below the root."""
         if command[0] in {"dpkg", "dpkg-query"}:
-            command = [command[0], f"--root={self.place}", *command[1:]]
+            here = ["--force-script-chrootless"] if command[0] == "dpkg" else []
+            command = [command[0], f"--root={self.place}", *here, *command[1:]]
         return run(command)
 
-    def deb(self, name: str, version: str, *files: str, arch: str = "all", **fields: str) -> Path:
+    def deb(
+        self, name: str, version: str, *files: str, arch: str = "all", preinst: str = "", **fields: str
+    ) -> Path:
         """Build a package into the copy."""
         tree = self.copy.parent / "trees" / f"{name}-{version}-{arch}"
         (tree / "DEBIAN").mkdir(parents=True)
         for path in files:
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(f"{name} {version} {arch}\n")
+        if preinst:
+            (tree / "DEBIAN/preinst").write_text(preinst)
+            (tree / "DEBIAN/preinst").chmod(0o755)
         more = {key.replace("_", "-"): value for key, value in fields.items()}
         control = {"Package": name, "Version": version, "Architecture": arch, "Maintainer": "x <x@x.x>"}
         lines = {**control, "Description": "x", **more}
@@ -145,3 +151,18 @@ def test_a_dpkg_that_does_not_say_which_packages_there_are_is_no_node_without_an
 def test_a_system_without_dpkg_is_named(tmp_path: Path) -> None:
     with pytest.raises(DpkgError, match="no folder /var/lib/dpkg/info"):
         Packages(str(tmp_path)).go_back({"driver": "1"}, str(tmp_path))
+
+
+def test_what_was_cut_off_half_way_is_whole_again(system: System) -> None:
+    """The power went as dpkg unpacked: a new package has no list of files yet, an old one is neither."""
+    system.install(system.deb("old", "1", "usr/lib/old"))
+    before = system.present()
+    cut = "#!/bin/sh\nkill -9 $PPID\n"
+    for name in ("old", "new"):
+        file = system.deb(name, "2", "usr/lib/more", preinst=cut)
+        assert system.below(["dpkg", "--install", str(file)])[0] == -9
+    assert system.present() == {"old": "1 H", "new": "2 H"}
+    assert system.cut_off(before) == ["new", "old"]
+    assert system.goes_back(before) == []
+    assert system.present() == before
+    assert system.cut_off(before) == []

@@ -272,6 +272,23 @@ def test_a_node_whose_dpkg_fails_as_it_goes_back_does_so_all_the_same(node: Node
     assert runs_the_old(node)
 
 
+@pytest.mark.parametrize("end", [back, "a power cut"], ids=["told", "a power cut"])
+def test_where_dpkg_was_cut_off_all_packages_go_back_and_nothing_restarts_for_it(
+    end: Any, node: Node
+) -> None:
+    """Half of a library is worse than an older one; what is loaded of it is what was."""
+    arm(node, packages=True)
+    node.packages |= {"driver-libs": "2 H", "new-libs": "1"}
+    if end is back:
+        back(node, "it failed", "run")
+    else:
+        node.restarts()
+    assert has_the_old(node)
+    assert runs_the_old(node)
+    assert node.boots == (1 if end is back else 2)
+    assert node.results() == ["went back"]
+
+
 class Deaf:
     """The station that asked is gone."""
 
