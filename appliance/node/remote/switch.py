@@ -36,6 +36,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from appliance.node.remote.former_packages import FormerPackages
 from appliance.node.remote.history_log import add_line, read_lines
 from appliance.node.remote.lasting import read, rename, sync, write
 from appliance.node.remote.late_packages import DpkgError, Packages
@@ -51,7 +52,6 @@ HOME = "var/lib/appliance"
 LEEWAY = 2
 SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
-#: What the history calls it when keys alone were learnt.
 KEYS = "keys"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
@@ -97,10 +97,7 @@ class Switch:
         if armed:
             write(place, {**armed, **values, "record": {**record, "from": armed["record"].get("from")}})
         else:
-            try:
-                packages = {"packages": self.packages.present()} if asked.get("packages") else {}
-            except DpkgError as fault:
-                return {"error": "failed", "text": str(fault)}
+            packages = {"packages": self.packages.present()} if asked.get("packages") else {}
             self.save({**values, **packages, "first": values["boot"]})
         write(self.program, asked["program"])
         if told := start(self.place(UNITS), self.program, asked["after"], self.control):
@@ -156,10 +153,7 @@ class Switch:
         armed = self.armed()
         if armed is None or armed["run"] != run:
             return {"error": "failed", "text": "the switch is over, or another run has begun it anew"}
-        try:
-            late = self.packages.late(armed["packages"]) if "packages" in armed else []
-        except DpkgError as fault:
-            return {"error": "failed", "text": str(fault)}
+        late = self.packages.late(armed["packages"]) if "packages" in armed else []
         if not late or armed["first"] != self.boot_id():
             return {**self.status(), "late": []}
         self.restarts.want(self.boot_id(), late, reboot=armed["reboot"])
@@ -257,20 +251,11 @@ class Switch:
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
-        kept = armed.get("packages", {})
-        differ, stuck = False, list[str]()
-        try:
-            late = self.packages.late(kept) if kept and "late" not in begun else []
-            if late or (kept and "late" not in begun and self.packages.cut_off(kept)):
-                self.running.free_room(self.pending)
-                write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
-            differ = bool("late" in begun and self.packages.changed(kept))
-            if differ and not starting:
-                stuck = self.bring_back(armed, begun)
-        except DpkgError as fault:
-            differ, stuck = True, [f"packages stay as they are: {fault}"]
-        begun = read(place) or begun
-        again = begun.get("loaded") == self.boot_id() and begun["again"]
+        former = FormerPackages(
+            self.packages, armed, place, boot=self.boot_id(), staged=self.place(f"{HOME}/staged")
+        )
+        differ, stuck = former.bring(begun, lambda: self.running.free_room(self.pending), waits=starting)
+        again = former.restarts()
         self.running.put_back(self.pending, armed, reason, starting=starting or again)
         if differ and starting:
             self.control("start", "--no-block", SERVICE)
@@ -279,44 +264,6 @@ class Switch:
             begun = read(place) or begun
             write(place, {**begun, "ill": [*begun.get("ill", ()), *stuck]})
         rename(self.pending, os.path.join(self.home, "undone"))
-
-    def bring_back(self, armed: dict[str, Any], begun: dict[str, Any]) -> list[str]:
-        """Have the former packages; what is in the way of that, in words.
-
-        That a restart is owed is written down before; and taken back if none went back that counts from
-        then on, since it would load the same again.
-
-        Raises:
-            DpkgError: dpkg does not say what there is.
-        """
-        place, kept = os.path.join(self.pending, "begun.json"), armed["packages"]
-
-        def new() -> list[str]:
-            changed = self.packages.changed(kept)
-            return [name for name in begun["late"] if name in changed]
-
-        before, owed = new(), begun
-        if before:
-            loaded = armed["first"] != self.boot_id()
-            owed = {
-                **begun,
-                "loaded": self.boot_id() if loaded else "",
-                "again": loaded and armed["reboot"],
-            }
-            write(place, owed)
-        try:
-            stuck, after = self.packages.go_back(kept, self.copy(armed)), new()
-        except DpkgError:
-            write(place, begun)
-            raise
-        if owed != begun and after == before:
-            write(place, begun)
-        return stuck
-
-    def copy(self, armed: dict[str, Any]) -> str:
-        """The node's copy of the bundle that it goes back to."""
-        before = armed["record"].get("from") or {}
-        return self.place(os.path.join(HOME, "staged", str(before.get("digest"))))
 
     def settle(self, *, starting: bool = False) -> None:
         """Finish what was cut off: going back, or writing down what became of a switch."""
@@ -426,7 +373,10 @@ def answer_to(switch: Switch, asked: dict[str, Any]) -> dict[str, Any]:
         "begin": switch.begin,
         "history": lambda: {**switch.status(), "history": switch.history()},
     }
-    return verbs.get(asked["do"], switch.status)()
+    try:
+        return verbs.get(asked["do"], switch.status)()
+    except DpkgError as fault:  # before anything was changed
+        return {"error": "failed", "text": str(fault)}
 
 
 def main() -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from appliance.node.remote import history_log, lasting, restarts, saved_version, switch, switch_units
+from appliance.node.remote import (
+    former_packages,
+    history_log,
+    lasting,
+    restarts,
+    saved_version,
+    switch,
+    switch_units,
+)
 from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
@@ -202,6 +210,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         (switch_units, ("write",)),
         (saved_version, ("write", "replace")),
         (restarts, ("write",)),
+        (former_packages, ("write",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, stepping(getattr(lasting, name)))

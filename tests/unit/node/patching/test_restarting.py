@@ -187,7 +187,7 @@ def learning(
 
     def learn(work: Learning, _: object) -> None:
         done.append("learnt")
-        work.kept["one"] = None  # type: ignore[assignment]
+        work.kept["one"] = None
         if breaks:
             raise NodeUnreachable("another node is gone")
 

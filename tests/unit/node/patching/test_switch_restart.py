@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +232,8 @@ def test_where_no_late_package_went_back_nothing_restarts_for_it(node: Node) -> 
 
 def test_a_node_whose_packages_nobody_can_tell_is_not_begun(node: Node) -> None:
     node.packages = {}
-    answer = arm(node, packages=True)
+    asked = {"do": "arm", "run": "run", "after": 60, "record": RECORD, "program": "", "packages": True}
+    answer = switch.answer_to(of(node), asked)
     assert (answer["error"], answer["text"]) == ("failed", "dpkg-query: no")
     assert of(node).armed() is None
 
@@ -240,7 +242,7 @@ def test_a_node_whose_packages_nobody_can_tell_is_not_restarted_and_goes_back(no
     arm(node, packages=True)
     node.install()
     node.packages = {}
-    answer = restart(node)
+    answer = switch.answer_to(of(node), {"do": "restart", "run": "run"})
     assert (answer["error"], answer["text"]) == ("failed", "dpkg-query: no")
     back(node, "it failed", "run")
     assert (node.results(), node.boots) == (
@@ -313,9 +315,9 @@ def test_the_node_restarts_though_nobody_hears_that_it_does(
     said: list[tuple[str, ...]] = []
     line = SimpleNamespace(buffer=SimpleNamespace(readline=lambda: json.dumps(asked).encode()))
     monkeypatch.setattr(switch, "Switch", lambda: of(node))
-    monkeypatch.setattr(switch.sys, "argv", ["-c"])
-    monkeypatch.setattr(switch.sys, "stdin", line)
-    monkeypatch.setattr(switch.sys, "stdout", Deaf())
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setattr(sys, "stdin", line)
+    monkeypatch.setattr(sys, "stdout", Deaf())
     monkeypatch.setattr(switch, "systemctl", lambda *words: said.append(words))
     switch.main()
     assert said == [("reboot",)]
