@@ -251,9 +251,8 @@ class Switch:
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
-        former = FormerPackages(
-            self.packages, armed, place, boot=self.boot_id(), staged=self.place(f"{HOME}/staged")
-        )
+        staged = self.place(f"{HOME}/staged")
+        former = FormerPackages(self.packages, armed, place, boot=self.boot_id(), staged=staged)
         differ, stuck = former.bring(begun, lambda: self.running.free_room(self.pending), waits=starting)
         again = former.restarts()
         self.running.put_back(self.pending, armed, reason, starting=starting or again)
@@ -375,7 +374,7 @@ def answer_to(switch: Switch, asked: dict[str, Any]) -> dict[str, Any]:
     }
     try:
         return verbs.get(asked["do"], switch.status)()
-    except DpkgError as fault:  # before anything was changed
+    except DpkgError as fault:
         return {"error": "failed", "text": str(fault)}
 
 

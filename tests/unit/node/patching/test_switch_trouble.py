@@ -1,0 +1,159 @@
+"""A switch whose packages nobody can tell, whose station is gone, or beside which keys are learnt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from appliance.node.remote import switch
+from tests.unit.node.patching.switched_node import (
+    AFTER,
+    RECORD,
+    Node,
+    arm,
+    is_old,
+    new_node,
+    of,
+    runs_the_old,
+)
+from tests.unit.node.patching.test_switch_restart import back, begin, has_the_old
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    return new_node(tmp_path, monkeypatch)
+
+
+def test_where_no_late_package_went_back_nothing_restarts_for_it(node: Node) -> None:
+    """Its lock was not free, say: another restart would load the same, and cut off whoever has it."""
+    begin(node)
+    node.apply()
+    node.broken |= AFTER.keys()
+    back(node, "it failed", "run")
+    assert (node.packages, node.boots) == (AFTER, 2)
+    assert of(node).status()["restart"] is None
+    assert runs_the_old(node)
+    assert "driver is not at 1 again" in node.results()[0]
+
+
+def test_a_node_whose_packages_nobody_can_tell_is_not_begun(node: Node) -> None:
+    node.packages = {}
+    asked = {"do": "arm", "run": "run", "after": 60, "record": RECORD, "program": "", "packages": True}
+    answer = switch.answer_to(of(node), asked)
+    assert (answer["error"], answer["text"]) == ("failed", "dpkg-query: no")
+    assert of(node).armed() is None
+
+
+def test_a_node_whose_packages_nobody_can_tell_is_not_restarted_and_goes_back(node: Node) -> None:
+    arm(node, packages=True)
+    node.install()
+    node.packages = {}
+    answer = switch.answer_to(of(node), {"do": "restart", "run": "run"})
+    assert (answer["error"], answer["text"]) == ("failed", "dpkg-query: no")
+    back(node, "it failed", "run")
+    assert (node.results(), node.boots) == (
+        ["went back, but packages stay as they are: dpkg-query: no"],
+        1,
+    )
+    assert is_old(node)
+    assert runs_the_old(node)
+
+
+def test_after_a_power_cut_such_a_node_goes_back_too(node: Node) -> None:
+    arm(node, packages=True)
+    node.install()
+    node.apply()
+    node.packages = {}
+    node.restarts()
+    assert node.results() == ["went back, but packages stay as they are: dpkg-query: no"]
+    assert is_old(node)
+    assert runs_the_old(node)
+
+
+def test_a_node_whose_dpkg_fails_as_it_goes_back_does_so_all_the_same(node: Node) -> None:
+    begin(node)
+    node.apply()
+    node.dpkg_fails = True
+    back(node, "it failed", "run")
+    assert node.results() == ["went back, but packages stay as they are: dpkg: no"]
+    assert is_old(node)
+    assert runs_the_old(node)
+
+
+@pytest.mark.parametrize("end", [back, "a power cut"], ids=["told", "a power cut"])
+def test_where_dpkg_was_cut_off_all_packages_go_back_and_nothing_restarts_for_it(
+    end: Any, node: Node
+) -> None:
+    """Half of a library is worse than an older one; what is loaded of it is what was."""
+    arm(node, packages=True)
+    node.packages |= {"driver-libs": "2 H", "new-libs": "1"}
+    if end is back:
+        back(node, "it failed", "run")
+    else:
+        node.restarts()
+    assert has_the_old(node)
+    assert runs_the_old(node)
+    assert node.boots == (1 if end is back else 2)
+    assert node.results() == ["went back"]
+
+
+class Deaf:
+    """The station that asked is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("verb", ["restart", "back"])
+def test_the_node_restarts_though_nobody_hears_that_it_does(
+    verb: str, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if verb == "restart":
+        arm(node, packages=True)
+        node.install()
+    else:
+        begin(node)
+        node.apply()
+    asked = {"do": verb, "run": "run", "reason": "Ctrl-C"}
+    said: list[tuple[str, ...]] = []
+    line = SimpleNamespace(buffer=SimpleNamespace(readline=lambda: json.dumps(asked).encode()))
+    monkeypatch.setattr(switch, "Switch", lambda: of(node))
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    monkeypatch.setattr(sys, "stdin", line)
+    monkeypatch.setattr(sys, "stdout", Deaf())
+    monkeypatch.setattr(switch, "systemctl", lambda *words: said.append(words))
+    switch.main()
+    assert said == [("reboot",)]
+
+
+def test_keys_that_are_learnt_end_no_switch(node: Node) -> None:
+    """A station asked before another one began it."""
+    arm(node)
+    node.apply()
+    keys = {"action": "keys", "run": "keys", "result": "done", "from": None, "to": {"digest": "a"}}
+    of(node).installed(keys)
+    assert of(node).status()["pending"] == RECORD
+    back(node, "it failed", "run")
+    assert is_old(node)
+    assert node.results() == ["done", "went back"]
+
+
+def test_keys_that_are_learnt_say_nothing_of_what_runs(node: Node) -> None:
+    """A run was cut off between proof and record: what runs is the new version, whoever learnt keys."""
+    arm(node)
+    node.apply()
+    of(node).confirm("run")
+    keys = {"action": "keys", "run": "keys", "result": "done", "from": None, "to": {"digest": "a"}}
+    of(node).installed(keys)
+    arm(node, "again")
+    assert of(node).status()["pending"]["from"] == RECORD["to"]
