@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.node.remote import switch
+from appliance.node.remote import former_packages, switch
 from tests.unit.node.patching.switched_node import (
     AFTER,
     RECORD,
@@ -20,7 +21,7 @@ from tests.unit.node.patching.switched_node import (
     of,
     runs_the_old,
 )
-from tests.unit.node.patching.test_switch_restart import back, begin, has_the_old
+from tests.unit.node.patching.test_switch_restart import SERVING, back, begin, has_the_old
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,7 @@ def test_a_node_whose_dpkg_fails_as_it_goes_back_does_so_all_the_same(node: Node
     node.dpkg_fails = True
     back(node, "it failed", "run")
     assert node.results() == ["went back, but packages stay as they are: dpkg: no"]
+    assert node.boots == 2, "nothing would be loaded that is not"
     assert is_old(node)
     assert runs_the_old(node)
 
@@ -102,6 +104,33 @@ def test_where_dpkg_was_cut_off_all_packages_go_back_and_nothing_restarts_for_it
     assert runs_the_old(node)
     assert node.boots == (1 if end is back else 2)
     assert node.results() == ["went back"]
+
+
+def test_what_cannot_run_before_the_last_restart_is_not_called_ill(node: Node) -> None:
+    """The old server by the new driver: nobody waits for that."""
+    begin(node)
+    node.apply()
+    node.broken.add(SERVING)
+    back(node, "it failed", "run")
+    assert (node.boots, node.results()) == (3, ["went back"])
+
+
+def test_a_full_disk_has_room_for_what_is_to_be_remembered_of_packages(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = node.root / "var/lib/appliance/switch/pending/room"
+    write = former_packages.write
+
+    def full(path: str, content: Any) -> None:
+        if room.exists():
+            raise OSError(errno.ENOSPC, "no space left on device")
+        write(path, content)
+
+    begin(node)
+    monkeypatch.setattr(former_packages, "write", full)
+    assert room.exists()
+    back(node, "it failed", "run")
+    assert has_the_old(node)
 
 
 class Deaf:
