@@ -77,6 +77,8 @@ class Packages:
 
     def __init__(self, root: str, run: Callable[[list[str]], tuple[int, str]] = run) -> None:
         self.root, self.run = root, run
+        #: Those that count, if not all do: what others install meanwhile is theirs.
+        self.ours: list[str] | None = None
 
     def present(self) -> dict[str, str]:
         """Versions by name, and in which state those are whose installation was cut off (``1.0 U``).
@@ -101,7 +103,7 @@ class Packages:
         return {
             name: before.get(name, "")
             for name in sorted({*before, *now})
-            if before.get(name) != now.get(name)
+            if before.get(name) != now.get(name) and (self.ours is None or name in self.ours)
         }
 
     def is_late(self, name: str) -> bool:

@@ -153,10 +153,12 @@ class Switch:
         armed = self.armed()
         if armed is None or armed["run"] != run:
             return {"error": "failed", "text": "the switch is over, or another run has begun it anew"}
+        self.packages.ours = self.restarts.brought()
         late = self.packages.late(armed["packages"]) if "packages" in armed else []
         if not late or armed["first"] != self.boot_id():
             return {**self.status(), "late": []}
-        self.restarts.want(self.boot_id(), late, reboot=armed["reboot"])
+        changed = self.packages.changed(armed["packages"])
+        self.restarts.want(self.boot_id(), late, reboot=armed["reboot"], changed=changed)
         if armed["reboot"]:
             if SERVING in armed["units"]:
                 self.control("stop", SERVING)
@@ -252,6 +254,7 @@ class Switch:
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
         staged = self.place(f"{HOME}/staged")
+        self.packages.ours = self.restarts.brought()
         former = FormerPackages(self.packages, armed, place, boot=self.boot_id(), staged=staged)
         differ, stuck = former.bring(begun, lambda: self.running.free_room(self.pending), waits=starting)
         again = former.restarts()

@@ -13,6 +13,7 @@ import pytest
 from appliance.node.remote import former_packages, switch
 from tests.unit.node.patching.switched_node import (
     AFTER,
+    BEFORE,
     RECORD,
     Node,
     arm,
@@ -131,6 +132,21 @@ def test_a_full_disk_has_room_for_what_is_to_be_remembered_of_packages(
     assert room.exists()
     back(node, "it failed", "run")
     assert has_the_old(node)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_others_installed_while_the_node_waited_for_its_restart_stays(again: bool, node: Node) -> None:
+    """Nobody says for how long it does; only what the patch brought goes back."""
+    begin(node, reboot=False)
+    node.packages |= {"tool": "1"}
+    if again:
+        arm(node, "again", packages=True, reboot=False)
+        of(node).restart("again")
+        node.restarts()
+        node.packages |= {"other": "1"}
+    back(node, "rollback")
+    assert node.packages == BEFORE | {"tool": "1"} | ({"other": "1"} if again else {})
+    assert node.results() == ["went back"]
 
 
 class Deaf:
