@@ -333,15 +333,9 @@ class Switch:
         if found is not None:
             return found
         running = self.running
-        return {
-            "run": "",
-            "after": 0,
-            "boot": "",
-            "uptime": 0.0,
-            "record": {"to": {}},
-            "units": running.states(running.files()),
-            "environments": running.environments(),
-        }
+        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}}
+        units = running.states(running.files())
+        return {**never, "units": units, "environments": running.environments()}
 
     def forget(self, name: str) -> None:
         """Nothing is pending: remove what was saved, and the units."""
