@@ -154,12 +154,24 @@ def opened_again(folders: Path | Sequence[Path]) -> Iterator[BundleTree]:
     """A bundle that was verified before: where it is not there any more, its medium was pulled meanwhile.
 
     Raises:
-        MediumFailed: naming the medium; or one was pulled within the block.
+        MediumFailed: naming the media that are gone; or one was pulled within the block.
+        Usage, BundleUntrusted: as ``open_tree``, of media that are all there: they were changed.
     """
     try:
         opened = open_tree(folders)
     except (Usage, BundleUntrusted) as fault:
         places = [folders] if isinstance(folders, Path) else folders
-        raise gone(", ".join(map(str, places)), fault) from fault
+        if lost := [str(place) for place in places if not _is_there(find_folder(place))]:
+            raise gone(", ".join(lost), fault) from fault
+        raise
     with opened as tree, telling_pulled(lambda: tree.trees):
         yield tree
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether anything of a bundle lies in a folder, and its medium answers."""
+    try:
+        with Tree(folder) as tree:
+            return holds_trace(folder) and tree.answers()
+    except Usage:
+        return False

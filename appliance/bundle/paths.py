@@ -116,6 +116,11 @@ def is_slice(path: str) -> bool:
     return _SLICE.fullmatch(path) is not None
 
 
+def whole_path(path: str) -> str:
+    """Of a slice the path of its file; of any other path itself."""
+    return path.rpartition(".slice-")[0] if is_slice(path) else path
+
+
 def signature_path(holder: str, kind: ListKind = INDEX) -> str:
     """Where a holder's signature over a list lies."""
     return f"{kind.path}.{holder}.sig"

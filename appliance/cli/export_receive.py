@@ -81,7 +81,8 @@ def receive(
     Exit codes:
       2  an address is none or taken, a file is not there, others may read a secret,
          or DIR cannot be written
-      3  a sender's file or settings are malformed, or two senders are one
+      3  a sender's file or settings are malformed, or two senders are one; or an
+         output is to go on at another topic, bucket, prefix or collector
       4  an archive or a cursor is not what was written
       5  another receiver has DIR, or the client for Kafka or S3 is not installed
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"

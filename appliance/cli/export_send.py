@@ -127,7 +127,7 @@ def send(
       3  the identity is malformed, or others can read it; or --select is invalid
       4  the spool is gone, or is another node's
       5  another sender has the spool, or no journalctl
-     10  the spool is full, with --stop-when-full: nothing was dropped
+     10  the spool is full, with --stop-when-full; what could not wait is counted
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from contextlib import ExitStack
 

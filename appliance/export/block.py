@@ -22,8 +22,8 @@ offset  bytes  field
 104     32     SHA-256 of the header before; zeros for block 0
 ======  =====  ==============================================================
 
-Numbers and sequences go on over restarts; the epoch counts the restarts.  So two blocks with one number
-are always two histories: a node restored from an old state, or two nodes with one key.
+Numbers and sequences are at most 2**53 - 1, and go on over restarts; the epoch counts the restarts.  So two
+blocks with one number are always two histories: a node was restored from an old state, or two have one key.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from cryptography.exceptions import InvalidSignature
 
 from appliance.export.packet import MAX_CODED, NODE_BYTES
 from appliance.export.refusal import RefusedError, Why
+from appliance.trust.canonical import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -169,7 +170,12 @@ def verify_block(block: Block, key: Ed25519PublicKey) -> None:
 
 
 def _counts(header: BlockHeader) -> bool:
-    """Whether its sequences are possible: none in an opening, some in every other block."""
+    """Whether its numbers are possible: no sequence in an opening, some in every other block.
+
+    Ledgers, lines and events are JSON, whose readers hold no larger numbers.
+    """
+    if max(header.block, header.first, header.last) > LARGEST_INTEGER:
+        return False
     if len(header.node) != NODE_BYTES or header.first < 1:
         return False
     return header.records == 0 if header.kind is BlockKind.OPENING else header.records >= 1

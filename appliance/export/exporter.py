@@ -86,6 +86,8 @@ class Exporter:
         self._positions: dict[str, str] = {}
         self._unkept: tuple[Block, dict[str, str]] | None = None
         self._unsynced = False
+        #: Why this start ends, once something was dropped that by policy may not be.
+        self.full: SpoolFull | None = None
         self._keep(self._builder.open_epoch({"reason": "start", "version": version}, now.wall))
         #: Of each source, up to where its records are on the disk.
         self.settled = spool.state.positions
@@ -102,21 +104,22 @@ class Exporter:
         return bool(self._dropped.count)
 
     def offer(self, record: bytes, now: Moment, source: str = "", position: str = "") -> bool:
-        """Take a record; False if it was dropped.
+        """Take a record; False if it was dropped: it is gone from its source, and so is in the signed word.
+
+        Where the policy forbids that, ``full`` is why this start ends.
 
         Args:
             record: what it holds.
             now: the moment.
             source: where it came from.
             position: where that one goes on, once the record is accounted for.
-
-        Raises:
-            SpoolFull: it would be dropped, and the policy forbids that.
         """
         if len(record) > MAX_RECORD:
             taken = self._drop(record, "too-long", now)
         elif not (taken := self._take(record, now)):
-            self._drop(record, self._dropped.reason if self.dropping else "spool-full", now)
+            if self._stop and self.full is None:
+                self.full = self._full()
+            self._drop(record, "spool-full", now)
         if position:
             self._positions[source] = position
         return taken
@@ -135,6 +138,17 @@ class Exporter:
             return False
         if position:
             self._positions[source] = position
+        return True
+
+    def say(self, word: bytes, now: Moment) -> bool:
+        """Take a word of the exporter's own; False if it waits, since it shall not be what ends a start.
+
+        Raises:
+            SpoolFull: as ``take`` does.
+        """
+        if self._stop:
+            return self.take(word, now)
+        self.offer(word, now)
         return True
 
     def _take(self, record: bytes, now: Moment) -> bool:
@@ -169,10 +183,9 @@ class Exporter:
         return self.spool.has_room(_STATEMENT, tuple(self.passes.next), leaving=leaving)
 
     def _drop(self, record: bytes, reason: str, now: Moment) -> bool:
-        if self._stop and reason == "spool-full":
-            raise self._full()
         dropped = self._dropped
-        if dropped.count and dropped.reason != reason:
+        # In a full spool what is too long is counted with the rest: statements shall not fill it.
+        if dropped.count and dropped.reason != reason and (reason == "spool-full" or self._may_begin()):
             self._say_dropped(now)
             dropped = self._dropped
         if not dropped.count:

@@ -12,7 +12,7 @@ from appliance.errors import ApplianceError, ExportLogDamaged
 from appliance.export.checkpoint import checkpoint_values, parse_values
 from appliance.export.gap_history import ALARMS, Look
 from appliance.export.ledger import Ledger
-from appliance.export.runs import Run
+from appliance.export.runs import MAX_EPOCHS, Run
 from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
 from appliance.trust.record import Record
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from appliance.export.gap_history import Range
 
 MAX_BYTES: Final = 6 << 20
+#: Of all runs together, so that the state has a bound: as ``MAX_EPOCHS``, where there are few of them.
+_ALL_EPOCHS: Final = 1 << 16
 _TYPE: Final = "appliance-export-ledger"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _KEYS: Final = frozenset(
@@ -32,11 +34,12 @@ _RUN: Final = frozenset({"blocks", "sequences", "previous", "hash", "epochs"})
 
 def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
     """The state of a ledger, and what was last told of it."""
+    most = max(1, _ALL_EPOCHS // max(1, len(ledger.runs)))
     return canonical_bytes(
         {
             "format": 1,
             "type": _TYPE,
-            "runs": [_run_values(run) for run in ledger.runs],
+            "runs": [_run_values(run, most) for run in ledger.runs],
             "newest": checkpoint_values(ledger.newest) if ledger.newest else None,
             "oldest": ledger.oldest,
             "dropped": ledger.dropped,
@@ -54,13 +57,13 @@ def ledger_bytes(ledger: Ledger, look: Look) -> bytes:
     )
 
 
-def _run_values(run: Run) -> dict[str, object]:
+def _run_values(run: Run, most: int = MAX_EPOCHS) -> dict[str, object]:
     return {
         "blocks": [run.first, run.last],
         "sequences": [run.first_sequence, run.last_sequence],
         "previous": run.previous.hex(),
         "hash": run.hash.hex(),
-        "epochs": [list(each) for each in run.epochs],
+        "epochs": [list(each) for each in run.epochs[-most:]],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,7 @@ class SendLoop:
     faults: int = 0
     intake: Intake = field(init=False)
     _held: list[bytes] = field(default_factory=list)
+    _words: deque[bytes] = field(default_factory=deque)
     _rates: Rates = field(default_factory=Rates)
 
     @property
@@ -79,12 +81,21 @@ class SendLoop:
         return self.intake.dropped
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set; what was taken is on the disk then."""
+        """Until ``stop`` is set; what was taken is on the disk then.
+
+        Raises:
+            SpoolFull: by policy; of what could not wait, the chain says that it was dropped.
+        """
+        self._run(stop)
+        if self.exporter.full is not None:
+            raise self.exporter.full
+
+    def _run(self, stop: threading.Event) -> None:
         now = moment()
         checkpoint, status = now.steady, now.steady
         with Intake(self.sources, self.exporter, self.select) as self.intake:
             try:
-                while not stop.is_set():
+                while not stop.is_set() and self.exporter.full is None:
                     if self.drain and self.intake.ended and self._all_left(now):
                         return
                     if now.steady >= status:
@@ -132,8 +143,9 @@ class SendLoop:
 
     def _look(self, now: Moment) -> None:
         """What is told of walls and sources is the exporter's own word: no selection keeps it back."""
-        for record in [*(self.watched.look(now) if self.watched else ()), *self.intake.news(now)]:
-            self.exporter.offer(record, now)
+        self._words.extend([*(self.watched.look(now) if self.watched else ()), *self.intake.news(now)])
+        while self._words and self.exporter.say(self._words[0], now):
+            self._words.popleft()
 
     def _state(self, now: Moment, *, last: bool = False) -> None:
         digests = {**self.digests, **(self.watched.digests if self.watched else {})}

@@ -40,7 +40,7 @@ _HELP: Final = {
     "troubles": ("gauge", "Disks and sinks that take nothing."),
     "sink_behind_bytes": ("gauge", "Bytes of the archive that a sink does not have yet."),
     "sink_trouble": ("gauge", "1 while a sink takes nothing."),
-    "epoch": ("gauge", "The sender's epoch: how often it was started."),
+    "epoch": ("gauge", "The sender's epoch, which ascends with every start."),
     "waiting_blocks": ("gauge", "Blocks that were not sent yet."),
     "ended": ("gauge", "1 once the sender ended by its policy, its spool being full."),
     "source_waits": ("gauge", "Whether a source is not read, as the spool has no room."),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.export.block import MAX_RAW, Block, BlockKind
 from appliance.export.refusal import RefusedError, Why
-from appliance.trust.canonical import NotCanonicalError, canonical_bytes, parse_canonical
+from appliance.trust.canonical import NotCanonicalError, canonical_bytes, depth_of, parse_canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,9 @@ LENGTH_BYTES: Final = 4
 _LENGTH: Final = struct.Struct(">I")
 #: So that one record always fits into a block, however badly it compresses.
 MAX_RECORD: Final = 64 * 1024
+#: Lists and objects within one another.  How many a reader takes depends on its version, and on where it is
+#: asked: what was believed by one part of the receiver must not be too deep for another.
+MAX_DEPTH: Final = 100
 PLAIN: Final = 0
 ZLIB: Final = 1
 _MAX_STATEMENT: Final = 4096
@@ -92,6 +95,8 @@ def statement_of(block: Block) -> dict[str, object]:
         raise RefusedError(Why.MALFORMED, str(fault)) from fault
     if not isinstance(value, dict):
         raise RefusedError(Why.MALFORMED, "a statement that is no object")
+    if depth_of(value) > MAX_DEPTH:
+        raise RefusedError(Why.MALFORMED, "a statement that is nested too deeply")
     return value
 
 

@@ -20,7 +20,8 @@ from appliance.export.segment_log import DEFAULT_SEGMENT
 from appliance.export.segments import FrameKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
     from appliance.export.identity import Sender
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ARCHIVE: Final = "archive"
 EVENTS: Final = "events.jsonl"
 _BACKLOG: Final = 1 << 18
+#: More bytes than an event has.
+_LINE: Final = 4096
 
 
 @dataclass
@@ -114,7 +117,7 @@ class Receiver:
                 continue
             of_node = waiting.setdefault(each.sender.node, {})
             arrival: Arrival | None = each
-            if _key(each) in of_node:  # two of one number, which only the ledger can tell apart
+            if _needs_the_ledger(each, of_node):
                 kept += self._keep(of_node)
                 arrival = self.reception.judged_again(each)
             if arrival is not None:
@@ -264,7 +267,11 @@ def _desk(
 ) -> _Desk:
     (folder / ARCHIVE).mkdir(parents=True, exist_ok=True)
     archive = Archive(str(folder / ARCHIVE), sender, segment=segment)
-    return _Desk(archive, folder / EVENTS, feeds(archive, folder))
+    try:
+        return _Desk(archive, folder / EVENTS, feeds(archive, folder))
+    except BaseException:
+        archive.close()
+        raise
 
 
 def _offered(desk: _Desk, feed: Outlet, *, last: bool) -> bool:
@@ -283,13 +290,40 @@ def _offered(desk: _Desk, feed: Outlet, *, last: bool) -> bool:
     return feed.place != before
 
 
+def _needs_the_ledger(arrival: Arrival, waiting: Mapping[object, Arrival]) -> bool:
+    """Whether it may be something else once these are in the ledger.
+
+    Two of one number are, and blocks of two epochs, of which one may be another history.
+    """
+    if _key(arrival) in waiting:
+        return True
+    epochs = (each.coded.epoch for each in waiting.values() if each.block)
+    return arrival.block is not None and next(epochs, arrival.coded.epoch) != arrival.coded.epoch
+
+
 def _key(arrival: Arrival) -> object:
     return arrival.block.header.block if arrival.block else "checkpoint"
 
 
 def _written(desk: _Desk, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    with desk.events.open("a", encoding="ascii") as file:
-        file.writelines(json.dumps(each, sort_keys=True) + "\n" for each in events)
-        file.flush()
-        os.fdatasync(file.fileno())
+    """All of these at the end of the file, each a whole line; or none of them."""
+    view = memoryview("".join(json.dumps(each, sort_keys=True) + "\n" for each in events).encode("ascii"))
+    with desk.events.open("ab+", buffering=0) as file:
+        whole = _whole(file)
+        file.truncate(whole)
+        try:
+            while view:
+                view = view[file.write(view) :]
+            os.fdatasync(file.fileno())
+        except BaseException:
+            file.truncate(whole)  # they are told again
+            raise
     return events
+
+
+def _whole(file: FileIO) -> int:
+    """Bytes up to the end of its last whole line: what a cut tore was not told, and comes again."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LINE))
+    tail = file.read(_LINE)
+    return size - len(tail) + tail.rfind(b"\n") + 1

@@ -27,6 +27,7 @@ from appliance.export.packet import (
 )
 from appliance.export.payload import check_payload
 from appliance.export.refusal import RefusedError, Why
+from appliance.trust.canonical import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -184,6 +185,8 @@ class Reception:
         try:
             again = judge(arrival.sender, arrival.coded, arrival.data, self.ledgers[arrival.sender.node])
         except RefusedError as refused:
+            if refused.why is Why.LEDGER_FULL:  # it is missing still, and there may be room for it later
+                self.give_back(arrival)
             counts.refused[refused.why] += 1
             return None
         if again.standing is Standing.KNOWN:
@@ -254,4 +257,5 @@ def enter(ledger: Ledger, block: Block) -> None:
     """Put a block that is kept into the ledger."""
     standing = ledger.add(block.header)
     if standing is Standing.NEW and block.header.kind is BlockKind.DROPS:
-        ledger.dropped += block.header.records
+        # Whoever signs what cannot be may name more than the ledger's state has room for.
+        ledger.dropped = min(ledger.dropped + block.header.records, LARGEST_INTEGER)

@@ -93,6 +93,15 @@ def parse_foreign(data: bytes, *, limit: int) -> object:
     return _parsed(data, limit, _FOREIGN)
 
 
+def depth_of(value: object) -> int:
+    """How many lists and objects of a value are within one another; found without recursion."""
+    depth, level = 0, [value]
+    while outer := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        level = [inner for each in outer for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
 def _parsed(data: bytes, limit: int, decoder: json.JSONDecoder) -> object:
     if len(data) > limit:
         raise NotCanonicalError(f"{len(data):,} bytes, more than the {limit:,} allowed")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.trust.statements import Permit, Release
+from tests.node.awaiting import awaited
 from tests.node.patches import build_patch, bundle_of, leads_to, open_flow, rotated, starts_from
 from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
@@ -197,7 +198,7 @@ def test_a_service_that_hangs_on_a_node_that_lost_ssh_leads_back_without_a_stati
     assert f"{node.name} goes back to 1.0.0 by itself within 25 s, or when it restarts" in told["hint"]
     node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload && networkctl up {card}")
     wait_for(site, f"networkctl status {card} | grep -q routable")
-    assert site.is_as_before()
+    awaited(site.is_as_before, "the node forgets the timer last")
     assert site.history()[-1]["reason"] == "nobody said within 25 s that the new version is proven"
 
 

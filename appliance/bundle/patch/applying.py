@@ -10,6 +10,7 @@ what is hashed is what was written.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from contextlib import ExitStack
@@ -203,10 +204,20 @@ def copy_range(source: WholeFile, offset: int, sink: Sink, at: int, length: int)
     for fd, start, count in sink.place(at, length):
         done = 0
         for origin, place, size in source.places(offset, count):
-            if not kernel_copies(origin, fd, place, start + done, size):
+            if not _kernel_copies(origin, fd, place, start + done, size):
                 _copy_by_hand(source, offset + done, fd, start + done, size)
             done += size
         offset += count
+
+
+def _kernel_copies(origin: int, target: int, place: int, start: int, size: int) -> bool:
+    """As ``kernel_copies``; where a disk fails, reading by hand says whose it is."""
+    try:
+        return kernel_copies(origin, target, place, start, size)
+    except OSError as fault:
+        if fault.errno != errno.EIO:
+            raise
+        return False
 
 
 def _copy_by_hand(source: WholeFile, offset: int, fd: int, start: int, size: int) -> None:

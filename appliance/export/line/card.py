@@ -134,6 +134,7 @@ def traits(name: str) -> list[Trait]:
     device = _NETWORK / name / "device"
     virtual = device / "sriov_numvfs"
     rdma = sorted(each.name for each in (device / "infiniband").glob("*"))
+    beyond = "not known" if device.exists() else "not there"
     # Of a driver that can switch it off the devices stay, for raw Ethernet alone.
     roce = read_settings(_pci(name)) if rdma else {}
     return [
@@ -141,12 +142,14 @@ def traits(name: str) -> list[Trait]:
         _trait("wake-on-lan", wake and struct.unpack_from("=I", wake, 8)[0] != 0),
         _trait(
             "lldp-agent",
-            any(is_on is not _LLDP_OFF[flag] for flag, is_on in agents) if agents else None,
+            any(is_on is not _LLDP_OFF[flag] for flag, is_on in agents),
             ", ".join(flag for flag, _ in agents),
-        ),
+        )
+        if agents  # other drivers do not say whether their card's firmware has one (mlx5_core, bnxt_en)
+        else Trait("lldp-agent", beyond),
         _trait("sr-iov", virtual.read_text().strip() != "0" if virtual.is_file() else None),
         _trait("roce", any(roce.values()) if roce else True if rdma else None, ", ".join(rdma)),
-        Trait("nc-si", "not known" if device.exists() else "not there"),
+        Trait("nc-si", beyond),
     ]
 
 

@@ -48,9 +48,10 @@ def raise_line(line: Line, *, patience: float = 15) -> dict[str, Any]:
     """
     lower_line()
     name, mac, pci = _await_card(line, patience)
+    run("ip", "link", "set", "dev", name, "down")
     if roce.switch_off(pci):
         name, mac, pci = _await_card(line, patience)
-    run("ip", "link", "set", "dev", name, "down")
+        run("ip", "link", "set", "dev", name, "down")
     report = trait_values(silence(name))
     try:
         run("ip", "netns", "add", NAMESPACE)

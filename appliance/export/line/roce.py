@@ -49,10 +49,20 @@ def switch_off(pci: str) -> bool:
     found = read_settings(pci)
     for mode in (_AT_ONCE, _AT_START):
         if found.get(mode):
-            run(
-                *("devlink", "dev", "param", "set", f"pci/{pci}"),
-                *("name", _PARAMETER, "value", "false", "cmode", mode),
-            )
-    if found.get(_AT_START):
+            _set(pci, mode, "false")
+    if not found.get(_AT_START):
+        return False
+    try:
         run("devlink", "dev", "reload", f"pci/{pci}")
-    return bool(found.get(_AT_START))
+    except BaseException:
+        # What is told of this one is how it will be: whoever asks next shall not be told that it is off.
+        _set(pci, _AT_START, "true")
+        raise
+    return True
+
+
+def _set(pci: str, mode: str, value: str) -> None:
+    run(
+        *("devlink", "dev", "param", "set", f"pci/{pci}"),
+        *("name", _PARAMETER, "value", value, "cmode", mode),
+    )

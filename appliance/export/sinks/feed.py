@@ -38,8 +38,11 @@ T_contra = TypeVar("T_contra", contravariant=True)
 class Sink(Protocol[T_contra]):
     """Where entries go, in the form that it wants; if it raises, nothing is taken for written."""
 
-    def ready(self) -> None:
-        """Raise as ``write`` would, if it is known already that it would: then nothing is made for it."""
+    def ready(self) -> bool:
+        """Whether the last mark is of something else than what is written to next: a mark is wanted first.
+
+        Raises as ``write`` would, if it is known already that it would: then nothing is made for it.
+        """
 
     def write(self, found: Sequence[T_contra]) -> None:
         """Take these."""
@@ -134,6 +137,7 @@ class Feed(Generic[T]):
         self._reading = Reading(self.archive)
         self.place, self._mark = Place(0, 0), ""
         self._given: tuple[Place, str] | None = None
+        self._ahead = False  # whether the sink may have what is behind the mark
         known = read_cursor(self.cursor, self.archive.synced, self.target)
         if known is not None:
             self.place, self._mark = known
@@ -147,12 +151,20 @@ class Feed(Generic[T]):
 
     def run(self) -> int:
         self._remember()
-        self.sink.ready()
+        if self._ahead:  # it could not be taken back when that was due
+            self._go_back()
+        if self.sink.ready():
+            self._settle(self.place)
         count, end = 0, self.place
-        for rendered, place in self._batches():
-            if rendered:
-                self._write(rendered)
-            count, end = count + len(rendered), place
+        try:
+            for rendered, place in self._batches():
+                if rendered:
+                    self._write(rendered, end)
+                count, end = count + len(rendered), place
+        except Exception:
+            if self._ahead:
+                self._go_back()
+            raise
         if end != self.place:
             self._settle(end)
         return count
@@ -176,20 +188,25 @@ class Feed(Generic[T]):
     def finish(self) -> int:
         return self.run()
 
-    def _write(self, rendered: list[T]) -> None:
-        try:
-            self.sink.write(rendered)
-        except Exception:
-            self.sink.resume(self._mark)  # what came before it in this piece comes again, too
-            raise
+    def _write(self, rendered: list[T], end: Place) -> None:
+        """Give these, which stand behind ``end``."""
+        if self.sink.ready():
+            self._settle(end)
+        self._ahead = True
+        self.sink.write(rendered)
+
+    def _go_back(self) -> None:
+        """What came behind the mark comes again, and so must not be there."""
+        self.sink.resume(self._mark)
+        self._ahead = False
 
     def _settle(self, place: Place) -> None:
         try:
             mark = self.sink.settle()
-        except OSError:
-            self.sink.resume(self._mark)  # it comes again, and so must not be there
+        except Exception:
+            self._go_back()
             raise
-        self._given = place, mark
+        self._given, self._ahead = (place, mark), False
         self._remember()
 
     def _remember(self) -> None:

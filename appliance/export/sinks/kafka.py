@@ -124,8 +124,9 @@ class KafkaSink:
         self._taken = 0
         self._refused = ""
 
-    def ready(self) -> None:
+    def ready(self) -> bool:
         self._pause.heed()
+        return False
 
     def write(self, found: Sequence[Message]) -> None:
         """Give these to the broker, and wait until it has all of them.

@@ -12,10 +12,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from appliance.export.block import BlockKind, parse_block
-from appliance.export.payload import MAX_RECORD, records_of, statement_of
+from appliance.export.payload import MAX_DEPTH, MAX_RECORD, records_of, statement_of
 from appliance.export.segments import Frame, FrameKind
 from appliance.export.sinks.simple import is_printable, which_are_simple
-from appliance.trust.canonical import parse_foreign
+from appliance.trust.canonical import depth_of, parse_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +103,7 @@ def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
     """The record, if it is a JSON object that all readers read alike; and its bytes, if plain."""
     try:
         value = parse_foreign(record, limit=MAX_RECORD)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not _is_deep(record, value):
             if is_printable(record):
                 return value, record
             json.dumps(value, allow_nan=False)  # whether it can be written again
@@ -111,6 +111,11 @@ def _value(record: bytes) -> tuple[dict[str, Any] | str, bytes]:
     except (ValueError, RecursionError):
         pass
     return record.decode("utf-8", "backslashreplace"), b""
+
+
+def _is_deep(record: bytes, value: dict[str, Any]) -> bool:
+    """Whether the line around a record could be too deep for whoever writes or reads it."""
+    return record.count(b"[") + record.count(b"{") > MAX_DEPTH < depth_of(value)
 
 
 def _read(entry: Entry) -> dict[str, Any] | str:

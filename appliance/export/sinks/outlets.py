@@ -76,6 +76,7 @@ def _collector(tls: str, authority: Path, certificate: Path | None) -> Made:
         TlsSink(host, port, authority, certificate=certificate, pause=pause),
         of_each(lambda each: octet_counted(syslog_message(each))),
         folder / "syslog-tls.cursor",
+        target=f"collector {host}",  # as its certificate names it; the port may be another one
     )
 
 

@@ -71,8 +71,9 @@ class TlsSink:
                 raise
         return self._stream
 
-    def ready(self) -> None:
+    def ready(self) -> bool:
         self._pause.heed()
+        return False
 
     def write(self, found: Sequence[bytes]) -> None:
         """Give these to the other side.

@@ -17,6 +17,7 @@ from appliance.bundle.patch.holdings import open_bundle, whole_files
 from appliance.bundle.patch.making import BLOCKS_PATH, is_payload
 from appliance.bundle.patch.packing import unpack
 from appliance.bundle.patch.whole import WholeFile
+from appliance.bundle.paths import whole_path
 from appliance.bundle.tree import Tree
 from appliance.errors import RecipeInvalid
 from appliance.node.patching.reader import CopyReader
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.bundle.opening import BundleTree
-    from appliance.bundle.patch.recipe import Part
+    from appliance.bundle.patch.recipe import Part, Range
     from appliance.node.connection import Connection
     from appliance.node.patching.target import Target
     from appliance.node.transfer import SendFile
@@ -102,26 +103,39 @@ class PatchTransfer(Transfer):
             return
         if blocks is None:
             raise ValueError("a recipe without blocks makes nothing new")
-        self._frame({"new": part.length - skip})
         if not part.compressed:
+            self._frame({"new": part.length - skip})
             for at in range(skip, part.length, CHUNK):
                 self._write(blocks.read(used + at, min(CHUNK, part.length - at)))
             return
         frame = blocks.read(used, part.packed)
         if source is None:
-            self._write(unpack(frame, part.length)[skip:])
+            self._new(unpack(frame, part.length)[skip:])
             return
         path = self._target().bases[source.base]
-        prefix = reader.read(path, source.offset, source.length)
+        prefix = b"".join(self._pieces(reader, path, source))
         try:
-            self._write(unpack(frame, part.length, prefix)[skip:])
+            data = unpack(frame, part.length, prefix)
         except RecipeInvalid as fault:
             raise base_changed(self.connection.node.name, path, _OTHERWISE) from fault
+        self._new(data[skip:])
+
+    def _new(self, data: bytes) -> None:
+        self._frame({"new": len(data)})
+        self._write(data)
+
+    def _pieces(self, reader: CopyReader, path: str, source: Range) -> Iterator[bytes]:
+        """Bytes of the base; the receiver, which waits for half a minute, hears that they come slowly."""
+        for at in range(0, source.length, CHUNK):
+            self._frame({"new": 0})
+            yield reader.read(path, source.offset + at, min(CHUNK, source.length - at))
 
     def _raise(self, line: dict[str, Any]) -> None:
         """What the node says of a file that was made of the base is most likely the base's fault."""
-        if line["error"] == "altered" and line["path"] in self._target().parts:
-            raise base_changed(self.connection.node.name, f"what {line['path']} is made of", _OTHERWISE)
+        if line["error"] == "altered":
+            path = whole_path(line["path"])  # a slice's digest is compared before the file's
+            if path in self._target().parts:
+                raise base_changed(self.connection.node.name, f"what {path} is made of", _OTHERWISE)
         super()._raise(line)
 
 

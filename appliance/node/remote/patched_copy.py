@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.staged_copy import (
@@ -159,6 +160,8 @@ class Parts:
             self.left -= len(piece)
             position += len(piece)
             data = data[len(piece) :]
+            if not self.left:  # now: of the last part of a file, nothing more is asked
+                self.close()
 
     def next_part(self) -> None:
         self.close()
@@ -170,9 +173,12 @@ class Parts:
         self.path, self.at, self.left = frame["copy"]
         try:
             place = self.copy.base_place(self.path)
-            self.source = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self.source = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as fault:
             raise Refused("base", path=self.path, found=os.strerror(fault.errno or 0)) from None
+        if not stat.S_ISREG(os.fstat(self.source).st_mode):
+            self.close()
+            raise Refused("base", path=self.path, found="no plain file")
 
     def from_base(self, data: memoryview, part: int, position: int) -> None:
         """Bytes of the other copy: what is told of them afterwards is what lies in the part."""

@@ -9,10 +9,12 @@ import pytest
 from appliance.errors import ExportLogDamaged, SpaceExhausted
 from appliance.export.archive import Archive
 from appliance.export.gap_history import Change, Look, look_at
-from appliance.export.ledger import Ledger
+from appliance.export.ledger import MAX_BREAKS, MAX_RUNS, Ledger
 from appliance.export.ledger_state import ledger_bytes, parse_ledger
 from appliance.export.reception import Arrival, Reception, enter
+from appliance.export.runs import MAX_EPOCHS, Run
 from appliance.export.segments import FrameKind, Place, Segments
+from appliance.trust.canonical import LARGEST_INTEGER
 from tests.unit.export.disk import HOME, LogDisk, empty_disk, on_disk, restarted, with_power
 from tests.unit.export.nodes import Node, chance, identity
 from tests.unit.node.power import Power, PowerCut
@@ -227,3 +229,25 @@ def test_a_state_from_before_walls_were_counted_is_read() -> None:
 def test_a_state_that_is_none_is_damage(data: bytes) -> None:
     with pytest.raises(ExportLogDamaged):
         parse_ledger(data)
+
+
+def test_the_largest_ledger_can_be_read_again() -> None:
+    """Whoever has a node's key may open as many gaps and epochs as there is room for."""
+    step = LARGEST_INTEGER // (MAX_RUNS + 1)
+    runs = [
+        Run(
+            *(step * number, step * number + MAX_EPOCHS),
+            *(LARGEST_INTEGER, LARGEST_INTEGER),
+            *(bytes(32), bytes(32)),
+            [
+                (step * number + epoch, (1 << 31) + number * MAX_EPOCHS + epoch)
+                for epoch in range(MAX_EPOCHS)
+            ],
+        )
+        for number in range(1, MAX_RUNS + 1)
+    ]
+    ledger = Ledger(runs=runs, breaks=[LARGEST_INTEGER] * MAX_BREAKS)
+    again, look = parse_ledger(ledger_bytes(ledger, look_at(ledger)))
+    assert [(each.first, each.last) for each in again.runs] == [(each.first, each.last) for each in runs]
+    assert look == look_at(ledger)
+    assert [each.epochs[-1] for each in again.runs] == [each.epochs[-1] for each in runs]

@@ -120,7 +120,18 @@ def test_what_a_driver_refuses_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch)
 def test_a_card_that_has_none_of_it_says_so(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (device / "sriov_numvfs").unlink()
     monkeypatch.setattr(card, "_asked", Driver(pause=None, wake=None, flags={}).asked)
-    assert set(states(card.silence("eno9")).values()) == {"not there", "not known"}
+    found = states(card.silence("eno9"))
+    # Firmware may have an agent that no flag of its driver tells of, as ConnectX cards' has.
+    unknown = dict.fromkeys(("lldp-agent", "nc-si"), "not known")
+    assert found == {**dict.fromkeys(found, "not there"), **unknown}
+
+
+def test_a_virtual_card_has_nothing_that_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card, "_NETWORK", tmp_path)
+    monkeypatch.setattr(card, "_asked", Driver(pause=None, wake=None, flags={}).asked)
+    assert set(states(card.traits("veth0")).values()) == {"not there"}
 
 
 def told(**values: bool) -> str:
@@ -136,6 +147,7 @@ class Devlink:
 
     values: dict[str, bool]
     orders: list[str] = field(default_factory=list)
+    stuck: bool = False
 
     def __call__(self, *command: str, text: str = "") -> str:
         words = " ".join(command)
@@ -145,7 +157,9 @@ class Devlink:
             return told(**self.values)
         self.orders.append(words)
         if " set " in words:
-            self.values[command[-1]] = False
+            self.values[command[-1]] = command[-3] == "true"
+        if " reload " in words and self.stuck:
+            raise ExportLineDown("devlink failed", found="kernel answers: Device or resource busy")
         return ""
 
 
@@ -171,6 +185,19 @@ def test_roce_is_switched_off_where_the_driver_can(
     assert roce.switch_off(PCI) is (RELOAD in orders)
     assert program.orders == orders
     assert not roce.switch_off(""), "a card that is not on PCI"
+
+
+def test_what_the_driver_did_not_take_up_is_not_said_to_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a parameter that waits for the driver's start, devlink tells what it will be, not what it is."""
+    program = Devlink({"driverinit": True}, stuck=True)
+    monkeypatch.setattr(roce, "run", program)
+    for _ in range(2):  # whoever tries again
+        with pytest.raises(ExportLineDown, match="devlink failed"):
+            roce.switch_off(PCI)
+        assert roce.read_settings(PCI) == {"driverinit": True}
+    program.stuck = False
+    assert roce.switch_off(PCI)
+    assert program.orders[-1] == RELOAD
 
 
 @pytest.mark.parametrize(
@@ -212,5 +239,21 @@ def test_a_card_that_came_up_anew_is_looked_for_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(raising, "lower_line", lambda *_: False)
     monkeypatch.setattr(raising, "look_for_card", look)
     monkeypatch.setattr(raising.roce, "switch_off", lambda pci: pci == PCI)
+    monkeypatch.setattr(raising, "run", lambda *_: "")
     with pytest.raises(ExportLineDown, match="0 cards"):
         raising.raise_line(None, patience=0)  # type: ignore[arg-type] # no further than the card
+
+
+def test_a_card_whose_roce_stays_on_has_its_link_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = []
+
+    def stuck(_: str) -> bool:
+        raise ExportLineDown("devlink failed")
+
+    monkeypatch.setattr(raising, "lower_line", lambda *_: False)
+    monkeypatch.setattr(raising, "look_for_card", lambda *_: ("eno9", "mac", PCI))
+    monkeypatch.setattr(raising.roce, "switch_off", stuck)
+    monkeypatch.setattr(raising, "run", lambda *command: orders.append(" ".join(command)))
+    with pytest.raises(ExportLineDown, match="devlink failed"):
+        raising.raise_line(None, patience=0)  # type: ignore[arg-type] # no further than the card
+    assert orders == ["ip link set dev eno9 down"]

@@ -12,12 +12,15 @@ from appliance.export.sinks.cursor import read_cursor, write_cursor
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.lines import json_lines
 from appliance.export.sinks.object_feed import ObjectFeed
-from tests.unit.export.test_feed import Desk
+from appliance.export.sinks.outlets import outlets
+from tests.unit.export.test_feed import Desk, certificate
 from tests.unit.export.test_objects import Shelf
 from tests.unit.export.test_sink_troubles import Taker
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from appliance.export.sinks.feed import Outlet
 
 END = Place(9, 0)
 
@@ -52,3 +55,18 @@ def test_an_output_goes_on_where_it_was_and_not_elsewhere(tmp_path: Path, kind: 
     with pytest.raises(ExportTargetChanged, match="is of another target"):
         made("topic b")
     assert made("topic a").finish() == 0
+
+
+def test_a_collector_at_another_address_is_another_one(tmp_path: Path) -> None:
+    """Its certificate is of that address; what is before the position would be missing there."""
+    place, pem = Desk(tmp_path), certificate(tmp_path)
+    place.receive(0, 6)
+
+    def made(tls: str) -> Outlet:
+        return outlets(tls=tls, authority=pem)(place.archive, tmp_path)[1]
+
+    made("127.0.0.1:6514").close()
+    made("127.0.0.1:6515").close()
+    with pytest.raises(ExportTargetChanged) as said:
+        made("127.0.0.2:6514")
+    assert (said.value.found, said.value.wanted) == ("now collector 127.0.0.2", "collector 127.0.0.1")

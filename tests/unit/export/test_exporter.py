@@ -117,6 +117,12 @@ def fill(exporter: Exporter, count: int, second: float = 1.0) -> list[bool]:
     return [exporter.offer(chance(number).randbytes(60_000), at(second)) for number in range(count)]
 
 
+def wait(exporter: Exporter, count: int, second: float = 1.0) -> None:
+    """Gives the same ones, which could wait."""
+    for number in range(count):
+        exporter.take(chance(number).randbytes(60_000), at(second))
+
+
 def sequences(blocks: list[Block], *kinds: BlockKind) -> list[int]:
     chosen = [each.header for each in blocks if each.header.kind in kinds]
     return [each for header in chosen for each in range(header.first, header.last + 1)]
@@ -172,10 +178,36 @@ def test_while_the_spool_is_full_statements_do_not_fill_it(spool: Spool) -> None
 def test_by_policy_nothing_is_dropped_and_the_export_stops(spool: Spool) -> None:
     exporter = Exporter(WHO, spool, at(0), stop_when_full=True)
     with pytest.raises(SpoolFull):
-        fill(exporter, 300)
+        wait(exporter, 300)
     exporter.sync(at(1))
     assert sequences(kept(spool), BlockKind.DROPS) == []
     assert exporter.next_sequence == len(sequences(kept(spool), BlockKind.RECORDS)) + 1
+
+
+def test_by_policy_what_could_not_wait_ends_the_export_and_is_in_its_last_word(spool: Spool) -> None:
+    exporter = Exporter(WHO, spool, at(0), stop_when_full=True)
+    assert exporter.full is None
+    dropped = fill(exporter, 300).count(False)
+    assert isinstance(exporter.full, SpoolFull)
+    exporter.checkpoint({}, at(1), last=True)
+    assert sequences(kept(spool), BlockKind.DROPS) == list(range(301 - dropped, 301))
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_in_a_full_spool_only_what_is_too_long_is_told_to_be(spool: Spool, stop: bool) -> None:
+    with pytest.raises(SpoolFull):
+        wait(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
+    exporter = Exporter(WHO, spool, at(1), stop_when_full=stop)
+    long, short = bytes(MAX_RECORD + 1), b"short"
+    for record in (long, short, long, short):
+        assert not exporter.offer(record, at(2))
+    assert (exporter.full is not None) is stop
+    exporter.checkpoint({}, at(3))
+    told = [each for each in kept(spool) if each.header.kind is BlockKind.DROPS]
+    assert [(statement_of(each)["reason"], each.header.records) for each in told] == [
+        ("too-long", 1),
+        ("spool-full", 3),
+    ]
 
 
 def test_checkpoints_leave_room_to_say_what_is_dropped_however_long_nothing_leaves(
@@ -234,18 +266,18 @@ def test_full_spools_are_drained_even_where_no_word_has_room(spool: Spool) -> No
 def test_by_policy_a_start_in_a_full_spool_sends_first_and_then_goes_on(spool: Spool) -> None:
     """Else no start after such an end would take a record ever again."""
     with pytest.raises(SpoolFull):
-        fill(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
+        wait(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
     again = Exporter(WHO, spool, at(10), stop_when_full=True)
     assert not again.take(b"waits", at(11), "journal", "1")
     again.passes.next = [again.passes.end] * 3
     assert again.take(b"waits", at(12), "journal", "1")
     with pytest.raises(SpoolFull):
-        fill(again, 300, 13.0)
+        wait(again, 300, 13.0)
 
 
 def test_by_policy_such_a_start_ends_where_nothing_leaves(spool: Spool) -> None:
     with pytest.raises(SpoolFull):
-        fill(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
+        wait(Exporter(WHO, spool, at(0), stop_when_full=True), 300)
     again = Exporter(WHO, spool, at(0), stop_when_full=True)
     for second in (1, STANDSTILL - 1, 2 * STANDSTILL - 3):
         assert not again.take(b"waits", at(second), "journal", "1")
@@ -258,7 +290,7 @@ def test_by_policy_such_a_start_ends_where_nothing_leaves(spool: Spool) -> None:
 def test_who_finds_the_spool_full_is_told_the_option_that_there_is(spool: Spool) -> None:
     exporter = Exporter(WHO, spool, at(0), stop_when_full=True)
     with pytest.raises(SpoolFull) as caught:
-        fill(exporter, 300)
+        wait(exporter, 300)
     assert "(--spool)" in str(caught.value.hint)
 
 

@@ -247,8 +247,12 @@ def test_a_file_that_is_rotated_away_within_a_piece_is_on_the_disk_first(
 
     sink, old = FileSink(tmp_path / "lines"), tmp_path / "lines.1"
     monkeypatch.setattr(file_module, "os", SimpleNamespace(**{**vars(os), "fdatasync": fdatasync}))
+    assert sink.ready()
+    sink.settle()
     sink.write([b"one\n"])
     (tmp_path / "lines").rename(old)
+    synced.clear()
+    assert sink.ready()
     sink.write([b"two\n"])
     assert synced == [old.stat().st_ino]
     sink.settle()

@@ -137,11 +137,21 @@ def test_a_full_spool_keeps_no_other_source_waiting(tmp_path: Path) -> None:
         assert not other.left
 
 
-@pytest.mark.parametrize("patient", [False, True])
-def test_by_policy_a_full_spool_stops_it_whoever_could_wait(tmp_path: Path, patient: bool) -> None:
-    well = Well("journal", patient=patient, handfuls=handfuls(20))
+def test_by_policy_a_full_spool_stops_it_although_the_source_could_wait(tmp_path: Path) -> None:
+    well = Well("journal", patient=True, handfuls=handfuls(20))
     with taking(tmp_path, well, stop=True) as intake, pytest.raises(SpoolFull):
         look(intake, 20)
+    assert intake._exporter.full is None, "nothing was dropped"
+
+
+def test_by_policy_what_cannot_wait_is_all_counted_before_the_end(tmp_path: Path) -> None:
+    well = Well("socket", patient=False, handfuls=handfuls(20))
+    with taking(tmp_path, well, stop=True) as intake:
+        look(intake, 20)
+        assert isinstance(intake._exporter.full, SpoolFull)
+        intake._exporter.checkpoint({}, moment(), last=True)
+        assert intake._exporter.spool.state.dropped == intake.dropped > 0
+        assert intake._exporter.spool.state.head.sequence == 201
 
 
 def test_a_source_is_told_of_what_is_on_the_disk_and_of_nothing_else(tmp_path: Path) -> None:

@@ -244,6 +244,24 @@ def test_walls_that_stand_have_no_fault() -> None:
     assert barrier_faults(before) == [], "what must stand before the link is on"
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"flags": frozenset({"UP"})}, f"{DEVICE} speaks ARP"),
+        ({"xdp": {}}, f"no XDP program is at {DEVICE}"),
+        ({"rules": ()}, f"no chain of nftables drops what comes in at {DEVICE}"),
+        ({"addresses": ("192.0.2.1/24",)}, "addresses: 192.0.2.1/24, not 192.0.2.1/32"),
+        (
+            {"routes": ("default via 192.0.2.2",)},
+            f"routes: default via 192.0.2.2, not 192.0.2.2 dev {DEVICE}",
+        ),
+        ({"neighbours": ()}, "neighbours: none, not 192.0.2.2 02:00:00:00:00:0f PERMANENT"),
+    ],
+)
+def test_each_wall_that_does_not_stand_is_named(changed: dict[str, Any], said: str) -> None:
+    assert said in faults(replace(STANDING, **changed), LINE)
+
+
 def test_a_kernel_without_ipv6_needs_no_setting_of_it() -> None:
     four = {path: value for path, value in SETTINGS.items() if not path.startswith("ipv6")}
     assert barrier_faults(replace(STANDING, settings=four)) == []

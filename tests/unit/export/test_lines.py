@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from appliance.export.payload import Drop
 from appliance.export.segments import Frame, FrameKind, Place
-from appliance.export.sinks.lines import Entry, entries, json_line, json_lines, syslog_message
+from appliance.export.sinks.lines import Entry, entries, json_line, json_lines, of_each, syslog_message
 from appliance.export.sinks.simple import are_simple, which_are_simple
 from appliance.trust.canonical import parse_foreign
 from tests.unit.export.nodes import NOW, Node
@@ -140,6 +140,8 @@ PIECES = ['"', "{", "}", ":", ",", "a", "b", "\\\\", " ", "1", "\x00", "é", "["
 @example('{"a","b"}')
 @example('{"a":"1";"b":"2"}')
 @example('{"a":"1\n2"}')
+@example('{"a":"}')
+@example('{"a}')
 def test_what_is_read_off_quotation_marks_is_what_a_parser_reads(text: str) -> None:
     """Nothing is simple that a parser refuses, or that has to be escaped."""
     record = text.encode()
@@ -192,3 +194,29 @@ def test_simple_records_are_told_from_others() -> None:
 def test_quotes_and_brackets_are_escaped_in_structured_data() -> None:
     entry = Entry('a"b]c\\', 1, 1, 1, 1, "record", {}, fork=False)
     assert rb'node="a\"b\]c\\"' in syslog_message(entry)
+
+
+@pytest.mark.parametrize("inside", ["", '"\u00e9"'])
+@pytest.mark.parametrize("kind", [FrameKind.BLOCK, FrameKind.FORK])
+def test_what_the_parser_just_takes_is_written_too(inside: str, kind: FrameKind) -> None:
+    """How deep that is depends on the version of Python; what is written around it is deeper still."""
+
+    def record(depth: int) -> bytes:
+        return ('{"a":' + "[" * depth + inside + "]" * depth + "}").encode()
+
+    def taken(depth: int) -> bool:
+        try:
+            return isinstance(parse_foreign(record(depth), limit=1 << 16), dict)
+        except ValueError:
+            return False
+
+    low, high = 1, 32_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if taken(middle) else (low, middle)
+    node = Node()
+    for depth in (*range(98, 102), *range(low - 20, low + 2)):
+        found = frame(node.block(record(depth)), kind)
+        (line,) = json_lines(found, "gpu-01")
+        assert (b'"record":"' in line) == (depth > 99)
+        assert MESSAGE.fullmatch(of_each(syslog_message)(found, "gpu-01")[0])

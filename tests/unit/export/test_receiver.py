@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,15 @@ import pytest
 
 from appliance.errors import InProgress
 from appliance.export import ledger, segment_log
+from appliance.export.block import BlockKind, sign_block
 from appliance.export.checking import check_folders
 from appliance.export.payload import Drop
 from appliance.export.receiver import Receiver
 from appliance.export.sinks.feed import Feed
 from appliance.export.sinks.file import FileSink
 from appliance.export.sinks.lines import json_lines
-from tests.unit.export.nodes import NOW, Node, chance, identity
+from appliance.trust.canonical import LARGEST_INTEGER
+from tests.unit.export.nodes import NOW, Node, chance, identity, with_payload
 from tests.unit.export.test_ledger import restored
 
 if TYPE_CHECKING:
@@ -259,3 +263,103 @@ def test_an_archive_with_a_limit_gives_up_what_every_sink_has(tmp_path: Path) ->
         if isinstance(each["record"], dict)
     ]
     assert numbers == list(range(201))
+
+
+def test_an_event_that_was_torn_spoils_none_that_comes_after(
+    tmp_path: Path, receiver: Receiver, node: Node
+) -> None:
+    """It is told again, since it was never told whole."""
+    (tmp_path / "gpu-01/events.jsonl").write_text('{"event":"gap-lost"}\n{"event":"gap-op')
+    receiver.take(node.stream([node.blocks[0], node.blocks[4]]))
+    assert news(receiver) == ["gap-opened"]
+    assert [each["event"] for each in told(tmp_path)] == ["gap-lost", "gap-opened"]
+
+
+def test_an_event_that_found_no_room_is_told_once_there_is(
+    tmp_path: Path, receiver: Receiver, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    receiver.take(node.stream([node.blocks[0], node.blocks[4]]))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", full)
+        assert news(receiver) == []
+    assert "No space" in receiver.status()["nodes"][0]["troubles"]["events.jsonl"]
+    assert news(receiver) == ["gap-opened"]
+    assert [each["event"] for each in told(tmp_path)] == ["gap-opened"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"first": 1 << 60, "last": 1 << 60}, {"last": 1 << 63}, {"block": (1 << 64) - 1}]
+)
+def test_numbers_that_no_reader_of_json_holds_are_refused(
+    receiver: Receiver, node: Node, changes: dict[str, int]
+) -> None:
+    """A node with a key may sign anything; the ledger is kept and told of as JSON."""
+    receiver.take(node.stream())
+    drop = node.builder.drop(1, Drop("spool-full", 1, NOW, NOW), NOW)
+    hostile = sign_block(replace(drop.header, **changes), drop.payload, node.identity.key)  # type: ignore[arg-type]
+    assert receiver.take(node.datagrams(hostile)) == 0
+    assert set(receiver.status()["nodes"][0]["refused"]) == {"malformed"}
+    assert news(receiver) == []
+
+
+def test_so_many_dropped_that_no_reader_of_json_holds_their_sum(receiver: Receiver, node: Node) -> None:
+    receiver.take(node.stream())
+    for _ in range(2):
+        drop = node.builder.drop(1, Drop("spool-full", 1, NOW, NOW), NOW)
+        receiver.take(node.datagrams(node.forged(drop, last=LARGEST_INTEGER)))
+    assert "dropped" in news(receiver)
+    assert receiver.status()["nodes"][0]["dropped"] == LARGEST_INTEGER
+
+
+def test_another_history_is_marked_though_it_comes_in_one_call(tmp_path: Path) -> None:
+    """A node that was restored goes on where it was, in an epoch before the one that is known."""
+    node = Node()
+    node.restart(20)
+    node.block(b"{}")
+    other = Node(epoch=5, head=node.head)
+    other.block(b"{}")
+    receiver = receiver_in(tmp_path, node)
+    receiver.take(node.stream() + other.stream())
+    receiver.feed()
+    receiver.close()
+    marks = [(each["block"], each.get("fork", False)) for each in written(tmp_path)]
+    assert marks == [(0, False), (1, False), (2, False), (3, True), (4, True)]
+
+
+def test_a_statement_that_is_nearly_too_deep_stops_no_sink(tmp_path: Path) -> None:
+    """Sinks read again what was believed, in other threads, with less room on the stack or more."""
+    for depth in (98, 99, 100, *range(960, 1000)):
+        folder, node = tmp_path / str(depth), Node()
+        folder.mkdir()
+        payload = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+        block = with_payload(node, payload, kind=BlockKind.DROPS, coding=0, raw_length=len(payload))
+        receiver = receiver_in(folder, node)
+        kept = receiver.take([*node.stream(node.blocks[:1]), *node.datagrams(block)])
+        feeder = threading.Thread(target=receiver.feed)
+        feeder.start()
+        feeder.join()
+        assert receiver.status()["nodes"][0]["troubles"] == {}
+        assert (kept, len(written(folder))) == ((2, 2) if depth < 100 else (1, 1))
+        receiver.close()
+
+
+def test_what_the_full_ledger_refused_is_taken_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two blocks that came in one call the second is judged again, and was one gap too many."""
+    monkeypatch.setattr(ledger, "MAX_RUNS", 2)
+    node = Node()
+    node.many(3)
+    node.restart()
+    receiver = receiver_in(tmp_path, node)
+    receiver.take(node.datagrams(node.blocks[0]))
+    assert receiver.take(node.stream([node.blocks[2], node.blocks[4]])) == 1
+    assert receiver.status()["nodes"][0]["refused"].keys() == {"ledger-full"}
+    receiver.take(node.stream())
+    receiver.take(node.stream())
+    (status,) = receiver.status()["nodes"]
+    assert (status["highest_block"], status["gaps"]) == (4, [])
+    receiver.close()

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.export.block import Block, BlockKind
-from appliance.export.packet import PacketKind, filling
+from appliance.export.packet import MAX_SYMBOL, PacketKind, filling, parse_packet
 from appliance.export.payload import Drop, records_of
 from appliance.export.reception import Reception
 from appliance.export.refusal import Why
-from appliance.export.symbols import code
+from appliance.export.symbols import code, decode
 from tests.unit.export.nodes import NOW, Node, chance, identity, with_payload
 
 if TYPE_CHECKING:
@@ -115,6 +115,22 @@ def test_of_a_block_that_is_whole_no_tag_is_looked_at_any_more() -> None:
         {Why.TAG_FORGED: len(damaged)},
         len(damaged),
     )
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_where_so_many_symbols_are_not_enough_one_more_is_taken(together: bool) -> None:
+    """Of one set in two hundred, such as this one, RaptorQ needs another symbol."""
+    node = Node()
+    block = node.block(chance("more").randbytes(4 * MAX_SYMBOL - 300))
+    sent = {each[38]: each for each in node.datagrams(block, 300)}
+    what = parse_packet(sent[0], node.identity.tag_key).coded
+    few = (0, 2, 9, 15)
+    assert what.source_symbols == len(few)
+    assert decode(what, {index: sent[index][56:] for index in few}) is None
+    made = reception(node)
+    wire = [sent[index] for index in (*few, 7)]
+    found = list(made.take_all(wire)) if together else [each for each in map(made.take, wire) if each]
+    assert [each.block for each in found] == [block]
 
 
 def test_many_nodes_at_once_are_told_apart() -> None:

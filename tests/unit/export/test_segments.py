@@ -174,6 +174,27 @@ def test_what_was_read_after_a_kill_is_kept_through_a_cut(
         assert held(opened(left)) == contents(done + 1)
 
 
+def test_killed_while_a_segment_begins_its_name_is_kept_through_a_cut(
+    opened: Callable[[LogDisk], SegmentLog],
+) -> None:
+    """Killed and not cut, at each step of a segment's beginning: what is written there afterwards stays."""
+    before = empty_disk()
+    write(opened(before), 1, 3)
+    counting = with_power(before, Power())
+    write(opened(counting), 4, 4)
+    for step in range(1, counting.power.steps + 1):
+        tried = with_power(before, Power(step))
+        with pytest.raises(PowerCut):
+            write(opened(tried), 4, 4)
+        killed = with_power(tried, Power())
+        log = opened(killed)
+        kept = held(log)
+        log.append([(FrameKind.BLOCK, b"next")])
+        log.sync()
+        for left in restarted(killed):
+            assert held(opened(left)) == [*kept, b"next"], f"killed at step {step}"
+
+
 def test_a_removed_segment_that_comes_back_after_a_cut_does_no_harm(
     opened: Callable[[LogDisk], SegmentLog],
 ) -> None:

@@ -45,9 +45,10 @@ class Taker:
         self.taken: list[list[bytes]] = []
         self.pause: ExportSinkUnready | None = None
 
-    def ready(self) -> None:
+    def ready(self) -> bool:
         if self.pause:
             raise self.pause
+        return False
 
     def write(self, found: Sequence[bytes]) -> None:
         self.act()
@@ -293,3 +294,20 @@ def test_a_stop_does_not_wait_for_a_backlog(tmp_path: Path, monkeypatch: pytest.
         assert not running.is_alive()
     assert 2 < len(sink.taken) < 400  # also after the stop, and not all of it
     receiver.close()
+
+
+@pytest.mark.parametrize(
+    ("went_on", "backlog", "waits"),
+    [(True, True, 0), (True, False, 3), (False, True, 3), (False, False, 3)],
+)
+def test_a_sink_gathers_unless_it_goes_on_and_a_large_piece_waits(
+    went_on: bool, backlog: bool, waits: int
+) -> None:
+    """One that takes nothing is not asked without a pause, however much waits for it."""
+    asked = iter([False] * 3 + [True])
+    waited: list[float] = []
+    stop = SimpleNamespace(is_set=lambda: next(asked), wait=waited.append)
+    receiver = SimpleNamespace(feed=lambda *_: went_on, has_backlog=lambda _: backlog)
+    loop = ReceiveLoop(receiver, None, print, print)  # type: ignore[arg-type]
+    loop._feed("lines.cursor", stop)  # type: ignore[arg-type]
+    assert len(waited) == waits

@@ -94,6 +94,16 @@ def test_a_burst_leaves_nothing_behind_in_its_slot() -> None:
         assert incoming.take(1000) == [b"x" * 1400]
 
 
+def test_a_burst_is_parted_where_a_datagram_alone_was_before_and_its_end_is_shorter() -> None:
+    with receiving_socket(("127.0.0.1", 0)) as there, sending_socket(there.getsockname()) as here:
+        incoming = Incoming(there)
+        here.sendto(b"x" * 60_000, there.getsockname())
+        assert incoming.take(1000) == [b"x" * 60_000]
+        burst = [*([bytes(900)] * 9), b"end"]
+        assert send(here, burst, there.getsockname()) == 10
+        assert incoming.take(1000) == burst
+
+
 def test_a_socket_that_is_gone_is_said() -> None:
     there = receiving_socket(("127.0.0.1", 0))
     incoming = Incoming(there)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.patch.applying import copy_range
 from appliance.bundle.patch.whole import MAX_OPEN, FolderFiles, NewParts, WholeFile
 from appliance.errors import DigestMismatch
 
@@ -93,3 +95,23 @@ def test_an_empty_file_is_made_too(tmp_path: Path) -> None:
     assert (tmp_path / "empty").read_bytes() == b""
     assert os.fstat(made.fd(0)).st_size == 0
     made.close()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["a bad sector", "a full disk"])
+def test_a_file_that_fails_while_the_kernel_copies_is_named(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel does not say which of the two it was; a full disk can be only one of them."""
+
+    def fails(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "one").write_bytes(WHOLE)
+    sink = NewParts(tmp_path, [("made", len(WHOLE))])
+    with WholeFile(FolderFiles(), "one of the base", [(str(tmp_path / "one"), len(WHOLE))]) as source:
+        monkeypatch.setattr(os, "copy_file_range", fails)
+        monkeypatch.setattr(os, "pread", fails)
+        with pytest.raises(DigestMismatch if code == errno.EIO else OSError) as raised:
+            copy_range(source, 0, sink, 0, len(WHOLE))
+    sink.close()
+    assert code == errno.ENOSPC or "one of the base" in str(raised.value)

@@ -6,7 +6,7 @@ import fcntl
 import random
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -67,15 +67,19 @@ def make_bundles(
     long: tuple[bytes, bytes] = (LONG_BYTES, LONGER_BYTES),
     *,
     parity: int = 5,
+    **options: Any,
 ) -> Bundles:
-    """Both bundles and the patch, signed; what ``LONG`` is in the old one and in the new one."""
+    """Both bundles and the patch, signed; what ``LONG`` is in the old one and in the new one.
+
+    ``options``: as of ``write_bundle``.
+    """
     root = root_with_patches(holders)
     station = Station(BundleMaker(folder, holders), root)
     before, after = old_contents(), new_contents()
     before["model"][1]["long.bin"], after["model"][1]["long.bin"] = long
     companions = [parity_companion(parity)]
-    old = station.bundle("old", before, sequence=1, companions=companions)
-    new = station.bundle("new", after, sequence=2, companions=companions)
+    old = station.bundle("old", before, sequence=1, companions=companions, **options)
+    new = station.bundle("new", after, sequence=2, companions=companions, **options)
     patch = station.patch(old, new)
     return Bundles(
         verify_bundle(old, station.root_data, progress=Silent()),

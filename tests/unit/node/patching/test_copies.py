@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,7 @@ from appliance.progress import Silent
 from tests.unit.node.patching.conftest import LONG, LONG_BYTES, MODEL, NODE, Bundles, NodeHere, reflinks
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 KEPT = "payload/engine/b-1.0.whl"
 
@@ -49,6 +50,11 @@ def force(place: Path, data: bytes) -> None:
         path.chmod(0o755)
     place.write_bytes(data)
     place.chmod(0o444)
+
+
+def open_files() -> int:
+    """How many this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_the_copy_is_the_new_bundle_and_the_old_one_stays(node: NodeHere, bundles: Bundles) -> None:
@@ -238,6 +244,54 @@ def test_a_part_goes_over_stretches_of_the_base_and_new_bytes(
         for start in range(0, len(wanted), 6000):
             parts.fill(memoryview(data)[start : start + 6000], part.fileno(), start)
         assert os.pread(part.fileno(), len(wanted) + 1, 0) == data == wanted
+
+
+@pytest.mark.parametrize("most", [1000, 1 << 30], ids=["short copies", "all at once"])
+def test_what_is_hashed_is_what_lies_in_the_part(
+    most: int, node: NodeHere, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is changed just before the kernel copies, and put right just after."""
+
+    def otherwise(_: int, part: int, size: int, __: int, position: int) -> int:
+        return os.pwrite(part, b"x" * min(size, most), position)
+
+    monkeypatch.setattr(patched_copy.os, "copy_file_range", otherwise)
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    parts = Parts(copy, lambda: {"copy": [LONG, 0, 20_000]}, lambda _: None)
+    data = bytearray(20_000)
+    with (node.folder / "part").open("w+b") as part:
+        parts.fill(memoryview(data), part.fileno(), 0)
+        assert os.pread(part.fileno(), 20_001, 0) == data == b"x" * 20_000
+
+
+def test_a_file_that_was_made_leaves_no_file_of_the_base_open(node: NodeHere, bundles: Bundles) -> None:
+    """A node lets a process have 1,024 of them, and a patch may make more."""
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    copy = PatchedCopy(str(node.home), begin, [])
+    before = open_files()
+    with (node.folder / "part").open("w+b") as part:
+        for _ in range(3):
+            parts = Parts(copy, lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
+            parts.fill(memoryview(bytearray(10)), part.fileno(), 0)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_what_is_no_file_any_more_is_the_base_s_fault_and_not_waited_for(
+    kind: Callable[[Path], None], node: NodeHere, bundles: Bundles
+) -> None:
+    place = node.copy(bundles.old) / LONG
+    place.parent.chmod(0o755)
+    place.unlink()
+    kind(place)
+    begin = {"digest": bundles.new.digest, "base": bundles.old.digest, "recheck": False}
+    parts = Parts(PatchedCopy(str(node.home), begin, []), lambda: {"copy": [LONG, 0, 10]}, lambda _: None)
+    before = open_files()
+    with pytest.raises(Refused) as raised:
+        parts.fill(memoryview(bytearray(10)), -1, 0)
+    assert raised.value.line == {"error": "base", "path": LONG, "found": "no plain file"}
+    assert open_files() == before
 
 
 def test_a_stretch_that_the_base_does_not_have_is_refused(node: NodeHere, bundles: Bundles) -> None:

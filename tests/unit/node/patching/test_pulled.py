@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.errors import MediumFailed
+from appliance.node.connection import LocalConnection
+from appliance.node.sent import files_to_send
+from appliance.node.transfer import Transfer
 from appliance.progress import Silent
 from tests.unit.bundle.parity.test_mounted_repair import BAD_SECTOR
-from tests.unit.node.patching.conftest import Bundles, NodeHere
+from tests.unit.node.patching.conftest import NODE, Bundles, NodeHere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,3 +111,29 @@ def test_while_a_copy_is_made(how: str, late: bool, stick: Stick, node: NodeHere
     assert (len(again.want) < len(transfer.want)) == late, "it goes on"
     again.send(Silent())
     assert node.held(bundles.new).whole
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["before a node is asked", "before anything is sent"])
+def test_a_whole_bundle_is_told_likewise(
+    staged: bool, stick: Stick, node: NodeHere, bundles: Bundles
+) -> None:
+    """As ``install`` sends it; what lies on the stick is of no matter here."""
+    there = replace(bundles.patch, folders=(stick.place,))
+    files = files_to_send(there)
+    if not staged:
+        stick.unmount()
+        with told(stick):
+            files_to_send(there)
+        return
+    transfer = Transfer.begin(
+        LocalConnection(NODE),
+        there.folders,
+        there.digest,
+        files,
+        progress=Silent(),
+        home=str(node.home),
+    )
+    stick.unmount()
+    with told(stick):
+        transfer.send(Silent())
+    assert transfer.process.poll() is not None, "nothing runs on"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.node.patching.switch import SECONDS
 from appliance.node.remote import saved_version, switch
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, TEXTS, TIMER
@@ -110,6 +111,11 @@ def test_our_unit_runs_before_all_that_the_versions_bring() -> None:
     assert {"sysinit.target", "network-pre.target", "appliance-export-line.service"} <= {
         *before.removeprefix("Before=").split()
     }
+
+
+def test_a_start_waits_for_our_unit_as_long_as_a_station_does_and_no_longer() -> None:
+    """Stopped before, it would leave a version half put back; without an end, a node that never starts."""
+    assert f"TimeoutStartSec={SECONDS}" in TEXTS[BOOT].splitlines()
 
 
 def test_systemd_has_nothing_to_say_against_our_units(node: Node) -> None:
