@@ -41,6 +41,11 @@ class Restarts:
         """What went back is loaded still."""
         write(self.owed, {"boot": boot, "late": late, "reboot": reboot})
 
+    def refused(self) -> None:
+        """Systemd does not restart the node: what is owed is left to somebody."""
+        if found := read(self.owed):
+            write(self.owed, {**found, "reboot": False})
+
     def waits(self, armed: dict[str, Any] | None, boot: str) -> dict[str, Any] | None:
         """The one without which this boot does not run what is installed: ``late``, ``reboot``, ``for``."""
         for found, what in ((self.asked(armed) if armed else None, "new"), (read(self.owed), "former")):

@@ -389,8 +389,8 @@ def main() -> None:
         answer = answer_to(switch, asked)
     with contextlib.suppress(OSError):  # whoever asked is gone; the node does as it said all the same
         print(json.dumps(answer), flush=True)
-    if switch.rebooting:
-        systemctl("reboot")
+    if switch.rebooting and systemctl("reboot")[0]:
+        switch.restarts.refused()
 
 
 if __name__ == "__main__":

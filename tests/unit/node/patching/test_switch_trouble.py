@@ -159,10 +159,11 @@ class Deaf:
         raise BrokenPipeError
 
 
-@pytest.mark.parametrize("verb", ["restart", "back"])
+@pytest.mark.parametrize(("verb", "status"), [("restart", 0), ("back", 0), ("back", 1)])
 def test_the_node_restarts_though_nobody_hears_that_it_does(
-    verb: str, node: Node, monkeypatch: pytest.MonkeyPatch
+    verb: str, status: int, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where systemd refuses it, for somebody who inhibits that, it is said to be left to be done."""
     if verb == "restart":
         arm(node, packages=True)
         node.install()
@@ -176,9 +177,11 @@ def test_the_node_restarts_though_nobody_hears_that_it_does(
     monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setattr(sys, "stdin", line)
     monkeypatch.setattr(sys, "stdout", Deaf())
-    monkeypatch.setattr(switch, "systemctl", lambda *words: said.append(words))
+    monkeypatch.setattr(switch, "systemctl", lambda *words: (said.append(words), status)[1:])
     switch.main()
     assert said == [("reboot",)]
+    if verb == "back":
+        assert of(node).status()["restart"]["reboot"] is (status == 0), "whether it restarts by itself"
 
 
 def test_keys_that_are_learnt_end_no_switch(node: Node) -> None:
