@@ -30,10 +30,12 @@ class Learning(Switching):
                 return
             with self.run.stage(Stage.PREFLIGHT, self.identities) as entries:
                 self._ask(entries)
-            with self.run.stage(Stage.STAGE, self.identities) as entries:
-                self._learn(entries)
-            for name in self.connections:
-                self._tell(name)
+            try:
+                with self.run.stage(Stage.STAGE, self.identities) as entries:
+                    self._learn(entries)
+            finally:  # what one node knows never goes back, whatever becomes of the next one
+                for name in self.kept:
+                    self._tell(name)
         finally:
             for connection in self.connections.values():
                 connection.close()

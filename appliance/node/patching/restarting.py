@@ -59,7 +59,10 @@ def wait_until_restarted(connection: Connection, seconds: int) -> None:
         connection.close()  # what is open since before leads nowhere
         try:
             found = switch.waits(connection)
-        except NodeUnreachable as fault:
+        except (
+            NodeUnreachable,
+            ApplyFailed,
+        ) as fault:  # what is asked as it goes down is ended in its answer
             told = fault.found or "no answer"
         else:
             if found.pending is None:

@@ -26,7 +26,7 @@ HOME: Final = STAGED.rpartition("/")[0]
 ENVIRONMENTS: Final = "/opt/appliance"
 _PROGRAM: Final = (
     *("switch", "lasting", "history_log", "saved_version"),
-    *("restarts", "late_packages", "switch_units"),
+    *("restarts", "late_packages", "former_packages", "switch_units"),
 )
 
 

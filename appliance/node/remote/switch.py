@@ -17,7 +17,7 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
 What is saved are the files by which our services run (``saved_version``); copies of bundles and
 environments have names of their own for each version and stay.  Network and firewall are not touched here:
 they go back by ``appliance-revert``.  Packages go back only together with one that counts from the next
-start of the node on (``late_packages``): a kernel, a driver.
+start of the node on (``late_packages``): a kernel, a driver; or where dpkg was cut off at one.
 
 A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed``,
 ``undone``, or ``overtaken`` by an installation that was proven: one of them, at one moment.  What has begun
@@ -27,6 +27,7 @@ for the one that was asked for (``restart.json``), after which the time for the 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -35,9 +36,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from appliance.node.remote.former_packages import FormerPackages
 from appliance.node.remote.history_log import add_line, read_lines
 from appliance.node.remote.lasting import read, rename, sync, write
-from appliance.node.remote.late_packages import Packages
+from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.restarts import Restarts
 from appliance.node.remote.saved_version import ROOM, UNITS, Running, reserve
 from appliance.node.remote.switch_units import SERVICE, TIMER, remove, start, systemctl
@@ -50,6 +52,7 @@ HOME = "var/lib/appliance"
 LEEWAY = 2
 SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
+KEYS = "keys"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
@@ -111,7 +114,8 @@ class Switch:
 
     def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
         """A run that was cut off between proof and record left the new version: that is what runs."""
-        done = [line for line in self.history() if line.get("result") == "done"]
+        lines = [line for line in self.history() if line.get("action") != KEYS]
+        done = [line for line in lines if line.get("result") == "done"]
         return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record
 
     def save(self, values: dict[str, Any]) -> None:
@@ -149,10 +153,12 @@ class Switch:
         armed = self.armed()
         if armed is None or armed["run"] != run:
             return {"error": "failed", "text": "the switch is over, or another run has begun it anew"}
+        self.packages.ours = self.restarts.brought()
         late = self.packages.late(armed["packages"]) if "packages" in armed else []
         if not late or armed["first"] != self.boot_id():
             return {**self.status(), "late": []}
-        self.restarts.want(self.boot_id(), late, reboot=armed["reboot"])
+        changed = self.packages.changed(armed["packages"])
+        self.restarts.want(self.boot_id(), late, reboot=armed["reboot"], changed=changed)
         if armed["reboot"]:
             if SERVING in armed["units"]:
                 self.control("stop", SERVING)
@@ -242,22 +248,16 @@ class Switch:
         """Put everything back; then the switch is over.
 
         Packages go back only when systemd has come up, since they ask it for things.  If the node was
-        restarted since, the new ones are what was loaded, and it has to restart once more.
+        restarted since, the new ones are what was loaded, and it has to restart once more.  Whatever dpkg
+        does: files and units go back.
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
-        kept = armed.get("packages", {})
-        if kept and "late" not in begun and (late := self.packages.late(kept)):
-            self.running.free_room(self.pending)
-            write(place, begun := {**begun, "late": late})  # once they are back, nobody could tell
-        differ = bool("late" in begun and self.packages.changed(kept))
-        stuck = []
-        if differ and not starting:
-            loaded = armed["first"] != self.boot_id()
-            more = {"loaded": self.boot_id() if loaded else "", "again": loaded and armed["reboot"]}
-            write(place, begun := {**begun, **more})
-            stuck = self.packages.go_back(kept, self.copy(armed))
-        again = begun.get("loaded") == self.boot_id() and begun["again"]
+        staged = self.place(f"{HOME}/staged")
+        self.packages.ours = self.restarts.brought()
+        former = FormerPackages(self.packages, armed, place, boot=self.boot_id(), staged=staged)
+        differ, stuck = former.bring(begun, lambda: self.running.free_room(self.pending), waits=starting)
+        again = former.restarts()
         self.running.put_back(self.pending, armed, reason, starting=starting or again)
         if differ and starting:
             self.control("start", "--no-block", SERVICE)
@@ -266,11 +266,6 @@ class Switch:
             begun = read(place) or begun
             write(place, {**begun, "ill": [*begun.get("ill", ()), *stuck]})
         rename(self.pending, os.path.join(self.home, "undone"))
-
-    def copy(self, armed: dict[str, Any]) -> str:
-        """The node's copy of the bundle that it goes back to."""
-        before = armed["record"].get("from") or {}
-        return self.place(os.path.join(HOME, "staged", str(before.get("digest"))))
 
     def settle(self, *, starting: bool = False) -> None:
         """Finish what was cut off: going back, or writing down what became of a switch."""
@@ -295,8 +290,14 @@ class Switch:
             self.forget(name)
 
     def installed(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Write an installation down; what it left was proven, and no switch that waited undoes it."""
+        """Write an installation down; what it left was proven, and no switch that waited undoes it.
+
+        Keys that were learnt are no installation: what runs, and waits, is what did before.
+        """
         self.settle()
+        if record.get("action") == KEYS:
+            self.note(record)
+            return self.status()
         if self.armed():
             rename(self.pending, os.path.join(self.home, "overtaken"))
             self.settle()
@@ -332,15 +333,9 @@ class Switch:
         if found is not None:
             return found
         running = self.running
-        return {
-            "run": "",
-            "after": 0,
-            "boot": "",
-            "uptime": 0.0,
-            "record": {"to": {}},
-            "units": running.states(running.files()),
-            "environments": running.environments(),
-        }
+        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}}
+        units = running.states(running.files())
+        return {**never, "units": units, "environments": running.environments()}
 
     def forget(self, name: str) -> None:
         """Nothing is pending: remove what was saved, and the units."""
@@ -374,7 +369,10 @@ def answer_to(switch: Switch, asked: dict[str, Any]) -> dict[str, Any]:
         "begin": switch.begin,
         "history": lambda: {**switch.status(), "history": switch.history()},
     }
-    return verbs.get(asked["do"], switch.status)()
+    try:
+        return verbs.get(asked["do"], switch.status)()
+    except DpkgError as fault:
+        return {"error": "failed", "text": str(fault)}
 
 
 def main() -> None:
@@ -389,9 +387,10 @@ def main() -> None:
     with open(os.path.join(switch.home, "lock"), "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         answer = answer_to(switch, asked)
-    print(json.dumps(answer), flush=True)
-    if switch.rebooting:
-        systemctl("reboot")
+    with contextlib.suppress(OSError):  # whoever asked is gone; the node does as it said all the same
+        print(json.dumps(answer), flush=True)
+    if switch.rebooting and systemctl("reboot")[0]:
+        switch.restarts.refused()
 
 
 if __name__ == "__main__":

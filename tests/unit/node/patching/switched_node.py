@@ -5,8 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from appliance.node.remote import history_log, lasting, restarts, saved_version, switch, switch_units
-from appliance.node.remote.late_packages import Packages
+from appliance.node.remote import (
+    former_packages,
+    history_log,
+    lasting,
+    restarts,
+    saved_version,
+    switch,
+    switch_units,
+)
+from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
 
@@ -51,6 +59,7 @@ class Node:
         (root / "etc/systemd/system/appliance-revert.timer").write_text("of another program")
         self.packages, self.loaded, self.boots = dict(BEFORE), BEFORE["driver"], 1
         self.process: dict[str, str] = {}
+        self.dpkg_fails = False
         self.start("appliance-inference.service")
 
     def start(self, name: str) -> None:
@@ -96,7 +105,7 @@ class Node:
         """Systemd settles what it is to start; then our unit runs, before all the others."""
         self.boots += 1
         self.boot, self.now, self.process, self.active = f"boot {self.boots}", 1.0, {}, set()
-        self.loaded = self.packages["driver"]
+        self.loaded = self.packages.get("driver", self.loaded)
         self.jobs = {name for name in self.enabled if name not in {TIMER, BOOT}}
         of(self).boot()
         jobs, self.jobs = self.jobs, None
@@ -162,6 +171,8 @@ class Dpkg(Packages):
         self.node = node
 
     def present(self) -> dict[str, str]:
+        if not self.node.packages:
+            raise DpkgError("dpkg-query: no")
         return dict(self.node.packages)
 
     def is_late(self, name: str) -> bool:
@@ -170,6 +181,8 @@ class Dpkg(Packages):
     def go_back(self, before: Mapping[str, str], folder: str) -> list[str]:
         assert self.node.jobs is None, "systemd is not up yet"
         assert folder.endswith("staged/a"), "of the version before"
+        if self.node.dpkg_fails:
+            raise DpkgError("dpkg: no")
         for name, version in self.changed(before).items():
             self.node.step()
             if name in self.node.broken:
@@ -177,7 +190,7 @@ class Dpkg(Packages):
             self.node.packages.pop(name)
             if version:
                 self.node.packages[name] = version
-        return self.left(before, "dpkg: no")
+        return [f"{name} is not at {was} again" for name, was in self.changed(before).items()]
 
 
 def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
@@ -197,6 +210,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
         (switch_units, ("write",)),
         (saved_version, ("write", "replace")),
         (restarts, ("write",)),
+        (former_packages, ("write",)),
     ):
         for name in names:
             monkeypatch.setattr(module, name, stepping(getattr(lasting, name)))

@@ -41,7 +41,7 @@ class Dpkg:
                     self.packages[name] = version
                     self.states.pop(name, None)
         if verb == "--remove":
-            for name in {*command[2:]} - self.refuses:
+            for name in {*command[3:]} - self.refuses:
                 self.packages.pop(name)
         return int(bool(self.refuses)), "dpkg: error: no\n\n"
 

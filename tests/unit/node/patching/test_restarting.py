@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,14 @@ def test_a_node_that_does_not_come_back_as_it_should_is_named(
     assert said in str(raised.value.found)
 
 
+def test_a_node_that_is_cut_off_in_its_answer_as_it_goes_down_is_asked_again() -> None:
+    """Programs are ended as the node goes down; through sudo that is no broken connection."""
+    answers = iter([{"error": "failed", "text": "exit status 143"}, {"pending": TO}])
+    node = Says(lambda _: next(answers))
+    wait_until_restarted(node, 5)  # type: ignore[arg-type]
+    assert len(node.asked) == 2
+
+
 def test_a_node_that_is_not_there_again_in_time_is_named() -> None:
     with pytest.raises(NodeUnreachable, match="did not come back within 1 s") as raised:
         wait_until_restarted(Says(went_back, status=255), 1)  # type: ignore[arg-type]
@@ -168,11 +177,19 @@ def test_bundles_that_differ_in_their_keys_alone_are_told(bundles: Bundles) -> N
     assert not is_keys_alone(replace(rotated, components={}), old)
 
 
-def learning(node: Says, monkeypatch: pytest.MonkeyPatch, *, check: bool, known: bool) -> list[str]:
+def learning(
+    node: Says, monkeypatch: pytest.MonkeyPatch, *, check: bool, known: bool, breaks: bool = False
+) -> list[str]:
     """What is done when a node learns keys, and what is told."""
     done: list[str] = []
     state = SimpleNamespace(root=SimpleNamespace(version=2), revocation=SimpleNamespace(serial=3))
     answer = SimpleNamespace(decision=SimpleNamespace(now=state), commits_now=not known)
+
+    def learn(work: Learning, _: object) -> None:
+        done.append("learnt")
+        work.kept["one"] = None
+        if breaks:
+            raise NodeUnreachable("another node is gone")
 
     class Told(Silent):
         def note(self, text: str) -> None:
@@ -182,6 +199,7 @@ def learning(node: Says, monkeypatch: pytest.MonkeyPatch, *, check: bool, known:
         work.request, work.bundle, work.progress, work.outcome = given[0], given[1], given[6], given[7]
         work.identities, work.connections = {}, {"one": node}  # type: ignore[assignment, dict-item]
         work.run = SimpleNamespace(stage=lambda *_: switch_off())  # type: ignore[assignment]
+        work.kept = {}
         work.outcome.answers["one"] = answer  # type: ignore[assignment]
 
     class switch_off:  # noqa: N801 - stands for a record
@@ -193,14 +211,15 @@ def learning(node: Says, monkeypatch: pytest.MonkeyPatch, *, check: bool, known:
 
     monkeypatch.setattr(Installation, "__init__", prepare)
     monkeypatch.setattr(Learning, "_ask", lambda *_: done.append("asked"))
-    monkeypatch.setattr(Learning, "_learn", lambda *_: done.append("learnt"))
+    monkeypatch.setattr(Learning, "_learn", learn)
     monkeypatch.setattr(keys.switch, "record_of", lambda action, *_: {"action": action, "from": None})
     change = Change("patch", SimpleNamespace(bundle=None), BEFORE)  # type: ignore[arg-type]
     groups: Any = SimpleNamespace(
         request=SimpleNamespace(until=Stage.RECORD, check=check), nodes=[], inventory=None, private=None
     )
     applied: Any = SimpleNamespace(outcomes=[])
-    learn_keys(groups, change, None, applied, progress=Told())  # type: ignore[arg-type]
+    with pytest.raises(NodeUnreachable) if breaks else nullcontext():
+        learn_keys(groups, change, None, applied, progress=Told())  # type: ignore[arg-type]
     assert len(applied.outcomes) == 1
     assert node.closed == 1
     return done
@@ -224,6 +243,15 @@ def test_keys_that_are_known_are_not_written_down_again(monkeypatch: pytest.Monk
     done = learning(node, monkeypatch, check=False, known=True)
     assert done[-1] == "one: knows root 2, revocation 3 already"
     assert node.asked == []
+
+
+def test_what_one_node_learnt_is_written_down_though_the_next_one_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Says(went_back)
+    done = learning(node, monkeypatch, check=False, known=False, breaks=True)
+    assert "one: knows root 2, revocation 3 now; what serves was not touched" in done
+    assert [asked["do"] for asked in node.asked] == ["note"]
 
 
 def test_a_check_asks_and_has_nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
