@@ -51,6 +51,8 @@ SIGNATURE_BYTES: Final = 64
 MAX_PAYLOAD: Final = MAX_CODED - HEADER_BYTES - SIGNATURE_BYTES
 #: A payload is never longer than this before coding, so that a few bytes cannot become very many.
 MAX_RAW: Final = 1 << 20
+#: Nor more records: each costs a receiver some microseconds, and other nodes wait for the end of a block.
+MAX_RECORDS: Final = 4096
 
 
 class BlockKind(IntEnum):
@@ -170,7 +172,7 @@ def verify_block(block: Block, key: Ed25519PublicKey) -> None:
 
 
 def _counts(header: BlockHeader) -> bool:
-    """Whether its numbers are possible: no sequence in an opening, some in every other block.
+    """Whether its numbers are possible: no sequence in an opening, some in every other block, not too many.
 
     Ledgers, lines and events are JSON, whose readers hold no larger numbers.
     """
@@ -178,4 +180,6 @@ def _counts(header: BlockHeader) -> bool:
         return False
     if len(header.node) != NODE_BYTES or header.first < 1:
         return False
-    return header.records == 0 if header.kind is BlockKind.OPENING else header.records >= 1
+    if header.kind is BlockKind.OPENING:
+        return header.records == 0
+    return 1 <= header.records and (header.kind is BlockKind.DROPS or header.records <= MAX_RECORDS)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.export.block import (
     MAX_PAYLOAD,
     MAX_RAW,
+    MAX_RECORDS,
     NOTHING_BEFORE,
     Block,
     BlockHeader,
@@ -77,6 +78,8 @@ class BlockBuilder:
         """
         if len(record) > MAX_RECORD:
             raise ValueError("a record is too long")
+        if self.waiting >= MAX_RECORDS:
+            return False
         size = LENGTH_BYTES + len(record)
         if self._zlib is None:
             if self._coded + size > MAX_PAYLOAD:

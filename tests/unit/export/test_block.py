@@ -99,6 +99,7 @@ ALTERED = {
     "an unknown coding": {"coding": 2},
     "another length": {"length": 3},
     "too long before coding": {"raw_length": (1 << 20) + 1},
+    "too many records": {"last": 4097},
 }
 
 

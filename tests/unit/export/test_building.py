@@ -49,7 +49,7 @@ def test_records_come_back_as_they_went_in(records: list[bytes]) -> None:
     assert found == records
 
 
-@pytest.mark.parametrize("size", [20, 300, 1400, 20_000, MAX_RECORD])
+@pytest.mark.parametrize("size", [30, 300, 1400, 20_000, MAX_RECORD])
 def test_records_that_do_not_compress_fit_and_fill_their_blocks(size: int) -> None:
     luck = chance(size)
     records = [luck.randbytes(size) for _ in range(3 * MAX_PAYLOAD // size + 2)]
@@ -61,8 +61,13 @@ def test_records_that_do_not_compress_fit_and_fill_their_blocks(size: int) -> No
 
 
 def test_records_that_compress_fill_a_block_up_to_a_mebibyte() -> None:
-    (first, *_) = blocks_of([b"the same line again, and again, and again" * 4] * 20_000)
+    (first, *_) = blocks_of([b"the same line again, and again, and again" * 8] * 10_000)
     assert 1_000_000 < first.header.raw_length <= 1 << 20
+
+
+def test_a_block_holds_no_more_records_than_receivers_take() -> None:
+    blocks = blocks_of([b"{}"] * 10_000)
+    assert [len(records_of(reread(block))) for block in blocks] == [4096, 4096, 1808]
 
 
 def test_nothing_is_sealed_if_nothing_waits() -> None:
