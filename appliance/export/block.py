@@ -182,4 +182,4 @@ def _counts(header: BlockHeader) -> bool:
         return False
     if header.kind is BlockKind.OPENING:
         return header.records == 0
-    return 1 <= header.records and (header.kind is BlockKind.DROPS or header.records <= MAX_RECORDS)
+    return header.records >= 1 and (header.kind is BlockKind.DROPS or header.records <= MAX_RECORDS)
