@@ -271,6 +271,7 @@ def test_what_is_only_to_be_known_is_told_before_anything_is_changed(
         outcome=SimpleNamespace(preflight=()),
         progress=SimpleNamespace(note=told.append),
         _size=lambda: 1,
+        _shared=lambda: 0,
         _ask=lambda _: told.append("and goes on"),
     )
     Installation._preflight(installation)
