@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FILES = Path(__file__).parents[3] / "roles/inference_server/files"
 PROGRAM = FILES / "serve_vllm.py"
 load(FILES / "launching.py", "launching")
+relaying = load(FILES / "relaying.py", "relaying")
 launcher = load(PROGRAM, "serve_vllm")
 
 # Stands in for vLLM: an HTTP server on the UNIX socket it is told, whose answers take as long as asked for.
@@ -258,24 +259,20 @@ def test_a_client_that_keeps_its_connection_does_not_hold_the_end(launched: Any)
     idle.close()
 
 
-def test_the_last_answer_may_end_while_the_engine_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_answer_may_end_while_the_engine_is_asked() -> None:
     async def scene() -> int:
-        relay = launcher.Relay(tmp_path / "engine.sock")
-        over = asyncio.Event()
-        task = asyncio.create_task(over.wait())
-        relay._open.add(task)
-        task.add_done_callback(relay._open.discard)
-        loop = asyncio.get_running_loop()
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
 
-        def asked(_path: Path) -> int:
+        def asked(_open: object) -> int:
             loop.call_soon_threadsafe(over.set)
             while relay._open:
                 time.sleep(0.01)
             return 1
 
-        monkeypatch.setattr(launcher, "unfinished", asked)
+        relay = relaying.Relay(lambda: None, asked)
+        task = asyncio.create_task(over.wait())
+        relay._open[task] = relaying.Conversation()
+        task.add_done_callback(relay._open.pop)
         left: int = await relay.drained(30)
         return left
 
