@@ -1,8 +1,8 @@
 """A store of models as Ollama reads it, with one model in it: the signed GGUF, by a link.
 
-Ollama serves what its store has, and fills that by downloads or by ``ollama create``.  The one is not to be
-had; the other writes a GGUF anew, so that what is served is not what was signed.  So the store is laid here:
-a manifest, a description and a link to the file, all of which follow from its digest (docs/decisions/0089).
+Ollama serves what its store has, and fills that by downloads or by ``ollama create``.  The one is not to
+be had; the other writes a GGUF anew, so that what is served is not what was signed.  So the store is laid
+here: a manifest, a description and a link to the file, which follow from its digest (docs/decisions/0089).
 Source: Ollama 0.32, manifest/paths.go, manifest/manifest.go, types/model/config.go, types/model/name.go.
 """
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Where the manifest lies at first: the parts of a model's whole name before its own, and its tag.
 WHERE: Final = ("local", "appliance")
@@ -64,7 +66,7 @@ def lay(store: Path, name: str, model: Path, digest: str) -> str:
 
 
 def close(store: Path) -> None:
-    """Take the first name away, of which Ollama has made the short one, and let nothing be written any more.
+    """Take the first name away, of which Ollama has made the short one, and let nothing be written.
 
     Then no client can have a model fetched, made, renamed or deleted, whatever Ollama offers.
     """

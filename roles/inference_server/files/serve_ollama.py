@@ -9,7 +9,6 @@ loads it, and only then is anybody let in.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import json
@@ -29,6 +28,7 @@ from model_store import close, lay
 from relaying import ASK_EVERY, EngineEndedError, Relay, Service, handed_over, serve
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from relaying import Conversation
@@ -39,8 +39,6 @@ STOP_SECONDS = 20  # what an engine that serves nobody may take to end
 SILENCE: Final = 10.0
 #: Names without a registry or a tag; those that end in "-cloud" are of models that run at Ollama's makers.
 NAME: Final = re.compile(r"(?!.*-cloud$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
-
-
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
