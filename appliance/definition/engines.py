@@ -1,8 +1,8 @@
 """The engines that the role ``inference_server`` can run, and what each can serve.  Pure.
 
 Which engine a component brings, its wheels say, or the name of its maker's archive: a definition names a
-component, and no program.  What an engine reads is told by the name of the file that is served; that these files are what they are called,
-``appliance.sources.model_contents`` has seen to.
+component, and no program.  What an engine reads is told by the name of the file that is served; that these
+files are what they are called, ``appliance.sources.model_contents`` has seen to.
 """
 
 from __future__ import annotations
@@ -64,7 +64,12 @@ ENGINES: Final = (
     ),
 )
 
-_GGUF: Final = {"xllamacpp": "a GGUF file", "ollama": "a GGUF file in one piece"}
+#: What the engines serve, for messages.
+_SERVED: Final = {
+    "xllamacpp": "a GGUF file",
+    "vllm": "a model of safetensors: its index, or its one file",
+    "ollama": "a GGUF file in one piece",
+}
 _INDEX: Final = ".safetensors.index.json"
 #: A folder of safetensors holds its description, and a tokenizer in one of these forms.
 _DESCRIPTION: Final = "config.json"
@@ -125,10 +130,7 @@ def unservable(
         task: what clients will ask for, where that is not a chat.
     """
     if not engine.serves.fullmatch(file.rpartition("/")[2]):
-        kind = (
-            "a model of safetensors: its index, or its one file" if engine.by_folder else _GGUF[engine.name]
-        )
-        return f"{engine.name} serves {kind}, and not {file}"
+        return f"{engine.name} serves {_SERVED[engine.name]}, and not {file}"
     if parallel > 1 and not engine.divides:
         return f"{engine.name} is not set up to divide a model over {parallel} GPUs"
     if precision is not None and precision not in engine.precisions:
