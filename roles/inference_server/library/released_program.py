@@ -109,8 +109,6 @@ def unpacked(archive: Path) -> Iterator[IO[bytes]]:
                 raise RuntimeError("a pipe was asked for")
             try:
                 yield process.stdout
-                while process.stdout.read(PIECE):
-                    pass
             finally:
                 process.stdout.close()
         if process.returncode:
@@ -237,6 +235,8 @@ def build(path: Path, archive: Path, sha256: str, needs: list[str]) -> None:
         draft.mkdir(parents=True)
         with unpacked(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             sizes = extract(tar, draft)
+            while stream.read(PIECE):  # up to the checksum behind the tar's end
+                pass
         for name in needs:
             if name not in sizes or not os.access(draft / name, os.X_OK):
                 raise CannotUnpack("the archive lacks a program", "no such program", name)

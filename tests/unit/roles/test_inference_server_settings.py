@@ -51,6 +51,20 @@ WRONG: dict[str, dict[str, Any]] = {
     "teams-on-one-port": {
         "inference_server_instances": [{"name": "one", "port": 8001}, {"name": "two", "port": 8001}]
     },
+    "ollama-without-an-archive": {"inference_server_engine": "ollama"},
+    "archive-without-a-digest": {
+        "inference_server_engine": "ollama",
+        "inference_server_archive": "/srv/ollama-linux-amd64.tgz",
+    },
+    "archive-for-an-engine-of-wheels": {
+        "inference_server_archive": "/srv/ollama-linux-amd64.tgz",
+        "inference_server_archive_sha256": "a" * 64,
+    },
+    "relative-archive": {
+        "inference_server_engine": "ollama",
+        "inference_server_archive": "ollama-linux-amd64.tgz",
+        "inference_server_archive_sha256": "a" * 64,
+    },
     "not-a-number": {"inference_server_port": "http"},
 }
 

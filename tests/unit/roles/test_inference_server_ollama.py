@@ -1,0 +1,390 @@
+"""Ollama's launcher: the store it lays, what Ollama is told, and that nobody is let in before it is right.
+
+A stand-in answers in Ollama's place, on the paths of its docs/api.md and docs/api/openai-compatibility.mdx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.roles.conftest import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES = Path(__file__).parents[3] / "roles/inference_server/files"
+PROGRAM = FILES / "serve_ollama.py"
+for each in ("launching", "check_model", "model_store"):
+    load(FILES / f"{each}.py", each)
+relaying = load(FILES / "relaying.py", "relaying")
+store = sys.modules["model_store"]
+launcher = load(PROGRAM, "serve_ollama")
+
+WEIGHTS = b"GGUF weights"
+DIGEST = hashlib.sha256(WEIGHTS).hexdigest()
+
+# Stands in for Ollama: reads the store as it does, calls short names by a folder of its own, answers slowly
+# where it is asked to.  TEST_ENGINE: "well", "ends" (at once), "refuses" (to load), "more" (models).
+STAND_IN = """#!{python} -B
+import http.server, json, os, pathlib, shutil, sys, time
+
+store, kind = pathlib.Path(os.environ["OLLAMA_MODELS"]), os.environ["TEST_ENGINE"]
+pathlib.Path(os.environ["TEST_TOLD"]).write_text(json.dumps([sys.argv[1:], dict(os.environ)]))
+if kind == "ends":
+    sys.exit(7)
+loaded = []
+
+def where(name):
+    parts = name.split("/")
+    return store.joinpath("manifests", *(parts if len(parts) == 3 else ["own", "library", name]), "latest")
+
+def offered():
+    names = [path.parts[-4:] for path in (store / "manifests").glob("*/*/*/*")]
+    short = [f"{{model}}:{{tag}}" if host == "own" else f"{{host}}/{{space}}/{{model}}:{{tag}}"
+             for host, space, model, tag in names]
+    return [*short, *(["other:latest"] if kind == "more" else [])]
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *words):
+        pass
+    def say(self, status, values):
+        text = json.dumps(values).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def do_GET(self):
+        if self.path.startswith("/slow/"):
+            time.sleep(float(self.path[6:]))
+        if self.path == "/die":
+            os._exit(9)
+        self.say(200, {{"data": [{{"id": each}} for each in offered()], "loaded": loaded}})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/copy":
+            target = where(asked["destination"])
+            target.parent.mkdir(parents=True)
+            shutil.copyfile(where(asked["source"]), target)
+            return self.say(200, None)
+        if kind == "refuses":
+            return self.say(500, {{"error": "llama runner process has terminated"}})
+        manifest = json.loads(where(asked["model"]).read_text())
+        blobs = [store / "blobs" / each["digest"].replace(":", "-")
+                 for each in (manifest["config"], *manifest["layers"])]
+        loaded.extend(path.read_bytes().decode() for path in blobs)
+        self.say(200, {{"done": True}})
+
+host, _, port = os.environ["OLLAMA_HOST"].partition(":")
+http.server.ThreadingHTTPServer((host, int(port)), Answer).serve_forever()
+"""
+
+# As systemd starts a service that a socket belongs to: descriptor 3, and whose it is.
+START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def arguments(folder: Path, **changed: str) -> list[str]:
+    (folder / "model").mkdir(exist_ok=True)
+    model = folder / "model/tiny.gguf"
+    model.write_bytes(WEIGHTS)
+    (folder / "model.sha256").write_text(f"{DIGEST}  {model}\n")
+    program = folder / "ollama"
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(0o755)
+    values = {"model": str(model), "name": "demo", "port": "8000", "context": "512", "slots": "3"}
+    values |= {"program": str(program), "digests": str(folder / "model.sha256"), "drain": "30"}
+    values |= {"store": str(folder / "store"), **changed}
+    return [word for name, value in values.items() for word in (f"--{name}", value)]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+class Launched:
+    """The launcher in front of the stand-in, with the socket that systemd would have opened."""
+
+    def __init__(self, folder: Path, kind: str, **options: str) -> None:
+        program = folder / "run.py"
+        program.write_text(
+            f"import sys\nsys.path.insert(0, {str(FILES)!r})\nimport serve_ollama\n"
+            f"serve_ollama.ENGINE_PORT = {free_port()}\nserve_ollama.SILENCE = 0.2\n"
+            "sys.exit(serve_ollama.main(sys.argv[1:]))\n"
+        )
+        self.store, self.told = folder / "store", folder / "told.json"
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.socket.getsockname()[1])
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(str(folder / "notify"))
+        self.systemd.settimeout(30)
+        words = arguments(folder, port=str(self.port), **options)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, str(self.socket.fileno()), "-B", str(program), *words],
+            pass_fds=[self.socket.fileno()],
+            env={
+                "NOTIFY_SOCKET": str(folder / "notify"),
+                "TEST_ENGINE": kind,
+                "TEST_TOLD": str(self.told),
+                "OLLAMA_DEBUG_LOG_REQUESTS": "1",
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.written: str | None = None
+
+    def heard(self) -> str:
+        return self.systemd.recv(4096).decode()
+
+    def ask(self, path: str = "/v1/models") -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def stop(self) -> tuple[int, str]:
+        """Exit status and what was written, after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+    def end(self) -> tuple[int, str]:
+        if self.written is None:
+            self.written = self.process.communicate(timeout=60)[1]
+        return self.process.returncode, self.written
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Any]:
+    started: list[Launched] = []
+
+    def start(kind: str = "well", **options: str) -> Launched:
+        started.append(Launched(tmp_path, kind, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.terminate()
+        one.end()
+        one.socket.close()
+        one.systemd.close()
+
+
+def test_it_serves_the_signed_model_alone_by_its_short_name(launched: Any) -> None:
+    one = launched()
+    assert one.heard() == f"READY=1\nSTATUS=Serving demo on 127.0.0.1:{one.port}"
+    said = one.ask()
+    assert said["data"] == [{"id": "demo:latest"}]
+    description, weights = said["loaded"]
+    assert weights.encode() == WEIGHTS, "loaded before anybody was let in"
+    assert json.loads(description)["model_format"] == "gguf"
+    assert one.stop() == (0, "")
+
+
+def test_nothing_in_the_store_can_be_written_once_it_serves(launched: Any) -> None:
+    one = launched()
+    one.heard()
+    found = [path for path in (one.store, *one.store.rglob("*")) if not path.is_symlink()]
+    assert len(found) >= 8
+    assert not [path for path in found if path.stat().st_mode & 0o222]
+    (link,) = [path for path in one.store.rglob("*") if path.is_symlink()]
+    assert link.name == f"sha256-{DIGEST}"
+    assert link.stat().st_mode & 0o200, "the model's own file is left as it is"
+
+
+def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any) -> None:
+    one = launched()
+    one.heard()
+    command, told = json.loads(one.told.read_text())
+    assert command == ["serve"]
+    ours = {name: value for name, value in told.items() if name.startswith("OLLAMA_")}
+    host = ours.pop("OLLAMA_HOST")
+    assert host.startswith("127.0.0.1:")
+    assert ours == {
+        "OLLAMA_MODELS": str(one.store),
+        "OLLAMA_CONTEXT_LENGTH": "512",
+        "OLLAMA_NUM_PARALLEL": "3",
+        "OLLAMA_MAX_LOADED_MODELS": "1",
+        "OLLAMA_KEEP_ALIVE": "-1",
+        "OLLAMA_NO_CLOUD": "1",
+        "OLLAMA_NOPRUNE": "1",
+    }
+    assert not {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"} & told.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("ends", "Ollama ended by itself with 7"),
+        ("refuses", "/api/generate answered 500: "),
+        ("more", "Ollama offers ['demo:latest', 'other:latest'], wanted demo:latest and nothing else"),
+    ],
+)
+def test_what_cannot_serve_is_never_ready(launched: Any, kind: str, said: str) -> None:
+    one = launched(kind)
+    status, text = one.end()
+    assert status == 1
+    assert said in text
+    one.systemd.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        one.systemd.recv(1)
+
+
+def test_ollama_that_dies_ends_the_launcher_so_that_systemd_starts_both_again(launched: Any) -> None:
+    one = launched()
+    one.heard()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        one.ask("/die")
+    status, text = one.end()
+    assert status == 1
+    assert "Ollama ended by itself with 9" in text
+
+
+def test_an_answer_is_finished_before_it_ends_and_an_idle_client_keeps_nobody(launched: Any) -> None:
+    one = launched()
+    one.heard()
+    idle = http.client.HTTPConnection("127.0.0.1", one.port, timeout=30)
+    idle.request("GET", "/v1/models")
+    idle.getresponse().read()
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(one.ask("/slow/2")))
+    asking.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert one.stop() == (0, "")
+    assert 1 < time.monotonic() - began < 20
+    asking.join()
+    assert answers[0]["data"] == [{"id": "demo:latest"}]
+    idle.close()
+
+
+def test_who_spoke_last_says_whether_an_answer_is_owed() -> None:
+    now = time.monotonic()
+    waits = relaying.Conversation(client_last=True, spoke=now - 3600)
+    streams = relaying.Conversation(client_last=False, spoke=now - 1)
+    idle = relaying.Conversation(client_last=False, spoke=now - launcher.SILENCE - 1)
+    assert launcher.unfinished([waits, streams, idle]) == 2
+    assert launcher.unfinished([idle]) == launcher.unfinished([]) == 0
+
+
+def test_the_store_is_as_ollama_reads_it(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.gguf"
+    model.write_bytes(WEIGHTS)
+    folder = tmp_path / "store"
+    assert store.lay(folder, "demo", model, DIGEST) == "local/appliance/demo"
+    manifest = json.loads((folder / "manifests/local/appliance/demo/latest").read_text())
+    assert manifest["schemaVersion"] == 2
+    assert manifest["layers"] == [
+        {
+            "mediaType": "application/vnd.ollama.image.model",
+            "digest": f"sha256:{DIGEST}",
+            "size": len(WEIGHTS),
+        }
+    ]
+    config = folder / "blobs" / manifest["config"]["digest"].replace(":", "-")
+    assert config.name == f"sha256-{hashlib.sha256(config.read_bytes()).hexdigest()}"
+    assert config.stat().st_size == manifest["config"]["size"]
+    assert (folder / f"blobs/sha256-{DIGEST}").readlink() == model
+
+
+def test_a_store_is_laid_anew_and_the_same_whatever_was_there(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.gguf"
+    model.write_bytes(WEIGHTS)
+    folder = tmp_path / "store"
+
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    store.lay(folder, "demo", model, DIGEST)
+    first = content()
+    (folder / "blobs/sha256-left-over").write_text("x")
+    store.close(folder)
+    store.lay(folder, "demo", model, DIGEST)
+    assert content() == first
+    assert model.read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": "library/demo"}, "--name"),
+        ({"name": "demo:7b"}, "--name"),
+        ({"name": "big-cloud"}, "no -cloud"),
+        ({"name": "-demo"}, "--name"),
+        ({"model": "tiny.gguf"}, "an absolute path"),
+        ({"program": "/nonexistent/ollama"}, "found no file there"),
+        ({"drain": "0"}, "--drain"),
+    ],
+)
+def test_wrong_settings_are_named(
+    tmp_path: Path, changed: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        launcher.parse_arguments(arguments(tmp_path, **changed))
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_without_a_digest_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments(tmp_path)
+    (tmp_path / "model.sha256").write_text(f"{DIGEST}  /nonexistent/other.gguf\n")
+    with pytest.raises(SystemExit):
+        launcher.parse_arguments(words)
+    assert "--digests: found none of" in capsys.readouterr().err
+
+
+def test_without_a_socket_of_systemd_nothing_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    with pytest.raises(OSError, match="handed over no socket"):
+        launcher.main(arguments(tmp_path))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_stop_while_it_loads_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systemd may change its mind: nobody is told that it serves, and the engine does not stay."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+
+    async def scene() -> float:
+        async def never() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+
+        service = relaying.Service(
+            command=[sys.executable, "-c", "import time; time.sleep(3600)"],
+            environment=None,
+            ready=never,
+            relay=relaying.Relay(launcher.connected, launcher.unfinished),
+            status="",
+            drain=30,
+            stop=5,
+        )
+        began = time.monotonic()
+        with socket.create_server(("127.0.0.1", 0)) as opened:
+            assert await relaying.serve(service, opened) == 0
+        return time.monotonic() - began
+
+    assert asyncio.run(scene()) < 20
