@@ -29,6 +29,7 @@ class Engine:
         precisions: what weights may be computed in, where the definition says so.
         transcribes: it can be asked for the text of speech.
         archive: whole name of the file that brings it, where that is no wheel.
+        names: what a model may be called to clients, of what a definition allows.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Engine:
     precisions: frozenset[str]
     transcribes: bool = False
     archive: re.Pattern[str] | None = None
+    names: re.Pattern[str] = re.compile(r".+")
 
 
 ENGINES: Final = (
@@ -61,6 +63,7 @@ ENGINES: Final = (
         False,
         frozenset(),
         archive=re.compile(r"ollama-linux-amd64\.(?:tgz|tar\.zst)"),
+        names=re.compile(r"(?!.*-cloud$).+"),  # those are models that run at Ollama's makers
     ),
 )
 
@@ -118,6 +121,7 @@ def unservable(
     precision: str | None = None,
     eager: bool = False,
     task: str | None = None,
+    name: str = "model",
 ) -> str | None:
     """Why an engine cannot serve a file as asked, in one phrase; None where it can.
 
@@ -128,18 +132,29 @@ def unservable(
         precision: what weights are to be computed in, if the definition says so.
         eager: whether nothing is to be compiled.
         task: what clients will ask for, where that is not a chat.
+        name: what clients will call the model.
     """
-    if not engine.serves.fullmatch(file.rpartition("/")[2]):
-        return f"{engine.name} serves {_SERVED[engine.name]}, and not {file}"
-    if parallel > 1 and not engine.divides:
-        return f"{engine.name} is not set up to divide a model over {parallel} GPUs"
-    if precision is not None and precision not in engine.precisions:
-        return f"{engine.name} computes in what the file is in, and not in {precision}"
-    if eager and not engine.by_folder:
-        return f"{engine.name} compiles nothing: eager says nothing to it"
-    if task is not None and not engine.transcribes:
-        return f"{engine.name} is not set up for {task}"
-    return None
+    wrong = (
+        (
+            not engine.serves.fullmatch(file.rpartition("/")[2]),
+            f"{engine.name} serves {_SERVED[engine.name]}, and not {file}",
+        ),
+        (
+            parallel > 1 and not engine.divides,
+            f"{engine.name} is not set up to divide a model over {parallel} GPUs",
+        ),
+        (
+            precision is not None and precision not in engine.precisions,
+            f"{engine.name} computes in what the file is in, and not in {precision}",
+        ),
+        (eager and not engine.by_folder, f"{engine.name} compiles nothing: eager says nothing to it"),
+        (task is not None and not engine.transcribes, f"{engine.name} is not set up for {task}"),
+        (
+            not engine.names.fullmatch(name),
+            f"{engine.name} takes the name {name} for that of a model elsewhere",
+        ),
+    )
+    return next((why for is_so, why in wrong if is_so), None)
 
 
 def other_task(description: bytes, task: str | None) -> str | None:

@@ -56,6 +56,7 @@ def serving_checks(manifest: Manifest) -> Iterator[Check]:
         precision=served.precision,
         eager=served.eager,
         task=served.task,
+        name=served.name,
     )
     missing = missing_files(engine, served.file, paths) if not why else []
     yield Check(

@@ -70,6 +70,7 @@ def check_served(
         precision=served.precision,
         eager=served.eager,
         task=served.task,
+        name=served.name,
     )
     if why:
         raise EngineUnfit(

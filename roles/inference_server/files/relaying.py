@@ -198,3 +198,24 @@ async def serve(service: Service, opened: socket.socket) -> int:
 def _ended(engine: Process, stopped: asyncio.Event) -> None:
     if engine.returncode is not None and not stopped.is_set():
         raise EngineEndedError(engine.returncode)
+
+
+def run(engine: str, service: Callable[[], Service]) -> int:
+    """What a launcher does: serve until told to stop; returns the exit status.
+
+    Args:
+        engine: its name, for messages.
+        service: makes it ready to be started, once it is known that systemd handed a socket over.
+
+    Raises:
+        OSError: systemd handed over no socket.
+    """
+    opened, began = handed_over(), time.monotonic()
+    try:
+        return asyncio.run(serve(service(), opened))
+    except EngineEndedError as fault:
+        seconds = time.monotonic() - began
+        print(f"{engine} ended by itself with {fault.args[0]} after {seconds:.0f} s", file=sys.stderr)
+    except OSError as fault:
+        print(f"{engine} cannot serve this model: {fault}", file=sys.stderr)
+    return 1

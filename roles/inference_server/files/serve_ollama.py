@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # isolated Python leaves it out
 from check_model import read_list
 from launching import HEALTH_SECONDS, LOOPBACK, launcher_options, model_file, number
 from model_store import close, lay
-from relaying import ASK_EVERY, EngineEndedError, Relay, Service, handed_over, serve
+from relaying import ASK_EVERY, Relay, Service, run
 
 if TYPE_CHECKING:
     import argparse
@@ -160,15 +160,7 @@ def service(settings: argparse.Namespace) -> Service:
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; returns the exit status."""
     settings = parse_arguments(arguments)
-    opened, began = handed_over(), time.monotonic()
-    try:
-        return asyncio.run(serve(service(settings), opened))
-    except EngineEndedError as fault:
-        seconds = time.monotonic() - began
-        print(f"Ollama ended by itself with {fault.args[0]} after {seconds:.0f} s", file=sys.stderr)
-    except OSError as fault:
-        print(f"Ollama cannot serve this model: {fault}", file=sys.stderr)
-    return 1
+    return run("Ollama", lambda: service(settings))
 
 
 if __name__ == "__main__":

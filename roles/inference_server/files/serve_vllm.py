@@ -15,7 +15,6 @@ import re
 import socket
 import struct
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +28,7 @@ from launching import (
     model_folder,
     number,
 )
-from relaying import ASK_EVERY, EngineEndedError, Relay, Service, handed_over, serve
+from relaying import ASK_EVERY, Relay, Service, run
 
 if TYPE_CHECKING:
     import argparse
@@ -143,13 +142,7 @@ def service(settings: argparse.Namespace) -> Service:
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; returns the exit status."""
     settings = parse_arguments(arguments)
-    opened, began = handed_over(), time.monotonic()
-    try:
-        return asyncio.run(serve(service(settings), opened))
-    except EngineEndedError as fault:
-        seconds = time.monotonic() - began
-        print(f"vLLM ended by itself with {fault.args[0]} after {seconds:.0f} s", file=sys.stderr)
-        return 1
+    return run("vLLM", lambda: service(settings))
 
 
 if __name__ == "__main__":

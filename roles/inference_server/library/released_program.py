@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ansible.module_utils.appliance_root_file import RootFile
+from ansible.module_utils.appliance_programs import PROGRAMS, ensure_programs
 from ansible.module_utils.basic import AnsibleModule
 
 if TYPE_CHECKING:
@@ -292,12 +292,7 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
             if not archive.is_file():
                 raise CannotUnpack("there is no archive to unpack", "no such file", str(archive))
             build(path, archive, options["sha256"], options["needs"])
-    for program in options["programs"]:
-        file = RootFile(Path(program["path"]), program["text"])
-        if not file.is_as_wanted:
-            diff.append(file.difference())
-            if not check_mode:
-                file.replace()
+    diff += ensure_programs(options["programs"], check_mode=check_mode)
     return {"changed": bool(diff), "reasons": reasons, "diff": diff}
 
 
@@ -309,15 +304,7 @@ def main() -> None:
             "archive": {"type": "path", "required": True},
             "sha256": {"type": "str", "required": True},
             "needs": {"type": "list", "elements": "str", "default": []},
-            "programs": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "text": {"type": "str", "required": True},
-                },
-            },
+            "programs": PROGRAMS,
         },
         supports_check_mode=True,
     )

@@ -67,7 +67,8 @@ def test_wheels_have_no_archive() -> None:
     [
         (LLAMA_CPP, "tiny.gguf", {}),
         (LLAMA_CPP, "deep/tiny.gguf", {}),
-        (OLLAMA, "deep/tiny.gguf", {}),
+        (OLLAMA, "deep/tiny.gguf", {"name": "cloud-watcher"}),
+        (LLAMA_CPP, "tiny.gguf", {"name": "big-cloud"}),
         (VLLM, "model.safetensors", {}),
         (VLLM, "a/model.safetensors.index.json", {"parallel": 8, "precision": "bf16", "eager": True}),
     ],
@@ -113,6 +114,12 @@ def test_a_description_says_what_can_be_asked_of_a_model(
         (OLLAMA, "tiny.gguf", {"parallel": 2}, "not set up to divide"),
         (OLLAMA, "tiny.gguf", {"precision": "bf16"}, "and not in bf16"),
         (OLLAMA, "tiny.gguf", {"task": "transcription"}, "not set up for transcription"),
+        (
+            OLLAMA,
+            "tiny.gguf",
+            {"name": "big-cloud"},
+            "takes the name big-cloud for that of a model elsewhere",
+        ),
         (VLLM, "tiny.gguf", {}, "vllm serves a model of safetensors"),
         (VLLM, "config.json", {}, "and not config.json"),
         (VLLM, "pytorch_model.bin", {}, "and not pytorch_model.bin"),

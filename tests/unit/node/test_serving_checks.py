@@ -58,6 +58,8 @@ def archived(manifest: Manifest, *names: str) -> Manifest:
 
 def test_an_engine_may_come_as_its_makers_archive(manifest: Manifest) -> None:
     assert failed(archived(manifest, "ollama-linux-amd64.tgz", "LICENSE")) == {}
+    called = replace(manifest, inference=replace(manifest.inference, name="big-cloud"))
+    assert list(failed(archived(called, "ollama-linux-amd64.tgz"))) == ["model-served"]
     assert failed(archived(manifest, "other.tgz")) == {"engine": "component engine brings other.tgz"}
 
 

@@ -12,21 +12,20 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.roles.conftest import load
+from tests.unit.roles.launched import FILES, Launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-FILES = Path(__file__).parents[3] / "roles/inference_server/files"
 PROGRAM = FILES / "serve_ollama.py"
 for each in ("launching", "check_model", "model_store"):
     load(FILES / f"{each}.py", each)
@@ -93,14 +92,6 @@ host, _, port = os.environ["OLLAMA_HOST"].partition(":")
 http.server.ThreadingHTTPServer((host, int(port)), Answer).serve_forever()
 """
 
-# As systemd starts a service that a socket belongs to: descriptor 3, and whose it is.
-START = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
-
 
 def arguments(folder: Path, **changed: str) -> list[str]:
     (folder / "model").mkdir(exist_ok=True)
@@ -121,80 +112,30 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-class Launched:
-    """The launcher in front of the stand-in, with the socket that systemd would have opened."""
-
-    def __init__(self, folder: Path, kind: str, **options: str) -> None:
-        program = folder / "run.py"
-        program.write_text(
-            f"import sys\nsys.path.insert(0, {str(FILES)!r})\nimport serve_ollama\n"
-            f"serve_ollama.ENGINE_PORT = {free_port()}\nserve_ollama.SILENCE = 0.2\n"
-            "sys.exit(serve_ollama.main(sys.argv[1:]))\n"
-        )
-        self.store, self.told = folder / "store", folder / "told.json"
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self.socket.getsockname()[1])
-        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.systemd.bind(str(folder / "notify"))
-        self.systemd.settimeout(30)
-        words = arguments(folder, port=str(self.port), **options)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, str(self.socket.fileno()), "-B", str(program), *words],
-            pass_fds=[self.socket.fileno()],
-            env={
-                "NOTIFY_SOCKET": str(folder / "notify"),
-                "TEST_ENGINE": kind,
-                "TEST_TOLD": str(self.told),
-                "OLLAMA_DEBUG_LOG_REQUESTS": "1",
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.written: str | None = None
-
-    def heard(self) -> str:
-        return self.systemd.recv(4096).decode()
-
-    def ask(self, path: str = "/v1/models") -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-
-    def stop(self) -> tuple[int, str]:
-        """Exit status and what was written, after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.end()
-
-    def end(self) -> tuple[int, str]:
-        if self.written is None:
-            self.written = self.process.communicate(timeout=60)[1]
-        return self.process.returncode, self.written
+def launch(folder: Path, kind: str) -> Launched:
+    prepare = f"serve_ollama.ENGINE_PORT = {free_port()}\nserve_ollama.SILENCE = 0.2"
+    one = Launched(folder, "serve_ollama", prepare, kind)
+    one.start(arguments(folder, port=str(one.port)), OLLAMA_DEBUG_LOG_REQUESTS="1")
+    return one
 
 
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[Any]:
     started: list[Launched] = []
 
-    def start(kind: str = "well", **options: str) -> Launched:
-        started.append(Launched(tmp_path, kind, **options))
+    def start(kind: str = "well") -> Launched:
+        started.append(launch(tmp_path, kind))
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.terminate()
-        one.end()
-        one.socket.close()
-        one.systemd.close()
+    for each in started:
+        each.close()
 
 
 def test_it_serves_the_signed_model_alone_by_its_short_name(launched: Any) -> None:
     one = launched()
     assert one.heard() == f"READY=1\nSTATUS=Serving demo on 127.0.0.1:{one.port}"
-    said = one.ask()
+    said = json.loads(one.ask())
     assert said["data"] == [{"id": "demo:latest"}]
     description, weights = said["loaded"]
     assert weights.encode() == WEIGHTS, "loaded before anybody was let in"
@@ -202,18 +143,18 @@ def test_it_serves_the_signed_model_alone_by_its_short_name(launched: Any) -> No
     assert one.stop() == (0, "")
 
 
-def test_nothing_in_the_store_can_be_written_once_it_serves(launched: Any) -> None:
-    one = launched()
-    one.heard()
-    found = [path for path in (one.store, *one.store.rglob("*")) if not path.is_symlink()]
+def test_nothing_in_the_store_can_be_written_once_it_serves(launched: Any, tmp_path: Path) -> None:
+    launched().heard()
+    folder = tmp_path / "store"
+    found = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
     assert len(found) >= 8
     assert not [path for path in found if path.stat().st_mode & 0o222]
-    (link,) = [path for path in one.store.rglob("*") if path.is_symlink()]
+    (link,) = [path for path in folder.rglob("*") if path.is_symlink()]
     assert link.name == f"sha256-{DIGEST}"
     assert link.stat().st_mode & 0o200, "the model's own file is left as it is"
 
 
-def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any) -> None:
+def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any, tmp_path: Path) -> None:
     one = launched()
     one.heard()
     command, told = json.loads(one.told.read_text())
@@ -222,7 +163,7 @@ def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any)
     host = ours.pop("OLLAMA_HOST")
     assert host.startswith("127.0.0.1:")
     assert ours == {
-        "OLLAMA_MODELS": str(one.store),
+        "OLLAMA_MODELS": str(tmp_path / "store"),
         "OLLAMA_CONTEXT_LENGTH": "512",
         "OLLAMA_NUM_PARALLEL": "3",
         "OLLAMA_MAX_LOADED_MODELS": "1",
@@ -268,7 +209,7 @@ def test_an_answer_is_finished_before_it_ends_and_an_idle_client_keeps_nobody(la
     idle.request("GET", "/v1/models")
     idle.getresponse().read()
     answers: list[Any] = []
-    asking = threading.Thread(target=lambda: answers.append(one.ask("/slow/2")))
+    asking = threading.Thread(target=lambda: answers.append(json.loads(one.ask("/slow/2"))))
     asking.start()
     time.sleep(0.5)
     began = time.monotonic()

@@ -152,12 +152,13 @@ def test_settings_out_of_range_are_refused_where_they_stand(more: str) -> None:
     assert str(caught.value.where).startswith("demo.yaml:10:")
 
 
-def check_archive(path: str, model: str = "tiny.gguf") -> list[str]:
+def check_archive(path: str, model: str = "tiny.gguf", name: str = "demo") -> list[str]:
     """Notes that were told of a definition whose engine is a plain file."""
     text = DEFINITION.format(engine="x", file=model, parallel=1, more="").replace(
         "{kind: python, requirements: [x]}",
         f"{{kind: files, files: [{{path: {path}, sha256: '{'0' * 64}', licence: MIT}}]}}",
     )
+    text = text.replace("name: demo", f"name: {name}")
     notes = Notes()
     resolved = {
         "engine": [artefact(path, {"kind": "files"})],
@@ -174,6 +175,9 @@ def test_an_engine_may_be_its_makers_archive() -> None:
     with pytest.raises(EngineUnfit) as caught:
         check_archive("ollama-linux-amd64.tgz", "model-00001-of-00003.gguf")
     assert "ollama serves a GGUF file in one piece" in str(caught.value.found)
+    with pytest.raises(EngineUnfit, match="the engine cannot serve this") as caught:
+        check_archive("ollama-linux-amd64.tgz", name="big-cloud")
+    assert "takes the name big-cloud" in str(caught.value.found)
 
 
 @pytest.mark.parametrize("name", ["h100-vllm", "h100-70b", "h100-whisper", "h100-ollama"])
