@@ -84,8 +84,11 @@ class CannotUnpack(Exception):
 
 def digest_of(archive: Path) -> str:
     """The SHA-256 of a file."""
+    digest = hashlib.sha256()
     with archive.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager
