@@ -54,6 +54,7 @@ SWITCHES: Final[dict[str, str]] = {
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "LLAMA_OFFLINE": "1",
+    "OLLAMA_NO_CLOUD": "1",
 }
 #: Variables that would open a way and must not be there.
 OPENINGS: Final = frozenset(
