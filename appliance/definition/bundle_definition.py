@@ -88,7 +88,7 @@ def read_definition(data: bytes, path: Path | str) -> ReadDefinition:
 
 
 def _check_served(document: Document, definition: BundleDefinition) -> None:
-    """What is to be served exists: a python component runs it, a component holds the file."""
+    """What is to be served exists: wheels or a maker's archive run it, a component holds the file."""
     served, components = definition.inference, definition.components
     for role, name in (("engine", served.engine), ("model", served.model)):
         if name not in components:
@@ -99,10 +99,11 @@ def _check_served(document: Document, definition: BundleDefinition) -> None:
                 where=document.where(("inference", role)),
             )
     engine, model = components[served.engine], components[served.model]
-    if not isinstance(engine, Python):
+    if not isinstance(engine, Python | Files):
         raise DefinitionInvalid(
-            "the engine must be a python component",
+            "the engine must be a component of wheels or of plain files",
             found=f"{served.engine}, of kind {engine.kind}",
+            wanted="kind python or files",
             where=document.where(("inference", "engine")),
         )
     held: tuple[str, ...]

@@ -1,8 +1,8 @@
 """The engines that the role ``inference_server`` can run, and what each can serve.  Pure.
 
-Which engine a component brings, its wheels say: a definition names a component, and no program.  What an
-engine reads is told by the name of the file that is served; that these files are what they are called,
-``appliance.sources.model_contents`` has seen to.
+Which engine a component brings, its wheels say, or the name of its maker's archive: a definition names a
+component, and no program.  What an engine reads is told by the name of the file that is served; that these
+files are what they are called, ``appliance.sources.model_contents`` has seen to.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Engine:
         divides: it can divide one model over several GPUs.
         precisions: what weights may be computed in, where the definition says so.
         transcribes: it can be asked for the text of speech.
+        archive: whole name of the file that brings it, where that is no wheel.
+        names: what a model may be called to clients, of what a definition allows.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Engine:
     divides: bool
     precisions: frozenset[str]
     transcribes: bool = False
+    archive: re.Pattern[str] | None = None
+    names: re.Pattern[str] = re.compile(r".+")
 
 
 ENGINES: Final = (
@@ -50,8 +54,25 @@ ENGINES: Final = (
         frozenset({"bf16", "fp16", "fp32"}),
         transcribes=True,
     ),
+    # A model in several files (NAME-00001-of-00003.gguf) would have to be put together first.
+    Engine(
+        "ollama",
+        frozenset(),
+        re.compile(r"(?!.*-\d{5}-of-\d{5}\.gguf$).+\.gguf"),
+        False,
+        False,
+        frozenset(),
+        archive=re.compile(r"ollama-linux-amd64\.(?:tgz|tar\.zst)"),
+        names=re.compile(r"(?!.*-cloud$).+"),  # those are models that run at Ollama's makers
+    ),
 )
 
+#: What the engines serve, for messages.
+_SERVED: Final = {
+    "xllamacpp": "a GGUF file",
+    "vllm": "a model of safetensors: its index, or its one file",
+    "ollama": "a GGUF file in one piece",
+}
 _INDEX: Final = ".safetensors.index.json"
 #: A folder of safetensors holds its description, and a tokenizer in one of these forms.
 _DESCRIPTION: Final = "config.json"
@@ -61,15 +82,35 @@ _TEXT_ALONE: Final = re.compile(r"\w+ForCausalLM")
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json")
 
 
-def engine_of(projects: Collection[str]) -> Engine | None:
-    """The engine that these wheels bring; None where there is none, or more than one."""
-    found = [engine for engine in ENGINES if engine.projects & set(projects)]
+def engine_of(projects: Collection[str], files: Collection[str] = ()) -> Engine | None:
+    """The engine that these wheels or files bring; None where there is none, or more than one.
+
+    Args:
+        projects: Python projects of a component of wheels.
+        files: paths within a component of plain files.
+    """
+    found = [
+        engine
+        for engine in ENGINES
+        if engine.projects & set(projects) or len(_archives(engine, files)) == 1
+    ]
     return found[0] if len(found) == 1 else None
 
 
-def known_projects() -> str:
-    """Projects that bring an engine, for messages."""
-    return ", ".join(sorted(project for engine in ENGINES for project in engine.projects))
+def archive_of(engine: Engine | None, files: Collection[str]) -> str | None:
+    """Which of these files is the engine's archive; None for an engine of wheels."""
+    return next(iter(_archives(engine, files)), None) if engine else None
+
+
+def _archives(engine: Engine, files: Collection[str]) -> list[str]:
+    pattern = engine.archive
+    return [file for file in files if pattern and pattern.fullmatch(file.rpartition("/")[2])]
+
+
+def known_engines() -> str:
+    """What brings an engine, for messages."""
+    projects = sorted(project for engine in ENGINES for project in engine.projects)
+    return f"wheels of {', '.join(projects)}, or ollama-linux-amd64.tgz or .tar.zst as a plain file"
 
 
 def unservable(
@@ -80,6 +121,7 @@ def unservable(
     precision: str | None = None,
     eager: bool = False,
     task: str | None = None,
+    name: str = "model",
 ) -> str | None:
     """Why an engine cannot serve a file as asked, in one phrase; None where it can.
 
@@ -90,19 +132,29 @@ def unservable(
         precision: what weights are to be computed in, if the definition says so.
         eager: whether nothing is to be compiled.
         task: what clients will ask for, where that is not a chat.
+        name: what clients will call the model.
     """
-    if not engine.serves.fullmatch(file.rpartition("/")[2]):
-        kind = "a model of safetensors: its index, or its one file" if engine.by_folder else "a GGUF file"
-        return f"{engine.name} serves {kind}, and not {file}"
-    if parallel > 1 and not engine.divides:
-        return f"{engine.name} is not set up to divide a model over {parallel} GPUs"
-    if precision is not None and precision not in engine.precisions:
-        return f"{engine.name} computes in what the file is in, and not in {precision}"
-    if eager and not engine.by_folder:
-        return f"{engine.name} compiles nothing: eager says nothing to it"
-    if task is not None and not engine.transcribes:
-        return f"{engine.name} is not set up for {task}"
-    return None
+    wrong = (
+        (
+            not engine.serves.fullmatch(file.rpartition("/")[2]),
+            f"{engine.name} serves {_SERVED[engine.name]}, and not {file}",
+        ),
+        (
+            parallel > 1 and not engine.divides,
+            f"{engine.name} is not set up to divide a model over {parallel} GPUs",
+        ),
+        (
+            precision is not None and precision not in engine.precisions,
+            f"{engine.name} computes in what the file is in, and not in {precision}",
+        ),
+        (eager and not engine.by_folder, f"{engine.name} compiles nothing: eager says nothing to it"),
+        (task is not None and not engine.transcribes, f"{engine.name} is not set up for {task}"),
+        (
+            not engine.names.fullmatch(name),
+            f"{engine.name} takes the name {name} for that of a model elsewhere",
+        ),
+    )
+    return next((why for is_so, why in wrong if is_so), None)
 
 
 def other_task(description: bytes, task: str | None) -> str | None:

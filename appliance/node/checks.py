@@ -124,8 +124,9 @@ def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
     if (facts["installed"] or {}).get("digest") != wanted.digest:
         needed += UNPACKED_TIMES * sum(
             file.size
-            for component in wanted.manifest.components.values()
-            if component.kind in UNPACKED_KINDS
+            for name, component in wanted.manifest.components.items()
+            # An engine's archive, too: no other plain file is unpacked.
+            if component.kind in UNPACKED_KINDS or name == wanted.manifest.inference.engine
             for file in component.files
         )
     return Check(

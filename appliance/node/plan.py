@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from appliance.definition.engines import served_path
+from appliance.definition.engines import archive_of, served_path
 from appliance.definition.inventory import node_values, site_values
-from appliance.node.serving_checks import served_by
+from appliance.node.serving_checks import files_of, served_by
 from appliance.node.transfer import STAGED
 
 if TYPE_CHECKING:
@@ -75,10 +75,14 @@ def _served_values(manifest: Manifest, staged: str) -> dict[str, object]:
     served = manifest.inference
     engine = served_by(manifest)
     folder = f"{staged}/payload/{served.model}"
+    files = files_of(manifest, served.engine)
+    archive = archive_of(engine, files)
     said = {key: value for key, value in asdict(served).items() if value not in {None, False}}
     return {
         **said,
         "software": engine.name if engine else "",
+        "archive": archive and f"{staged}/payload/{served.engine}/{archive}",
+        "archive_sha256": archive and files[archive],
         "path": served_path(engine, folder, served.file),
         "folder": folder,
         "digests": {
@@ -97,6 +101,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
     addresses = "; ".join(f"{node.name} {' '.join(_addresses(node))}" for node in nodes)
     inference, audit = manifest.inference, inventory.host.audit
     engine = served_by(manifest)
+    archive = archive_of(engine, files_of(manifest, inference.engine))
     software = engine.name if engine else inference.engine
     shared = any(node.partition is None for node in nodes)
     where = f"loopback port {inventory.inference_port}" if shared else "a loopback port for each team"
@@ -109,7 +114,7 @@ def _words(manifest: Manifest, inventory: Inventory, nodes: Sequence[NodeEntry])
         f"base: {wanted} from {debs} staged .deb files; folders of the node",
         *_driver_words(manifest),
         *(f"gpu_partition: {text}" for node in nodes for text in partition_words(node)),
-        f"inference_server: {served}, from {wheels} staged wheels",
+        f"inference_server: {served}, from {archive or f'{wheels} staged wheels'}",
         *([f"daily_audit: the node audits itself every day at {audit.at}"] if audit.daily else []),
         *(
             f"log_export: {node.name} exports over {node.export.mac or node.export.pci} to "

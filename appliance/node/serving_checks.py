@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appliance.definition.engines import engine_of, known_projects, missing_files, unservable
+from appliance.definition.engines import engine_of, known_engines, missing_files, unservable
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -19,20 +19,30 @@ if TYPE_CHECKING:
 
 
 def served_by(manifest: Manifest) -> Engine | None:
-    """The engine that a bundle's wheels bring; None where this version knows none of them, or several."""
-    return engine_of(_projects(manifest))
+    """The engine that a bundle brings; None where this version knows none of that, or several."""
+    return engine_of(_projects(manifest), files_of(manifest, manifest.inference.engine))
+
+
+def files_of(manifest: Manifest, name: str) -> dict[str, str]:
+    """SHA-256 of each plain file of a component, by its path there; none of another kind."""
+    component = manifest.components.get(name)
+    if component is None or component.kind != "files":
+        return {}
+    return {file.path.removeprefix(f"payload/{name}/"): file.sha256 for file in component.files}
 
 
 def serving_checks(manifest: Manifest) -> Iterator[Check]:
     """Whether the role ``inference_server`` can serve what the bundle brings."""
-    served, projects = manifest.inference, _projects(manifest)
-    engine = engine_of(projects)
-    brought = ", ".join(sorted(projects)[:8]) + (" …" if len(projects) > 8 else "")  # noqa: PLR2004 - shown
+    served, engine = manifest.inference, served_by(manifest)
+    names = sorted({*_projects(manifest), *files_of(manifest, served.engine)})
+    brought = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")  # noqa: PLR2004 - shown
     yield Check(
         "engine",
         engine is not None,
-        engine.name if engine else f"component {served.engine} brings {brought or 'no wheels'}",
-        f"one engine that this version can run: {known_projects()}",
+        engine.name
+        if engine
+        else f"component {served.engine} brings {brought or 'neither wheels nor files'}",
+        f"one engine that this version can run: {known_engines()}",
         "use the version of this program that the bundle was made with, or name another engine in it",
     )
     if engine is None:
@@ -46,6 +56,7 @@ def serving_checks(manifest: Manifest) -> Iterator[Check]:
         precision=served.precision,
         eager=served.eager,
         task=served.task,
+        name=served.name,
     )
     missing = missing_files(engine, served.file, paths) if not why else []
     yield Check(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.engines import (
     engine_of,
     is_index,
-    known_projects,
+    known_engines,
     missing_files,
     missing_shards,
     other_task,
@@ -51,12 +51,15 @@ def check_served(
             wanted=f"one of: {_named(held)}",
             where=where(("inference", "file")),
         )
-    projects = {artefact.origin.get("project", artefact.name) for artefact in resolved[served.engine]}
-    engine = engine_of(projects)
+    brought = resolved[served.engine]
+    if read.definition.components[served.engine].kind == "files":
+        engine = engine_of((), [artefact.path for artefact in brought])
+    else:
+        engine = engine_of({artefact.origin.get("project", artefact.name) for artefact in brought})
     if engine is None:
         progress.note(
             f"component {served.engine} brings no engine that this version can run, or several "
-            f"({known_projects()}): it will not install the bundle"
+            f"({known_engines()}): it will not install the bundle"
         )
         return
     hardware = read.definition.hardware
@@ -67,6 +70,7 @@ def check_served(
         precision=served.precision,
         eager=served.eager,
         task=served.task,
+        name=served.name,
     )
     if why:
         raise EngineUnfit(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
+import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.node.at_station import at_station
+from tests.unit.roles.ollama_stand_in import STAND_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +75,23 @@ events = [line[6:] for line in ask(stream=True).splitlines() if line.startswith(
 choices = [choice for event in events for choice in json.loads(event)["choices"]]
 deltas = [choice["delta"].get("content") or "" for choice in choices]
 print(json.dumps({"whole": whole["message"]["content"], "streamed": deltas, "end": whole["finish_reason"]}))
+"""
+
+# Asks what Ollama offers, and has it make a model more.
+ASK_OLLAMA = """
+import json, urllib.error, urllib.request
+
+def ask(path, body=None):
+    request = urllib.request.Request("http://127.0.0.1:8000" + path, body)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as fault:
+        return fault.code, json.load(fault)
+
+status, made = ask("/api/create", b"{}")
+models = [each["id"] for each in ask("/v1/models")[1]["data"]]
+print(json.dumps({"models": models, "made": [status, (made or {}).get("error")]}))
 """
 
 # Answers "heard" to whoever comes to the given addresses, over TCP and UDP; prints its port once it
@@ -427,6 +446,34 @@ def test_a_model_that_is_not_as_it_was_signed_is_never_served(installed: Subject
         installed.node.run(f"systemctl stop {UNIT} && {mend}")
         assert len(changes(installed.apply())) == 1
         assert installed.answer()["whole"] == SENTENCE
+
+
+def test_ollama_takes_the_place_of_an_engine_of_wheels(installed: Subject, tmp_path: Path) -> None:
+    """A stand-in for its program, in an archive as its maker packs it; all else is real."""
+    archive, program = tmp_path / "ollama-linux-amd64.tgz", tmp_path / "ollama"
+    program.write_text(STAND_IN.format(python="/usr/bin/python3"))
+    program.chmod(0o755)
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(program, "./bin/ollama")
+    there = f"{STAGED}/ollama/{archive.name}"
+    (Path(f"/proc/{installed.node.leader}/root") / there.lstrip("/")).parent.mkdir()
+    shutil.copy(archive, Path(f"/proc/{installed.node.leader}/root") / there.lstrip("/"))
+    ollama = {
+        "inference_server_engine": "ollama",
+        "inference_server_archive": there,
+        "inference_server_archive_sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+    }
+    assert len(changes(installed.apply(**ollama))) == 2, "engine, service"
+    assert changes(installed.apply(**ollama)) == []
+
+    said = installed.python(ASK_OLLAMA)
+    assert said["models"] == ["demo:latest"]
+    assert said["made"] == [500, "Permission denied"], "nothing comes into the store"
+    assert installed.node.run("ss -Hltn 'sport = :11434'").stdout == "", "it has a network of its own"
+    assert installed.node.run(f"stat -c %U /proc/{installed.pid}").stdout.strip() == USER
+
+    assert len(changes(installed.apply())) == 1, "its environment is there still"
+    assert installed.answer()["whole"] == SENTENCE
 
 
 def test_the_server_is_back_after_a_reboot_and_the_next_run_changes_nothing(installed: Subject) -> None:

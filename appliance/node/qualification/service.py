@@ -54,6 +54,7 @@ SWITCHES: Final[dict[str, str]] = {
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "LLAMA_OFFLINE": "1",
+    "OLLAMA_NO_CLOUD": "1",
 }
 #: Variables that would open a way and must not be there.
 OPENINGS: Final = frozenset(
@@ -228,4 +229,6 @@ def judge_answer(answers: Answers, model: str) -> Finding:
     said = "no text" if answers.content is None else answers.content.strip()
     models = ", ".join(answers.names) or "none"
     found = f"models {models}; after {answer['seconds']:.1f} s it said: {said[:200] or 'nothing'}"
-    return Finding(answers.proper and answers.names == [model], found, wanted)
+    # Ollama tells the tag too, and knows no other here.
+    named = answers.names in ([model], [f"{model}:latest"])
+    return Finding(answers.proper and named, found, wanted)

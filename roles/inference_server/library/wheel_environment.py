@@ -20,7 +20,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.appliance_root_file import RootFile
+from ansible.module_utils.appliance_programs import PROGRAMS, ensure_programs
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -202,12 +202,7 @@ def ensure(options: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         CannotBuild: an input is missing or a program failed.
     """
     reasons, diff = ensure_environment(options, check_mode=check_mode)
-    for program in options["programs"]:
-        file = RootFile(Path(program["path"]), program["text"])
-        if not file.is_as_wanted:
-            diff.append(file.difference())
-            if not check_mode:
-                file.replace()
+    diff += ensure_programs(options["programs"], check_mode=check_mode)
     return {"changed": bool(diff), "reasons": reasons, "diff": diff}
 
 
@@ -257,15 +252,7 @@ def main() -> None:
             "imports": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "requirements": {"type": "str", "default": "requirements.txt"},
-            "programs": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "text": {"type": "str", "required": True},
-                },
-            },
+            "programs": PROGRAMS,
         },
         supports_check_mode=True,
     )

@@ -121,9 +121,9 @@ WRONG = {
     "an engine that is missing": ("engine: engine", "engine: motor", "24:11", "not defined"),
     "an engine of another kind": (
         "engine: engine",
-        "engine: extras",
+        "engine: system",
         "24:11",
-        "must be a python component",
+        "must be a component of wheels or of plain files",
     ),
     "a model that is missing": ("model: model", "model: weights", "25:10", "not defined"),
     "a model of another kind": ("model: model", "model: system", "25:10", "holds weights"),

@@ -9,6 +9,7 @@ import pytest
 
 from appliance.definition.engines import (
     ENGINES,
+    archive_of,
     engine_of,
     missing_files,
     missing_shards,
@@ -18,7 +19,7 @@ from appliance.definition.engines import (
 )
 
 BY_NAME = {engine.name: engine for engine in ENGINES}
-LLAMA_CPP, VLLM = BY_NAME["xllamacpp"], BY_NAME["vllm"]
+LLAMA_CPP, VLLM, OLLAMA = BY_NAME["xllamacpp"], BY_NAME["vllm"], BY_NAME["ollama"]
 FOLDER = ("config.json", "tokenizer.json", "model.safetensors")
 
 
@@ -39,10 +40,35 @@ def test_wheels_say_which_engine_they_bring(projects: set[str], name: str | None
 
 
 @pytest.mark.parametrize(
+    ("files", "archive"),
+    [
+        (["ollama-linux-amd64.tgz"], "ollama-linux-amd64.tgz"),
+        (["engine/ollama-linux-amd64.tar.zst", "engine/LICENSE"], "engine/ollama-linux-amd64.tar.zst"),
+        (["ollama-linux-amd64-rocm.tgz"], None),
+        (["ollama-linux-arm64.tgz"], None),
+        (["ollama-linux-amd64.tar.xz"], None),
+        (["a/ollama-linux-amd64.tgz", "b/ollama-linux-amd64.tgz"], None),
+        (["tiny.gguf"], None),
+    ],
+)
+def test_an_archive_says_which_engine_it_brings(files: list[str], archive: str | None) -> None:
+    found = engine_of((), files)
+    assert found is (OLLAMA if archive else None)
+    assert archive_of(found, files) == archive
+
+
+def test_wheels_have_no_archive() -> None:
+    assert archive_of(VLLM, ["ollama-linux-amd64.tgz"]) is None
+    assert engine_of({"vllm"}, ["ollama-linux-amd64.tgz"]) is None, "that would be two"
+
+
+@pytest.mark.parametrize(
     ("engine", "file", "more"),
     [
         (LLAMA_CPP, "tiny.gguf", {}),
         (LLAMA_CPP, "deep/tiny.gguf", {}),
+        (OLLAMA, "deep/tiny.gguf", {"name": "cloud-watcher"}),
+        (LLAMA_CPP, "tiny.gguf", {"name": "big-cloud"}),
         (VLLM, "model.safetensors", {}),
         (VLLM, "a/model.safetensors.index.json", {"parallel": 8, "precision": "bf16", "eager": True}),
     ],
@@ -84,6 +110,16 @@ def test_a_description_says_what_can_be_asked_of_a_model(
         (LLAMA_CPP, "tiny.gguf", {"precision": "bf16"}, "and not in bf16"),
         (LLAMA_CPP, "tiny.gguf", {"eager": True}, "eager says nothing to it"),
         (LLAMA_CPP, "tiny.gguf", {"task": "transcription"}, "not set up for transcription"),
+        (OLLAMA, "model-00001-of-00003.gguf", {}, "ollama serves a GGUF file in one piece"),
+        (OLLAMA, "tiny.gguf", {"parallel": 2}, "not set up to divide"),
+        (OLLAMA, "tiny.gguf", {"precision": "bf16"}, "and not in bf16"),
+        (OLLAMA, "tiny.gguf", {"task": "transcription"}, "not set up for transcription"),
+        (
+            OLLAMA,
+            "tiny.gguf",
+            {"name": "big-cloud"},
+            "takes the name big-cloud for that of a model elsewhere",
+        ),
         (VLLM, "tiny.gguf", {}, "vllm serves a model of safetensors"),
         (VLLM, "config.json", {}, "and not config.json"),
         (VLLM, "pytorch_model.bin", {}, "and not pytorch_model.bin"),

@@ -14,7 +14,7 @@ from appliance.bundle.manifest import Manifest, parse_manifest
 from appliance.definition.host import Host, Time
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
 from appliance.errors import ApplianceError, HostKeyChanged, NodeUnreachable, PreflightFailed
-from appliance.node.checks import Wanted, node_checks
+from appliance.node.checks import UNPACKED_TIMES, Wanted, node_checks
 from appliance.node.preflight import NodeReport, refuse
 from appliance.node.verdict import Check
 
@@ -217,6 +217,24 @@ def test_what_is_shared_takes_no_room_and_makes_none(staged: int, written: int, 
     least = next(free for free in range(0, 1 << 40, 1 << 20) if passes(free, without))
     assert passes(least + written, wanted)
     assert not written or not passes(least + written - (2 << 20), wanted)
+
+
+def test_an_engine_takes_room_unpacked_and_other_plain_files_do_not(manifest: Manifest) -> None:
+    component = manifest.components["engine"]
+    engine = replace(component, kind="files", files=(replace(component.files[0], size=10**9),))
+    manifest = replace(manifest, components={**manifest.components, "engine": engine})
+
+    def wanted_text(served_by: str) -> str:
+        inference = replace(manifest.inference, engine=served_by)
+        wanted = Wanted(replace(manifest, inference=inference), "d" * 64, 0, INVENTORY, 0.0)
+        checks = {check.name: check for check in node_checks(NODE, FACTS, wanted)}
+        return checks["disk-space"].wanted
+
+    def megabytes(text: str) -> float:
+        return float(text.partition(" MB")[0].replace(",", ""))
+
+    more = megabytes(wanted_text("engine")) - megabytes(wanted_text("system"))
+    assert more == pytest.approx(UNPACKED_TIMES * 1000, abs=2)
 
 
 def test_a_node_without_the_name_is_found_by_name_too(stops: Callable[..., list[str]]) -> None:

@@ -28,6 +28,7 @@ NEWER_NAMES = {
 GIVEN = {
     *("ansible", "appliance", "xllamacpp"),
     *("lasting_files", "network_state", "network_snapshot", "network_restore", "launching"),
+    *("check_model", "model_store", "relaying"),
     "gpu_layout",
 }
 

@@ -61,6 +61,8 @@ def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None
         "file": "tiny.gguf",
         "name": "demo",
         "software": "xllamacpp",
+        "archive": None,
+        "archive_sha256": None,
         "path": f"{staged}/payload/model/tiny.gguf",
         "folder": f"{staged}/payload/model",
         "digests": {f"{staged}/payload/model/tiny.gguf": hashlib.sha256(b"GGUF" * 1000).hexdigest()},
@@ -73,6 +75,22 @@ def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None
         "port": 2222,
         "interfaces": [{"name": "mgmt", "match": {"name": "eno1"}, "addresses": ["10.20.0.12/24"]}],
     }
+
+
+def test_an_engine_of_an_archive_is_handed_over_with_its_digest(pristine_bundle: Path) -> None:
+    manifest = parse_manifest((pristine_bundle / "manifest.json").read_bytes())
+    one = manifest.components["engine"].files[0]
+    archive = replace(one, path="payload/engine/ollama-linux-amd64.tgz", sha256="e" * 64)
+    engine = replace(manifest.components["engine"], kind="files", files=(archive,))
+    manifest = replace(manifest, components={**manifest.components, "engine": engine})
+    plan = make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes)
+    inference = plan.variables["appliance_bundle"]["inference"]
+    assert inference["software"] == "ollama"
+    assert inference["archive"] == (
+        f"/var/lib/appliance/staged/{DIGEST}/payload/engine/ollama-linux-amd64.tgz"
+    )
+    assert inference["archive_sha256"] == "e" * 64
+    assert any("ollama serves demo" in each and "ollama-linux-amd64.tgz" in each for each in plan.words)
 
 
 def test_roles_get_the_packages_that_were_asked_for(pristine_bundle: Path) -> None:

@@ -104,15 +104,17 @@ def test_the_role_sets_every_switch_that_is_wanted() -> None:
     assert {each["name"] for each in variables["inference_server_unset"]} == service.OPENINGS
 
 
-def answers(**changed: Any) -> Answers:
+def answers(name: str = "demo", **changed: Any) -> Answers:
     said = {"choices": [{"message": {"content": "This answer."}}]}
     chat = {"status": 200, "body": said, "trouble": "", "seconds": 0.1}
-    return Answers({"status": 200, "body": {"data": [{"id": "demo"}]}}, chat | changed)
+    return Answers({"status": 200, "body": {"data": [{"id": name}]}}, chat | changed)
 
 
 def test_an_answer_is_words_from_the_signed_model() -> None:
     assert service.judge_answer(answers(), "demo").kept
     assert not service.judge_answer(answers(), "other").kept
+    assert service.judge_answer(answers(name="demo:latest"), "demo").kept, "as Ollama calls it"
+    assert not service.judge_answer(answers(name="demo:7b"), "demo").kept
     assert not service.judge_answer(answers(body={"choices": [{"message": {"content": " "}}]}), "demo").kept
     assert not service.judge_answer(answers(body={"choices": []}), "demo").kept
     refused = service.judge_answer(answers(status=0, trouble="Connection refused"), "demo")

@@ -48,6 +48,21 @@ def test_what_can_be_served_passes(manifest: Manifest) -> None:
     assert failed(changed(manifest, "vllm", VLLM_FOLDER, file="model.safetensors")) == {}
 
 
+def archived(manifest: Manifest, *names: str) -> Manifest:
+    """The manifest with plain files in the place of wheels."""
+    one = manifest.components["engine"].files[0]
+    files = tuple(replace(one, path=f"payload/engine/{name}") for name in names)
+    engine = replace(manifest.components["engine"], kind="files", files=files)
+    return replace(manifest, components={**manifest.components, "engine": engine})
+
+
+def test_an_engine_may_come_as_its_makers_archive(manifest: Manifest) -> None:
+    assert failed(archived(manifest, "ollama-linux-amd64.tgz", "LICENSE")) == {}
+    called = replace(manifest, inference=replace(manifest.inference, name="big-cloud"))
+    assert list(failed(archived(called, "ollama-linux-amd64.tgz"))) == ["model-served"]
+    assert failed(archived(manifest, "other.tgz")) == {"engine": "component engine brings other.tgz"}
+
+
 def test_wheels_without_an_engine_are_refused(manifest: Manifest) -> None:
     assert failed(changed(manifest, "torch")) == {"engine": "component engine brings torch"}
 

@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
     "inference_server_model_name": "demo",
 }
 
-# host name: one setting changed
+# host name: one setting changed, the last; those before it are what it is wrong beside
 WRONG: dict[str, dict[str, Any]] = {
     "short-release": {"inference_server_release": "0" * 63},
     "release-with-parent": {"inference_server_release": "../../../../" + "0" * 52},
@@ -50,6 +50,20 @@ WRONG: dict[str, dict[str, Any]] = {
     "team-on-a-low-port": {"inference_server_instances": [{"name": "one", "port": 80}]},
     "teams-on-one-port": {
         "inference_server_instances": [{"name": "one", "port": 8001}, {"name": "two", "port": 8001}]
+    },
+    "ollama-without-an-archive": {"inference_server_engine": "ollama"},
+    "archive-without-a-digest": {
+        "inference_server_engine": "ollama",
+        "inference_server_archive": "/srv/ollama-linux-amd64.tgz",
+    },
+    "archive-for-an-engine-of-wheels": {
+        "inference_server_archive_sha256": "a" * 64,
+        "inference_server_archive": "/srv/ollama-linux-amd64.tgz",
+    },
+    "relative-archive": {
+        "inference_server_engine": "ollama",
+        "inference_server_archive_sha256": "a" * 64,
+        "inference_server_archive": "ollama-linux-amd64.tgz",
     },
     "not-a-number": {"inference_server_port": "http"},
 }
@@ -96,7 +110,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wrong_setting_is_refused_with_what_is_wanted(outcomes: Path, name: str) -> None:
     result = json.loads((outcomes / name).read_text())
     assert "Wanted: a release of 64 hexadecimal digits" in result["msg"]
-    (setting,) = WRONG[name]
+    setting = [*WRONG[name]][-1]
     assert setting in result["assertion"]
 
 

@@ -257,3 +257,59 @@ def test_its_socket_is_on_loopback_and_goes_with_it() -> None:
     assert "\nListenStream=127.0.0.1:{{ inference_server_instance.port }}\n" in text
     assert "\nPartOf=%N.service\n" in text
     assert "[Install]" not in text, "the service alone is enabled, and requires it"
+
+
+def ollama(**changed: Any) -> dict[str, list[str]]:
+    """The unit of Ollama; its arguments as Ansible would put them together."""
+    engine = read("vars/engines/ollama.yml")
+    folder = "/opt/appliance/inference/0123456789ab"
+    words = [
+        str(word)
+        .replace("{{ inference_server_folder }}", folder)
+        .replace("{{ inference_server_drain }}", str(engine["inference_server_drain"]))
+        for word in engine["inference_server_arguments"]
+    ]
+    return unit(**{**engine, "inference_server_arguments": words, **changed})
+
+
+def test_ollama_is_held_as_tight_as_vllm() -> None:
+    held, vllms = ollama(), vllm()
+    differ = {"ExecStart", "ExecStartPre", "Environment", "SystemCallFilter", "Description"}
+    assert held.keys() == vllms.keys()
+    assert {name: held[name] for name in held.keys() - differ} == {
+        name: vllms[name] for name in held.keys() - differ
+    }
+    assert held["SystemCallFilter"] == [
+        *vllms["SystemCallFilter"][:2],
+        "sched_setaffinity mbind set_mempolicy",
+    ]
+
+
+def test_ollama_is_run_by_the_nodes_own_python_on_what_was_signed() -> None:
+    folder = "/opt/appliance/inference/0123456789ab"
+    (before,), (command,) = ollama()["ExecStartPre"], ollama()["ExecStart"]
+    assert before.split()[:4] == ["/usr/bin/python3", "-I", "-B", f"{folder}/check_model.py"]
+    assert command.split() == [
+        *("/usr/bin/python3", "-I", "-B", f"{folder}/serve_ollama.py"),
+        *("--model", GIVEN["inference_server_model"], "--name", "demo", "--port", "8000"),
+        *("--context", "8192", "--slots", "2"),
+        *("--program", f"{folder}/ollama/bin/ollama", "--digests", f"{folder}/model.sha256"),
+        *("--store", "%t/%N/models", "--drain", "120"),
+    ]
+
+
+def test_ollama_gets_nvidias_devices_and_is_asked_on_a_path_that_it_has() -> None:
+    assert ollama()["DeviceAllow"] == vllm()["DeviceAllow"]
+    paths = {
+        path.stem: read(f"vars/engines/{path.name}")["inference_server_health"]
+        for path in (ROLE / "vars/engines").glob("*.yml")
+    }
+    assert paths == {"ollama": "/api/version", "vllm": "/health", "xllamacpp": "/health"}
+
+
+def test_every_file_that_launchers_import_is_placed_and_in_the_stamp() -> None:
+    tasks, stamp = ((ROLE / name).read_text("utf-8") for name in ("tasks/engine.yml", "vars/main.yml"))
+    for path in (ROLE / "files").glob("*.py"):
+        if not path.stem.startswith("serve_"):
+            assert f"lookup('ansible.builtin.file', '{path.name}', rstrip=false)" in tasks
+            assert f"lookup('ansible.builtin.file', '{path.name}')" in stamp

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.roles.conftest import load
+from tests.unit.roles.launched import FILES, Launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES = Path(__file__).parents[3] / "roles/inference_server/files"
 PROGRAM = FILES / "serve_vllm.py"
 load(FILES / "launching.py", "launching")
+relaying = load(FILES / "relaying.py", "relaying")
 launcher = load(PROGRAM, "serve_vllm")
 
 # Stands in for vLLM: an HTTP server on the UNIX socket it is told, whose answers take as long as asked for.
@@ -66,70 +66,19 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 Server(sys.argv[sys.argv.index("--uds") + 1], Answer).serve_forever()
 """
 
-# As systemd starts a service that a socket belongs to: descriptor 3, and whose it is.
-START = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
 
-
-class Launched:
-    """The launcher in front of a stand-in, with the socket that systemd would have opened."""
-
-    def __init__(self, folder: Path, kind: str, *, drain: int = 10) -> None:
-        package = folder / "vllm/entrypoints/openai"
-        package.mkdir(parents=True)
-        (package / "api_server.py").write_text(ENGINE)
-        # The launcher starts its own Python isolated; this one lets the stand-in be found.
-        python = folder / "python"
-        python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={folder} exec {sys.executable} -B "$@"\n')
-        python.chmod(0o755)
-        program = folder / "run.py"
-        program.write_text(
-            f"import sys\nsys.executable = {str(python)!r}\nsys.path.insert(0, {str(FILES)!r})\n"
-            "import serve_vllm\nserve_vllm.STOP_SECONDS = 1\nsys.exit(serve_vllm.main(sys.argv[1:]))\n"
-        )
-        self.told, self.written = folder / "told.json", ""
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self.socket.getsockname()[1])
-        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.systemd.bind(str(folder / "notify"))
-        self.systemd.settimeout(30)
-        options = arguments(folder, port=str(self.port), drain=str(drain))
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, str(self.socket.fileno()), "-B", str(program), *options],
-            pass_fds=[self.socket.fileno()],
-            env={
-                "NOTIFY_SOCKET": str(folder / "notify"),
-                "TEST_ENGINE": kind,
-                "TEST_TOLD": str(self.told),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def heard(self) -> str:
-        return self.systemd.recv(4096).decode()
-
-    def ask(self, path: str = "/") -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read().decode()
-        finally:
-            connection.close()
-
-    def stop(self) -> tuple[int, str]:
-        """Exit status and what was written, after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.end()
-
-    def end(self) -> tuple[int, str]:
-        if self.process.returncode is None:
-            self.written = self.process.communicate(timeout=60)[1]
-        return self.process.returncode, self.written
+def launch(folder: Path, kind: str, *, drain: int = 10) -> Launched:
+    package = folder / "vllm/entrypoints/openai"
+    package.mkdir(parents=True)
+    (package / "api_server.py").write_text(ENGINE)
+    # The launcher starts its own Python isolated; this one lets the stand-in be found.
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={folder} exec {sys.executable} -B "$@"\n')
+    python.chmod(0o755)
+    prepare = f"sys.executable = {str(python)!r}\nserve_vllm.STOP_SECONDS = 1"
+    one = Launched(folder, "serve_vllm", prepare, kind)
+    one.start(arguments(folder, port=str(one.port), drain=str(drain)))
+    return one
 
 
 @pytest.fixture
@@ -137,15 +86,12 @@ def launched(tmp_path: Path) -> Iterator[Any]:
     started: list[Launched] = []
 
     def start(kind: str = "well", **options: int) -> Launched:
-        started.append(Launched(tmp_path, kind, **options))
+        started.append(launch(tmp_path, kind, **options))
         return started[-1]
 
     yield start
     for each in started:
-        each.process.terminate()  # and it ends the stand-in, which leads a group of its own
-        each.end()
-        each.socket.close()
-        each.systemd.close()
+        each.close()
 
 
 def arguments(folder: Path, **changed: str) -> list[str]:
@@ -258,24 +204,20 @@ def test_a_client_that_keeps_its_connection_does_not_hold_the_end(launched: Any)
     idle.close()
 
 
-def test_the_last_answer_may_end_while_the_engine_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_answer_may_end_while_the_engine_is_asked() -> None:
     async def scene() -> int:
-        relay = launcher.Relay(tmp_path / "engine.sock")
-        over = asyncio.Event()
-        task = asyncio.create_task(over.wait())
-        relay._open.add(task)
-        task.add_done_callback(relay._open.discard)
-        loop = asyncio.get_running_loop()
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
 
-        def asked(_path: Path) -> int:
+        def asked(_open: object) -> int:
             loop.call_soon_threadsafe(over.set)
             while relay._open:
                 time.sleep(0.01)
             return 1
 
-        monkeypatch.setattr(launcher, "unfinished", asked)
+        relay = relaying.Relay(lambda: None, asked)
+        task = asyncio.create_task(over.wait())
+        relay._open[task] = relaying.Conversation()
+        task.add_done_callback(relay._open.pop)
         left: int = await relay.drained(30)
         return left
 

@@ -152,7 +152,35 @@ def test_settings_out_of_range_are_refused_where_they_stand(more: str) -> None:
     assert str(caught.value.where).startswith("demo.yaml:10:")
 
 
-@pytest.mark.parametrize("name", ["h100-vllm", "h100-70b", "h100-whisper"])
+def check_archive(path: str, model: str = "tiny.gguf", name: str = "demo") -> list[str]:
+    """Notes that were told of a definition whose engine is a plain file."""
+    text = DEFINITION.format(engine="x", file=model, parallel=1, more="").replace(
+        "{kind: python, requirements: [x]}",
+        f"{{kind: files, files: [{{path: {path}, sha256: '{'0' * 64}', licence: MIT}}]}}",
+    )
+    text = text.replace("name: demo", f"name: {name}")
+    notes = Notes()
+    resolved = {
+        "engine": [artefact(path, {"kind": "files"})],
+        "model": [artefact(model, {"kind": "huggingface"})],
+    }
+    check_served(read_definition(text.encode(), "demo.yaml"), resolved, notes)
+    return notes.told
+
+
+def test_an_engine_may_be_its_makers_archive() -> None:
+    assert check_archive("engine/ollama-linux-amd64.tar.zst") == []
+    (told,) = check_archive("vllm")
+    assert told.startswith("component engine brings no engine"), "a file's name is no project's"
+    with pytest.raises(EngineUnfit) as caught:
+        check_archive("ollama-linux-amd64.tgz", "model-00001-of-00003.gguf")
+    assert "ollama serves a GGUF file in one piece" in str(caught.value.found)
+    with pytest.raises(EngineUnfit, match="the engine cannot serve this") as caught:
+        check_archive("ollama-linux-amd64.tgz", name="big-cloud")
+    assert "takes the name big-cloud" in str(caught.value.found)
+
+
+@pytest.mark.parametrize("name", ["h100-vllm", "h100-70b", "h100-whisper", "h100-ollama"])
 def test_the_definitions_that_ship_say_how_they_are_served(name: str) -> None:
     from pathlib import Path
 
@@ -160,7 +188,8 @@ def test_the_definitions_that_ship_say_how_they_are_served(name: str) -> None:
     served = read_definition(path.read_bytes(), path).definition.inference
     assert served.context is not None
     assert served.sequences is not None
-    assert served.precision in {"bf16", "fp16"}
+    # Ollama computes in what the file is in, which its name says.
+    assert served.precision in {"bf16", "fp16"} or ("fp16" in served.file and name == "h100-ollama")
     assert not served.eager, "the compiler is in the bundle"
     assert served.task == ("transcription" if name == "h100-whisper" else None)
 

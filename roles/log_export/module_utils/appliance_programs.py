@@ -1,0 +1,1 @@
+../../inference_server/module_utils/appliance_programs.py
