@@ -252,8 +252,10 @@ class Receiving:
     folder: Path
 
     def records(self) -> list[dict[str, Any]]:
+        """What was written, but for the line that is being written."""
         path = self.folder / self.subject.node.name / "records.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def status(self) -> dict[str, Any]:
         path = self.folder / "status.json"

@@ -128,9 +128,10 @@ class Exporting:
         return self.node.run(f"nsenter --net=/run/netns/{NAMESPACE} -- sh -c '{command}'").stdout
 
     def records(self) -> list[dict[str, Any]]:
-        """What the receiver has written."""
+        """What the receiver has written; not the line that it is at."""
         path = self.folder / NAME / "records.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def status(self) -> dict[str, Any]:
         """What the receiver says of the node."""
