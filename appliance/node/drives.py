@@ -78,7 +78,7 @@ def _answer(connection: Connection, program: bytes, request: bytes, what: str) -
     """The last line that a program prints, as JSON."""
     name = connection.node.name
     try:
-        said = run_program(connection, program, "drives", request, seconds=_SECONDS)
+        said = run_program(connection, program, "drives", request, seconds=_SECONDS, secret=True)
     except BrokenOffError as broken:
         raise NodeUnreachable(
             f"{name} does not answer",

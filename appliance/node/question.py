@@ -44,7 +44,13 @@ class Said:
 
 
 def run_program(
-    connection: Connection, program: bytes, name: str, question: bytes = b"", *, seconds: float | None
+    connection: Connection,
+    program: bytes,
+    name: str,
+    question: bytes = b"",
+    *,
+    seconds: float | None,
+    secret: bool = False,
 ) -> Said:
     """Run a program of ours on a node.
 
@@ -54,12 +60,14 @@ def run_program(
         name: what its tracebacks call it.
         question: follows the text on standard input, and is the program's own.
         seconds: how long it may take; None is for ever.
+        secret: the question is, so that a crash leaves no memory on a disk; what it starts inherits that.
 
     Raises:
         BrokenOffError: nobody knows whether it was heard.
     """
+    command = ("ulimit -c 0; " if secret else "") + start_command(program, name)
     try:
-        done = connection.run(start_command(program, name), stdin=program + question, timeout=seconds)
+        done = connection.run(command, stdin=program + question, timeout=seconds)
     except subprocess.TimeoutExpired:
         raise BrokenOffError(f"no answer within {seconds} s") from None
     complaint = done.stderr.decode(errors="replace").strip()[-500:]

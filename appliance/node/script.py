@@ -42,13 +42,11 @@ def start_command(script: bytes, name: str) -> str:
     """The shell command that starts a script whose text will be the first thing on standard input.
 
     What follows the text on standard input is the script's own.  Runs as root if that needs no
-    password; ``sys.argv[1]`` is the SSH_CONNECTION the shell saw (sudo would drop it).  Some are told
-    secrets, so that none leaves its memory on a disk.
+    password; ``sys.argv[1]`` is the SSH_CONNECTION the shell saw (sudo would drop it).
     """
     loader = f"import sys;exec(compile(sys.stdin.buffer.read({len(script)}),{name!r},'exec'))"
     python = f'python3 -I -B -c {shlex.quote(loader)} "$SSH_CONNECTION"'
     return (
-        "ulimit -c 0; "
         f"command -v python3 >/dev/null || exit {NO_PYTHON}; "
         'if [ "$(id -u)" -ne 0 ] && sudo -n true 2>/dev/null; '
         f"then exec sudo -n {python}; fi; exec {python}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 HERE = LocalConnection(NodeEntry("here", "local", IPv4Address("10.20.0.11"), 22, ()))
 
 
-def said(text: str, question: bytes = b"", seconds: float = 30) -> Said:
-    return run_program(HERE, text.encode(), "program", question, seconds=seconds)
+def said(text: str, question: bytes = b"", *, seconds: float = 30, secret: bool = False) -> Said:
+    return run_program(HERE, text.encode(), "program", question, seconds=seconds, secret=secret)
 
 
 def test_the_question_follows_the_program_and_the_last_line_is_the_answer() -> None:
@@ -43,8 +44,10 @@ def test_where_there_is_no_answer_it_says_what_is_known(text: str, why: str) -> 
 
 
 def test_what_holds_secrets_leaves_no_memory_on_a_disk() -> None:
+    """And nothing else is held back: qualification tries whether crashes leave any."""
     text = "import resource; print(list(resource.getrlimit(resource.RLIMIT_CORE)))"
-    assert said(text).answer() == [0, 0]
+    assert said(text, secret=True).answer() == [0, 0]
+    assert said(text).answer() == list(resource.getrlimit(resource.RLIMIT_CORE))
 
 
 def test_a_program_that_does_not_end_is_broken_off() -> None:
