@@ -13,6 +13,7 @@ another way, never by reading its messages.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import ArchiveUntrusted, SourceUnreachable, ToolMissing
+from appliance.errors import ArchiveUntrusted, SourceUnreachable, SpaceExhausted, ToolMissing
 from appliance.sources.apt_configuration import configuration, preferences
 from appliance.sources.stopping import check, run_program
 
@@ -122,10 +123,17 @@ class AptRoot:
             ArchiveUntrusted: the archive answers, but its signature does not verify with the keyring, or
                 its lists are not the signed ones.
             SourceUnreachable: the archive does not answer.
+            SpaceExhausted: there is no room for the lists.
         """
         try:
             self._run("apt-get", "-qq", "update")
         except AptFailed as fault:
+            if os.strerror(errno.ENOSPC) in str(fault):
+                raise SpaceExhausted(
+                    f"the package lists do not fit the disk of {self.folder}",
+                    found=str(fault),
+                    hint="free some space, or name another folder with --store",
+                ) from fault
             to_blame = self._to_blame()
             title, keyring = to_blame[0].title, to_blame[0].keyring or self._keyring
             if self._answers(to_blame):

@@ -17,9 +17,10 @@ from appliance.errors import (
     PackageMissing,
     SettingsInvalid,
     SourceUnreachable,
+    SpaceExhausted,
     ToolMissing,
 )
-from appliance.sources.apt import AptRoot
+from appliance.sources.apt import AptFailed, AptRoot
 from appliance.sources.debian_packages import DebianPackages
 from appliance.sources.fetching import bring
 from appliance.sources.station import DebianSettings, Settings
@@ -430,3 +431,14 @@ def test_what_two_components_share_is_fetched_once(source: DebianPackages, web: 
         bring(components, source.station)
     for name in (APP, LIBRARY, "base_1.0_amd64.deb"):
         assert len(web.ranges_of(f"/{name}")) == 1, (name, web.asked)
+
+
+def test_a_disk_that_is_full_of_lists_is_no_untrusted_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise AptFailed("Error writing to file - write (28: No space left on device)")
+
+    monkeypatch.setattr(AptRoot, "_run", full)
+    with pytest.raises(SpaceExhausted, match="do not fit the disk"):
+        AptRoot(tmp_path / "root", "amd64", (), tmp_path).update()
