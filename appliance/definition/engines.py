@@ -31,6 +31,8 @@ class Engine:
         archive: whole name of the file that brings it, where that is no wheel.
         names: what a model may be called to clients, of what a definition allows.
         on_processors: those of ``projects`` that compute on the processor alone.
+        driver: the oldest branch of NVIDIA's driver with which any release of it runs that the role can serve by;
+            0 where its wheels say more (``appliance.hardware.driver_packages``).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Engine:
     archive: re.Pattern[str] | None = None
     names: re.Pattern[str] = re.compile(r".+")
     on_processors: frozenset[str] = frozenset()
+    driver: int = 0
 
 
 ENGINES: Final = (
@@ -75,6 +78,7 @@ ENGINES: Final = (
         frozenset(),
         archive=re.compile(r"ollama-linux-amd64\.(?:tgz|tar\.zst)"),
         names=re.compile(r"(?!.*-cloud$).+"),  # those are models that run at Ollama's makers
+        driver=531,  # 0.30; from 0.31 on 550, and the name of its archive does not say (docs/gpu.mdx)
     ),
 )
 
