@@ -129,3 +129,5 @@ def test_a_definition_asks_for_the_machine_that_its_plan_is_for(definition: str,
     assert hardware.mig in {None, settings.mig or f"all-{settings.slice}"}, "a whole GPU holds more"
     assert settings.precision is not None
     assert settings.precision.resolved().weight_bits == 16
+    served = read_definition(path.read_bytes(), path).definition.inference
+    assert (served.context, served.sequences) == (settings.context, settings.sequences)
