@@ -217,7 +217,9 @@ def _hardware(record: Record) -> HardwareNeeds:
         memory_gib=record.number("memory_gib"),
         patch_gb=record.number("patch_gb"),
         firmware=firmware,
-        driver=record.number("driver", least=_LEAST_DRIVER, most=_MOST_DRIVER) if record.has("driver") else 0,
+        driver=record.number("driver", least=_LEAST_DRIVER, most=_MOST_DRIVER)
+        if record.has("driver")
+        else 0,
     )
 
 

@@ -31,8 +31,8 @@ class Engine:
         archive: whole name of the file that brings it, where that is no wheel.
         names: what a model may be called to clients, of what a definition allows.
         on_processors: those of ``projects`` that compute on the processor alone.
-        driver: the oldest branch of NVIDIA's driver with which any release of it runs that the role can serve by;
-            0 where its wheels say more (``appliance.hardware.driver_packages``).
+        driver: the oldest branch of NVIDIA's driver with which any release of it runs that the role can
+            serve by; 0 where its wheels say more (``appliance.hardware.driver_packages``).
     """
 
     name: str

@@ -159,7 +159,9 @@ def _cuda(machine: Machine, manifest: Manifest, brought: Mapping[str, str]) -> I
         for file in component.files
     }
     cuda, needs, engine = cuda_needed(wheels), manifest.hardware, served_by(manifest)
-    reasons = [(oldest_driver(cuda), f"the engine's wheels are for CUDA {cuda}")] if cuda is not None else []
+    reasons = (
+        [(oldest_driver(cuda), f"the engine's wheels are for CUDA {cuda}")] if cuda is not None else []
+    )
     if needs is not None and needs.driver:
         reasons.append((needs.driver, "hardware.driver in the bundle's definition says so"))
     if needs is not None and engine is not None and engine.driver:

@@ -60,7 +60,7 @@ def partition_checks(machine: Machine, manifest: Manifest, partition: Partition 
         idle is None,
         f"{idle} computes on the processor alone" if idle else "an engine for GPUs",
         "an engine that computes on GPUs, since each team is given a part of them",
-        "take gpus out of the inventory: one server is shared then; or build a bundle with an engine for GPUs",
+        "take gpus out of the inventory, then all share one server; or build a bundle for GPUs",
     )
 
 

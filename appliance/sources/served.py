@@ -82,7 +82,7 @@ def check_served(
 
 
 def oldest_driver(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> int:
-    """The oldest branch of the driver that will do for what serves on GPUs; 0 where nothing is said of it."""
+    """The oldest branch of the driver that will do for what serves on GPUs; 0 where nothing says it."""
     hardware, engine = read.definition.hardware, _engine(read, resolved)
     if hardware is None:
         return 0

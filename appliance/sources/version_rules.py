@@ -44,7 +44,7 @@ def check_versions(
         kinds: of components, by name.
         resolved: their artefacts.
         where: of the components in the definition, for the message.
-        oldest: the oldest branch of the driver that the engine runs with, as far as that is said; 0: it is not.
+        oldest: the oldest branch of the driver that the engine runs with; 0: nothing says it.
 
     Raises:
         VersionsDiffer: with each part that differs, and the version that the others have.

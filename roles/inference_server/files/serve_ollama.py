@@ -50,7 +50,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--digests", type=model_file, required=True, help="as sha256sum writes them")
     parser.add_argument("--store", type=Path, required=True, help="where Ollama shall find the model")
     parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds at the end")
-    parser.add_argument("--load", type=number(1, 86400), required=True, help="seconds that loading may take")
+    parser.add_argument("--load", type=number(1, 86400), required=True, help="seconds to load it in")
     parser.add_argument("--gpus", action="store_true", help="the model has to be on GPUs, all of it")
     settings = parser.parse_args(arguments)
     if not NAME.fullmatch(settings.name):
@@ -76,7 +76,7 @@ def environment(settings: argparse.Namespace) -> dict[str, str]:
         "OLLAMA_NUM_PARALLEL": str(settings.slots),
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_KEEP_ALIVE": "-1",  # loaded until the end
-        "OLLAMA_LOAD_TIMEOUT": f"{settings.load}s",  # five minutes by itself, and a large model is not there
+        "OLLAMA_LOAD_TIMEOUT": f"{settings.load}s",  # by itself it waits for five minutes
         "OLLAMA_NO_CLOUD": "1",  # neither models that run elsewhere nor searches, nor what is recommended
         "OLLAMA_NOPRUNE": "1",  # the store is ours
         "GIN_MODE": "release",
@@ -158,8 +158,8 @@ def check_loaded(settings: argparse.Namespace, body: bytes) -> None:
     size, on_gpus, context = (loaded[0].get(each, 0) for each in ("size", "size_vram", "context_length"))
     if settings.gpus and not 0 < size <= on_gpus:
         raise OSError(
-            f"Ollama has {on_gpus} of the model's {size} bytes on GPUs, wanted all of them: it found no GPU, "
-            "the driver is too old for this release, or their memory is too small (journal, above)"
+            f"Ollama has {on_gpus} of the model's {size} bytes on GPUs, wanted all of them: it found no "
+            "GPU, the driver is too old for this release, or their memory is too small (journal, above)"
         )
     if context != settings.context:
         raise OSError(

@@ -1,8 +1,8 @@
 """A stand-in for the program of Ollama, for tests: reads a store, answers on its documented paths."""
 
 # Stands in for Ollama: reads the store as it does, calls short names by a folder of its own, answers slowly
-# where it is asked to.  TEST_ENGINE: "well", "ends" (at once), "refuses" (to load), "more" (models), "processor"
-# (no GPU), "partly" (on GPUs), "short" (a model of less context), "forgets" (what it loaded).
+# where it is asked to.  TEST_ENGINE: "well", "ends" (at once), "refuses" (to load), "more" (models),
+# "processor" (no GPU), "partly" (on GPUs), "short" (a model of less context), "forgets" (what it loaded).
 STAND_IN = """#!{python} -B
 import http.server, json, os, pathlib, shutil, sys, time
 
