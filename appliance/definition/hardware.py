@@ -11,6 +11,7 @@
       memory_gib: 512
       patch_gb: 150          # left out: the size of the bundle's largest component
       firmware: [memory-ecc, tpm2, uefi]
+      driver: 550            # left out: the engine's wheels say which is the oldest that will do
 
 What contradicts itself is found here, before anything is fetched; whether a node has it, preflight says.
 """
@@ -52,10 +53,11 @@ class Hardware(Frozen):
     memory_gib: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     patch_gb: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     firmware: Annotated[tuple[Word, ...], AfterValidator(_once_sorted)] = ()
+    driver: Annotated[int, Field(ge=100, le=9999)] | None = None
 
     def needs(self) -> HardwareNeeds:
         """As the manifest carries it."""
-        return HardwareNeeds(**{**self.model_dump(), "mig": self.mig or ""})
+        return HardwareNeeds(**{**self.model_dump(), "mig": self.mig or "", "driver": self.driver or 0})
 
 
 def check_hardware(hardware: Hardware, where: Callable[[Loc], Location]) -> None:

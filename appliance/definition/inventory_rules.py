@@ -33,7 +33,7 @@ def first_conflict(inventory: Inventory) -> Conflict | None:
         route_conflicts,
         _identities,
         _ssh,
-        _teams,
+        _served,
         _reachable,
         flow_conflicts,
         export_conflicts,
@@ -202,9 +202,16 @@ def _ssh(inventory: Inventory) -> Iterator[Conflict]:
             )
 
 
-def _teams(inventory: Inventory) -> Iterator[Conflict]:
-    """No team is served at SSH's port, to which tunnels would lead then."""
+def _served(inventory: Inventory) -> Iterator[Conflict]:
+    """Nothing is served at SSH's port: two cannot open it, and tunnels to it would lead to SSH."""
     for node in inventory.nodes:
+        if node.partition is None and inventory.inference_port == node.port:
+            yield Conflict(
+                ("nodes", node.name, "port"),
+                f"port {node.port} of {node.name} is the one at which the model is served on loopback",
+                f"port: {node.port}, inference.port: {inventory.inference_port}",
+                "a port for SSH that nobody else has, or another under inference: port:",
+            )
         for team in node.partition.teams if node.partition else ():
             if team.port == node.port:
                 yield Conflict(

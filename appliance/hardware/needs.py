@@ -22,6 +22,8 @@ class HardwareNeeds:
         memory_gib: of the host, as the kernel counts it; 0: not judged.
         patch_gb: room on the disk beside the bundle, for the next one; 0: that of its largest component.
         firmware: words of ``FIRMWARE``, sorted.
+        driver: the oldest branch of NVIDIA's driver that the engine runs with; 0: its wheels say, or
+            nothing does.
     """
 
     gpu: str
@@ -32,3 +34,4 @@ class HardwareNeeds:
     memory_gib: int = 0
     patch_gb: int = 0
     firmware: tuple[str, ...] = ()
+    driver: int = 0

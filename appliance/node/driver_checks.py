@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.hardware.driver_packages import (
     FABRIC_MANAGER,
+    branch,
     cuda_needed,
     driver_version,
     headers_for,
     is_dkms,
     oldest_driver,
     prebuilt_for,
-    runs_cuda,
     unbuildable,
     upstream,
 )
+from appliance.node.serving_checks import served_by
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -147,23 +148,34 @@ def _fabric_manager(machine: Machine, brought: Mapping[str, str]) -> Check:
 
 
 def _cuda(machine: Machine, manifest: Manifest, brought: Mapping[str, str]) -> Iterator[Check]:
-    """The engine's wheels are built for one CUDA, and that wants a driver that is new enough."""
+    """The engine's wheels are built for one CUDA, and that wants a driver that is new enough.
+
+    Of an engine that is no wheel, the definition says what it wants, and its kind what it wants at least.
+    """
     wheels = {
         file.origin.get("project", file.name): file.version
         for component in manifest.components.values()
         if component.kind == "python"
         for file in component.files
     }
-    cuda = cuda_needed(wheels)
-    if cuda is None:
+    cuda, needs, engine = cuda_needed(wheels), manifest.hardware, served_by(manifest)
+    reasons = (
+        [(oldest_driver(cuda), f"the engine's wheels are for CUDA {cuda}")] if cuda is not None else []
+    )
+    if needs is not None and needs.driver:
+        reasons.append((needs.driver, "hardware.driver in the bundle's definition says so"))
+    if needs is not None and engine is not None and engine.driver:
+        reasons.append((engine.driver, f"no {engine.name} that is served here runs with an older one"))
+    if not reasons:
         return
+    oldest, why = max(reasons)
     driver = driver_version(brought) or machine.module.version or driver_version(machine.packages)
     yield Check(
         "cuda-driver",
-        driver is not None and runs_cuda(driver, cuda),
+        driver is not None and (branch(driver) or 0) >= oldest,
         f"driver {driver}" if driver else "no driver, neither in the bundle nor on the node",
-        f"a driver of branch {oldest_driver(cuda)} or newer: the engine's wheels are for CUDA {cuda}",
-        "bring the driver with the bundle, or an engine for an older CUDA",
+        f"a driver of branch {oldest} or newer: {why}",
+        "bring the driver with the bundle, or an engine for an older one",
     )
 
 

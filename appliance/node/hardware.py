@@ -70,6 +70,7 @@ UNFIT: Final[dict[str, type[PreflightFailed]]] = {
     "partition": PartitionUnfit,
     "secure-boot": HardwareUnfit,
     "teams": PartitionUnfit,
+    "teams-engine": PartitionUnfit,
     "tpm": HardwareUnfit,
     "uefi": HardwareUnfit,
 }

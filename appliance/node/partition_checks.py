@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.hardware.gpus import find_gpu, find_slice, gpu_of_device, parse_layout
+from appliance.node.serving_checks import leaves_gpus_idle
 from appliance.node.verdict import Check
 
 if TYPE_CHECKING:
@@ -52,6 +53,14 @@ def partition_checks(machine: Machine, manifest: Manifest, partition: Partition 
         "for each team a part of the GPUs on which the bundle's model can be served",
         "appliance plan size MODEL --gpu "
         f"{partition.model} says what would do; change gpus in the inventory, or build another bundle",
+    )
+    idle = leaves_gpus_idle(manifest)
+    yield Check(
+        "teams-engine",
+        idle is None,
+        f"{idle} computes on the processor alone" if idle else "an engine for GPUs",
+        "an engine that computes on GPUs, since each team is given a part of them",
+        "take gpus out of the inventory, then all share one server; or build a bundle for GPUs",
     )
 
 

@@ -89,6 +89,7 @@ def _served_values(manifest: Manifest, staged: str) -> dict[str, object]:
             f"{staged}/{file.path}": file.sha256 for file in manifest.components[served.model].files
         },
         "parallel": manifest.hardware.tensor_parallel if manifest.hardware else 1,
+        "gpus": manifest.hardware is not None,
     }
 
 

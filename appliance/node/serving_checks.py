@@ -23,6 +23,13 @@ def served_by(manifest: Manifest) -> Engine | None:
     return engine_of(_projects(manifest), files_of(manifest, manifest.inference.engine))
 
 
+def leaves_gpus_idle(manifest: Manifest) -> str | None:
+    """What of a bundle's engine computes on the processor alone; None where it computes on GPUs."""
+    engine = served_by(manifest)
+    found = sorted(engine.on_processors & _projects(manifest)) if engine else []
+    return found[0] if found else None
+
+
 def files_of(manifest: Manifest, name: str) -> dict[str, str]:
     """SHA-256 of each plain file of a component, by its path there; none of another kind."""
     component = manifest.components.get(name)

@@ -13,7 +13,7 @@ from appliance.errors import SettingsInvalid, Usage
 from appliance.sources.fetching import bring
 from appliance.sources.kinds import source
 from appliance.sources.makers import check_signatures, with_facts
-from appliance.sources.served import check_served, check_shards, check_task
+from appliance.sources.served import check_served, check_shards, check_task, oldest_driver
 from appliance.sources.store import full_disk
 from appliance.sources.together import together
 from appliance.sources.version_rules import check_versions
@@ -124,6 +124,7 @@ def _locked_components(read: ReadDefinition, station: Station) -> dict[str, Lock
         {name: component.kind for name, component in definition.components.items()},
         resolved,
         read.document.where_key(("components",)),
+        oldest_driver(read, resolved),
     )
     check_served(read, resolved, station.progress)
     facts = check_signatures(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from appliance.definition.bundle_definition import ReadDefinition
+    from appliance.definition.engines import Engine
     from appliance.definition.lock import Artefact
     from appliance.progress import Progress
     from appliance.sources.store import Store
@@ -51,11 +52,7 @@ def check_served(
             wanted=f"one of: {_named(held)}",
             where=where(("inference", "file")),
         )
-    brought = resolved[served.engine]
-    if read.definition.components[served.engine].kind == "files":
-        engine = engine_of((), [artefact.path for artefact in brought])
-    else:
-        engine = engine_of({artefact.origin.get("project", artefact.name) for artefact in brought})
+    engine = _engine(read, resolved)
     if engine is None:
         progress.note(
             f"component {served.engine} brings no engine that this version can run, or several "
@@ -82,6 +79,22 @@ def check_served(
         )
     if missing := missing_files(engine, served.file, held):
         raise _incomplete(read, missing, _named(held))
+
+
+def oldest_driver(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> int:
+    """The oldest branch of the driver that will do for what serves on GPUs; 0 where nothing says it."""
+    hardware, engine = read.definition.hardware, _engine(read, resolved)
+    if hardware is None:
+        return 0
+    return max(hardware.driver or 0, engine.driver if engine else 0)
+
+
+def _engine(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> Engine | None:
+    component = read.definition.inference.engine
+    brought = resolved[component]
+    if read.definition.components[component].kind == "files":
+        return engine_of((), [artefact.path for artefact in brought])
+    return engine_of({artefact.origin.get("project", artefact.name) for artefact in brought})
 
 
 def check_shards(read: ReadDefinition, model: Sequence[Artefact], store: Store) -> None:

@@ -33,7 +33,10 @@ _MANAGER = "datacenter-gpu-manager-4-core"
 
 
 def check_versions(
-    kinds: Mapping[str, str], resolved: Mapping[str, Sequence[Artefact]], where: Location
+    kinds: Mapping[str, str],
+    resolved: Mapping[str, Sequence[Artefact]],
+    where: Location,
+    oldest: int = 0,
 ) -> None:
     """Refuse a resolution whose driver cannot work.
 
@@ -41,6 +44,7 @@ def check_versions(
         kinds: of components, by name.
         resolved: their artefacts.
         where: of the components in the definition, for the message.
+        oldest: the oldest branch of the driver that the engine runs with; 0: nothing says it.
 
     Raises:
         VersionsDiffer: with each part that differs, and the version that the others have.
@@ -64,6 +68,7 @@ def check_versions(
         for artefact in artefacts
     }
     _check_cuda(packages, wheels, where)
+    _check_oldest(packages, oldest, where)
 
 
 def _check_twice(packages: Sequence[Artefact], where: Location) -> None:
@@ -148,6 +153,24 @@ def _check_cuda(packages: Mapping[str, str], wheels: Mapping[str, str], where: L
         hint="pin an engine whose wheels are for an older CUDA, or take the driver from another repository",
         where=where,
     )
+
+
+def _check_oldest(packages: Mapping[str, str], oldest: int, where: Location) -> None:
+    driver = driver_version(packages)
+    if not oldest or driver is None:
+        return
+    found = branch(driver)
+    if found is None:
+        raise _unreadable("driver", driver, where)
+    if found < oldest:
+        raise VersionsDiffer(
+            "the driver is too old for the engine, which would compute on the processor or not at all",
+            found=f"driver {driver}",
+            wanted=f"branch {oldest} or newer",
+            hint="take the driver from another repository, or an older release of the engine, and say in "
+            "hardware.driver what that wants",
+            where=where,
+        )
 
 
 def _unreadable(name: str, version: str, where: Location) -> VersionsDiffer:

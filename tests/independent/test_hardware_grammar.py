@@ -39,6 +39,8 @@ CASES: list[tuple[dict[str, Any], bool]] = [
     ),
     *(({"mig": value}, True) for value in (..., "7g.80gb", "3g.40gb,2*2g.20gb", "a" * 200)),
     *(({"mig": value}, False) for value in ("", "a" * 201, "A", ",", "1g 10gb", None)),
+    *(({"driver": value}, True) for value in (100, 550, 9999)),
+    *(({"driver": value}, False) for value in (0, 99, 10000, "550", None)),
     *(({"gpu": value}, False) for value in (..., "", "H100", "a" * 65)),
     ({"cpus": 1}, False),
 ]

@@ -454,7 +454,8 @@ def test_ollama_takes_the_place_of_an_engine_of_wheels(installed: Subject, tmp_p
     program.write_text(STAND_IN.format(python="/usr/bin/python3"))
     program.chmod(0o755)
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(program, "./bin/ollama")
+        for name in ("bin/ollama", "lib/ollama/llama-server"):
+            tar.add(program, f"./{name}")
     there = f"{STAGED}/ollama/{archive.name}"
     (Path(f"/proc/{installed.node.leader}/root") / there.lstrip("/")).parent.mkdir()
     shutil.copy(archive, Path(f"/proc/{installed.node.leader}/root") / there.lstrip("/"))

@@ -37,6 +37,8 @@ ENGINE_PORT = 11434  # in its own network; nobody else has anything there
 STOP_SECONDS = 20  # what an engine that serves nobody may take to end
 #: Seconds without a word after which an answer that was begun counts as finished: Ollama does not say.
 SILENCE: Final = 10.0
+#: What Ollama's variables begin with, and those of the llama.cpp in it; LLAMA_OFFLINE is a switch of ours.
+FOREIGN: Final = ("OLLAMA_", "LLAMA_ARG_", "LLAMA_LOG_")
 #: Names without a registry or a tag; those that end in "-cloud" are of models that run at Ollama's makers.
 NAME: Final = re.compile(r"(?!.*-cloud$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
@@ -48,6 +50,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--digests", type=model_file, required=True, help="as sha256sum writes them")
     parser.add_argument("--store", type=Path, required=True, help="where Ollama shall find the model")
     parser.add_argument("--drain", type=number(1, 3600), required=True, help="seconds at the end")
+    parser.add_argument("--load", type=number(1, 86400), required=True, help="seconds to load it in")
+    parser.add_argument("--gpus", action="store_true", help="the model has to be on GPUs, all of it")
     settings = parser.parse_args(arguments)
     if not NAME.fullmatch(settings.name):
         parser.error(f"--name: found {settings.name!r}, wanted letters, digits and _.- and no -cloud")
@@ -58,8 +62,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def environment(settings: argparse.Namespace) -> dict[str, str]:
-    """What Ollama is told: of its own variables these, and none that somebody else has set."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("OLLAMA_")}
+    """What Ollama is told: of its own variables these, and none that somebody else has set.
+
+    It hands all others on to llama.cpp's server, which takes each of its options from a variable too.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         ours.pop(name, None)  # systemd's, to us
     return ours | {
@@ -69,6 +76,7 @@ def environment(settings: argparse.Namespace) -> dict[str, str]:
         "OLLAMA_NUM_PARALLEL": str(settings.slots),
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_KEEP_ALIVE": "-1",  # loaded until the end
+        "OLLAMA_LOAD_TIMEOUT": f"{settings.load}s",  # by itself it waits for five minutes
         "OLLAMA_NO_CLOUD": "1",  # neither models that run elsewhere nor searches, nor what is recommended
         "OLLAMA_NOPRUNE": "1",  # the store is ours
         "GIN_MODE": "release",
@@ -128,6 +136,35 @@ async def wait_ready(settings: argparse.Namespace, whole_name: str) -> None:
         raise OSError(f"Ollama offers {offered}, wanted {settings.name}:latest and nothing else")
     # A question without words loads the model (Ollama, docs/api.md, "Load a model").
     await asyncio.to_thread(ask, "POST", "/api/generate", {"model": settings.name, "stream": False})
+    check_loaded(settings, await asyncio.to_thread(ask, "GET", "/api/ps", None, HEALTH_SECONDS))
+
+
+def check_loaded(settings: argparse.Namespace, body: bytes) -> None:
+    """Refuse a model that was loaded in another way than the definition says.
+
+    Ollama goes on without a word where it finds no GPU, or a driver that is too old for it, and where the
+    model was made for less context: answers are then slow, and long conversations shortened.
+
+    Args:
+        settings: how it is to be.
+        body: what Ollama answers on ``/api/ps`` (docs/api.md, "List Running Models"; sizes in bytes).
+
+    Raises:
+        OSError: it is not so.
+    """
+    loaded = json.loads(body).get("models") or []
+    if len(loaded) != 1:
+        raise OSError(f"Ollama has loaded {len(loaded)} models, wanted {settings.name} alone")
+    size, on_gpus, context = (loaded[0].get(each, 0) for each in ("size", "size_vram", "context_length"))
+    if settings.gpus and not 0 < size <= on_gpus:
+        raise OSError(
+            f"Ollama has {on_gpus} of the model's {size} bytes on GPUs, wanted all of them: it found no "
+            "GPU, the driver is too old for this release, or their memory is too small (journal, above)"
+        )
+    if context != settings.context:
+        raise OSError(
+            f"Ollama takes {context} tokens, wanted {settings.context}: the model was made for no more"
+        )
 
 
 def connected() -> socket.socket:

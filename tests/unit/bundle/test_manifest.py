@@ -297,7 +297,9 @@ def test_one_thing_wrong_refuses_the_manifest(
     assert shown.isprintable(), "what a hostile manifest says must not reach a terminal raw"
 
 
-@pytest.mark.parametrize("changes", [{}, {"mig": ...}, {"firmware": []}, {"nvswitches": 16}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"mig": ...}, {"firmware": []}, {"nvswitches": 16}, {"driver": 531}]
+)
 def test_what_a_bundle_needs_of_a_machine_is_read_back(
     changes: dict[str, Any], values: dict[str, Any]
 ) -> None:

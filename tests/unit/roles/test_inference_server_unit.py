@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.nativetypes
 import pytest
 import yaml
 
@@ -260,15 +261,12 @@ def test_its_socket_is_on_loopback_and_goes_with_it() -> None:
 
 
 def ollama(**changed: Any) -> dict[str, list[str]]:
-    """The unit of Ollama; its arguments as Ansible would put them together."""
+    """The unit of Ollama; its arguments as Ansible puts them together."""
     engine = read("vars/engines/ollama.yml")
-    folder = "/opt/appliance/inference/0123456789ab"
-    words = [
-        str(word)
-        .replace("{{ inference_server_folder }}", folder)
-        .replace("{{ inference_server_drain }}", str(engine["inference_server_drain"]))
-        for word in engine["inference_server_arguments"]
-    ]
+    values = {**read("defaults/main.yml"), **engine, **changed}
+    values["inference_server_folder"] = "/opt/appliance/inference/0123456789ab"
+    surroundings = jinja2.nativetypes.NativeEnvironment(undefined=jinja2.StrictUndefined)
+    words = surroundings.from_string(engine["inference_server_arguments"]).render(values)
     return unit(**{**engine, "inference_server_arguments": words, **changed})
 
 
@@ -294,8 +292,16 @@ def test_ollama_is_run_by_the_nodes_own_python_on_what_was_signed() -> None:
         *("--model", GIVEN["inference_server_model"], "--name", "demo", "--port", "8000"),
         *("--context", "8192", "--slots", "2"),
         *("--program", f"{folder}/ollama/bin/ollama", "--digests", f"{folder}/model.sha256"),
-        *("--store", "%t/%N/models", "--drain", "120"),
+        *("--store", "%t/%N/models", "--drain", "120", "--load", "1800"),
     ]
+    (command,) = ollama(inference_server_gpus=True)["ExecStart"]
+    assert command.split()[-3:] == ["--load", "1800", "--gpus"]
+
+
+def test_the_archive_must_have_what_ollama_runs_models_with() -> None:
+    engine, (_, unpack) = read("vars/engines/ollama.yml"), read("tasks/engine.yml")
+    assert engine["inference_server_needs"] == ["bin/ollama", "lib/ollama/llama-server"]
+    assert unpack["released_program"]["needs"] == "{{ inference_server_needs }}"
 
 
 def test_ollama_gets_nvidias_devices_and_is_asked_on_a_path_that_it_has() -> None:

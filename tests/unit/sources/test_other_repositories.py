@@ -192,6 +192,18 @@ def test_parts_of_two_branches_are_refused_with_both_versions(
     assert not [path for path, _ in web.asked if path.endswith(".deb")], "nothing was fetched for it"
 
 
+def test_a_driver_older_than_the_definition_wants_is_refused(
+    site: Site, cuda: Archive, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuda.publish_flat()
+    written = yaml.safe_load(site.path.read_text())
+    for branch, code in (("590", 3), ("580", 0)):
+        written["hardware"] = {"gpu": "h100-sxm", "gpus": 1, "driver": int(branch)}
+        site.path.write_text(yaml.safe_dump(written, sort_keys=False))
+        assert run("lock", site.path, "--json") == code
+        assert (f"branch {branch} or newer" in capsys.readouterr().out) is bool(code)
+
+
 def test_dcgm_of_two_versions_is_refused(
     site: Site, cuda: Archive, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

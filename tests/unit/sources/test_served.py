@@ -12,7 +12,7 @@ from appliance.definition.bundle_definition import read_definition
 from appliance.definition.lock import Artefact
 from appliance.errors import DefinitionInvalid, EngineUnfit, ModelIncomplete
 from appliance.progress import Silent
-from appliance.sources.served import check_served, check_shards, check_task
+from appliance.sources.served import check_served, check_shards, check_task, oldest_driver
 from appliance.sources.store import Store
 
 if TYPE_CHECKING:
@@ -152,20 +152,45 @@ def test_settings_out_of_range_are_refused_where_they_stand(more: str) -> None:
     assert str(caught.value.where).startswith("demo.yaml:10:")
 
 
-def check_archive(path: str, model: str = "tiny.gguf", name: str = "demo") -> list[str]:
-    """Notes that were told of a definition whose engine is a plain file."""
+def archived(path: str, model: str = "tiny.gguf", name: str = "demo") -> str:
+    """A definition whose engine is a plain file."""
     text = DEFINITION.format(engine="x", file=model, parallel=1, more="").replace(
         "{kind: python, requirements: [x]}",
         f"{{kind: files, files: [{{path: {path}, sha256: '{'0' * 64}', licence: MIT}}]}}",
     )
-    text = text.replace("name: demo", f"name: {name}")
+    return text.replace("name: demo", f"name: {name}")
+
+
+def check_archive(path: str, model: str = "tiny.gguf", name: str = "demo") -> list[str]:
+    """Notes that were told of it."""
     notes = Notes()
     resolved = {
         "engine": [artefact(path, {"kind": "files"})],
         "model": [artefact(model, {"kind": "huggingface"})],
     }
-    check_served(read_definition(text.encode(), "demo.yaml"), resolved, notes)
+    check_served(read_definition(archived(path, model, name).encode(), "demo.yaml"), resolved, notes)
     return notes.told
+
+
+@pytest.mark.parametrize(
+    ("file", "said", "oldest"),
+    [
+        ("ollama-linux-amd64.tgz", "", 531),
+        ("ollama-linux-amd64.tgz", ", driver: 550", 550),
+        ("ollama-linux-amd64.tgz", ", driver: 450", 531),
+        ("other.tgz", ", driver: 550", 550),
+        ("other.tgz", "", 0),
+        ("ollama-linux-amd64.tgz", None, 0),
+    ],
+)
+def test_the_oldest_driver_is_the_definitions_or_the_engines(
+    file: str, said: str | None, oldest: int
+) -> None:
+    text = archived(file).replace(", tensor_parallel: 1", f"{said}")
+    if said is None:  # on processors
+        text = "".join(line for line in text.splitlines(True) if not line.startswith("hardware"))
+    resolved = {"engine": [artefact(file, {"kind": "files"})]}
+    assert oldest_driver(read_definition(text.encode(), "demo.yaml"), resolved) == oldest
 
 
 def test_an_engine_may_be_its_makers_archive() -> None:

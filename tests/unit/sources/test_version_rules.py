@@ -62,7 +62,7 @@ def locked(kind: str, name: str, version: str) -> Artefact:
     )
 
 
-def check(packages: dict[str, str], wheels: dict[str, str] | None = None) -> None:
+def check(packages: dict[str, str], wheels: dict[str, str] | None = None, oldest: int = 0) -> None:
     items = sorted(packages.items())
     half = len(items) // 2  # the driver and the rest may be components of their own
     resolved = {
@@ -70,7 +70,7 @@ def check(packages: dict[str, str], wheels: dict[str, str] | None = None) -> Non
         "system": [locked("debian", *each) for each in items[half:]],
         "engine": [locked("python", *each) for each in (wheels or {}).items()],
     }
-    check_versions({"driver": "debian", "system": "debian", "engine": "python"}, resolved, WHERE)
+    check_versions({"driver": "debian", "system": "debian", "engine": "python"}, resolved, WHERE, oldest)
 
 
 @pytest.mark.parametrize("packages", [{}, DEBIAN, UBUNTU, NVIDIA, DCGM, {**UBUNTU, **DCGM}])
@@ -201,6 +201,16 @@ def test_wheels_for_a_newer_cuda_than_the_driver_runs_are_refused(
         return
     with pytest.raises(VersionsDiffer, match="CUDA"):
         check(driver, wheels)
+
+
+def test_a_driver_older_than_the_engine_wants_is_refused() -> None:
+    check(DEBIAN, oldest=550)
+    check({}, oldest=551)  # the node may have its own
+    with pytest.raises(VersionsDiffer, match="too old for the engine") as caught:
+        check(DEBIAN, oldest=551)
+    assert (caught.value.found, caught.value.wanted) == ("driver 550.163.01", "branch 551 or newer")
+    with pytest.raises(VersionsDiffer, match="begins with no number"):
+        check({"libcuda1": "next-1"}, oldest=550)
 
 
 @pytest.mark.parametrize(
