@@ -98,7 +98,7 @@ class Transfer:
             InProgress: another station is copying to this node.
             NodeUnreachable: the connection could not be made, or broke.
         """
-        script = load_script("receive", "staged_copy", "patched_copy")
+        script = load_script("receive", "hashing_lanes", "staged_copy", "patched_copy")
         process = subprocess.Popen(
             connection.argv(start_command(script, "receive")),
             stdin=subprocess.PIPE,

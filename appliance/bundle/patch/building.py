@@ -188,6 +188,8 @@ def _one(recipe: _Recipe, holdings: Holdings, target: OpenBundle, file: HeldFile
             if not part.packed:
                 copied += part.length
             recipe.lines.write(item_line(part))
+        for each in (opened, *bases):
+            each.require_unchanged()
     if digest.hexdigest() != file.sha256:
         raise DigestMismatch(
             f"{file.path} is not what its bundle says",

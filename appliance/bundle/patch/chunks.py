@@ -6,7 +6,6 @@ terabyte has a million chunks: 32 MiB.  What it finds is a guess, and whoever as
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from appliance.bundle.patch.whole import WholeFile
+
+    Hashed = Callable[[bytes | bytearray | memoryview], object]
 
 #: Mean bytes of a chunk: of a terabyte, and of what is small.
 _LARGEST: Final = 1 << 20
@@ -53,13 +54,15 @@ def require_digest(file: WholeFile, found: str, wanted: str) -> None:
 
 
 def cut(
-    file: WholeFile, mean: int, hashed: Callable[[bytes], object] | None = None
+    file: WholeFile, mean: int, start: int, end: int, hashed: Hashed | None = None
 ) -> Iterator[tuple[int, memoryview]]:
     """Position and bytes of each chunk; the bytes are valid until the next is asked for.
 
     Args:
         file: open.
         mean: mean bytes of a chunk.
+        start: where in the file the first one begins.
+        end: where the last one ends.
         hashed: told every byte, in order.
 
     Raises:
@@ -76,22 +79,22 @@ def cut(
             hint="build patches on a station for which there is one",
         )
     cutter = FastCDC(mean, min_size=mean // 4, max_size=mean * 4)
-    for chunk in cutter.cut_stream(_Stream(file, hashed)):
-        yield chunk.offset, chunk.data
+    for chunk in cutter.cut_stream(_Stream(file, start, end, hashed)):
+        yield start + chunk.offset, chunk.data
 
 
 class _Stream:
-    """A file as the cutter reads it."""
+    """A range of a file as the cutter reads it."""
 
-    def __init__(self, file: WholeFile, hashed: Callable[[bytes], object] | None) -> None:
-        self._file, self._hashed, self._position = file, hashed, 0
+    def __init__(self, file: WholeFile, start: int, end: int, hashed: Hashed | None) -> None:
+        self._file, self._position, self._end, self._hashed = file, start, end, hashed
 
     def readinto(self, buffer: memoryview) -> int:
-        count = min(len(buffer), _READ, self._file.size - self._position)
-        data = self._file.read(self._position, count) if count else b""
-        if self._hashed:
-            self._hashed(data)
-        buffer[:count] = data
+        count = min(len(buffer), _READ, self._end - self._position)
+        if count:
+            self._file.read_into(self._position, buffer[:count])
+            if self._hashed:
+                self._hashed(buffer[:count])
         self._position += count
         return count
 
@@ -143,25 +146,21 @@ class Places:
 
 
 class Chunks:
-    """The chunks of some files, one after another.
+    """The chunks of some files.
 
     Args:
         files: open; their numbers are those of this sequence.
-        wanted: the SHA-256 (hex) that each must have.
         mean: mean bytes of a chunk.
-
-    Raises:
-        DigestMismatch: one of them has another.
     """
 
-    def __init__(self, files: Sequence[WholeFile], wanted: Sequence[str], mean: int) -> None:
+    def __init__(self, files: Sequence[WholeFile], mean: int) -> None:
         self.files, self.mean = files, mean
         self._places = Places(chunk_count(sum(file.size for file in files), len(files), mean))
-        for number, (file, digest) in enumerate(zip(files, wanted, strict=True)):
-            hashes = hashlib.sha256()
-            for offset, data in cut(file, mean, hashes.update):
-                self._places.add(_key(data), number << 48 | offset)
-            require_digest(file, hashes.hexdigest(), digest)
+
+    def add(self, number: int, start: int, end: int, hashed: Hashed | None = None) -> None:
+        """Cut a range of a file, and note its chunks; ``hashed`` is told every byte."""
+        for offset, data in cut(self.files[number], self.mean, start, end, hashed):
+            self._places.add(_key(data), number << 48 | offset)
 
     def find(self, data: memoryview) -> tuple[int, int] | None:
         """Number and position of a chunk that may be the same; None if there is none."""

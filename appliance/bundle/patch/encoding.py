@@ -6,13 +6,15 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.patch.chunks import Chunks, mean_size, require_digest
+from appliance.bundle.patch.in_place import compare
 from appliance.bundle.patch.matching import Stretch, match
-from appliance.bundle.patch.packing import pack
+from appliance.bundle.patch.packing import pack, pack_weights
 from appliance.bundle.patch.recipe import MIN_PREFIX, SEGMENT, Part, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from appliance.bundle.patch.chunks import Hashed
     from appliance.bundle.patch.whole import WholeFile
 
 #: Up to so many bytes, a file is one frame that looks back to the whole of its base.
@@ -29,7 +31,7 @@ class Encoder:
         hashed: told every byte of the files, in order, to prove that they are what their bundle says.
     """
 
-    def __init__(self, write: Callable[[bytes], object], hashed: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], hashed: Hashed) -> None:
         self._write, self._hashed = write, hashed
 
     def parts(self, file: WholeFile, bases: Sequence[WholeFile], wanted: Sequence[str]) -> Iterator[Part]:
@@ -50,32 +52,60 @@ class Encoder:
             for base, digest in zip(bases, wanted, strict=True):
                 require_digest(base, hashlib.sha256(base.read(0, size)).hexdigest(), digest)
             gap = Stretch(0, file.size, False, 0 if bases else None, 0, size)
-            yield from self._gap(file, bases, gap, thoroughly=True)
+            yield from self._gap(file, bases, gap, thoroughly=True, hashed=True)
             return
-        chunks = Chunks(bases, wanted, mean_size(sum(base.size for base in bases)))
-        for stretch in _without_short(match(file, chunks)) if bases else [Stretch(0, file.size, False)]:
+        if not bases:
+            yield from self._gap(file, bases, Stretch(0, file.size, False), hashed=True)
+            return
+        for stretch in _without_short(self._stretches(file, bases, wanted)):
             if stretch.is_same and stretch.base is not None:
-                self._read(file, stretch.start, stretch.end)
                 length = stretch.end - stretch.start
                 yield Part(length, source=Range(stretch.base, stretch.place, length))
             else:
                 yield from self._gap(file, bases, stretch)
 
-    def _read(self, file: WholeFile, start: int, end: int) -> None:
-        for position in range(start, end, SEGMENT):
-            self._hashed(file.read(position, min(SEGMENT, end - position)))
+    def _stretches(
+        self, file: WholeFile, bases: Sequence[WholeFile], wanted: Sequence[str]
+    ) -> Iterator[Stretch]:
+        """A long file beside long ones; every byte of them all is hashed."""
+        chunks = Chunks(bases, mean_size(sum(base.size for base in bases)))
+        if len(bases) > 1:
+            for number, (base, digest) in enumerate(zip(bases, wanted, strict=True)):
+                hashes = hashlib.sha256()
+                chunks.add(number, 0, base.size, hashes.update)
+                require_digest(base, hashes.hexdigest(), digest)
+            yield from match(file, chunks, hashed=self._hashed)
+            return
+        (base,), (digest,) = bases, wanted
+        in_place = compare(file, base, digest, self._hashed)
+        # Where nothing moved, what was replaced is looked for in what it replaced.
+        is_settled = file.size == base.size and in_place.size * 2 >= file.size
+        for start, end in in_place.others(base.size) if is_settled else [(0, base.size)]:
+            chunks.add(0, start, end)
+        yield from match(file, chunks, in_place)
 
     def _gap(
-        self, file: WholeFile, bases: Sequence[WholeFile], gap: Stretch, *, thoroughly: bool = False
+        self,
+        file: WholeFile,
+        bases: Sequence[WholeFile],
+        gap: Stretch,
+        *,
+        thoroughly: bool = False,
+        hashed: bool = False,
     ) -> Iterator[Part]:
         """Parts for what is not the same, each against what lies in its place in the base."""
         waiting = 0  # bytes that stay as they are, one part as long as none is packed
         for start in range(gap.start, gap.end, SEGMENT):
             data = file.read(start, min(SEGMENT, gap.end - start))
-            self._hashed(data)
+            if hashed:
+                self._hashed(data)
             source = _beside(gap, start - gap.start)
             prefix = bases[source.base].read(source.offset, source.length) if source else b""
-            packed = pack(data, prefix, thoroughly=thoroughly)
+            if thoroughly:
+                packed = pack(data, prefix)
+            else:
+                packed, wants_prefix = pack_weights(data, prefix)
+                source = source if wants_prefix else None
             if packed is None:
                 self._write(data)
                 waiting += len(data)

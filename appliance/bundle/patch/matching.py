@@ -1,8 +1,8 @@
 """What of a file lies in the base, and where: chunks that are the same, made as long as they go.
 
-Chunks find out where to look; what is told is exact to the byte, since where a match ends the bytes are
-compared on, forwards and backwards.  Several changed tensors in a file of weights cost no more than their
-own bytes.
+What lies where it lay is known (``in_place``); for what lies between, chunks find out where to look.  What
+is told is exact to the byte, since where a match ends the bytes are compared on, forwards and backwards.
+Several changed tensors in a file of weights cost no more than their own bytes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.bundle.patch.chunks import cut
+from appliance.bundle.patch.in_place import InPlace
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from appliance.bundle.patch.chunks import Chunks
+    from appliance.bundle.patch.chunks import Chunks, Hashed
     from appliance.bundle.patch.whole import WholeFile
 
 #: Bytes that are compared at once where a match is made longer.
@@ -36,29 +39,51 @@ class Stretch:
     limit: int = 0
 
 
-def match(file: WholeFile, chunks: Chunks) -> Iterator[Stretch]:
+def match(
+    file: WholeFile, chunks: Chunks, in_place: InPlace | None = None, hashed: Hashed | None = None
+) -> Iterator[Stretch]:
     """The whole file as stretches, in order; two gaps never follow one another.
 
     Args:
         file: open.
         chunks: of the base files, which are open.
+        in_place: what the only base file is known to have at the same positions.
+        hashed: told every byte of what is not, in order.
     """
-    from appliance.bundle.patch.chunks import cut
-
-    run: Stretch | None = None  # what is the same, and may go on
-    gap = 0  # where the gap behind it starts, if there is one
-    for start, data in cut(file, chunks.mean):
-        end = start + len(data)
-        if run is not None and gap == start and _goes_on(run, data, chunks):
-            run.end = gap = end
-            continue
-        found = chunks.find(data)
-        if found is None or not _is_same(chunks, *found, data):
-            continue
-        new = Stretch(start, end, is_same=True, base=found[0], place=found[1])
+    run: Stretch | None = None
+    for new in _runs(file, chunks, in_place or InPlace(), hashed):
         yield from _settled(file, chunks, run, new)
-        run, gap = new, end
+        run = new
     yield from _settled(file, chunks, run, None)
+
+
+def _runs(file: WholeFile, chunks: Chunks, in_place: InPlace, hashed: Hashed | None) -> Iterator[Stretch]:
+    """What is the same, in order: what is known, and what is found between."""
+    done = 0
+    for start, end in in_place:
+        yield from _found(file, chunks, done, start, hashed)
+        yield Stretch(start, end, is_same=True, base=0, place=start)
+        done = end
+    yield from _found(file, chunks, done, file.size, hashed)
+
+
+def _found(
+    file: WholeFile, chunks: Chunks, start: int, end: int, hashed: Hashed | None
+) -> Iterator[Stretch]:
+    """What of a range is the same somewhere in the base, chunk by chunk."""
+    run: Stretch | None = None
+    for position, data in cut(file, chunks.mean, start, end, hashed) if start < end else ():
+        if run is not None and run.end == position and _goes_on(run, data, chunks):
+            run.end += len(data)
+            continue
+        place = chunks.find(data)
+        if place is None or not _is_same(chunks, *place, data):
+            continue
+        if run is not None:
+            yield run
+        run = Stretch(position, position + len(data), is_same=True, base=place[0], place=place[1])
+    if run is not None:
+        yield run
 
 
 def _settled(
@@ -100,7 +125,8 @@ def _goes_on(run: Stretch, data: memoryview, chunks: Chunks) -> bool:
 
 def _is_same(chunks: Chunks, base: int, place: int, data: memoryview) -> bool:
     file = chunks.files[base]
-    return place + len(data) <= file.size and file.read(place, len(data)) == data
+    # startswith() compares as memory does; == with a view compares item by item.
+    return place + len(data) <= file.size and file.read(place, len(data)).startswith(data)
 
 
 def _same_after(file: WholeFile, chunks: Chunks, run: Stretch, most: int) -> int:

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 #: Twice the largest segment: the window that a frame may ask for.
 _WINDOW_LOG: Final = 25
 #: Bytes up to which trying hard costs less than a second, or next to nothing, and their level; that of
-#: longer ones, and of what is packed already, where trying hard finds nothing.
+#: longer ones; of weights, as of what is packed already, where trying hard finds little or nothing; and of
+#: what is only to be compared.
 _SHORT: Final = 2 << 20
 _TINY: Final = 64 << 10
 _LEVEL_SHORT: Final = 19
 _LEVEL_LONG: Final = 5
+_LEVEL_WEIGHTS: Final = 3
 _LEVEL_PACKED: Final = 3
+_LEVEL_PROBE: Final = 1
 #: Bytes from the middle of a file by which it is told whether it is packed already.
 _SAMPLE: Final = 256 << 10
 #: Every position, and matches of 16 bytes: what changed within a wheel lies between such.
@@ -35,22 +38,46 @@ _THOROUGH: Final[Mapping[int, int]] = {
     zstd.CompressionParameter.ldm_hash_log: 22,
     zstd.CompressionParameter.ldm_hash_rate_log: 0,
 }
-#: What does not become smaller by so much stays as it is: reading it then costs nothing.
+#: What does not become smaller by so much stays as it is: reading it then costs nothing.  Nor does what is
+#: not smaller by so many bytes, since a frame's line in the recipe is longer.
 WORTH: Final = 0.98
+LEAST: Final = 32
 
 _C = zstd.CompressionParameter
 _D = zstd.DecompressionParameter
 
 
-def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes | None:
-    """A frame that gives ``data``; None where it would save next to nothing.
+def pack(data: bytes, prefix: bytes = b"") -> bytes | None:
+    """A frame that gives ``data``, of a file that is looked at thoroughly; None where it saves too little.
 
     Args:
         data: what is packed.
         prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
-        thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
     """
-    level = level_for(data, thoroughly=thoroughly)
+    packed = _frame(data, prefix, level_for(data, thoroughly=True), thoroughly=True)
+    return packed if is_worth(len(packed), len(data)) else None
+
+
+def pack_weights(data: bytes, prefix: bytes) -> tuple[bytes | None, bool]:
+    """The same for a stretch of a long file, quickly; and whether the frame needs the prefix.
+
+    Without is better where it costs hardly anything: who applies the patch reads the prefix from a node.
+    """
+    level = level_for(data, thoroughly=False)
+    packed, wants_prefix = _frame(data, b"", level), False
+    if prefix and is_worth(len(_frame(data, prefix, min(level, _LEVEL_PROBE))), len(packed)):
+        against = _frame(data, prefix, level)
+        if is_worth(len(against), len(packed)):
+            packed, wants_prefix = against, True
+    return (packed, wants_prefix) if is_worth(len(packed), len(data)) else (None, False)
+
+
+def is_worth(less: int, size: int) -> bool:
+    """Whether so many bytes are worth a frame where there are ``size`` without it."""
+    return less <= min(size * WORTH, size - LEAST)
+
+
+def _frame(data: bytes, prefix: bytes, level: int, *, thoroughly: bool = False) -> bytes:
     options: Mapping[int, int] = {
         _C.compression_level: level,
         _C.window_log: _window_log(len(data) + len(prefix)),
@@ -63,14 +90,21 @@ def pack(data: bytes, prefix: bytes = b"", *, thoroughly: bool = False) -> bytes
     against = zstd.ZstdDict(prefix, is_raw=True).as_prefix if prefix else None
     compressor = zstd.ZstdCompressor(options=options, zstd_dict=against)
     packed: bytes = compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
-    return packed if len(packed) <= len(data) * WORTH else None
+    return packed
 
 
 def level_for(data: bytes, *, thoroughly: bool) -> int:
-    """The level of zstd that pays for these bytes; ``thoroughly`` as of ``pack``."""
+    """The level of zstd that pays for these bytes.
+
+    Args:
+        data: what is packed.
+        thoroughly: look for shorter matches, at a fifth of the speed: for packages, not for weights.
+    """
     if thoroughly and len(data) > _TINY and _is_packed(data):
         return _LEVEL_PACKED
-    return _LEVEL_SHORT if len(data) <= (_SHORT if thoroughly else _TINY) else _LEVEL_LONG
+    if len(data) <= (_SHORT if thoroughly else _TINY):
+        return _LEVEL_SHORT
+    return _LEVEL_LONG if thoroughly else _LEVEL_WEIGHTS
 
 
 def _is_packed(data: bytes) -> bool:

@@ -60,6 +60,7 @@ class WholeFile:
         self._ends = [*accumulate(size for _, size in parts)]
         self.size = self._ends[-1] if parts else 0
         self._open: dict[int, tuple[int, ExitStack]] = {}  # the part used last is the last
+        self._versions: dict[int, tuple[int, int, int]] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -98,8 +99,22 @@ class WholeFile:
                     wanted=f"{size:,} bytes",
                     hint="obtain the bundle again",
                 )
+            self._versions.setdefault(number, _version(fd))
             self._open[number] = fd, stack.pop_all()
         return fd
+
+    def require_unchanged(self) -> None:
+        """Refuse what was written to since it was opened here: it may have been read as two files.
+
+        Raises:
+            DigestMismatch: it was.
+        """
+        for number, version in self._versions.items():
+            if _version(self._fd(number)) != version:
+                raise DigestMismatch(
+                    f"{self.path} was changed while it was read",
+                    hint="make the medium read-only and start again",
+                )
 
     def places(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Where these bytes lie: descriptors, positions in them, and lengths.
@@ -128,13 +143,40 @@ class WholeFile:
                 except OSError as fault:
                     raise unreadable(self.path, fault) from fault
                 if not data:
-                    raise DigestMismatch(
-                        f"{self.path} became shorter while it was read",
-                        hint="make the medium read-only and start again",
-                    )
+                    raise self._ended()
                 found.append(data)
                 done += len(data)
         return found[0] if len(found) == 1 else b"".join(found)
+
+    def read_into(self, offset: int, data: memoryview) -> None:
+        """Fill ``data`` with the bytes from ``offset`` on.
+
+        Raises:
+            DigestMismatch: as of ``read``.
+        """
+        for fd, start, count in self.places(offset, len(data)):
+            done = 0
+            while done < count:
+                try:
+                    size = os.preadv(fd, [data[done:count]], start + done)
+                except OSError as fault:
+                    raise unreadable(self.path, fault) from fault
+                if not size:
+                    raise self._ended()
+                done += size
+            data = data[count:]
+
+    def _ended(self) -> DigestMismatch:
+        return DigestMismatch(
+            f"{self.path} became shorter while it was read",
+            hint="make the medium read-only and start again",
+        )
+
+
+def _version(fd: int) -> tuple[int, int, int]:
+    """What changes when a file is written to, or another replaces it; no program puts all of it back."""
+    status = os.fstat(fd)
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 class NewParts:

@@ -29,6 +29,11 @@ class FileParts:
             (part.length, part.packed, int(part.compressed), source.base, source.offset, source.length)
         )
 
+    @property
+    def reads_prefixes(self) -> bool:
+        """Whether a frame among them looks back to bytes of the base."""
+        return any(part.compressed and part.source for part in self)
+
     def __iter__(self) -> Iterator[Part]:
         for at in range(0, len(self.numbers), _NUMBERS):
             length, packed, compressed, base, offset, count = self.numbers[at : at + _NUMBERS]

@@ -39,12 +39,27 @@ class CopyReader:
         self.node = connection.node.name
         self._connection, self._first = connection, {"home": home, "bundle": bundle}
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Begin the conversation, if it was not, and wait for nothing: the first question need not then."""
+        if self._process is not None:
+            return
+        script = load_script("read_copy")
+        self._is_ready = False
+        self._process = subprocess.Popen(
+            self._connection.argv(start_command(script, "read_copy")),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._say(script + json.dumps(self._first).encode() + b"\n")
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder of the copy, sorted.
@@ -135,16 +150,10 @@ class CopyReader:
             timer.cancel()
 
     def _ask(self, asked: dict[str, Any]) -> dict[str, Any]:
-        if self._process is None:
-            script = load_script("read_copy")
-            self._process = subprocess.Popen(
-                self._connection.argv(start_command(script, "read_copy")),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            self._say(script + json.dumps(self._first).encode() + b"\n")
+        self.start()
+        if not self._is_ready:
             self._hear("ready")
+            self._is_ready = True
         self._say(json.dumps(asked).encode() + b"\n")
         answer = self._hear("names" if "names" in asked else "size")
         if "error" in answer:

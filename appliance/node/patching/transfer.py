@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.patch.recipe import Part, Range
     from appliance.node.connection import Connection
+    from appliance.node.patching.parts import FileParts
     from appliance.node.patching.target import Target
     from appliance.node.transfer import SendFile
     from appliance.progress import Progress
@@ -52,6 +53,8 @@ class PatchTransfer(Transfer):
             documents: BundleTree = stack.enter_context(Tree(target.documents))
             tree = stack.enter_context(opened_again(self.patch)) if self.patch else documents
             reader = stack.enter_context(CopyReader(self.connection, target.base, home=self.home))
+            if any(each.reads_prefixes for each in self._wanted_parts()):
+                reader.start()  # it is there when the first frame wants it
             blocks: WholeFile | None = None
             if self.patch and (file := whole_files(open_bundle(tree)).get(BLOCKS_PATH)):
                 blocks = stack.enter_context(WholeFile(tree, file.path, file.parts))
@@ -67,6 +70,10 @@ class PatchTransfer(Transfer):
                     self._send_file(tree if is_payload(path) else documents, index, offset, progress)
 
             yield send
+
+    def _wanted_parts(self) -> Iterator[FileParts]:
+        parts = self._target().parts
+        return (parts[path] for index, _ in self.want if (path := self.files[index].path) in parts)
 
     def _target(self) -> Target:
         if self.target is None:

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from appliance.node.remote.hashing_lanes import Lanes
+
     Fill = Callable[[memoryview, int, int], None]
 
 BLOCK = 4 << 20
@@ -67,6 +69,7 @@ class Copy:
         self.mark = os.path.join(home, digest + ".complete")
         self.by_path = {file["path"]: file for file in self.files}
         self.seen: dict[str, list[int] | None] = {}
+        self.lanes: Lanes | None = None
 
     def place(self, file: dict[str, Any]) -> str:
         return os.path.join(self.folder, file["path"])
@@ -201,24 +204,24 @@ class Copy:
         """
         for folder in (self.incoming, os.path.dirname(self.place(file))):
             os.makedirs(folder, exist_ok=True)
-        whole = Digests(file)
-        room = memoryview(bytearray(CHUNK))
+        if self.lanes is None:
+            self.lanes = new_lanes()
+        lanes, whole = self.lanes, Digests(file)
         position = end = 0
         with open_part(self.part(file), create=True) as stream:
             for piece in file["slices"] or [file]:
-                digest = Digests(piece) if file["slices"] else whole
+                digests = [whole, Digests(piece)] if file["slices"] else [whole]
                 end += piece["size"]
                 while position < end:
-                    count = min(CHUNK, end - position)
+                    data = lanes.buffer(min(CHUNK, end - position))
                     if position < offset:  # never reads across it: offset and slices end blocks
-                        data = memoryview(stream.read(count))
+                        read_all(stream.fileno(), data, position)
                     else:
-                        fill(data := room[:count], stream.fileno(), position)
-                    position += count
-                    digest.update(data)
-                    if digest is not whole:
-                        whole.update(data)
-                if found := digest.wrong():
+                        fill(data, stream.fileno(), position)
+                    position += len(data)
+                    lanes.add(data, *digests)
+                lanes.wait()
+                if found := digests[-1].wrong():
                     raise Refused("altered", path=piece["path"], found=found)
             os.ftruncate(stream.fileno(), position)
             os.fchmod(stream.fileno(), 0o444)
@@ -255,6 +258,13 @@ class Copy:
             os.fsync(stream.fileno())
         os.rename(beside, self.mark)
         sync_folder(os.path.dirname(self.mark))
+
+
+def new_lanes() -> Lanes:
+    """What hashes beside receiving; whoever only looks at a copy does not bring it along."""
+    from appliance.node.remote.hashing_lanes import Lanes
+
+    return Lanes()
 
 
 def joins(files: Iterable[dict[str, Any]]) -> dict[str, tuple[object, ...]]:

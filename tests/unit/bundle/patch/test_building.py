@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.patch.encoding import Encoder
 from appliance.bundle.verify import verify_bundle
 from appliance.errors import (
     BundleMalformed,
@@ -27,6 +29,11 @@ from tests.unit.bundle.patch.conftest import (
     new_contents,
     old_contents,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from appliance.bundle.patch.recipe import Part
 
 
 def test_a_patch_and_its_base_make_the_bundle(pair: Pair) -> None:
@@ -138,6 +145,25 @@ def test_a_damaged_bundle_gives_no_patch(station: Station) -> None:
     new = station.bundle("new", new_contents(), sequence=2)
     (new / "payload/model/tiny.gguf").write_bytes(WEIGHTS)
     with pytest.raises(DigestMismatch, match=r"tiny.gguf is not what its bundle says"):
+        station.build(old, new)
+
+
+@pytest.mark.parametrize("whose", ["old", "new"])
+def test_what_is_written_to_while_it_is_read_gives_no_patch(
+    whose: str, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read more than once: hashed, and then packed."""
+    old = station.bundle("old", old_contents(), sequence=1)
+    new = station.bundle("new", new_contents(), sequence=2)
+    place = {"old": old, "new": new}[whose] / "payload/model/tiny.gguf"
+    parts = Encoder.parts
+
+    def written_to(*what: Any) -> Iterator[Part]:
+        yield from parts(*what)
+        place.write_bytes(place.read_bytes())
+
+    monkeypatch.setattr(Encoder, "parts", written_to)
+    with pytest.raises(DigestMismatch, match=r"tiny\.gguf was changed while it was read"):
         station.build(old, new)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyfastcdc
 import pytest
 
-from appliance.bundle.patch import chunks, encoding
+from appliance.bundle.patch import chunks, encoding, in_place, matching
 from appliance.bundle.patch.chunks import Chunks, Places, cut, mean_size
 from appliance.bundle.patch.encoding import Encoder
 from appliance.bundle.patch.matching import Stretch, match
@@ -21,6 +21,8 @@ from appliance.errors import DigestMismatch, ToolMissing
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from appliance.bundle.patch.chunks import Hashed
 
 MEAN = 4096
 RANDOM = random.Random(63)  # noqa: S311 - the same bytes each time
@@ -47,7 +49,10 @@ def stretches(folder: Path, target: bytes, *bases: bytes) -> list[Stretch]:
     with in_parts(folder, "target", target, len(target) // 2) as file:
         for base in opened:
             base.__enter__()
-        found = list(match(file, Chunks(opened, digests(*bases), MEAN)))
+        chunks = Chunks(opened, MEAN)
+        for number, base in enumerate(opened):
+            chunks.add(number, 0, base.size)
+        found = list(match(file, chunks))
         for base in opened:
             base.__exit__()
     position = 0
@@ -77,6 +82,10 @@ EDITS = {
     "halves exchanged": (BASE[200_000:] + BASE[:200_000], 0),
     "longer": (BASE + OTHER[:5_000], 5_000),
     "twice": (BASE * 2, 0),
+    "two tensors exchanged": (
+        BASE[:50_000] + BASE[300_000:340_000] + BASE[90_000:300_000] + BASE[50_000:90_000] + BASE[340_000:],
+        0,
+    ),
 }
 
 
@@ -136,6 +145,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "SMALL", 1000)
     monkeypatch.setattr(encoding, "SEGMENT", 32 << 10)
     monkeypatch.setattr(chunks, "_SMALLEST", MEAN)
+    monkeypatch.setattr(in_place, "STEP", 3000)
 
 
 @pytest.mark.usefixtures("small")
@@ -143,6 +153,21 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_long_files_travel_as_what_changed(edit: str, tmp_path: Path) -> None:
     target, most = EDITS[edit]
     assert rebuild(tmp_path, target, BASE) <= most * 1.01 + 300
+
+
+@pytest.mark.usefixtures("small")
+def test_what_lies_where_it_lay_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of neither file: a fine-tune of half a terabyte costs what comparing costs."""
+    ranges: list[tuple[int, int]] = []
+
+    def noted(file: WholeFile, mean: int, start: int, end: int, hashed: Hashed | None = None) -> object:
+        ranges.append((start, end))
+        return cut(file, mean, start, end, hashed)
+
+    monkeypatch.setattr(matching, "cut", noted)
+    monkeypatch.setattr(chunks, "cut", noted)
+    rebuild(tmp_path, *EDITS["a tensor"][:1], BASE)
+    assert ranges == [(99_000, 150_000)] * 2
 
 
 @pytest.mark.usefixtures("small")
@@ -200,7 +225,7 @@ def test_what_is_slow_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(pyfastcdc, "FastCDC", FastCDC)
     with in_parts(tmp_path, "b", BASE) as base, pytest.raises(ToolMissing, match="no compiled part"):
-        next(iter(cut(base, MEAN)))
+        next(iter(cut(base, MEAN, 0, base.size)))
     assert "pyfastcdc" in sys.modules
 
 

@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from appliance.bundle.patch.packing import level_for, pack, unpack
+from appliance.bundle.patch.packing import level_for, pack, pack_weights, unpack
 from tests.unit.bundle.patch.conftest import TOKENS
 
 #: A member that changed between two that did not, as in two versions of a wheel.
@@ -24,7 +24,7 @@ NEW = SAME[:90_000] + random.Random(2).randbytes(21_000) + SAME[90_000:]  # noqa
         (NEW, True, 3),
         (NEW[: 64 << 10], True, 19),
         (TOKENS * 40, True, 5),
-        (TOKENS, False, 5),
+        (TOKENS, False, 3),
         (NEW[:1000], False, 19),
     ],
     ids=[
@@ -42,7 +42,28 @@ def test_what_is_packed_already_is_not_tried_hard(data: bytes, thoroughly: bool,
 
 
 def test_what_is_the_same_is_found_in_it_all_the_same() -> None:
-    packed = pack(NEW, OLD, thoroughly=True)
+    packed = pack(NEW, OLD)
     assert packed is not None
     assert len(packed) < 21_000 + 500
     assert unpack(packed, len(NEW), OLD) == NEW
+
+
+def test_of_weights_the_base_is_asked_for_only_where_that_saves_bytes() -> None:
+    """Whoever applies the patch reads it from a node."""
+    packed, wants_prefix = pack_weights(NEW, OLD)
+    assert wants_prefix
+    assert packed is not None
+    assert len(packed) < 21_000 + 500
+    assert unpack(packed, len(NEW), OLD) == NEW
+    packed, wants_prefix = pack_weights(TOKENS, random.Random(3).randbytes(200_000))  # noqa: S311
+    assert not wants_prefix
+    assert packed is not None
+    assert unpack(packed, len(TOKENS)) == TOKENS
+
+
+@pytest.mark.parametrize("prefix", [b"", bytes(40)], ids=["alone", "with a prefix"])
+def test_what_saves_less_than_its_line_costs_stays_as_it_is(prefix: bytes) -> None:
+    data = bytes(40)
+    assert pack(data, prefix) is None
+    assert pack_weights(data, prefix) == (None, False)
+    assert pack(bytes(60), prefix) is not None

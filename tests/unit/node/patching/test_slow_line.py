@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
+
+from appliance.bundle.patch.recipe import Part, Range
 from appliance.node import transfer as transfer_module
 from appliance.node.patching import transfer as patch_transfer
+from appliance.node.patching.parts import FileParts
 from appliance.node.patching.reader import CopyReader
 from appliance.node.patching.transfer import PatchTransfer
 from appliance.progress import Silent
 from tests.unit.node.patching.conftest import LONG, LONG_BYTES, NodeHere
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_the_receiver_hears_something_for_each_mebibyte(
@@ -40,3 +41,38 @@ def test_the_receiver_hears_something_for_each_mebibyte(
     assert max(lengths) <= patch_transfer.CHUNK == transfer_module.CHUNK == 1 << 20
     assert all("frame" in pair for pair in pairwise(log)), "no two without a word between"
     assert node.held(node.bundles.new).whole
+
+
+@pytest.mark.parametrize("looks_back", [True, False])
+def test_the_node_is_asked_to_begin_reading_before_the_first_frame_needs_it(
+    looks_back: bool, node: NodeHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting a program there takes as long as hashing 64 MiB; none is started for nothing."""
+    target = node.target()
+    log: list[str] = []
+    start, send = CopyReader.start, PatchTransfer._send_parts
+
+    def noted_start(self: CopyReader) -> None:
+        log.append("start")
+        start(self)
+
+    def noted_send(self: PatchTransfer, *what: Any) -> None:
+        log.append("send")
+        send(self, *what)
+
+    monkeypatch.setattr(CopyReader, "start", noted_start)
+    monkeypatch.setattr(PatchTransfer, "_send_parts", noted_send)
+    if not looks_back:
+        monkeypatch.setattr(FileParts, "reads_prefixes", False)
+    node.begin(target).send(Silent())
+    assert log[0] == ("start" if looks_back else "send")
+    assert node.held(node.bundles.new).whole
+
+
+def test_only_frames_with_a_prefix_look_back() -> None:
+    parts = FileParts(0)
+    for part in (Part(9, 9), Part(9, 5, compressed=True), Part(9, source=Range(0, 0, 9))):
+        parts.add(part)
+    assert not parts.reads_prefixes
+    parts.add(Part(9, 5, Range(0, 0, 9), compressed=True))
+    assert parts.reads_prefixes
