@@ -19,7 +19,17 @@ import pytest
 
 from appliance.trust.statements import Permit, Release
 from tests.node.awaiting import awaited
-from tests.node.patches import build_patch, bundle_of, leads_to, open_flow, rotated, starts_from
+from tests.node.other_policy import other_policy, policy_of
+from tests.node.patches import (
+    ASK,
+    SABOTAGE,
+    build_patch,
+    bundle_of,
+    leads_to,
+    open_flow,
+    rotated,
+    starts_from,
+)
 from tests.node.standin_driver import LOADED, NAME, add_to, built
 from tests.node.test_journal import DEMO, Stick, remembered
 
@@ -34,23 +44,6 @@ FIRST = "This answer was computed on this node, with no way out."
 SECOND = "The second version answers otherwise, from the same node."
 UNIT = "/etc/systemd/system/appliance-inference.service"
 PENDING = "/var/lib/appliance/switch/pending"
-ASK = r"""
-import json, urllib.request
-body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "?"}]}).encode()
-request = urllib.request.Request(
-    "http://127.0.0.1:8000/v1/chat/completions", body, {"Content-Type": "application/json"}
-)
-print(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["message"]["content"])
-"""
-#: Has the unit of one version fail or hang before it serves; that of others starts.
-SABOTAGE = """
-mkdir -p {unit}.d
-cat >{unit}.d/test.conf <<END
-[Service]
-ExecStartPre=+/bin/sh -c "if grep -q {digest} {unit}; then {deed}; fi"
-END
-systemctl daemon-reload
-"""
 
 
 @dataclass
@@ -211,12 +204,29 @@ def test_a_station_that_is_killed_as_the_switch_begins_leaves_the_old_version_se
     )
 
 
-def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
+def test_a_power_cut_before_the_proof_leads_back_and_so_does_the_policy_that_came_along(site: Site) -> None:
     """At every other step: tests/unit/node/patching/test_switch.py."""
-    with cut_off(site, f"grep -q {site.digest} {UNIT}"):
+    before = policy_of(site.lab)
+    with other_policy(site.lab) as in_force, cut_off(site, in_force):
+        assert policy_of(site.lab) != before
         site.lab.node.reboot(power_cut=True)
-    assert site.is_as_before()
+    awaited(site.is_as_before, "the network is looked at last")
+    assert policy_of(site.lab) == before
     assert "restarted before" in site.history()[-1]["reason"]
+    assert site.differences() == 0
+
+
+def test_a_version_that_is_left_takes_its_policy_along_and_opens_nothing(site: Site) -> None:
+    """The filter, the network and the SSH server were confirmed by then, so their own revert is over."""
+    before = policy_of(site.lab)
+    with other_policy(site.lab) as in_force, cut_off(site, in_force):
+        assert policy_of(site.lab) != before
+    code, result = site.run("rollback")
+    assert code == 0, result
+    assert site.is_as_before()
+    assert policy_of(site.lab) == before
+    assert site.history()[-1]["result"] == "went back"
+    assert site.differences() == 0
 
 
 def test_a_station_that_is_killed_after_the_proof_leaves_the_new_version_serving(site: Site) -> None:

@@ -14,6 +14,7 @@ from appliance.node.remote import (
     switch,
     switch_units,
 )
+from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
@@ -60,6 +61,8 @@ class Node:
         self.packages, self.loaded, self.boots = dict(BEFORE), BEFORE["driver"], 1
         self.process: dict[str, str] = {}
         self.dpkg_fails = False
+        #: What roles set beside our services; None where they set nothing.
+        self.policy: HostPolicy | None = None
         self.start("appliance-inference.service")
 
     def start(self, name: str) -> None:
@@ -193,6 +196,22 @@ class Dpkg(Packages):
         return [f"{name} is not at {was} again" for name, was in self.changed(before).items()]
 
 
+class Apart(HostPolicy):
+    """Of a node on which roles set nothing but services: ``test_policy_back`` has one on which they do."""
+
+    def __init__(self) -> None:
+        """No network is read."""
+
+    def keep(self, folder: str) -> dict[str, Any]:
+        return {}
+
+    def keep_room(self, folder: str) -> None:
+        """There is nothing to keep."""
+
+    def undo_unconfirmed(self) -> list[str]:
+        return []
+
+
 def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """A node whose program can be killed before every change that lasts."""
     made = Node(root)
@@ -222,7 +241,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 def of(node: Node) -> Switch:
-    return Switch(str(node.root), node.control, Dpkg(node))
+    return Switch(str(node.root), node.control, Dpkg(node), node.policy or Apart())
 
 
 def arm(node: Node, run: str = "run", **more: Any) -> dict[str, Any]:

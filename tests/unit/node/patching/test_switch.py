@@ -14,6 +14,7 @@ from tests.unit.node.patching.switched_node import (
     OLD,
     RECORD,
     SETTINGS,
+    Apart,
     Cut,
     Node,
     arm,
@@ -156,7 +157,9 @@ def test_the_unit_for_restarts_does_nothing_in_the_boot_that_armed(node: Node) -
 
 def test_a_systemd_that_refuses_the_timer_leaves_nothing_pending(node: Node) -> None:
     real = node.control
-    refusing = Switch(str(node.root), lambda *said: (1, "no") if said[0] == "enable" else real(*said))
+    refusing = Switch(
+        str(node.root), lambda *said: (1, "no") if said[0] == "enable" else real(*said), policy=Apart()
+    )
     answer = refusing.arm({"run": "run", "after": 60, "record": RECORD, "program": "p"})
     assert answer == {"error": "failed", "text": f"systemctl enable {TIMER} {BOOT}: no"}
     assert is_old(node)
