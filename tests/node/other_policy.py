@@ -1,4 +1,4 @@
-"""Another policy for a node, as a site may come to want it; and all that it changes there, to be compared."""
+"""Another policy for a node, as a site may come to want it; and all that it changes there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ stat -c '%n %a' /etc/cron.daily/*
 
 @contextlib.contextmanager
 def other_policy(lab: PracticeLab) -> Iterator[str]:
-    """Ask for another banner, sticks, one more address, flow and operators' tunnel; the flow's condition."""
+    """Ask for another banner, sticks, one more address and flow; what says that all of it is in force."""
     path = lab.inventory / "inventory.yml"
     before = path.read_text()
     values = yaml.safe_load(before)

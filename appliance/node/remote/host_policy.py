@@ -102,8 +102,7 @@ class HostPolicy:
         if (policy := armed.get("policy")) is None:
             return False
         try:
-            names = self.units.differ(policy["units"])
-            self.units.put_back(policy["units"], names, starting=True)
+            names = self._units_back(policy, starting=True)
             moved = self.network.put_back_for_boot(Path(folder, NETWORK)) or bool(names)
         except OSError:  # systemd does not answer yet: what is left to do shows once it does
             moved = True
@@ -112,20 +111,28 @@ class HostPolicy:
     def put_back(self, folder: str, armed: dict[str, Any], changed: Iterable[str]) -> list[str]:
         """Have all of it count on a running node, by files of which some were ``changed`` back.
 
-        Returns what is not as it was, in words.
+        Returns what is not as it was, in words.  Of a record that was damaged, what is there is put back.
         """
         if (policy := armed.get("policy")) is None:
             return []
-        ill = self.kernel_back(policy["kernel"])
-        self.modes_back(policy["modes"])
+        ill = self.kernel_back(policy.get("kernel", {}))
+        self.modes_back(policy.get("modes", {}))
         try:
-            self.units.put_back(policy["units"], self.units.differ(policy["units"]), starting=False)
-            left = self.units.differ(policy["units"])
+            self._units_back(policy, starting=False)
+            left = self.units.differ(policy["units"]) if "units" in policy else []
             ill += [f"{name} is not turned on or off as before" for name in left]
         except OSError as fault:
             ill.append(f"units of packages stay as they are: {fault}")
         ill += self.network.put_back(Path(folder, NETWORK))
         return ill + follow(changed)
+
+    def _units_back(self, policy: dict[str, Any], *, starting: bool) -> list[str]:
+        """Units of packages; those that were not as before."""
+        if "units" not in policy:
+            return []
+        names = self.units.differ(policy["units"])
+        self.units.put_back(policy["units"], names, starting=starting)
+        return names
 
     def setting(self, name: str) -> Path:
         return Path(self.root, "proc/sys", *name.split("."))

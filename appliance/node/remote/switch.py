@@ -347,7 +347,7 @@ class Switch:
         if found is not None:
             return found
         running = self.running
-        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}}
+        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}, "policy": {}}
         units = running.states(running.files())
         return {**never, "units": units, "environments": running.environments()}
 

@@ -16,11 +16,12 @@ from appliance.node.remote import (
 )
 from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.late_packages import DpkgError, Packages
+from appliance.node.remote.saved_version import is_policy
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import pytest
@@ -28,8 +29,22 @@ if TYPE_CHECKING:
 UNIT = "etc/systemd/system/appliance-inference.service"
 SETTINGS = "etc/appliance/export-line.json"
 AUDIT = "etc/systemd/system/appliance-audit.timer"
-OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
-NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
+#: What a role sets beside them: a file that both have, one that goes, one that comes.
+POLICY = "etc/sysctl.d/90-appliance-host.conf"
+OLD = {
+    UNIT: "ExecStart=/old",
+    SETTINGS: "old",
+    AUDIT: "old timer",
+    POLICY: "old setting",
+    "etc/modprobe.d/appliance.conf": "no sticks",
+}
+NEW = {
+    UNIT: "ExecStart=/new",
+    SETTINGS: "new",
+    "etc/systemd/system/appliance-export.service": "export",
+    POLICY: "new setting",
+    "etc/audit/rules.d/90-appliance.rules": "new rules",
+}
 RECORD = {"action": "patch", "by": "root at desk", "from": {"digest": "a"}, "to": {"digest": "b"}}
 
 
@@ -197,13 +212,20 @@ class Dpkg(Packages):
 
 
 class Apart(HostPolicy):
-    """Of a node on which roles set nothing but services: ``test_policy_back`` has one on which they do."""
+    """Of a node of which files alone are looked at: what follows of them is in ``test_policy_back``."""
 
     def __init__(self) -> None:
-        """No network is read."""
+        self.counts: list[str] = []
 
     def keep(self, folder: str) -> dict[str, Any]:
-        return {}
+        return {"policy": {}}
+
+    def put_back_for_boot(self, folder: str, armed: dict[str, Any], changed: Iterable[str]) -> bool:
+        return any(is_policy(path) for path in changed)
+
+    def put_back(self, folder: str, armed: dict[str, Any], changed: Iterable[str]) -> list[str]:
+        self.counts = [path for path in changed if is_policy(path)]
+        return []
 
     def keep_room(self, folder: str) -> None:
         """There is nothing to keep."""
