@@ -35,7 +35,7 @@ def other_policy(lab: PracticeLab) -> Iterator[str]:
     path = lab.inventory / "inventory.yml"
     before = path.read_text()
     values = yaml.safe_load(before)
-    values.setdefault("host", {}).update({"banner": "Another site's machine.\n", "usb_storage": "allow"})
+    values |= {"banner": "Another site's machine.\n", "usb_storage": "allow"}
     node = values["nodes"][lab.node.name]
     station = lab.node.address4.rpartition(".")[0]
     node["interfaces"]["mgmt"]["addresses"].append(f"{station}.77/24")
