@@ -1,10 +1,9 @@
-"""A network that was confirmed goes back with its version: only if it is another one, and never by an open filter."""
+"""A confirmed network goes back with its version: if it is another one, and never by an open filter."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ from tests.unit.roles.test_revert_program import change, make_node, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["program"]
 
