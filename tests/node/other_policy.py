@@ -22,7 +22,7 @@ for path in issue issue.net modprobe.d sysctl.d audit/rules.d netplan ufw defaul
     -o \( -type f -o -type l \) -printf '%p %m %U %l ' -exec sha256sum {} \; 2>/dev/null | sort
 done
 systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}' | grep -v appliance-switch
-ip -brief address show scope global
+ip -brief address show scope global | sed 's|@if[0-9]*||'
 iptables-save | grep '^-A'; ip6tables-save | grep '^-A'
 sshd -T | sort
 stat -c '%n %a' /etc/cron.daily/*

@@ -125,7 +125,11 @@ class Running:
             os.makedirs(os.path.dirname(kept), exist_ok=True)
             copy(self.place(path), kept)
         self.keep_room(folder)
-        return {"units": self.states(files), "environments": self.environments()}
+        return self.remembered()
+
+    def remembered(self) -> dict[str, Any]:
+        """How our units are, and which environments there are."""
+        return {"units": self.states(self.files()), "environments": self.environments()}
 
     def keep_room(self, folder: str) -> None:
         """Room for every file that is kept, once more."""

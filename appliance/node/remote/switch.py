@@ -38,7 +38,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.former_packages import FormerPackages
-from appliance.node.remote.history_log import add_line, read_lines
+from appliance.node.remote.history_log import KEYS, add_line, from_what_runs, read_lines
 from appliance.node.remote.host_policy import HostPolicy, PolicyError
 from appliance.node.remote.lasting import read, rename, sync, write
 from appliance.node.remote.late_packages import DpkgError, Packages
@@ -54,7 +54,6 @@ HOME = "var/lib/appliance"
 LEEWAY = 2
 SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
-KEYS = "keys"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
@@ -86,7 +85,7 @@ class Switch:
     def arm(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Save what runs by, unless a switch to the same version is pending; give it its full time."""
         self.settle()
-        armed, record = self.armed(), self.from_what_runs(asked["record"])
+        armed, record = self.armed(), from_what_runs(asked["record"], self.history())
         if armed and armed["record"]["to"] != record["to"]:
             return {"error": "pending", "to": armed["record"]["to"]}
         values = {
@@ -116,12 +115,6 @@ class Switch:
         over = armed and armed["run"] != asked["run"] and armed["record"].get("by")
         return {**self.status(), "over": over or ""}
 
-    def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A run that was cut off between proof and record left the new version: that is what runs."""
-        lines = [line for line in self.history() if line.get("action") != KEYS]
-        done = [line for line in lines if line.get("result") == "done"]
-        return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record
-
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
 
@@ -134,8 +127,9 @@ class Switch:
         last = read(os.path.join(self.last, "armed.json"))
         same = last and last["record"].get("from") == values["record"].get("from")
         if last and same and self.running.left_of(last):
-            # owners stay; nothing is written to
-            shutil.copytree(self.last, folder, symlinks=True, copy_function=os.link)
+            shutil.copytree(
+                self.last, folder, symlinks=True, copy_function=os.link
+            )  # nobody writes to these
             self.running.keep_room(folder)
             self.policy.keep_room(folder)
             packages = {"packages": last["packages"]} if "packages" in last else {}
@@ -255,8 +249,7 @@ class Switch:
 
         Packages go back only when systemd has come up, since they ask it for things.  If the node was
         restarted since, the new ones are what was loaded, and it has to restart once more.  Whatever dpkg
-        does: files and units go back.  So it is with what roles have set; and what our services run by is
-        not put back twice for it (``started``).
+        does: files and units go back.  Roles' settings count then too.
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
@@ -267,7 +260,7 @@ class Switch:
         again = former.restarts()
         if not starting:
             stuck += self.policy.undo_unconfirmed()
-        if starting or differ or begun.get("started") != self.boot_id():
+        if starting or differ or begun.get("started") != self.boot_id():  # no service starts twice
             self.running.put_back(self.pending, armed, reason, starting=starting or again)
         begun = read(place) or begun
         if starting:
@@ -297,7 +290,7 @@ class Switch:
             if begun.get("loaded") == self.boot_id():
                 self.restarts.owe(begun["loaded"], begun["late"], reboot=begun["again"])
                 self.rebooting = begun["again"]
-            self.note({**armed["record"], "run": armed["run"], "result": end, **why})
+            add_line(self.log, {**armed["record"], "run": armed["run"], "result": end, **why})
             if name == "undone":
                 shutil.rmtree(self.last, ignore_errors=True)
                 rename(folder, self.last)
@@ -310,18 +303,14 @@ class Switch:
         """
         self.settle()
         if record.get("action") == KEYS:
-            self.note(record)
+            add_line(self.log, record)
             return self.status()
         if self.armed():
             rename(self.pending, os.path.join(self.home, "overtaken"))
             self.settle()
-        self.note(record)
+        add_line(self.log, record)
         shutil.rmtree(self.last, ignore_errors=True)
         return self.status()
-
-    def note(self, record: dict[str, Any]) -> None:
-        """Add a line to the history."""
-        add_line(self.log, record)
 
     def history(self) -> list[dict[str, Any]]:
         """All its lines, the oldest first."""
@@ -346,10 +335,8 @@ class Switch:
         found = read(os.path.join(self.pending, "armed.json"))
         if found is not None:
             return found
-        running = self.running
         never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}, "policy": {}}
-        units = running.states(running.files())
-        return {**never, "units": units, "environments": running.environments()}
+        return {**never, **self.running.remembered()}
 
     def forget(self, name: str) -> None:
         """Nothing is pending: remove what was saved, and the units."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.node.patching.switch import SECONDS
-from appliance.node.remote import saved_version, switch
+from appliance.node.remote import history_log, saved_version, switch
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, TEXTS, TIMER
 from tests.unit.node.patching.switched_node import (
@@ -306,7 +306,7 @@ def test_one_bad_byte_loses_one_line_of_the_history(node: Node) -> None:
     log = node.root / "var/lib/appliance/history.jsonl"
     lines = [json.dumps({"run": str(number), "result": "done"}).encode() for number in range(3)]
     log.write_bytes(b"\n".join([lines[0], b'{"run": "\xff"', lines[1], lines[2], b""]))
-    of(node).note({"run": "3", "result": "done"})
+    history_log.add_line(of(node).log, {"run": "3", "result": "done"})
     assert [line["run"] for line in of(node).history()] == ["0", "1", "2", "3"]
 
 
