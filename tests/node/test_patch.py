@@ -30,7 +30,7 @@ from tests.node.patches import (
     rotated,
     starts_from,
 )
-from tests.node.standin_driver import LOADED, NAME, add_to, built
+from tests.node.standin_driver import LOADED, NAME, add_to, built, loaded_driver
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
@@ -302,7 +302,7 @@ def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) 
     code, result = site.apply("--no-reboot", patch=patch)
     assert (code, result["error"]) == (5, "RestartPending")
     assert NAME in result["found"]
-    assert (site.answer(), site.installed(), driver(site)) == (FIRST, "1.0.0", ("3.0", ""))
+    assert (site.answer(), site.installed(), loaded_driver(site.lab)) == (FIRST, "1.0.0", ("3.0", ""))
     said = site.run("history", state=False)[1]["nodes"][node.name]
     assert (said["restart"]["late"], said["pending"]["to"]["version"]) == ([NAME], "3.0.0")
     (told,) = site.run("status", state=False)[1]["nodes"]
@@ -311,7 +311,7 @@ def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) 
     assert site.run("history", state=False)[1]["nodes"][node.name]["pending"], "it waits for its proof"
     code, result = site.apply(patch=patch)
     assert code == 0, result
-    assert (site.answer(), site.installed(), driver(site)) == (SECOND, "3.0.0", ("3.0", "3.0"))
+    assert (site.answer(), site.installed(), loaded_driver(site.lab)) == (SECOND, "3.0.0", ("3.0", "3.0"))
     assert (site.history()[-1]["result"], site.differences()) == ("done", 0)
 
 
@@ -327,7 +327,7 @@ def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site)
         assert time.monotonic() < until, "it does not restart"
         time.sleep(0.2)
     wait_for(site, f"grep -qx 3.0 {LOADED} && systemctl is-active --quiet appliance-inference")
-    assert driver(site) == ("3.0", "3.0")
+    assert loaded_driver(site.lab) == ("3.0", "3.0")
     line = site.history()[-1]
     assert (line["result"], line["to"]["version"]) == ("went back", "4.0.0")
     assert line["reason"].startswith("ApplyFailed")
@@ -363,13 +363,6 @@ def test_no_way_leads_back_over_a_root(site: Site) -> None:
     assert (code, result["error"]) == (4, "RollbackRefused")
     assert "root" in result["message"] + result["found"]
     assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
-
-
-def driver(site: Site) -> tuple[str, str]:
-    """The version that is installed, and the one that was loaded as the node started."""
-    look = f"dpkg-query --show --showformat '${{Version}}\n' {NAME}; cat {LOADED} 2>/dev/null"
-    first, _, second = site.lab.node.inside(look, check=False).stdout.strip().partition("\n")
-    return first, second
 
 
 class cut_off:  # noqa: N801 - used as a word
