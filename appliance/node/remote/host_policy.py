@@ -13,6 +13,7 @@ from __future__ import annotations
 import fnmatch
 import glob
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NETWORK = "network"
+ASIDE = "var/lib/appliance/replaced"
 #: What reads a changed file again: a test that tells whether it is to, and the command.  An early system in
 #: memory has its own copy of modprobe's settings; it is last, since it takes its time.
 FOLLOWS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -87,7 +89,8 @@ class HostPolicy:
             units = self.units.keep()
         except (OSError, ValueError) as fault:
             raise PolicyError(f"what roles have set cannot be kept: {fault}") from fault
-        return {"policy": {"units": units, "kernel": self.kernel(), "modes": self.modes()}}
+        aside = self.aside()
+        return {"policy": {"units": units, "kernel": self.kernel(), "modes": self.modes(), "aside": aside}}
 
     def keep_room(self, folder: str) -> None:
         """Room for what is kept here, once more."""
@@ -123,8 +126,11 @@ class HostPolicy:
             ill += [f"{name} is not turned on or off as before" for name in left]
         except OSError as fault:
             ill.append(f"units of packages stay as they are: {fault}")
-        ill += self.network.put_back(Path(folder, NETWORK))
-        return ill + follow(changed)
+        network = self.network.put_back(Path(folder, NETWORK))
+        if not network and "aside" in policy:  # what was put aside since is in its place again
+            for name in set(self.aside()) - set(policy["aside"]):
+                shutil.rmtree(os.path.join(self.root, ASIDE, name), ignore_errors=True)
+        return [*ill, *network, *follow(changed)]
 
     def _units_back(self, policy: dict[str, Any], *, starting: bool) -> list[str]:
         """Units of packages; those that were not as before."""
@@ -133,6 +139,10 @@ class HostPolicy:
         names = self.units.differ(policy["units"])
         self.units.put_back(policy["units"], names, starting=starting)
         return names
+
+    def aside(self) -> list[str]:
+        """Folders of network settings that the role network_isolation has put aside."""
+        return sorted(glob.glob("*", root_dir=os.path.join(self.root, ASIDE)))
 
     def setting(self, name: str) -> Path:
         return Path(self.root, "proc/sys", *name.split("."))

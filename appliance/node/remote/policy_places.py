@@ -52,7 +52,7 @@ STAYS = {
     "mnt/appliance/**": "as /etc/crypttab",
     "opt/appliance/**": "programs have a folder for each version; those that nobody runs are removed",
     "srv/appliance": "empty",
-    "var/lib/appliance/replaced/**": "configuration of others that was put aside: a record",
+    "var/lib/appliance/replaced/**": "what was put aside since goes, once it is in its place again",
     "var/lib/appliance/revert/**": "what the timed revert of the network knows",
     "var/lib/appliance/staged/**": "copies have names of their own for each version",
     "var/log/audit/**": "records",

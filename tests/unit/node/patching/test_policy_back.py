@@ -214,6 +214,19 @@ def test_after_a_power_cut_that_changed_no_policy_all_is_done_at_once(node: Node
     assert (of(node).armed(), node.results()) == (None, ["went back"])
 
 
+@pytest.mark.parametrize("fault", ["", "the network: no"])
+def test_what_was_put_aside_since_goes_once_it_is_in_its_place_again(fault: str, node: Node) -> None:
+    """An audit would ask whose it is; where the network did not go back, it is the only copy."""
+    aside = node.root / host_policy.ASIDE
+    (aside / "older").mkdir(parents=True)
+    network: Any = node.policy.network if node.policy else None
+    network.put_back = lambda _: [fault] if fault else []
+    arm(node)
+    (aside / "newer").mkdir()
+    of(node).back("it failed")
+    assert [each.name for each in sorted(aside.iterdir())] == (["newer", "older"] if fault else ["older"])
+
+
 def test_a_kernel_that_takes_a_setting_in_one_direction_is_told(node: Node) -> None:
     arm(node)
     place = node.root / SETTING
