@@ -112,7 +112,9 @@ class Network:
         """Put back the files from which a node starts, before its network starts; whether any differed."""
         with self.locked():
             record = self.record(folder)
-            if not self.files_differ(folder, record) and not self.units_differ(record, boot=True):
+            if not self.files_differ(folder, record, boot=True) and not self.units_differ(
+                record, boot=True
+            ):
                 return False
             self.back.restore_for_boot(self.node, folder)
             return True
@@ -137,14 +139,15 @@ class Network:
         except (OSError, ValueError, KeyError, TypeError):
             return True
 
-    def files_differ(self, folder: Path, record: dict[str, Any]) -> bool:
-        """Whether a path is not there as it was, or there as it was not."""
+    def files_differ(self, folder: Path, record: dict[str, Any], *, boot: bool = False) -> bool:
+        """Whether a path is not there as it was, or there as it was not; at ``boot``, /run is empty yet."""
         kept, there = record.get("files", ()), os.path.lexists
         return any(
             not self.files.same(folder / "files" / name, self.root / name)
             if name in kept
             else there(self.root / name)
             for name in self.state.PATHS
+            if not (boot and name.startswith("run/"))
         )
 
     def units_differ(self, record: dict[str, Any], *, boot: bool = False) -> bool:
