@@ -15,12 +15,13 @@ NO_PYTHON: Final = 127
 def load_script(name: str, *modules: str, package: str = PACKAGE) -> bytes:
     """The text of ``remote/<name>.py``; with ``modules``, one that brings those of remote/ it imports.
 
-    ``package``: where they lie, if not in remote/.
+    ``package``: where they lie, if not in remote/.  A module with a path, as in ``roles/…/state.py``, is a
+    role's own, and is imported by its name alone.
     """
     script = _text(package, name)
     if not modules:
         return script
-    texts = {f"{package}.{module}": _text(package, module) for module in modules}
+    texts = dict(_named(package, module) for module in modules)
     return (
         "import sys, types\n"
         f"for name, text in {texts!r}.items():\n"
@@ -28,6 +29,16 @@ def load_script(name: str, *modules: str, package: str = PACKAGE) -> bytes:
         "    exec(compile(text, name, 'exec'), sys.modules[name].__dict__)\n"
         f"exec(compile({script!r}, {name!r}, 'exec'))\n"
     ).encode()
+
+
+def _named(package: str, module: str) -> tuple[str, bytes]:
+    """What a module is called where it runs, and its text."""
+    if "/" not in module:
+        return f"{package}.{module}", _text(package, module)
+    from appliance.content import content_root
+
+    path = content_root() / module
+    return path.stem, path.read_bytes()
 
 
 def _text(package: str, module: str) -> bytes:

@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 
     from tests.conftest import Holders
 
+ASK = r"""
+import json, urllib.request
+body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "?"}]}).encode()
+request = urllib.request.Request(
+    "http://127.0.0.1:8000/v1/chat/completions", body, {"Content-Type": "application/json"}
+)
+print(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["message"]["content"])
+"""
+#: Has the unit of one version fail or hang before it serves; that of others starts.
+SABOTAGE = """
+mkdir -p {unit}.d
+cat >{unit}.d/test.conf <<END
+[Service]
+ExecStartPre=+/bin/sh -c "if grep -q {digest} {unit}; then {deed}; fi"
+END
+systemctl daemon-reload
+"""
+
 
 def bundle_of(source: tuple[Path, Path], root: Path, key: Path) -> Path:
     """The bundle of a definition and its lock, beside them."""

@@ -19,6 +19,8 @@ from appliance.sources.station import open_station
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import PracticeLab
+
 NAME: Final = "standin-driver"
 MODULE: Final = f"/usr/lib/modules/{NAME}/{NAME}.ko"
 LOADED: Final = f"/run/{NAME}"
@@ -87,3 +89,10 @@ def kept(file: Path, definition: Path) -> tuple[str, int]:
         if partial:
             store.replace(partial, file)
     return sha256, len(data)
+
+
+def loaded_driver(lab: PracticeLab) -> tuple[str, str]:
+    """The version that is installed, and the one that was loaded as the node started."""
+    look = f"dpkg-query --show --showformat '${{Version}}\n' {NAME}; cat {LOADED} 2>/dev/null"
+    first, _, second = lab.node.inside(look, check=False).stdout.strip().partition("\n")
+    return first, second

@@ -19,8 +19,18 @@ import pytest
 
 from appliance.trust.statements import Permit, Release
 from tests.node.awaiting import awaited
-from tests.node.patches import build_patch, bundle_of, leads_to, open_flow, rotated, starts_from
-from tests.node.standin_driver import LOADED, NAME, add_to, built
+from tests.node.other_policy import other_policy, policy_of
+from tests.node.patches import (
+    ASK,
+    SABOTAGE,
+    build_patch,
+    bundle_of,
+    leads_to,
+    open_flow,
+    rotated,
+    starts_from,
+)
+from tests.node.standin_driver import LOADED, NAME, add_to, built, loaded_driver
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
@@ -34,23 +44,6 @@ FIRST = "This answer was computed on this node, with no way out."
 SECOND = "The second version answers otherwise, from the same node."
 UNIT = "/etc/systemd/system/appliance-inference.service"
 PENDING = "/var/lib/appliance/switch/pending"
-ASK = r"""
-import json, urllib.request
-body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "?"}]}).encode()
-request = urllib.request.Request(
-    "http://127.0.0.1:8000/v1/chat/completions", body, {"Content-Type": "application/json"}
-)
-print(json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["message"]["content"])
-"""
-#: Has the unit of one version fail or hang before it serves; that of others starts.
-SABOTAGE = """
-mkdir -p {unit}.d
-cat >{unit}.d/test.conf <<END
-[Service]
-ExecStartPre=+/bin/sh -c "if grep -q {digest} {unit}; then {deed}; fi"
-END
-systemctl daemon-reload
-"""
 
 
 @dataclass
@@ -211,12 +204,29 @@ def test_a_station_that_is_killed_as_the_switch_begins_leaves_the_old_version_se
     )
 
 
-def test_a_power_cut_before_the_proof_leads_back(site: Site) -> None:
+def test_a_power_cut_before_the_proof_leads_back_and_so_does_the_policy_that_came_along(site: Site) -> None:
     """At every other step: tests/unit/node/patching/test_switch.py."""
-    with cut_off(site, f"grep -q {site.digest} {UNIT}"):
+    before = policy_of(site.lab)
+    with other_policy(site.lab) as in_force, cut_off(site, in_force):
+        assert policy_of(site.lab) != before
         site.lab.node.reboot(power_cut=True)
-    assert site.is_as_before()
+    awaited(site.is_as_before, "the network is looked at last")
+    assert policy_of(site.lab) == before
     assert "restarted before" in site.history()[-1]["reason"]
+    assert site.differences() == 0
+
+
+def test_a_version_that_is_left_takes_its_policy_along_and_opens_nothing(site: Site) -> None:
+    """The filter, the network and the SSH server were confirmed by then, so their own revert is over."""
+    before = policy_of(site.lab)
+    with other_policy(site.lab) as in_force, cut_off(site, in_force):
+        assert policy_of(site.lab) != before
+    code, result = site.run("rollback")
+    assert code == 0, result
+    assert site.is_as_before()
+    assert policy_of(site.lab) == before
+    assert site.history()[-1]["result"] == "went back"
+    assert site.differences() == 0
 
 
 def test_a_station_that_is_killed_after_the_proof_leaves_the_new_version_serving(site: Site) -> None:
@@ -292,7 +302,7 @@ def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) 
     code, result = site.apply("--no-reboot", patch=patch)
     assert (code, result["error"]) == (5, "RestartPending")
     assert NAME in result["found"]
-    assert (site.answer(), site.installed(), driver(site)) == (FIRST, "1.0.0", ("3.0", ""))
+    assert (site.answer(), site.installed(), loaded_driver(site.lab)) == (FIRST, "1.0.0", ("3.0", ""))
     said = site.run("history", state=False)[1]["nodes"][node.name]
     assert (said["restart"]["late"], said["pending"]["to"]["version"]) == ([NAME], "3.0.0")
     (told,) = site.run("status", state=False)[1]["nodes"]
@@ -301,7 +311,7 @@ def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) 
     assert site.run("history", state=False)[1]["nodes"][node.name]["pending"], "it waits for its proof"
     code, result = site.apply(patch=patch)
     assert code == 0, result
-    assert (site.answer(), site.installed(), driver(site)) == (SECOND, "3.0.0", ("3.0", "3.0"))
+    assert (site.answer(), site.installed(), loaded_driver(site.lab)) == (SECOND, "3.0.0", ("3.0", "3.0"))
     assert (site.history()[-1]["result"], site.differences()) == ("done", 0)
 
 
@@ -317,7 +327,7 @@ def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site)
         assert time.monotonic() < until, "it does not restart"
         time.sleep(0.2)
     wait_for(site, f"grep -qx 3.0 {LOADED} && systemctl is-active --quiet appliance-inference")
-    assert driver(site) == ("3.0", "3.0")
+    assert loaded_driver(site.lab) == ("3.0", "3.0")
     line = site.history()[-1]
     assert (line["result"], line["to"]["version"]) == ("went back", "4.0.0")
     assert line["reason"].startswith("ApplyFailed")
@@ -353,13 +363,6 @@ def test_no_way_leads_back_over_a_root(site: Site) -> None:
     assert (code, result["error"]) == (4, "RollbackRefused")
     assert "root" in result["message"] + result["found"]
     assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
-
-
-def driver(site: Site) -> tuple[str, str]:
-    """The version that is installed, and the one that was loaded as the node started."""
-    look = f"dpkg-query --show --showformat '${{Version}}\n' {NAME}; cat {LOADED} 2>/dev/null"
-    first, _, second = site.lab.node.inside(look, check=False).stdout.strip().partition("\n")
-    return first, second
 
 
 class cut_off:  # noqa: N801 - used as a word

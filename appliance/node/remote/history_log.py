@@ -14,6 +14,9 @@ from appliance.node.remote.lasting import write
 #: Bytes, after which the older half goes.
 LONGEST = 1 << 20
 
+#: The action of keys that were learnt: nothing runs otherwise for it.
+KEYS = "keys"
+
 
 def add_line(log: str, record: dict[str, Any]) -> None:
     """Add a line with the node's own time, unless it is there already: of one run each end is told once."""
@@ -43,3 +46,9 @@ def read_lines(log: str) -> list[dict[str, Any]]:
             continue
         found += [line] if isinstance(line, dict) else []
     return found
+
+
+def from_what_runs(record: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """A run that was cut off between proof and record left the new version: that is what runs."""
+    done = [line for line in lines if line.get("action") != KEYS and line.get("result") == "done"]
+    return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from typing import Any
 
 
@@ -34,15 +35,24 @@ def write(path: str, content: str | dict[str, Any], mode: int = 0o600) -> None:
 
 
 def replace(source: str, place: str) -> None:
-    """Put a copy of a file in the place of another one, in one step, with owner and mode."""
+    """Put a copy of a file or link in the place of another one, in one step, with owner and mode."""
     beside = os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.back")
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    shutil.copy2(source, beside)
-    status = os.stat(source)
-    os.chown(beside, status.st_uid, status.st_gid)
-    os.utime(beside)  # systemd looks at times to see that a unit is another one
-    sync(beside)
+    if os.path.lexists(beside):  # of a call that was cut off
+        os.unlink(beside)
+    copy(source, beside)
+    os.utime(beside, follow_symlinks=False)  # systemd looks at times to see that a unit is another one
     rename(beside, place)
+
+
+def copy(source: str, place: str) -> None:
+    """Copy a file or link with owner, mode and times; its bytes are on the disk afterwards."""
+    shutil.copy2(source, place, follow_symlinks=False)
+    status = os.lstat(source)
+    os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
+    if not os.path.islink(place):
+        os.chmod(place, stat.S_IMODE(status.st_mode))  # a change of owner takes rights away
+        sync(place)
 
 
 def rename(source: str, place: str) -> None:
@@ -59,8 +69,13 @@ def sync(path: str) -> None:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two files have the same bytes; what is not there is like nothing."""
+    """Whether two files or links are the same in bytes, owner, mode; what is not there never is."""
     try:
+        states = [os.lstat(path) for path in (one, other)]
+        if len({(each.st_mode, each.st_uid, each.st_gid) for each in states}) > 1:
+            return False
+        if stat.S_ISLNK(states[0].st_mode):
+            return os.readlink(one) == os.readlink(other)
         with open(one, "rb") as first, open(other, "rb") as second:
             return first.read() == second.read()
     except OSError:

@@ -1,22 +1,25 @@
-"""What the services of one version run by: kept in a folder, and put back from it.
+"""What one version runs by, and what roles set beside it: kept in a folder, and put back from it.
 
 Runs on the node's own Python (3.10 or later, standard library only), as a part of ``switch``.
 
-Kept are the files below ``FILES``, which units were enabled and at work, and which environments there
-were.  Putting back may be cut off anywhere and begun again: what was found changed is written down before
-anything is put back (``begun.json``), so that the last pass starts anew what the first one changed.  For
-that there is room when the disk is full: a file as large as what is kept is removed first.
+Kept are the files below ``FILES`` and those of ``policy_places``, which of our units were enabled and at
+work, and which environments there were.  Putting back may be cut off anywhere and begun again: what was
+found changed is written down before anything is put back (``begun.json``), so that the last pass starts
+anew what the first one changed.  For that there is room when the disk is full: a file as large as what is
+kept is removed first.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from appliance.node.remote.lasting import read, replace, same, sync, write
+from appliance.node.remote.lasting import copy, read, replace, same, sync, write
+from appliance.node.remote.policy_places import OWN, SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +32,9 @@ FILES = (
     "usr/local/lib/appliance/audit.pyz",
     "usr/local/lib/appliance/gpu_*.py",
 )
+#: These and what roles set beside them; what is a package's too is never removed.
+OURS = (*FILES, *OWN)
+EVERY = (*OURS, *SHARED)
 PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
 #: The program that cuts GPUs, and makes them whole.
 CUTTER = "usr/local/lib/appliance/gpu_partition.py"
@@ -42,11 +48,25 @@ ROOM = 1 << 20
 
 
 def unit_of(path: str) -> str:
-    """The unit whose file this is; nothing for settings and programs.
+    """The unit of ours whose file this is; nothing for settings, programs, and units of packages.
 
-    Drop-ins are no version's: our roles write none, and whoever did may have changed his mind since.
+    Drop-ins to our units are no version's: our roles write none, and whoever did may have changed his mind
+    since.
     """
-    return os.path.basename(path) if path.startswith(UNITS + "/") else ""
+    folder, name = os.path.split(path)
+    return name if folder == UNITS and name.startswith("appliance-") else ""
+
+
+def is_policy(path: str) -> bool:
+    """Whether roles set this beside what our services run by."""
+    return not any(_fits(path, pattern) for pattern in FILES)
+
+
+def _fits(path: str, pattern: str) -> bool:
+    """As ``glob`` reads the patterns of ``FILES``, of which one ends in ``/**``."""
+    if pattern.endswith("/**"):
+        return path.startswith(pattern[:-2])
+    return os.path.dirname(path) == os.path.dirname(pattern) and fnmatch.fnmatchcase(path, pattern)
 
 
 class Running:
@@ -58,13 +78,14 @@ class Running:
     def place(self, path: str) -> str:
         return os.path.join(self.root, path)
 
-    def files(self) -> list[str]:
-        """Relative to the root."""
-        found = [path for each in FILES for path in glob.glob(each, root_dir=self.root, recursive=True)]
+    def files(self, patterns: Iterable[str] = FILES) -> list[str]:
+        """Files and links, relative to the root; without folders."""
+        found = {path for each in patterns for path in glob.glob(each, root_dir=self.root, recursive=True)}
         return sorted(
             path
             for path in found
-            if os.path.isfile(self.place(path)) and not unit_of(path).startswith(NOT_OURS)
+            if (os.path.isfile(self.place(path)) or os.path.islink(self.place(path)))
+            and not unit_of(path).startswith(NOT_OURS)
         )
 
     def environments(self) -> list[str]:
@@ -82,6 +103,8 @@ class Running:
         return bool(digest) and any(self.names(path, digest) for path in self.files())
 
     def names(self, path: str, digest: bytes) -> bool:
+        if not os.path.isfile(self.place(path)):
+            return False  # a link to nothing
         with open(self.place(path), "rb") as stream:
             return digest in stream.read()
 
@@ -96,18 +119,23 @@ class Running:
     def keep(self, folder: str) -> dict[str, Any]:
         """Copy the files into a new folder; what else is to be remembered."""
         os.makedirs(folder)
-        files = self.files()
-        size = ROOM
+        files = self.files(EVERY)
         for path in files:
             kept = os.path.join(folder, "files", path)
             os.makedirs(os.path.dirname(kept), exist_ok=True)
-            shutil.copy2(self.place(path), kept)
-            status = os.stat(self.place(path))
-            os.chown(kept, status.st_uid, status.st_gid)
-            sync(kept)
-            size += status.st_size + 4096
-        reserve(folder, size)
-        return {"units": self.states(files), "environments": self.environments()}
+            copy(self.place(path), kept)
+        self.keep_room(folder)
+        return self.remembered()
+
+    def remembered(self) -> dict[str, Any]:
+        """How our units are, and which environments there are."""
+        return {"units": self.states(self.files()), "environments": self.environments()}
+
+    def keep_room(self, folder: str) -> None:
+        """Room for every file that is kept, once more."""
+        files = Running(os.path.join(folder, "files"), self.control).files(EVERY)
+        sizes = [os.lstat(os.path.join(folder, "files", path)).st_size + 4096 for path in files]
+        reserve(folder, sum(sizes) + ROOM)
 
     def put_back(self, folder: str, armed: dict[str, Any], reason: str, *, starting: bool = False) -> None:
         """Files first, then units; ``begun.json`` in the folder says what does not run as it did."""
@@ -121,7 +149,7 @@ class Running:
         }
         before = read(place) or {"reason": reason, "changed": []}
         differs = {path for path in saved if not same(os.path.join(kept, path), self.place(path))}
-        foreign = [path for path in self.files() if path not in saved]
+        foreign = [path for path in self.files(OURS if "policy" in armed else FILES) if path not in saved]
         begun = {**before, "changed": sorted({*before.get("changed", ()), *differs, *foreign}), "ill": []}
         if begun != before:
             write(place, begun)  # from here on nobody confirms
@@ -166,6 +194,8 @@ class Running:
                 self.control("stop", "--no-block", unit)
             else:
                 self.control("disable", "--now", unit)
+        elif not unit and os.path.dirname(path) == UNITS:  # /tmp, which stays mounted until the next start
+            self.control("disable", os.path.basename(path))
         if os.path.lexists(self.place(path)):
             os.unlink(self.place(path))
             sync(os.path.dirname(self.place(path)))
@@ -177,7 +207,7 @@ class Running:
         before links were put back, so each job is queued, and not waited for.
         """
         self.control("daemon-reload")
-        settings = any(not unit_of(path) for path in changed)
+        settings = any(not unit_of(path) and not is_policy(path) for path in changed)
         moved = {unit_of(path) for path in changed}
         for name, (enabled, active) in sorted(units.items()):
             if enabled in {"enabled", "disabled"} and self.control("is-enabled", name)[1] != enabled:

@@ -14,10 +14,11 @@ from its own file by systemd, when the time is over or the node restarts.  It ne
                    "late"?, "over"?}
   or {"error", …}
 
-What is saved are the files by which our services run (``saved_version``); copies of bundles and
-environments have names of their own for each version and stay.  Network and firewall are not touched here:
-they go back by ``appliance-revert``.  Packages go back only together with one that counts from the next
-start of the node on (``late_packages``): a kernel, a driver; or where dpkg was cut off at one.
+What is saved are the files by which our services run and those that roles set beside them
+(``saved_version``), and what these bring about: kernel, units of packages, network (``host_policy``).
+Copies of bundles and environments have names of their own for each version and stay.  Packages go back only
+together with one that counts from the next start of the node on (``late_packages``): a kernel, a driver; or
+where dpkg was cut off at one.
 
 A switch is pending from the moment the folder ``pending`` has its name until that becomes ``confirmed``,
 ``undone``, or ``overtaken`` by an installation that was proven: one of them, at one moment.  What has begun
@@ -37,11 +38,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from appliance.node.remote.former_packages import FormerPackages
-from appliance.node.remote.history_log import add_line, read_lines
+from appliance.node.remote.history_log import KEYS, add_line, from_what_runs, read_lines
+from appliance.node.remote.host_policy import HostPolicy, PolicyError
 from appliance.node.remote.lasting import read, rename, sync, write
 from appliance.node.remote.late_packages import DpkgError, Packages
 from appliance.node.remote.restarts import Restarts
-from appliance.node.remote.saved_version import ROOM, UNITS, Running, reserve
+from appliance.node.remote.saved_version import UNITS, Running
 from appliance.node.remote.switch_units import SERVICE, TIMER, remove, start, systemctl
 
 if TYPE_CHECKING:
@@ -52,7 +54,6 @@ HOME = "var/lib/appliance"
 LEEWAY = 2
 SERVING = "appliance-inference.service"
 RESTARTED = "the node restarted before the new version was proven"
-KEYS = "keys"
 #: What became of a switch, by the name of its folder.
 ENDS = {"confirmed": "done", "undone": "went back", "overtaken": "overtaken by an installation"}
 SILENT = "nobody said within {} s that the new version is proven"
@@ -66,6 +67,7 @@ class Switch:
         root: str = "/",
         control: Callable[..., tuple[int, str]] = systemctl,
         packages: Packages | None = None,
+        policy: HostPolicy | None = None,
     ) -> None:
         self.root, self.control = root, control
         self.packages = packages or Packages(root)
@@ -78,11 +80,12 @@ class Switch:
         self.restarts = Restarts(self.home, self.pending)
         self.log = os.path.join(root, HOME, "history.jsonl")
         self.running = Running(root, control)
+        self.policy = policy or HostPolicy(root, control)
 
     def arm(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Save what runs by, unless a switch to the same version is pending; give it its full time."""
         self.settle()
-        armed, record = self.armed(), self.from_what_runs(asked["record"])
+        armed, record = self.armed(), from_what_runs(asked["record"], self.history())
         if armed and armed["record"]["to"] != record["to"]:
             return {"error": "pending", "to": armed["record"]["to"]}
         values = {
@@ -112,12 +115,6 @@ class Switch:
         over = armed and armed["run"] != asked["run"] and armed["record"].get("by")
         return {**self.status(), "over": over or ""}
 
-    def from_what_runs(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A run that was cut off between proof and record left the new version: that is what runs."""
-        lines = [line for line in self.history() if line.get("action") != KEYS]
-        done = [line for line in lines if line.get("result") == "done"]
-        return {**record, "from": record["to"]} if done and done[-1].get("to") == record["to"] else record
-
     def save(self, values: dict[str, Any]) -> None:
         """Copy the files, and say which units were enabled and at work.
 
@@ -130,15 +127,18 @@ class Switch:
         last = read(os.path.join(self.last, "armed.json"))
         same = last and last["record"].get("from") == values["record"].get("from")
         if last and same and self.running.left_of(last):
-            shutil.copytree(self.last, folder, copy_function=os.link)  # owners stay; nothing is written to
-            reserve(folder, ROOM)
+            shutil.copytree(
+                self.last, folder, symlinks=True, copy_function=os.link
+            )  # nobody writes to these
+            self.running.keep_room(folder)
+            self.policy.keep_room(folder)
             packages = {"packages": last["packages"]} if "packages" in last else {}
             write(os.path.join(folder, "armed.json"), {**last, **values, **packages})
             for name in ("begun.json", "restart.json"):
                 if os.path.lexists(place := os.path.join(folder, name)):
                     os.unlink(place)
             return
-        values = {**values, **self.running.keep(folder)}
+        values = {**values, **self.running.keep(folder), **self.policy.keep(folder)}
         write(os.path.join(folder, "armed.json"), values)
         for inner, _, _ in os.walk(folder):
             sync(inner)
@@ -249,7 +249,7 @@ class Switch:
 
         Packages go back only when systemd has come up, since they ask it for things.  If the node was
         restarted since, the new ones are what was loaded, and it has to restart once more.  Whatever dpkg
-        does: files and units go back.
+        does: files and units go back.  Roles' settings count then too.
         """
         place = os.path.join(self.pending, "begun.json")
         begun = read(place) or {"reason": reason, "changed": []}
@@ -258,12 +258,19 @@ class Switch:
         former = FormerPackages(self.packages, armed, place, boot=self.boot_id(), staged=staged)
         differ, stuck = former.bring(begun, lambda: self.running.free_room(self.pending), waits=starting)
         again = former.restarts()
-        self.running.put_back(self.pending, armed, reason, starting=starting or again)
-        if differ and starting:
-            self.control("start", "--no-block", SERVICE)
-            return
-        if stuck:
-            begun = read(place) or begun
+        if not starting:
+            stuck += self.policy.undo_unconfirmed()
+        if starting or differ or begun.get("started") != self.boot_id():  # no service starts twice
+            self.running.put_back(self.pending, armed, reason, starting=starting or again)
+        begun = read(place) or begun
+        if starting:
+            waits = self.policy.put_back_for_boot(self.pending, armed, begun["changed"])
+            if waits:
+                write(place, {**begun, "started": self.boot_id()})
+            if differ or waits:
+                self.control("start", "--no-block", SERVICE)
+                return
+        elif stuck := [*stuck, *self.policy.put_back(self.pending, armed, begun["changed"])]:
             write(place, {**begun, "ill": [*begun.get("ill", ()), *stuck]})
         rename(self.pending, os.path.join(self.home, "undone"))
 
@@ -283,7 +290,7 @@ class Switch:
             if begun.get("loaded") == self.boot_id():
                 self.restarts.owe(begun["loaded"], begun["late"], reboot=begun["again"])
                 self.rebooting = begun["again"]
-            self.note({**armed["record"], "run": armed["run"], "result": end, **why})
+            add_line(self.log, {**armed["record"], "run": armed["run"], "result": end, **why})
             if name == "undone":
                 shutil.rmtree(self.last, ignore_errors=True)
                 rename(folder, self.last)
@@ -296,18 +303,14 @@ class Switch:
         """
         self.settle()
         if record.get("action") == KEYS:
-            self.note(record)
+            add_line(self.log, record)
             return self.status()
         if self.armed():
             rename(self.pending, os.path.join(self.home, "overtaken"))
             self.settle()
-        self.note(record)
+        add_line(self.log, record)
         shutil.rmtree(self.last, ignore_errors=True)
         return self.status()
-
-    def note(self, record: dict[str, Any]) -> None:
-        """Add a line to the history."""
-        add_line(self.log, record)
 
     def history(self) -> list[dict[str, Any]]:
         """All its lines, the oldest first."""
@@ -332,10 +335,8 @@ class Switch:
         found = read(os.path.join(self.pending, "armed.json"))
         if found is not None:
             return found
-        running = self.running
-        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}}
-        units = running.states(running.files())
-        return {**never, "units": units, "environments": running.environments()}
+        never = {"run": "", "after": 0, "boot": "", "uptime": 0.0, "record": {"to": {}}, "policy": {}}
+        return {**never, **self.running.remembered()}
 
     def forget(self, name: str) -> None:
         """Nothing is pending: remove what was saved, and the units."""
@@ -371,7 +372,7 @@ def answer_to(switch: Switch, asked: dict[str, Any]) -> dict[str, Any]:
     }
     try:
         return verbs.get(asked["do"], switch.status)()
-    except DpkgError as fault:
+    except (DpkgError, PolicyError) as fault:
         return {"error": "failed", "text": str(fault)}
 
 

@@ -31,6 +31,8 @@ WantedBy=timers.target
     SERVICE: """\
 [Unit]
 Description=Go back to the former version: the new one was not proven in time
+After=appliance-revert.service ufw.service
+After=systemd-networkd.service networking.service NetworkManager.service
 StartLimitIntervalSec=0
 
 [Service]
@@ -39,15 +41,17 @@ ExecStart=/usr/bin/python3 -I -B {program} due
 Restart=on-failure
 RestartSec=2
 """,
-    # the line for logs starts before sysinit.target, by a unit that may be the new one's; and rather a late
-    # start than one of a version that was half put back
+    # the line for logs, the packet filter and the network start before sysinit.target, by what may be the
+    # new version's; a network that nobody confirmed goes back first; and rather a late start than one of a
+    # version that was half put back
     BOOT: """\
 [Unit]
 Description=Go back to the former version: the new one was not proven before a restart
 DefaultDependencies=no
 RequiresMountsFor=/var/lib/appliance
-After=local-fs.target systemd-remount-fs.service
-Before=sysinit.target network-pre.target appliance-export-line.service
+After=local-fs.target systemd-remount-fs.service appliance-revert-boot.service
+Before=sysinit.target network-pre.target appliance-export-line.service ufw.service nftables.service
+Before=systemd-networkd.service networking.service NetworkManager.service
 
 [Service]
 Type=oneshot

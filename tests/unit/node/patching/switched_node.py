@@ -14,12 +14,14 @@ from appliance.node.remote import (
     switch,
     switch_units,
 )
+from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.late_packages import DpkgError, Packages
+from appliance.node.remote.saved_version import is_policy
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, SERVICE, TIMER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import pytest
@@ -27,8 +29,22 @@ if TYPE_CHECKING:
 UNIT = "etc/systemd/system/appliance-inference.service"
 SETTINGS = "etc/appliance/export-line.json"
 AUDIT = "etc/systemd/system/appliance-audit.timer"
-OLD = {UNIT: "ExecStart=/old", SETTINGS: "old", AUDIT: "old timer"}
-NEW = {UNIT: "ExecStart=/new", SETTINGS: "new", "etc/systemd/system/appliance-export.service": "export"}
+#: What a role sets beside them: a file that both have, one that goes, one that comes.
+POLICY = "etc/sysctl.d/90-appliance-host.conf"
+OLD = {
+    UNIT: "ExecStart=/old",
+    SETTINGS: "old",
+    AUDIT: "old timer",
+    POLICY: "old setting",
+    "etc/modprobe.d/appliance.conf": "no sticks",
+}
+NEW = {
+    UNIT: "ExecStart=/new",
+    SETTINGS: "new",
+    "etc/systemd/system/appliance-export.service": "export",
+    POLICY: "new setting",
+    "etc/audit/rules.d/90-appliance.rules": "new rules",
+}
 RECORD = {"action": "patch", "by": "root at desk", "from": {"digest": "a"}, "to": {"digest": "b"}}
 
 
@@ -60,6 +76,8 @@ class Node:
         self.packages, self.loaded, self.boots = dict(BEFORE), BEFORE["driver"], 1
         self.process: dict[str, str] = {}
         self.dpkg_fails = False
+        #: What roles set beside our services; None where they set nothing.
+        self.policy: HostPolicy | None = None
         self.start("appliance-inference.service")
 
     def start(self, name: str) -> None:
@@ -193,6 +211,29 @@ class Dpkg(Packages):
         return [f"{name} is not at {was} again" for name, was in self.changed(before).items()]
 
 
+class Apart(HostPolicy):
+    """Of a node of which files alone are looked at: what follows of them is in ``test_policy_back``."""
+
+    def __init__(self) -> None:
+        self.counts: list[str] = []
+
+    def keep(self, folder: str) -> dict[str, Any]:
+        return {"policy": {}}
+
+    def put_back_for_boot(self, folder: str, armed: dict[str, Any], changed: Iterable[str]) -> bool:
+        return any(is_policy(path) for path in changed)
+
+    def put_back(self, folder: str, armed: dict[str, Any], changed: Iterable[str]) -> list[str]:
+        self.counts = [path for path in changed if is_policy(path)]
+        return []
+
+    def keep_room(self, folder: str) -> None:
+        """There is nothing to keep."""
+
+    def undo_unconfirmed(self) -> list[str]:
+        return []
+
+
 def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """A node whose program can be killed before every change that lasts."""
     made = Node(root)
@@ -222,7 +263,7 @@ def new_node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 def of(node: Node) -> Switch:
-    return Switch(str(node.root), node.control, Dpkg(node))
+    return Switch(str(node.root), node.control, Dpkg(node), node.policy or Apart())
 
 
 def arm(node: Node, run: str = "run", **more: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tests.unit.node.patching.switched_node import (
     OLD,
     RECORD,
     SETTINGS,
+    Apart,
     Cut,
     Node,
     arm,
@@ -143,6 +144,7 @@ def test_a_restart_proves_nothing(node: Node) -> None:
     node.boot = "second"
     assert of(node).confirm("run")["why"] == RESTARTED
     of(node).boot()
+    of(node).due()  # as systemd starts it then, for what follows of files
     assert is_old(node)
     assert ("restart", "appliance-inference.service") not in node.said, "systemd starts everything itself"
 
@@ -156,7 +158,9 @@ def test_the_unit_for_restarts_does_nothing_in_the_boot_that_armed(node: Node) -
 
 def test_a_systemd_that_refuses_the_timer_leaves_nothing_pending(node: Node) -> None:
     real = node.control
-    refusing = Switch(str(node.root), lambda *said: (1, "no") if said[0] == "enable" else real(*said))
+    refusing = Switch(
+        str(node.root), lambda *said: (1, "no") if said[0] == "enable" else real(*said), policy=Apart()
+    )
     answer = refusing.arm({"run": "run", "after": 60, "record": RECORD, "program": "p"})
     assert answer == {"error": "failed", "text": f"systemctl enable {TIMER} {BOOT}: no"}
     assert is_old(node)
@@ -166,11 +170,11 @@ def test_the_history_is_bounded_and_survives_damage(node: Node, monkeypatch: pyt
     monkeypatch.setattr(history_log, "LONGEST", 2000)
     log = node.root / "var/lib/appliance/history.jsonl"
     for number in range(100):
-        of(node).note({"run": str(number), "result": "done"})
+        history_log.add_line(of(node).log, {"run": str(number), "result": "done"})
     assert log.stat().st_size <= 2000
     assert of(node).history()[-1]["run"] == "99"
     log.write_text("damaged\n" + log.read_text() + "[1]\n")
-    of(node).note({"run": "100", "result": "done"})
+    history_log.add_line(of(node).log, {"run": "100", "result": "done"})
     assert [line["run"] for line in of(node).history()[-2:]] == ["99", "100"]
 
 

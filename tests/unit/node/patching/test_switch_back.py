@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.node.patching.switch import SECONDS
-from appliance.node.remote import saved_version, switch
+from appliance.node.remote import history_log, saved_version, switch
 from appliance.node.remote.switch import Switch
 from appliance.node.remote.switch_units import BOOT, TEXTS, TIMER
 from tests.unit.node.patching.switched_node import (
@@ -17,6 +17,7 @@ from tests.unit.node.patching.switched_node import (
     RECORD,
     SETTINGS,
     UNIT,
+    Apart,
     Cut,
     Node,
     arm,
@@ -107,10 +108,12 @@ def test_going_back_that_was_cut_off_by_a_restart_waits_for_no_unit(
 
 
 def test_our_unit_runs_before_all_that_the_versions_bring() -> None:
-    (before,) = [line for line in TEXTS[BOOT].splitlines() if line.startswith("Before=")]
-    assert {"sysinit.target", "network-pre.target", "appliance-export-line.service"} <= {
-        *before.removeprefix("Before=").split()
-    }
+    lines = [
+        line.removeprefix("Before=") for line in TEXTS[BOOT].splitlines() if line.startswith("Before=")
+    ]
+    early = {"sysinit.target", "network-pre.target", "appliance-export-line.service"}
+    assert early | {"ufw.service", "systemd-networkd.service"} <= {*" ".join(lines).split()}
+    assert "appliance-revert-boot.service" in TEXTS[BOOT], "what nobody confirmed goes back first"
 
 
 def test_a_start_waits_for_our_unit_as_long_as_a_station_does_and_no_longer() -> None:
@@ -166,7 +169,9 @@ def test_arming_anew_that_systemd_refuses_leaves_the_switch_as_it_was(node: Node
     node.apply()
     before = of(node).armed()
     real = node.control
-    refusing = Switch(str(node.root), lambda *said: (1, "no") if said[0] == "restart" else real(*said))
+    refusing = Switch(
+        str(node.root), lambda *said: (1, "no") if said[0] == "restart" else real(*said), policy=Apart()
+    )
     asked = {"run": "again", "after": 900, "record": RECORD, "program": "p"}
     assert refusing.arm(asked)["error"] == "failed"
     assert of(node).armed() == before
@@ -301,7 +306,7 @@ def test_one_bad_byte_loses_one_line_of_the_history(node: Node) -> None:
     log = node.root / "var/lib/appliance/history.jsonl"
     lines = [json.dumps({"run": str(number), "result": "done"}).encode() for number in range(3)]
     log.write_bytes(b"\n".join([lines[0], b'{"run": "\xff"', lines[1], lines[2], b""]))
-    of(node).note({"run": "3", "result": "done"})
+    history_log.add_line(of(node).log, {"run": "3", "result": "done"})
     assert [line["run"] for line in of(node).history()] == ["0", "1", "2", "3"]
 
 

@@ -3,7 +3,8 @@
 The rules:
 
 * Whatever fails is told and the next thing is tried, down to single files, addresses and rules.
-* The packet filter is opened first and closed last: what fails in between leaves a node that answers.
+* The packet filter is opened first and closed last: what fails in between leaves a node that answers.  A
+  snapshot of a network that was confirmed is put back without: its filter comes first, each family whole.
 * Live state is put back as it was, whatever the files say.
 * Everything may be done again, from the beginning, after it was cut off anywhere.
 * Of a damaged snapshot, what is there is put back, and nothing but files of ours is removed because it is
@@ -12,6 +13,7 @@ The rules:
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +41,17 @@ class Faults(list[str]):
             self.append(f"{what}: {fault}")
 
 
-def restore(node: Node, folder: Path) -> Faults:
-    """Put the snapshot back on a running node; what went wrong."""
+def restore(node: Node, folder: Path, *, opened: bool = True) -> Faults:
+    """Put the snapshot back on a running node; what went wrong.
+
+    ``opened``: nobody knows whether what is put back lets an operator in, so the filter is open meanwhile.
+    """
     faults = Faults()
     record = _record(folder, faults)
-    open_filter(node, faults)
+    if opened:
+        open_filter(node, faults)
+    elif record:
+        restore_filter(node, folder, record, faults)
     restore_files(node, folder / "files", record, faults)
     remove_links(node, record.get("links", {}), faults)
     restore_units(node, record, faults)
@@ -157,6 +165,24 @@ def restore_filter(node: Node, folder: Path, record: dict[str, Any], faults: Fau
             text += own.read_text() if own.exists() else ""
             if text.strip():
                 require(node.run("nft", "-f", "-", stdin=text))
+
+
+def rules(listing: str) -> list[str]:
+    """What a listing of iptables-save or nft says that lasts: no remarks, counts or times.
+
+    Tables of iptables that let everything pass are left out: they come and go as somebody looks at them.
+    """
+    lines = [line for line in listing.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [re.sub(r"\[\d+:\d+\]|packets \d+ bytes \d+", "", line).rstrip() for line in lines]
+    found: list[str] = []
+    table: list[str] = []
+    for line in lines:
+        table.append(line)
+        if line == "COMMIT":
+            if any(each.startswith("-A") or (each[0] == ":" and "ACCEPT" not in each) for each in table):
+                found += table
+            table = []
+    return found + table
 
 
 def remove_links(node: Node, before: dict[str, dict[str, Any]], faults: Faults) -> None:

@@ -60,8 +60,13 @@ def _fill(node: Node, draft: Path) -> None:
     if node.has("nft"):
         (draft / "rules.nft").write_text(nft_rules(node, record["tables"]))
     (draft / "state.json").write_text(json.dumps(record, indent=1, sort_keys=True))
-    size = sum(each.lstat().st_size for each in draft.rglob("*"))
-    with (draft / "spare").open("wb") as spare:
+    reserve(draft)
+
+
+def reserve(folder: Path) -> None:
+    """Keep room free in which all of a snapshot can be written once more."""
+    size = sum(each.lstat().st_size for each in folder.rglob("*") if each.name != "spare")
+    with (folder / "spare").open("wb") as spare:
         os.posix_fallocate(spare.fileno(), 0, size + SPARE_BYTES)
 
 
