@@ -37,6 +37,10 @@ class Config:
         """Whether the key is there and not null."""
         return self._values.get(key) is not None
 
+    def keys(self) -> tuple[str, ...]:
+        """The keys, in the file's order."""
+        return tuple(self._values)
+
     def filled(self, key: str) -> bool:
         """Whether the key holds anything: not null, not an empty list."""
         return bool(self._values.get(key))

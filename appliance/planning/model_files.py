@@ -17,6 +17,7 @@ from appliance.planning.architectures import read_config, shape_of
 from appliance.planning.description import check_described, check_numbers, loaded
 from appliance.planning.gguf_shape import gguf_shape
 from appliance.planning.precision import find_precision
+from appliance.planning.quantisation import stated_cache_bits, stated_precision
 from appliance.planning.weights import Weights, computed, measured
 from appliance.sources.gguf_header import read_gguf_header
 from appliance.sources.model_formats import needs
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from appliance.planning.shapes import ModelShape
 
 CONFIG: Final = "config.json"
+_BESIDE: Final = "hf_quant_config.json"
 _INDEX: Final = "model.safetensors.index.json"
 _SLICE: Final = re.compile(r"(?P<name>.+)\.slice-(?P<number>[0-9]{4})")
 _MAX_JSON: Final = 64 << 20  # bytes of a description or an index
@@ -40,7 +42,8 @@ class Model:
     """A model to plan for.
 
     ``weights`` are those its files hold; None where only a description is at hand.  ``stated`` is the
-    precision the description names, None where it names none.
+    precision the description names, None where it names none; ``cache_bits`` those of the cache that it has
+    an engine keep, None where that is not its to say.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Model:
     weights: Weights | None
     stated: str | None
     gguf: bool
+    cache_bits: int | None = None
 
     def weights_in(self, precision: str | None) -> Weights:
         """Its weights as they are, or computed for this precision.
@@ -60,16 +64,16 @@ class Model:
         if self.gguf:
             raise PlanInvalid(
                 "what a GGUF file holds cannot be asked for in another precision",
-                found=f"--precision {precision}",
+                found=f"--weights {precision}",
                 wanted="the file's own",
-                hint="leave --precision out, or give the file that was quantised as you want it",
+                hint="leave --weights out, or give the file that was quantised as you want it",
             )
         if (name := precision or self.stated) is None:
             raise PlanInvalid(
                 f"{self.path} does not say in which precision its weights are",
                 found="no torch_dtype, dtype or known quantization_config",
                 wanted="a precision",
-                hint="say it: --precision bf16",
+                hint="say it: --weights bf16",
             )
         return computed(self.shape, find_precision(name))
 
@@ -155,7 +159,8 @@ def _described(path: Path, tensors: list[Stored] | None) -> Model:
     """A model by its config.json, and the tensors of its files if there are any."""
     config = read_config(_text(path), path)
     shape = shape_of(config)
-    stated, packed_bits = _stated(config)
+    stated, packed_bits = stated_precision(config)
+    bits = stated_cache_bits(config, _beside(path))
     weights = None
     if tensors is not None:
         further = config.count("num_nextn_predict_layers", 0, least=0)
@@ -169,21 +174,13 @@ def _described(path: Path, tensors: list[Stored] | None) -> Model:
         check_described(shape, by_name, path, quantised=quantised)
         source = f"the headers of {path.parent}/*.safetensors"
         weights = measured(shape, kept, packed_bits=packed_bits, source=source, parameters=shape.parameters)
-    return Model(path, shape, weights, stated, gguf=False)
+    return Model(path, shape, weights, stated, gguf=False, cache_bits=bits)
 
 
-def _stated(config: Config) -> tuple[str | None, int]:
-    """The precision that a description names, and the bits of packed numbers."""
-    quantised = config.below("quantization_config")
-    if quantised is None:
-        return config.text("torch_dtype") or config.text("dtype"), 8
-    method = quantised.text("quant_method")
-    if method == "fp8":
-        return "fp8", 8
-    bits = quantised.count("bits", 4)
-    if method in {"awq", "gptq"} and bits in {4, 8}:
-        return f"int{bits}", bits
-    return None, bits
+def _beside(path: Path) -> Config | None:
+    """What modelopt wrote of quantisation beside the description; None where it wrote nothing."""
+    beside = path.with_name(_BESIDE)
+    return read_config(_text(beside), beside) if path.name == CONFIG and beside.exists() else None
 
 
 def _of_gguf(path: Path) -> Model:

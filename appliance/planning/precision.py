@@ -137,15 +137,19 @@ def find_policy(name: str) -> PrecisionPolicy:
     )
 
 
-def check_policy(policy: PrecisionPolicy, *, weight_bits: int, cache_bits: int, held: str) -> None:
-    """Refuse what is less precise than a policy allows; ``held`` says what the weights are, for people.
+def check_policy(
+    policy: PrecisionPolicy, *, weight_bits: int, cache_bits: int, held: str, cached: str = ""
+) -> None:
+    """Refuse what is less precise than a policy allows.
+
+    ``held`` says what the weights are and ``cached`` what the cache is and why, for people.
 
     Raises:
         PrecisionRefused: weights or cache.
     """
     for what, found, least, said in (
         ("weights", weight_bits, policy.weight_bits, held),
-        ("cache", cache_bits, policy.cache_bits, f"{cache_bits} bits"),
+        ("cache", cache_bits, policy.cache_bits, cached or f"{cache_bits} bits"),
     ):
         if found < least:
             raise PrecisionRefused(

@@ -102,9 +102,13 @@ def plan_size(request: SizeRequest) -> SizePlan:
         overhead_gib=request.overhead_gib,
     )
     weights = model.weights_in(request.weights)
+    cached = f"{bits} bits"
+    if model.cache_bits is not None and model.cache_bits < bits:
+        bits = model.cache_bits
+        cached = f"{bits} bits: the model's own quantization_config, which {engine.name} follows"
     if request.policy is not None:
         held = f"{weights.precision}, {weights.bits} bits"
-        check_policy(request.policy, weight_bits=weights.bits, cache_bits=bits, held=held)
+        check_policy(request.policy, weight_bits=weights.bits, cache_bits=bits, held=held, cached=cached)
     demand = _demand(request, model)
     places = _places(request, gpu)
     sizings: list[Sizing] = []
