@@ -38,13 +38,18 @@ class Cache:
         return max(part.heads for part in self.layers)
 
     @property
+    def block(self) -> int:
+        """Tokens that it is handed out in."""
+        return self.engine.block if self.heads else self.engine.latent_block
+
+    @property
     def each_token(self) -> int:
         """Of one token in all layers, within every window."""
         return sum(self.token_bytes(part) for part in self.layers if part.positions is None)
 
     def sequence_bytes(self, context: int) -> int:
         """Of one sequence of ``context`` tokens, on one GPU."""
-        block, total = self.engine.block, 0
+        block, total = self.block, 0
         for part in self.layers:
             if part.positions is not None:
                 blocks = -(-part.positions // block)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup
+from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup, padded_vocabulary
 
 if TYPE_CHECKING:
     from appliance.planning.config import Config
@@ -65,6 +65,7 @@ def decoder(config: Config) -> ModelShape:
             bias = config.flag("mlp_bias", default=False)
             tensors += feed_forward(_LAYER + "mlp.", hidden, inner, each, fused=kind == "phi3", bias=bias)
     widths["feed-forward width"] = inner
+    widths.update(padded_vocabulary(config.count("vocab_size")))
     return ModelShape(
         family=_family(heads, kv_heads, kind),
         architecture=kind,

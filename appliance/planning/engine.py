@@ -23,6 +23,7 @@ class Engine:
         utilisation: the part of a GPU's memory that it uses at all.
         overhead: bytes on each GPU for activations, graphs and libraries.
         block: tokens that the cache is handed out in.
+        latent_block: the same for latent attention.
         batched: tokens that are read in one step at most; meanwhile, layers with a window keep them all.
         joins: whether it shares one model among GPUs by tensor parallelism.
     """
@@ -31,6 +32,7 @@ class Engine:
     utilisation: Decimal
     overhead: int
     block: int
+    latent_block: int
     batched: int
     joins: bool
     utilisation_source: str = "assumed"
@@ -42,6 +44,7 @@ VLLM: Final = Engine(
     Decimal("0.92"),
     GIB * 3 // 2,
     16,
+    64,  # FlashMLA's, which Hopper gets (vllm/platforms/cuda.py); a GPU of another kind may have less
     8192,
     joins=True,
     utilisation_source="assumed: gpu_memory_utilization, the default of vLLM 0.32",
@@ -51,6 +54,7 @@ LLAMA_CPP: Final = Engine(
     "llama.cpp",
     Decimal(1),
     GIB,
+    256,
     256,
     512,
     joins=False,
@@ -76,6 +80,7 @@ def adjusted(engine: Engine, *, utilisation: str | None = None, overhead_gib: st
         engine.utilisation if share is None else share,
         engine.overhead if gib is None else int(gib * GIB),
         engine.block,
+        engine.latent_block,
         engine.batched,
         engine.joins,
         engine.utilisation_source if share is None else "given: --utilisation",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from appliance.planning.decoder import ends, expert_layers, feed_forward
-from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup
+from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup, padded_vocabulary
 
 if TYPE_CHECKING:
     from appliance.planning.config import Config
@@ -67,7 +67,11 @@ def latent(config: Config) -> ModelShape:
         cache=(CacheLayers(layers, rank + rotary, 0, f"({rank} compressed + {rotary} position)"),),
         heads=config.count("num_attention_heads"),
         kv_heads=0,
-        widths={"feed-forward width": inner, "experts' width": expert},
+        widths={
+            "feed-forward width": inner,
+            "experts' width": expert,
+            **padded_vocabulary(config.count("vocab_size")),
+        },
         context=config.count("max_position_embeddings"),
         layers=layers,
         notes=tuple(notes),

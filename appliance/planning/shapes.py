@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +17,8 @@ Role = Literal["matrix", "embedding", "small"]
 
 Split = Literal["whole", "even", "kv"]
 """What tensor parallelism does: a copy on each GPU; a part; some key-value heads, which may be copies."""
+
+_PAD: Final = 64
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,12 @@ class ModelShape:
     @property
     def parameters(self) -> int:
         return sum(group.parameters for group in self.tensors)
+
+
+def padded_vocabulary(words: int) -> dict[str, int]:
+    """Rows of embedding and output head that vLLM divides among GPUs, as one of ``ModelShape.widths``.
+
+    It fills them up to whole pads and then divides without a rest, or ends (its
+    ``vocab_parallel_embedding.py``).
+    """
+    return {f"vocabulary in pads of {_PAD}": -(-words // _PAD) * _PAD}

@@ -161,7 +161,7 @@ def size(
     cache = Cache(shape.cache, cache_bits, place.together, engine)
     lengths = sorted({*(each for each in LENGTHS if each <= shape.context), shape.context})
     fixed = any(part.window is not None or part.positions is not None for part in shape.cache)
-    tokens = None if fixed else room // (cache.each_token * engine.block) * engine.block
+    tokens = None if fixed else room // (cache.each_token * cache.block) * cache.block
     sizing = Sizing(
         place=place,
         cache=cache,
@@ -283,7 +283,7 @@ def _figures(sizing: Sizing, weights: Weights, budget: int, engine: Engine) -> t
         how = f"{part.layers} layers * {part.says} * {cache.bits} bits / 8{divided}{kept}"
         found.append(Figure(f"cache_of_token_{number}", cache.token_bytes(part), "bytes", how, own))
     if sizing.tokens is not None:
-        how = f"{sizing.room:,} / {cache.each_token:,}, in whole blocks of {engine.block}"
+        how = f"{sizing.room:,} / {cache.each_token:,}, in whole blocks of {cache.block}"
         found.append(Figure("tokens_in_cache", sizing.tokens, "tokens", how, "the lines above"))
     contexts = [context for context, _ in sizing.lengths]
     if sizing.demand is not None and sizing.demand.context not in contexts:
@@ -293,7 +293,7 @@ def _figures(sizing: Sizing, weights: Weights, budget: int, engine: Engine) -> t
         room = f"{sizing.room:,}"
         if once:
             room = f"({room} - {once:,} while {engine.batched:,} tokens are read)"
-        how = f"{room} / {one:,} for one, in whole blocks of {engine.block}"
+        how = f"{room} / {one:,} for one, in whole blocks of {cache.block}"
         found.append(
             Figure(
                 f"sequences_of_{context}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup
+from appliance.planning.shapes import CacheLayers, ModelShape, TensorGroup, padded_vocabulary
 
 if TYPE_CHECKING:
     from appliance.planning.config import Config
@@ -64,7 +64,11 @@ def speech(config: Config) -> ModelShape:
         ),
         heads=heads,
         kv_heads=heads,
-        widths={"encoder's width": inner["encoder"], "decoder's width": inner["decoder"]},
+        widths={
+            "encoder's width": inner["encoder"],
+            "decoder's width": inner["decoder"],
+            **padded_vocabulary(vocabulary),
+        },
         context=context,
         layers=speaking,
         notes=(f"each sequence also keeps {positions} positions of sound, however long or short it is",),

@@ -160,7 +160,8 @@ def test_deepseek_v3_keeps_one_compressed_vector_on_every_gpu() -> None:
     assert weights.by_split["whole"] == copies
     assert sizing.weights == copies + -(-(weights.total - copies) // 8)
     budget = (143_771 - 640) * MIB * 92 // 100
-    assert sizing.tokens == (budget - sizing.weights - OVERHEAD) // (16 * token) * 16 == 730_384
+    assert sizing.tokens == (budget - sizing.weights - OVERHEAD) // (64 * token) * 64 == 730_368
+    assert sizing.cache.sequence_bytes(65) == 2 * 64 * token, "FlashMLA's blocks, not those of heads"
     said = [each.how for each in sizing.figures]
     assert f"{copies:,} copied + {weights.total - copies:,} / 8" in said
     assert "61 layers * (512 compressed + 64 position) * 16 bits / 8" in said

@@ -210,6 +210,30 @@ def test_a_number_of_gpus_that_divides_is_named() -> None:
     assert caught.value.hint == "--tensor-parallel 4"
 
 
+@pytest.mark.parametrize(("words", "divides"), [(32_064, False), (32_000, True), (31_999, True)])
+def test_the_vocabulary_divides_in_whole_pads(*, words: int, divides: bool) -> None:
+    """Phi-3-medium: heads and widths divide by 5, and vLLM still ends where the padded vocabulary does not."""
+    medium = llama(
+        hidden_size=5120,
+        num_attention_heads=40,
+        num_key_value_heads=10,
+        intermediate_size=17920,
+        num_hidden_layers=40,
+        vocab_size=words,
+    )
+    if divides:
+        judged(medium, together=5)
+        return
+    with pytest.raises(ParallelismImpossible) as caught:
+        judged(medium, together=5)
+    assert caught.value.found == "5 GPUs; vocabulary in pads of 64: 32064"
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "whisper-large-v3"])
+def test_every_kind_of_model_has_a_vocabulary_to_divide(name: str) -> None:
+    assert [each for each in SHAPES[name].widths if each.startswith("vocabulary")]
+
+
 def test_llama_cpp_is_not_planned_across_gpus() -> None:
     shape = llama()
     with pytest.raises(ParallelismImpossible, match="layers of its own"):
