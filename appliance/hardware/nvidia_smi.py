@@ -31,7 +31,8 @@ class SmiGpu:
     """One GPU.  None: the driver does not say.
 
     ``memory_mib`` with ECC as it is on; ``uncorrected``: memory errors since the last reset that ECC could
-    not mend; ``fabric`` is how far the GPU has joined the NVSwitches' fabric, empty where it has none.
+    not mend; ``fabric`` is how far the GPU has joined the NVSwitches' fabric, empty where it has none, and
+    ``fabric_status`` how that ended.
     """
 
     address: str
@@ -48,6 +49,7 @@ class SmiGpu:
     link: Link
     best: Link
     fabric: str
+    fabric_status: str
     virtualization: str
 
 
@@ -115,6 +117,7 @@ def _gpu(gpu: Element) -> SmiGpu:
             _number(gpu, f"{link}/link_widths/max_link_width"),
         ),
         fabric=_text(gpu, "fabric/state"),
+        fabric_status=_text(gpu, "fabric/status"),
         virtualization=_text(gpu, "gpu_virtualization_mode/virtualization_mode"),
     )
 

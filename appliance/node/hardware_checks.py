@@ -151,6 +151,34 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
         "no row of memory waiting to be remapped, and none that could not be",
         "waiting: restart the node. Failed: have the GPU replaced",
     )
+    yield _fabric(machine, gpus)
+
+
+def _fabric(machine: Machine, gpus: Sequence[SmiGpu]) -> Check:
+    """Whether each GPU has joined the NVSwitches: before it has, CUDA finds none of them (error 802).
+
+    A note only: Fabric Manager may be what the bundle brings.  That GPUs compute, the role gpu_driver proves.
+    The status counts only once the state is Completed (NVML API, nvmlGpuFabricInfo_t).
+    """
+    apart = [gpu for gpu in gpus if (gpu.fabric, gpu.fabric_status) != ("Completed", "Success")]
+    asked = bool(machine.nvswitches and gpus)
+    return Check(
+        "gpu-fabric",
+        not apart if asked else None,
+        "; ".join(
+            f"{gpu.address} {gpu.fabric or 'not said'}"
+            + (f", {gpu.fabric_status}" if gpu.fabric == "Completed" and gpu.fabric_status else "")
+            for gpu in apart
+        )
+        or f"{len(gpus)} GPUs have joined"
+        if asked
+        else "no driver to ask"
+        if machine.nvswitches
+        else "no NVSwitches",
+        "each GPU in the fabric of the NVSwitches",
+        "systemctl status nvidia-fabricmanager; journalctl -u nvidia-fabricmanager says which link fails",
+        level="information",
+    )
 
 
 def _rows_in_order(gpu: SmiGpu) -> bool:

@@ -99,6 +99,13 @@ def plan_cost(
         )
     volumes = [_above(each, "--millions") for each in millions]
     volumes += [_above(each, "--utilisation") * (capacity or 0) for each in utilisations]
+    if capacity is not None and (beyond := [each for each in volumes if each > capacity]):
+        raise PlanInvalid(
+            "the node cannot do as many tokens a month",
+            found=f"{tokens_text(max(beyond))}, {percent(divided(max(beyond), capacity))} of capacity",
+            wanted=f"at most {tokens_text(capacity)}: {tokens_per_second} tokens a second for {days} days",
+            hint="plan more nodes by the cost of all of them and what they do together",
+        )
     rows = tuple(
         CostRow(
             each,

@@ -48,6 +48,8 @@ def test_one_a100_and_one_l40s_have_no_fabric() -> None:
         ("<persistence_mode>Enabled", "<persistence_mode>Disabled", "persistence", False),
         ("<current_link_width>16x", "<current_link_width>8x", "link", Link(5, 8)),
         ("<state>Completed", "<state>In Progress", "fabric", "In Progress"),
+        ("<status>Success", "<status>Unknown Error", "fabric_status", ""),
+        ("<status>Success", "<status>Insufficient Resources", "fabric_status", "Insufficient Resources"),
     ],
 )
 def test_one_element_decides_one_field(was: str, becomes: str, field: str, value: object) -> None:

@@ -176,6 +176,35 @@ def test_what_stops_nothing_is_noted(changed: dict[str, Any], noted: str) -> Non
     assert judged(vulnerabilities={})[noted].passed is True
 
 
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("<state>Completed", "<state>In Progress", "0000:53:00.0 In Progress"),
+        ("<state>Completed", "<state>N/A", "0000:53:00.0 not said"),
+        ("<status>Success", "<status>Insufficient Resources", "Completed, Insufficient Resources"),
+        ("<status>Success", "<status>N/A", "0000:53:00.0 Completed"),
+    ],
+)
+def test_a_gpu_that_has_not_joined_the_switches_is_noted(was: str, becomes: str, told: str) -> None:
+    """Not refused: Fabric Manager may come with this very bundle, and starts when it is there."""
+    check = judged(nvidia_smi=SMI.replace(was, becomes, 1))["gpu-fabric"]
+    assert (check.passed, check.level) == (False, "information")
+    assert told in check.found
+    assert check.found.count("0000:") == 1
+    assert judged()["gpu-fabric"].passed is True
+
+
+def test_without_switches_or_driver_there_is_no_fabric_to_join() -> None:
+    for changed in (
+        {
+            "pci": pci(*(gpu(bus) for bus in GPUS), switches=0),
+            "nvidia_smi": SMI.replace("Completed", "N/A"),
+        },
+        {"nvidia_smi": ""},
+    ):
+        assert judged(needs=None, **changed)["gpu-fabric"].passed is None
+
+
 def test_memory_whose_ecc_is_asked_for_and_not_shown_is_refused_with_the_reason() -> None:
     check = judged(dmidecode="")["memory-ecc"]
     assert (check.passed, check.level) == (False, "must")

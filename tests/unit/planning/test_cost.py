@@ -83,6 +83,7 @@ def test_reachable_is_within_capacity(monthly: Decimal, price: Decimal, speed: D
 def test_any_amounts_can_be_shown(
     monthly: Decimal, price: Decimal, speed: Decimal, volume: Decimal
 ) -> None:
+    volume = min(volume, speed * 86400 * 30 / 1_000_000)
     plan = plan_cost(api_price=price, monthly=monthly, tokens_per_second=speed, millions=[volume])
     assert "break-even: " in cost_text(plan, (), explain=True)
     assert cost_svg(plan).endswith("</svg>\n")
@@ -129,3 +130,24 @@ def test_amounts_as_people_write_them() -> None:
     assert cents(Decimal("3.985")) == "3.99"  # halves up, not to even
     assert cents(Decimal("1234567.005")) == "1,234,567.01"
     assert (tokens_text(Decimal("1036.8")), tokens_text(Decimal(1100))) == ("1,036.8 M", "1,100 M")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"utilisations": [Decimal("1.01")]}, "1,047.2 M, 101 % of capacity"),
+        ({"millions": [Decimal(207), Decimal(2000)]}, "2,000 M, 193 % of capacity"),
+    ],
+)
+def test_more_than_the_node_can_do_is_no_volume_to_save_by(
+    asked: dict[str, list[Decimal]], found: str
+) -> None:
+    with pytest.raises(PlanInvalid, match="cannot do as many") as caught:
+        plan_cost(
+            api_price=Decimal(15),
+            monthly=Decimal(3300),
+            tokens_per_second=Decimal(400),
+            **asked,  # type: ignore[arg-type]
+        )
+    assert caught.value.found == found
+    assert "1,036.8 M" in (caught.value.wanted or "")
