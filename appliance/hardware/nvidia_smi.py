@@ -125,16 +125,16 @@ def _gpu(gpu: Element) -> SmiGpu:
 def _uncorrected(gpu: Element) -> int | None:
     """Sum of what ECC could not mend since the last reset; older drivers count all in ``total``.
 
-    A GPU that is cut counts by slice, and says nothing of the whole.
+    A GPU that is cut counts by slice too, and some drivers then say nothing of the whole.  Whether the whole
+    has the slices' errors in it no source says: the larger of both sums.
     """
-    found = list(_counts(gpu.find("ecc_errors/volatile")))
-    if not found:
-        found = [
-            count
-            for each in gpu.findall("mig_devices/mig_device")
-            for count in _counts(each.find("ecc_error_count/volatile_count"))
-        ]
-    return sum(found) if found else None
+    whole = list(_counts(gpu.find("ecc_errors/volatile")))
+    slices = [
+        count
+        for each in gpu.findall("mig_devices/mig_device")
+        for count in _counts(each.find("ecc_error_count/volatile_count"))
+    ]
+    return max((sum(found) for found in (whole, slices) if found), default=None)
 
 
 def _counts(volatile: Element | None) -> Iterator[int]:

@@ -33,6 +33,19 @@ def test_one_a100_and_one_l40s_have_no_fabric() -> None:
     assert l40s.fabric == ""
 
 
+def test_a_gpu_that_is_cut_tells_errors_of_the_whole_and_of_slices_and_no_rows() -> None:
+    """Driver 535 says ``N/A`` for all of the rows at once; other drivers, for each of their elements."""
+    recorded = text("smi-a100-mig.xml")
+    (cut,) = parse_report(recorded).gpus
+    assert (cut.mig, cut.ecc, cut.uncorrected, cut.memory_mib) == (True, True, 0, 81920)
+    assert (cut.remap_pending, cut.remap_failed) == (None, None)
+    for where, was in (("a slice", "\t<sram_uncorrectable>0"), ("the whole", "<dram_uncorrectable>0")):
+        (ailing,) = parse_report(recorded.replace(was, was[:-1] + "2", 1)).gpus
+        assert ailing.uncorrected == 2, where
+    both = recorded.replace("<sram_uncorrectable>0", "<sram_uncorrectable>2")
+    assert parse_report(both).gpus[0].uncorrected == 8, "the slices' sum, and the whole is not added to it"
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "field", "value"),
     [

@@ -194,6 +194,18 @@ def test_a_gpu_that_has_not_joined_the_switches_is_noted(was: str, becomes: str,
     assert judged()["gpu-fabric"].passed is True
 
 
+def test_a_gpu_that_is_cut_is_in_order_as_it_was_recorded() -> None:
+    gathered = {
+        "pci": [gpu("01", "0x20b2")],
+        "nvidia_smi": text("smi-a100-mig.xml").replace(">4<", ">1<", 1),
+    }
+    checks = judged(None, **gathered)
+    assert [name for name, check in checks.items() if check.stops] == []
+    assert [checks[name].passed for name in ("nvidia-smi", "gpu-ecc", "gpu-memory", "gpu-rows")] == [
+        True
+    ] * 4
+
+
 def test_without_switches_or_driver_there_is_no_fabric_to_join() -> None:
     for changed in (
         {
