@@ -53,7 +53,9 @@ _LIBRARIES: Final = re.compile(
     r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
     r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
     # Ubuntu and NVIDIA
-    r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source|firmware)-[0-9]+(?:-server)?(?:-open)?"
+    r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source)-[0-9]+(?:-server)?(?:-open)?"
+    # the GSP's, which Ubuntu has under the version's own name
+    r"|nvidia-firmware-[0-9]+(?:-server)?(?:-[0-9.]+)?"
     r"|libnvidia-(?:compute|cfg1|common|gl|decode|encode)-[0-9]+(?:-server)?"
     r"|cuda-drivers(?:-[0-9]+)?|libnvidia-ml|libcuda"
 )

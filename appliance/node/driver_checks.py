@@ -75,19 +75,6 @@ def _kernel(machine: Machine, brought: Mapping[str, str]) -> Iterator[Check]:
         f"a module for kernel {running}, which runs, or one that is built on the node",
         "start the kernel that the module is for, or build the bundle for this one",
     )
-    stale = machine.module.release not in {"", running}
-    yield Check(
-        "module-kernel",
-        not stale,
-        f"module nvidia {machine.module.version} is for {machine.module.release}"
-        if stale
-        else f"module nvidia {machine.module.version}".strip()
-        if machine.module.version
-        else "no module yet",
-        f"for {running}",
-        "the node was started with another kernel since: dkms autoinstall, or start the old kernel",
-        level="information",
-    )
     carried = {kernel for name in brought if (kernel := headers_for(name))}
     images = {found[1] for name in brought if (found := _IMAGE.fullmatch(name))}
     if builds:

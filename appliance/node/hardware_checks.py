@@ -341,6 +341,7 @@ def _board(machine: Machine) -> Iterator[Check]:
         "bring amd64-microcode or intel-microcode with the bundle, or update the firmware",
         level="information",
     )
+    yield _kernel(machine)
     disks = [f"{disk.name} {disk.size / 1e9:,.0f} GB {disk.model}".strip() for disk in machine.disks]
     yield _told("disks", ", ".join(disks) or "none")
     cards = [
@@ -348,6 +349,22 @@ def _board(machine: Machine) -> Iterator[Check]:
         for card in machine.cards
     ]
     yield _told("network-cards", ", ".join(cards) or "none")
+
+
+def _kernel(machine: Machine) -> Check:
+    """The kernel that runs, and what there is for it; whether a bundle's driver fits it, ``driver_checks`` ask."""
+    module = machine.module
+    stale = module.release not in {"", machine.kernel}
+    return Check(
+        "kernel",
+        False if stale else None,
+        f"{machine.kernel}, its headers are {'' if machine.headers else 'not '}on the node, "
+        + (f"module nvidia {module.version}" if module.version else "no module nvidia")
+        + (f" for {module.release}" if stale else ""),
+        f"a module nvidia for {machine.kernel}" if stale else _NOT_ASKED,
+        "the node was started with another kernel since: dkms autoinstall, or start the old kernel",
+        level="information",
+    )
 
 
 def _told(name: str, found: str) -> Check:

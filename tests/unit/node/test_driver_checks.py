@@ -106,12 +106,6 @@ def test_a_module_that_does_not_compile_for_the_running_kernel_is_refused() -> N
     assert stops(bundle(mended, wheels={})) == []
 
 
-def test_a_module_left_from_another_kernel_is_noted() -> None:
-    check = judged(modinfo=f"version: 550.1\nvermagic: {OTHER} SMP\n")["module-kernel"]
-    assert (check.passed, check.level) == (False, "information")
-    assert OTHER in check.found
-
-
 @pytest.mark.parametrize(
     ("key", "listed", "stopping"),
     [(b"", [], ["module-signature"]), (b"key", [], ["module-signature"]), (b"key", [b"key"], [])],

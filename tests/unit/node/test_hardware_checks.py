@@ -13,6 +13,7 @@ from appliance.hardware.needs import HardwareNeeds
 from appliance.node.hardware_checks import hardware_checks
 from tests.unit.hardware.nodes import (
     GPUS,
+    KERNEL,
     SECURE_BOOT,
     SWITCHES,
     gpu,
@@ -280,4 +281,14 @@ def test_what_a_machine_is_made_of_is_told() -> None:
     assert checks["memory-modules"].found == "2 of 32 GiB at 4800 MT/s"
     assert checks["memory-ecc"].found == "2 modules, Multi-bit ECC"
     assert checks["disks"].found == "vda 275 GB"
+    assert checks["kernel"].found == f"{KERNEL}, its headers are on the node, module nvidia 580.105.08"
+    other = judged(headers=False, modinfo="")["kernel"]
+    assert (other.found, other.passed) == (
+        f"{KERNEL}, its headers are not on the node, no module nvidia",
+        None,
+    )
+    stale = judged(modinfo="version: 580.105.08\nvermagic: 6.12.90+deb13-amd64 SMP\n")["kernel"]
+    assert stale.found.endswith("module nvidia 580.105.08 for 6.12.90+deb13-amd64")
+    assert stale.passed is False
+    assert not stale.stops
     assert checks["network-cards"].found == "eth0 no link virtio_net"

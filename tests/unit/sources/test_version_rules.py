@@ -28,6 +28,7 @@ UBUNTU = {
     "libnvidia-compute-580-server": "580.105.08-0ubuntu1",
     "nvidia-dkms-580-server-open": "580.105.08-0ubuntu1",
     "nvidia-fabricmanager-580": "580.105.08-0ubuntu0.24.04.2",
+    "nvidia-firmware-580-server-580.105.08": "580.105.08-0ubuntu1",
     "nvidia-utils-580-server": "580.105.08-0ubuntu1",
     "libnvidia-nscq-580": "1:580.105.08-1",
 }
