@@ -125,8 +125,8 @@ def _gpu(gpu: Element) -> SmiGpu:
 def _uncorrected(gpu: Element) -> int | None:
     """Sum of what ECC could not mend since the last reset; older drivers count all in ``total``.
 
-    A GPU that is cut counts by slice too, and some drivers then say nothing of the whole.  Whether the whole
-    has the slices' errors in it no source says: the larger of both sums.
+    A GPU that is cut counts by slice too, and some drivers then say nothing of the whole.  Whether the
+    whole has the slices' errors in it no source says: the larger of both sums.
     """
     whole = list(_counts(gpu.find("ecc_errors/volatile")))
     slices = [

@@ -157,7 +157,7 @@ def _gpu_health(machine: Machine) -> Iterator[Check]:
 def _fabric(machine: Machine, gpus: Sequence[SmiGpu]) -> Check:
     """Whether each GPU has joined the NVSwitches: before it has, CUDA finds none of them (error 802).
 
-    A note only: Fabric Manager may be what the bundle brings.  That GPUs compute, the role gpu_driver proves.
+    A note only: Fabric Manager may be what the bundle brings, and the role gpu_driver proves the rest.
     The status counts only once the state is Completed (NVML API, nvmlGpuFabricInfo_t).
     """
     apart = [gpu for gpu in gpus if (gpu.fabric, gpu.fabric_status) != ("Completed", "Success")]
@@ -352,7 +352,7 @@ def _board(machine: Machine) -> Iterator[Check]:
 
 
 def _kernel(machine: Machine) -> Check:
-    """The kernel that runs, and what there is for it; whether a bundle's driver fits it, ``driver_checks`` ask."""
+    """The kernel that runs, and what there is for it; a bundle's driver is for ``driver_checks``."""
     module = machine.module
     stale = module.release not in {"", machine.kernel}
     return Check(

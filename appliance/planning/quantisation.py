@@ -19,6 +19,8 @@ _USUAL: Final = 4
 _CACHE: Final = 8
 #: Methods whose matrices are always of 8 bits.
 _FLOAT_8: Final = frozenset({"fp8", "fbgemm_fp8"})
+#: Methods of packed integers.
+_INTEGERS: Final = frozenset({"awq", "gptq"})
 _KINDS: Final[Mapping[tuple[str | None, int], str]] = {
     ("float", 8): "fp8",
     ("int", 8): "int8",
@@ -32,25 +34,12 @@ def stated_precision(config: Config) -> tuple[str | None, int]:
     Raises:
         ModelMisdescribed: what it says of quantisation is of another form.
     """
-    plain = config.text("torch_dtype") or config.text("dtype")
     quantised = config.below("quantization_config")
-    if quantised is None:
-        return plain, 8
-    method = quantised.text("quant_method") or ""
-    if method in _FLOAT_8:
-        return "fp8", 8
-    if method == "compressed-tensors":
-        kinds = _groups(quantised)
-        named = {_KINDS.get(kind) for kind in kinds}
-        if not kinds:
-            return plain, 8
-        return named.pop() if len(named) == 1 else None, min(bits for _, bits in kinds)
-    if method.startswith("modelopt"):
-        return ("fp8", 8) if (quantised.text("quant_algo") or "").upper() == "FP8" else (None, _USUAL)
-    if method == "bitsandbytes":
-        return None, 8 if quantised.flag("load_in_8bit", default=False) else _USUAL
-    bits = quantised.count("bits", _USUAL)
-    return _KINDS.get(("int", bits)) if method in {"awq", "gptq"} else None, bits
+    kinds = [] if quantised is None else _kinds(quantised)
+    if not kinds:
+        return config.text("torch_dtype") or config.text("dtype"), 8
+    named = {_KINDS.get(kind) for kind in kinds}
+    return named.pop() if len(named) == 1 else None, min(bits for _, bits in kinds)
 
 
 def stated_cache_bits(config: Config, beside: Config | None) -> int | None:
@@ -87,6 +76,21 @@ def stated_cache_bits(config: Config, beside: Config | None) -> int | None:
                 )
             return _CACHE
     return None
+
+
+def _kinds(quantised: Config) -> list[tuple[str | None, int]]:
+    """Kind and bits of quantised matrices; a kind without a name of ours is None; none: none are."""
+    method = quantised.text("quant_method") or ""
+    if method == "compressed-tensors":
+        return _groups(quantised)
+    if method.startswith("modelopt"):
+        float_8 = (quantised.text("quant_algo") or "").upper() == "FP8"
+        return [("float", 8) if float_8 else (None, _USUAL)]
+    if method == "bitsandbytes":
+        return [(None, 8 if quantised.flag("load_in_8bit", default=False) else _USUAL)]
+    if method in _FLOAT_8:
+        return [("float", 8)]
+    return [("int" if method in _INTEGERS else None, quantised.count("bits", _USUAL))]
 
 
 def _groups(quantised: Config) -> list[tuple[str | None, int]]:

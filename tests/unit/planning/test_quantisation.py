@@ -1,4 +1,4 @@
-"""What a description says of quantisation: bits of the matrices, and of the cache that an engine then keeps."""
+"""What a description says of quantisation: bits of matrices, and of the cache that an engine then keeps."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_number_of_gpus_that_divides_is_named() -> None:
 
 @pytest.mark.parametrize(("words", "divides"), [(32_064, False), (32_000, True), (31_999, True)])
 def test_the_vocabulary_divides_in_whole_pads(*, words: int, divides: bool) -> None:
-    """Phi-3-medium: heads and widths divide by 5, and vLLM still ends where the padded vocabulary does not."""
+    """Phi-3-medium: heads and widths divide by 5, and vLLM ends where the padded vocabulary does not."""
     medium = llama(
         hidden_size=5120,
         num_attention_heads=40,
