@@ -13,6 +13,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
     RecordsFolder,
+    RevokedFiles,
 )
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ Fingerprint = Annotated[
 StatementsFolder = Annotated[
     Path | None,
     typer.Option("--statements", metavar="DIR", help="Admissions, permits, waivers, times; signed."),
-]
-Revocations = Annotated[
-    list[Path] | None,
-    typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
 ]
 Recheck = Annotated[
     bool, typer.Option("--recheck", help="Hash every file of the nodes' copies, touched or not.")
@@ -73,7 +70,7 @@ def apply(
         ),
     ] = True,
     statements: StatementsFolder = None,
-    revoked: Revocations = None,
+    revoked: RevokedFiles = None,
     state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:
