@@ -30,10 +30,6 @@ TrustFile = Annotated[
 Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", help="The root's SHA-256, typed from your paper; must match.")
 ]
-RevokedFiles = Annotated[
-    list[Path] | None,
-    typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ from appliance.cli.disk_confirm import (
     Confirming,
     Fingerprint,
     PermitFile,
-    RevokedFiles,
     TrustFile,
     confirmed,
     has_terminal,
 )
 from appliance.cli.disk_keys import recipients, whose
-from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+    RevokedFiles,
+)
 from appliance.definition.disks import USUAL_LAYERS
 from appliance.errors import Usage
 

@@ -13,12 +13,15 @@ from appliance.cli.disk_confirm import (
     Confirming,
     Fingerprint,
     PermitFile,
-    RevokedFiles,
     TrustFile,
     confirmed,
 )
 from appliance.cli.disk_keys import Identities, Shares, keeper, now, whose
-from appliance.cli.options import AsJson, InventoryFolder  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    InventoryFolder,
+    RevokedFiles,
+)
 from appliance.errors import ApplianceError, QualificationFailed, Usage
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
     RecordsFolder,
+    RevokedFiles,
 )
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ def install(
             "--statements", metavar="DIR", help="Admissions, permits, waivers, times, enrolments; signed."
         ),
     ] = None,
-    revoked: Annotated[
-        list[Path] | None,
-        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
-    ] = None,
+    revoked: RevokedFiles = None,
     state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:

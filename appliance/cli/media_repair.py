@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, RevokedFiles  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,7 @@ def repair(
     trust: _Trust = None,
     fingerprint: _Fingerprint = None,
     role: _Role = "release",
+    revoked: RevokedFiles = None,
     work: _Work = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Verify the whole bundle afterwards; needs --trust.")
@@ -60,6 +61,7 @@ def repair(
     Examples:
       appliance media repair /media/usb --trust root.1.json
       appliance media repair /media/a /media/b --trust root.1.json --work /var/tmp
+      appliance media repair /media/usb --trust root.1.json --revoked revoked.4.json --verify
       appliance media repair /media/dvd --out /srv/mended --trust root.1.json
       appliance media repair /media/a /media/c /media/recovery --out /media/new --trust root.1.json
 
@@ -70,6 +72,7 @@ def repair(
          changed; or everything else is right, and something is LEFT
       5  write-protected, pulled out, too little room, no par2, or another repair is at work
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
+    from appliance.bundle.documents import read_document
     from appliance.bundle.parity.repair import repair_bundle
     from appliance.errors import DamageTooGreat, Usage
 
@@ -78,6 +81,9 @@ def repair(
             "--verify needs a root to verify by, and the bundle in its place",
             wanted="--trust ROOT and no --out",
         )
+    if revoked and trust is None:
+        raise Usage("nobody judges what was taken back without a root", wanted="--trust ROOT")
+    revocations = [read_document(path) for path in revoked or ()]
     result = repair_bundle(
         folders,
         root=_root(trust, fingerprint),
@@ -85,12 +91,19 @@ def repair(
         work=work or _cache(),
         progress=progress(),
         role=role,
+        revocations=revocations,
     )
     verified = False
     if verify and trust is not None and result.complete:
         from appliance.bundle.verify import verify_bundle
 
-        verify_bundle(result.folders, _root(trust, fingerprint) or b"", progress=progress(), role=role)
+        verify_bundle(
+            result.folders,
+            _root(trust, fingerprint) or b"",
+            progress=progress(),
+            role=role,
+            revocations=revocations,
+        )
         verified = True
     print_result(
         "\n".join(_lines(result, verified=verified)), _values(result, verified=verified), as_json=as_json

@@ -33,3 +33,7 @@ RecordsFolder = Annotated[
     Path | None,
     typer.Option("--state", metavar="DIR", help="Where records are kept.", show_default="XDG state folder"),
 ]
+RevokedFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
+]

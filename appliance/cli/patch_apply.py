@@ -13,6 +13,7 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
     RecordsFolder,
+    RevokedFiles,
 )
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ Fingerprint = Annotated[
 StatementsFolder = Annotated[
     Path | None,
     typer.Option("--statements", metavar="DIR", help="Admissions, permits, waivers, times; signed."),
-]
-Revocations = Annotated[
-    list[Path] | None,
-    typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
 ]
 Recheck = Annotated[
     bool, typer.Option("--recheck", help="Hash every file of the nodes' copies, touched or not.")
@@ -73,7 +70,7 @@ def apply(
         ),
     ] = True,
     statements: StatementsFolder = None,
-    revoked: Revocations = None,
+    revoked: RevokedFiles = None,
     state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,13 +132,15 @@ def apply(
 
 
 def applied_text(applied: Applied) -> str:
-    """For people: the tables of both groups of nodes."""
+    """For people: what a patch of keys alone leaves as it is, and the tables of all groups of nodes."""
     from appliance.node.summary import outcome_text
 
     lines = [f"{name}: applied already" for name in applied.already]
     if not applied.outcomes:
         manifest = applied.bundle.manifest
         lines.append(f"nothing to do: every node has {manifest.product} {manifest.version} already")
+    for name, left in applied.stays.items():
+        lines.append(f"{name}: keys alone; {left['version']} (sequence {left['sequence']}) stays installed")
     return "\n".join([*lines, *(outcome_text(outcome) for outcome in applied.outcomes)])
 
 
@@ -155,6 +154,8 @@ def applied_values(applied: Applied) -> dict[str, object]:
     groups = [outcome_values(outcome) for outcome in applied.outcomes]
     first = groups[0] if groups else _leads_to(applied.bundle.manifest)
     values: dict[str, object] = {**first, "already": list(applied.already)}
+    if applied.stays:
+        values["stays"] = {name: dict(left) for name, left in applied.stays.items()}
     for key in ("changes", "warnings"):
         values[key] = [line for group in groups for line in _lines(group[key])]
     values["nodes"] = {name: each for group in groups for name, each in _nodes(group["nodes"])}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.options import AsJson, RevokedFiles  # noqa: TC001 - Typer reads them at run time
 
 
 def join(
@@ -22,10 +22,7 @@ def join(
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
     ] = None,
-    revoked: Annotated[
-        list[Path] | None,
-        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
-    ] = None,
+    revoked: RevokedFiles = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle that comes of a base and a patch: complete, or none.

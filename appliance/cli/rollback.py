@@ -12,11 +12,11 @@ from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run tim
     InventoryFolder,
     OnlyNodes,
     RecordsFolder,
+    RevokedFiles,
 )
 from appliance.cli.patch_apply import (  # noqa: TC001 - likewise
     Fingerprint,
     Recheck,
-    Revocations,
     StatementsFolder,
     TrustedRoot,
     Within,
@@ -39,7 +39,7 @@ def rollback(
     recheck: Recheck = False,
     within: Within = 1800,
     statements: StatementsFolder = None,
-    revoked: Revocations = None,
+    revoked: RevokedFiles = None,
     state: RecordsFolder = None,
     as_json: AsJson = False,
 ) -> None:

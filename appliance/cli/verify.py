@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_result, progress
-from appliance.cli.options import AsJson, BundleFolders  # noqa: TC001 - Typer reads them at run time
+from appliance.cli.options import (  # noqa: TC001 - Typer reads them at run time
+    AsJson,
+    BundleFolders,
+    RevokedFiles,
+)
 
 if TYPE_CHECKING:
     from appliance.bundle.verify import VerifiedBundle
@@ -29,10 +33,7 @@ def verify(
             "--workers", min=1, max=256, help="Threads; one per core if left out. 1 suits disks that seek."
         ),
     ] = None,
-    revoked: Annotated[
-        list[Path] | None,
-        typer.Option("--revoked", metavar="revoked.N.json", help="What was taken back, signed."),
-    ] = None,
+    revoked: RevokedFiles = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Say what was checked, by whose keys, and what was not."),

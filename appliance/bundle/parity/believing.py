@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from appliance.bundle.listing import Listing
     from appliance.bundle.parity.gathering import Copies, Found, Statement
     from appliance.bundle.volume import Volume
+    from appliance.trust.documents import SignedDocument
     from appliance.trust.policy import Verdict
     from appliance.trust.root import Root
 
@@ -104,7 +105,9 @@ class _Beside:
         return Believed(self.listed, listing, beside, self.faults, signers, notes)
 
 
-def believe_by_root(copies: Copies, root: bytes, role: str) -> Believed:
+def believe_by_root(
+    copies: Copies, root: bytes, role: str, revocations: Sequence[SignedDocument] = ()
+) -> Believed:
     """The one list that enough holders signed, by the trusted root or one that follows from it.
 
     Raises:
@@ -118,7 +121,7 @@ def believe_by_root(copies: Copies, root: bytes, role: str) -> Believed:
     refused: list[tuple[tuple[int, int], BundleUntrusted]] = []
     for listing, count in copies.lists.items():
         try:
-            accepted[listing] = _judge_by_root(listing, copies, root, role)
+            accepted[listing] = _judge_by_root(listing, copies, root, role, revocations)
         except BundleUntrusted as fault:
             good = _judge_by_themselves(listing, copies, role).good[SIGNATURE]
             refused.append(((len(good), count), fault))
@@ -202,10 +205,12 @@ def obtain(path: str, folder: object) -> str:
     )
 
 
-def _judge_by_root(listing: bytes, copies: Copies, root: bytes, role: str) -> tuple[_Beside, Verdict]:
+def _judge_by_root(
+    listing: bytes, copies: Copies, root: bytes, role: str, revocations: Sequence[SignedDocument]
+) -> tuple[_Beside, Verdict]:
     digests = parse_listing(listing, copies.kind)
     carried = Documents(copies.volumes, digests)
-    chain, revocation = follow_carried(carried, carried.names, root)
+    chain, revocation = follow_carried(carried, carried.names, root, revocations)
     require_kind(copies.kind, chain.root.policy.rules)
     roots, revoked = (chain.root,), frozenset(revocation.keys)
     beside = _Beside(copies.kind)

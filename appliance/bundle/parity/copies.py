@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from appliance.bundle.list_kind import ListKind
     from appliance.bundle.parity.believing import Believed
     from appliance.bundle.volume import Volume
+    from appliance.trust.documents import SignedDocument
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,16 @@ class SoundCopy:
         return hashlib.sha256(self.listing).hexdigest()
 
 
-def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) -> SoundCopy:
+def find_sound_copy(
+    volumes: Sequence[Volume], root: bytes | None, role: str, revocations: Sequence[SignedDocument] = ()
+) -> SoundCopy:
     """The one bundle of which these folders hold damaged copies or parts.
 
     Args:
         volumes: the open folders.
         root: the bytes of the root that is trusted; None to believe signatures about themselves.
         role: the role whose holders must have signed.
+        revocations: brought by another way than the bundle; they count where there is a root.
 
     Raises:
         FileMissing: no copy of the list can be read; or a volume was not written that far.
@@ -81,7 +85,10 @@ def find_sound_copy(volumes: Sequence[Volume], root: bytes | None, role: str) ->
             wanted="the folder of a bundle, or one volume's; at least one sound list",
             hint="name more volumes of this bundle",
         )
-    believed = believe_by_themselves(copies, role) if root is None else believe_by_root(copies, root, role)
+    if root is None:
+        believed = believe_by_themselves(copies, role)
+    else:
+        believed = believe_by_root(copies, root, role, revocations)
     listing = _index(volumes, believed)
     digests = listings.parse_listing(listing)
     data = find_sound(volumes, MANIFEST_PATH, digests[MANIFEST_PATH], MAX_MANIFEST)

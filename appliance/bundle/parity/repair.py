@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.places import Opened
     from appliance.bundle.parity.survey import Wanted
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 
 def repair_bundle(
@@ -54,6 +55,7 @@ def repair_bundle(
     work: Path,
     progress: Progress,
     role: str = "release",
+    revocations: Sequence[SignedDocument] = (),
 ) -> Repaired:
     """Mend every damaged or missing file of these folders.
 
@@ -66,6 +68,7 @@ def repair_bundle(
         work: where sets are mended; a folder of its own is made in it, and removed.
         progress: told of the work.
         role: the role whose holders must have signed.
+        revocations: brought by another way than the bundle; judged by the trusted root.
 
     Raises:
         DamageTooGreat: what is lost cannot be mended; nothing was changed.
@@ -83,7 +86,7 @@ def repair_bundle(
             raise Usage("no bundle or volume is named", wanted="at least one volume of the bundle")
         media = [volume.tree for volume in opened.every]
         with telling_pulled(lambda: media):
-            copy = find_sound_copy(opened.every, root, role)
+            copy = find_sound_copy(opened.every, root, role, revocations)
             places, layout = name_places(opened, copy.digest, list(copy.files))
             absent = _absent(places, layout)
             restored = None

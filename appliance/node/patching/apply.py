@@ -45,11 +45,13 @@ class Applied:
     """What became of a patch, or of going back: the bundle, and the outcome of each group of nodes.
 
     ``already``: nodes that had it before.  If all had, ``bundle`` is the patch, and there is no outcome.
+    ``stays``: where a patch brought keys alone, what is installed on each node, then as before.
     """
 
     bundle: VerifiedBundle
     outcomes: list[Outcome] = field(default_factory=list)
     already: tuple[str, ...] = ()
+    stays: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def apply_patch(
@@ -173,6 +175,7 @@ def learn_keys(
     nodes = tuple(groups.nodes)
     outcome = Outcome(change.target.bundle, request.until, request.check, nodes=nodes)
     applied.outcomes.append(outcome)
+    applied.stays = change.before
     Learning(change, request, question, groups.inventory, nodes, groups.private, progress, outcome).go()
 
 

@@ -172,6 +172,21 @@ def test_where_every_node_has_the_patch_there_is_nothing_to_do(
     assert (said["digest"], said["already"], said["nodes"]) == ("c" * 64, list(names), {})
 
 
+def test_a_patch_of_keys_alone_says_what_stays_installed(
+    appliance: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = SimpleNamespace(product="demo", version="2.0.0", sequence=2)
+    bundle: Any = SimpleNamespace(manifest=manifest, digest="b" * 64)
+    learnt = [Installed(bundle, Stage.RECORD, False)]
+    done = Applied(bundle, learnt, stays={"gpu-01": LINE["from"]})  # type: ignore[dict-item]
+    monkeypatch.setattr(apply, "apply_patch", lambda *_, **__: done)
+    monkeypatch.setattr(roots, "load_root", lambda *_: b"root")
+    told = appliance("patch", "apply", "/media/p", "-i", EXAMPLE).out
+    assert told.splitlines()[0] == "gpu-01: keys alone; 1.0.0 (sequence 1) stays installed"
+    said = appliance("patch", "apply", "/media/p", "-i", EXAMPLE, "--json").json
+    assert said["stays"] == {"gpu-01": LINE["from"]}
+
+
 def test_going_back_names_a_version_by_how_its_digest_begins(
     asked: dict[str, Any], appliance: Callable[..., Outcome]
 ) -> None:

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from appliance.bundle.verify import verify_bundle
 from appliance.cli.app import app
-from appliance.errors import DamageTooGreat, Usage
+from appliance.errors import DamageTooGreat, ThresholdNotMet, Usage
 from appliance.progress import Silent
 from appliance.trust.root import root_bytes
 from tests.cnsa import sign_twice
 from tests.unit.bundle.parity.conftest import SET, SLICE, overwrite, same, write_with_parity
+from tests.unit.bundle.test_chains import ALICE, BOB, ONE, Case, chain_files, files_of, revocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +90,19 @@ def test_a_statement_that_is_left_is_named_with_what_to_do(
 @pytest.mark.parametrize("options", [["--verify"], ["--fingerprint", "0" * 64], ["--verify", "--out", "x"]])
 def test_options_that_need_a_root(options: list[str], sick: Path, run: Callable[..., Result]) -> None:
     assert isinstance(run("repair", sick, *options).exception, Usage)
+
+
+def test_what_was_taken_back_is_not_mended(maker: BundleMaker, run: Callable[..., Result]) -> None:
+    """By a revocation that came another way than the bundle; without it nobody can know."""
+    bundle = Case(maker).bundle(ONE, chain_files(ONE), ALICE, BOB)
+    taken = revocation(4, ALICE, BOB, keys=(BOB.key.keyid,))
+    for name, data in files_of("revoked.4.json", taken.data, taken.signatures).items():
+        (bundle.parent / name).write_bytes(data)
+    known, trust = bundle.parent / "revoked.4.json", ("--trust", bundle / "trust/root.1.json")
+    assert run("repair", bundle, *trust, "--verify").exit_code == 0
+    done = run("repair", bundle, *trust, "--verify", "--revoked", known)
+    assert isinstance(done.exception, ThresholdNotMet)
+    assert isinstance(run("repair", bundle, "--revoked", known).exception, Usage)
 
 
 def test_a_lost_volume_from_end_to_end(

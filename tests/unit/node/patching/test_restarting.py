@@ -221,6 +221,7 @@ def learning(
     with pytest.raises(NodeUnreachable) if breaks else nullcontext():
         learn_keys(groups, change, None, applied, progress=Told())  # type: ignore[arg-type]
     assert len(applied.outcomes) == 1
+    assert applied.stays == BEFORE
     assert node.closed == 1
     return done
 
