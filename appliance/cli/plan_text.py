@@ -22,10 +22,11 @@ def size_text(plan: SizePlan, *, explain: bool) -> str:
     from appliance.planning.figures import decimal_text
 
     shape = plan.model.shape
+    told = ", as the model's own description says" if plan.cache_bits == plan.model.cache_bits else ""
     lines = [
         f"{plan.model.path}: {shape.architecture}, {shape.family}, {plan.weights.parameters:,} parameters",
         f"weights {plan.weights.precision}: {decimal_text(plan.weights.total)}, from {plan.weights.source}",
-        f"cache in {plan.cache_bits} bits; longest sequence {shape.context:,} tokens",
+        f"cache in {plan.cache_bits} bits{told}; longest sequence {shape.context:,} tokens",
     ]
     if plan.policy is not None:
         lines.append(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.cli.plan_text import size_text
 from appliance.errors import ModelMisdescribed, PrecisionRefused
 from appliance.planning.model_files import open_model
 from appliance.planning.precision import find_policy
@@ -92,8 +93,10 @@ def test_an_engine_keeps_the_cache_that_the_description_says(
     folder = described({**TINY, "quantization_config": quantised}, tensors_of(TINY))
     plan = plan_size(SizeRequest(model=folder, gpu="h100-sxm"))
     assert plan.cache_bits == 8
+    assert "cache in 8 bits, as the model's own description says; longest" in size_text(plan, explain=False)
     whole = plan_size(SizeRequest(model=described(TINY, tensors_of(TINY)), gpu="h100-sxm"))
     assert whole.cache_bits == 16
+    assert "cache in 16 bits; longest" in size_text(whole, explain=False)
     assert plan.sizings[0].cache.each_token * 2 == whole.sizings[0].cache.each_token
     described({**TINY, "quantization_config": quantised}, tensors_of(TINY))
     with pytest.raises(PrecisionRefused, match="does not allow cache") as caught:
