@@ -278,7 +278,9 @@ class Transfer:
                     hint="obtain the bundle again; its builder made a mistake",
                 )
         raise PreflightFailed(
-            f"{name} could not store the copy", found=str(line.get("text")), wanted="a writable disk"
+            f"{name} could not make the copy",
+            found=str(line.get("text")),
+            wanted="a disk that can be read and written",
         )
 
     def _broken(self) -> Exception:
