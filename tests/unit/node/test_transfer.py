@@ -297,13 +297,13 @@ def test_a_copy_that_would_not_fit_is_refused_before_anything_is_sent(case: Case
 
 @pytest.mark.parametrize("path", ["../outside", "payload/../../outside", "/outside", "payload//x", "./x"])
 def test_a_path_that_leaves_the_copy_is_refused(case: Case, path: str) -> None:
-    with pytest.raises(PreflightFailed, match="could not store"):
+    with pytest.raises(PreflightFailed, match="could not make the copy"):
         case.begin([*case.files, SentFile(path, 0, hashlib.sha256().hexdigest())])
 
 
 def test_a_list_of_another_bundle_is_refused(case: Case) -> None:
     files = [replace(case.files[0], sha256="0" * 64), *case.files[1:]]
-    with pytest.raises(PreflightFailed, match="could not store") as caught:
+    with pytest.raises(PreflightFailed, match="could not make the copy") as caught:
         case.begin(files)
     assert "does not belong" in (caught.value.found or "")
 
