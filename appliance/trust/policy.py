@@ -112,7 +112,7 @@ def decide(
         refusal = SignerUnknown(
             f"the root gives nobody the role {role}",
             found=", ".join(root.roles),
-            hint="give it in the next root (appliance trust propose), or name another where there is --role",
+            hint="give it by the next root (trust propose); some commands take another with --role",
         )
         return Verdict(role, 0, (), (refusal,))
     given = Signatures(signatures, post_quantum or {})
