@@ -93,8 +93,8 @@ COUNT = (
     "fault=fault or cuda.cuDeviceGetCount(ctypes.byref(number))\n"
     "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
 )
-#: The module's file: NVIDIA's name for it, and Debian's, which /etc/modprobe.d leads to.
-MODULES = ("nvidia", "nvidia-current", "nvidia-current-open")
+#: The module's file: NVIDIA's name for it, and Debian's, one of which /etc/modprobe.d leads to.
+MODULES = ("nvidia", "nvidia-current", "nvidia-current-open", "nvidia-tesla-535")
 SECONDS = 300
 
 
