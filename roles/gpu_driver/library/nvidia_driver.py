@@ -18,6 +18,7 @@ from ansible.module_utils.appliance_gpu import (
     ailments,
     count_devices,
     cuda_devices,
+    is_cut,
     modules_to_change,
     units_to_change,
 )
@@ -85,6 +86,7 @@ ROWS = (
     "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure",
     "--format=csv,noheader,nounits",
 )
+REPORT = ("nvidia-smi", "-q", "-x")
 MODES = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current", "--format=csv,noheader,nounits")
 #: A process of its own: what cuInit takes is given back, and one that hangs can be ended.
 COUNT = (
@@ -206,7 +208,8 @@ def prove(gpus: int) -> None:
     Raises:
         InTheWay: with every GPU that is not in order.
     """
-    found = ailments(run(*MEMORY), run(*ROWS))
+    memory = run(*MEMORY)
+    found = ailments(memory, run(*ROWS), run(*REPORT) if is_cut(memory) else "")
     if found:
         raise InTheWay("; ".join(found))
     parts = cuda_devices(run("nvidia-smi", "-L"), run(*MODES))
