@@ -149,7 +149,7 @@ def ailments(memory: str, rows: str, report: str = "") -> list[str]:
     slices = _slice_errors(report) if report else {}
     for bus, ecc, pending, told, mig in _rows(memory, 5):
         errors = told
-        # A GPU that is cut counts errors by slice, and some drivers tell neither these nor rows of the whole.
+        # A GPU that is cut counts errors by slice; some drivers tell neither these nor rows of the whole.
         if mig == "Enabled":
             cut.add(bus)
             errors = _errors_of_parts(told, slices.get(bus.lower(), []))

@@ -229,7 +229,7 @@ def test_the_report_is_asked_where_a_gpu_is_cut(
     answers = {module.MEMORY: cut, module.ROWS: ROWS, module.REPORT: report_of("0", "3")}
     monkeypatch.setattr(module, "run", lambda *command: answers[command])
     have(module, monkeypatch, ready)
-    with pytest.raises(rules.InTheWay, match="53:00.0: 3 memory errors"):
+    with pytest.raises(rules.InTheWay, match=r"53:00\.0: 3 memory errors"):
         module.bring_about(UNITS, check=False)
 
 
