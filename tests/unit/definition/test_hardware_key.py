@@ -37,8 +37,10 @@ FULL = {
     "patch_gb": 150,
     "firmware": ["uefi", "tpm2", "memory-ecc"],
     "driver": 550,
+    "disk_gb": 1900,
+    "nic_gbps": 25,
 }
-NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"), 550)
+NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"), 550, 1900, 25)
 
 
 def read(hardware: object) -> Hardware | None:
@@ -74,6 +76,10 @@ WRONG: dict[str, tuple[object, type[ApplianceError]]] = {
     "memory below nothing": ({**FULL, "memory_gib": -1}, DefinitionInvalid),
     "a driver's whole version": ({**FULL, "driver": "550.163.01"}, DefinitionInvalid),
     "a driver that is no branch": ({**FULL, "driver": 12}, DefinitionInvalid),
+    "a disk of nothing": ({**FULL, "disk_gb": 0}, DefinitionInvalid),
+    "a disk with its unit": ({**FULL, "disk_gb": "1900 GB"}, DefinitionInvalid),
+    "a link of nothing": ({**FULL, "nic_gbps": 0}, DefinitionInvalid),
+    "a link that no card has": ({**FULL, "nic_gbps": 25000}, DefinitionInvalid),
     "an unknown word": ({**FULL, "firmware": ["uefi", "coreboot"]}, DefinitionInvalid),
     "a word twice": ({**FULL, "firmware": ["uefi", "uefi"]}, DefinitionInvalid),
     "an unknown key": ({**FULL, "cpus": 2}, DefinitionInvalid),
