@@ -37,6 +37,7 @@ NEEDS = HardwareNeeds(
 )
 DISK = {"nvme0n1": {"size": f"{1920 * 10**9 // 512}", "model": "KIOXIA"}, "sda": {"size": "937703088"}}
 CARDS = {"ens1f0": {"speed": "25000", "driver": "mlx5_core"}, "eno1": {"speed": "-1", "driver": "igb"}}
+IPMI = "\n\nHandle 0x0050, DMI type 38, 18 bytes\nIPMI Device Information\n\tInterface Type: KCS\n"
 SMI = text("smi-h100.xml")
 
 
@@ -245,8 +246,8 @@ def test_secure_boot_stops_only_where_it_is_asked_for() -> None:
         ({"nic_gbps": 26}, {"cards": CARDS}, ["network-cards"]),
         ({"nic_gbps": 1}, {"cards": {"eno1": CARDS["eno1"]}}, ["network-cards"]),
         ({}, {"cards": {}}, []),
-        ({"firmware": ("bmc",)}, {}, []),
-        ({"firmware": ("bmc",)}, {"dmidecode": ""}, ["bmc-interface"]),
+        ({"firmware": ("bmc",)}, {"dmidecode": text("dmidecode-epyc.txt") + IPMI}, []),
+        ({"firmware": ("bmc",)}, {}, ["bmc-interface"]),  # a recording of memory modules alone
         ({"firmware": ("numa",)}, {}, []),
         ({"firmware": ("numa",)}, {"pci": eight(gpu("53", numa_node="-1"))}, ["gpu-numa"]),
         ({"firmware": ("numa",)}, {"pci": eight(gpu("53", numa_node="-1")), "numa_nodes": 1}, []),
