@@ -1,10 +1,11 @@
 """Definitions that ship: their driver compiled by dkms on a booted node without a network, from a bundle.
 
 ``make test-dkms``; not among what ``make test`` runs: it compiles for minutes.  The packages are those of
-``bundles/h100-vllm.yaml`` for Debian 12 and of ``bundles/h100-vllm-trixie.yaml`` for Debian 13, from the
-live archive; the model and its engine are the demonstration's, since what serves takes no part here.  A
-practice node has neither GPUs nor a kernel of its own: the module is compiled for the kernel that the
-bundle brings, and whether it loads, only metal shows.
+``bundles/h100-vllm.yaml`` for Debian 12 and of ``bundles/h100-vllm-trixie.yaml`` for Debian 13, and there
+once more by the names of the first, which are branch 550; from the live archive.  The model and its engine
+are the demonstration's, since what serves takes no part here.  A practice node has neither GPUs nor a
+kernel of its own: the module is compiled for the kernel that the bundle brings, and whether it loads, only
+metal shows.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from appliance.hardware.driver_packages import headers_for, is_dkms, upstream
+from appliance.hardware.driver_packages import branch, headers_for, is_dkms, upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.dkms]
 
@@ -28,11 +32,17 @@ PARTS = ("", "-modeset", "-drm", "-uvm")
 
 @dataclass(frozen=True)
 class Case:
-    """A definition, what dkms calls its driver, and the end of a module's file in its release."""
+    """A release, by which definition's packages, what dkms calls the driver, and its branch."""
 
+    suite: str
     definition: str
     driver: str
-    suffix: str
+    branch: int
+
+    @property
+    def suffix(self) -> str:
+        """The end of a module's file: as Debian's kernel of that release has its own."""
+        return "ko.xz" if self.suite == "trixie" else "ko"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -42,13 +52,14 @@ class Case:
 @pytest.fixture(
     scope="module",
     params=[
-        Case("h100-vllm", "nvidia-current", "ko"),
-        Case("h100-vllm-trixie", "nvidia-tesla-535", "ko.xz"),
+        Case("bookworm", "h100-vllm", "nvidia-current", 535),
+        Case("trixie", "h100-vllm-trixie", "nvidia-tesla-535", 535),
+        Case("trixie", "h100-vllm", "nvidia-current", 550),
     ],
-    ids=["bookworm", "trixie"],
+    ids=["bookworm", "trixie-535", "trixie-550"],
 )
 def case(request: pytest.FixtureRequest) -> Case:
-    """What is installed: one release after the other, each on a node of its own."""
+    """What is installed: one after the other, each on a node of its own."""
     found: Case = request.param
     return found
 
@@ -64,7 +75,7 @@ def bundle(case: Case, new_bundle: Any, tmp_path_factory: pytest.TempPathFactory
     values = {
         **demo,
         "product": "driver-test",
-        "target": shipped["target"],
+        "target": demo["target"] if case.suite == "trixie" else shipped["target"],
         "components": {**components, "system": shipped["components"]["system"]},
         "parity": 0,
     }
@@ -75,14 +86,9 @@ def bundle(case: Case, new_bundle: Any, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def manifest(bundle: Path) -> Any:
-    """The bundle's."""
-    return json.loads((bundle / "manifest.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def brought(manifest: Any) -> dict[str, str]:
+def brought(bundle: Path) -> dict[str, str]:
     """Versions of the Debian packages in the bundle, by name."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
     files = manifest["components"]["system"]["files"]
     return {file["name"]: file["version"] for file in files if file["origin"]["kind"] == "debian"}
 
@@ -95,17 +101,18 @@ def kernel(brought: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(request: pytest.FixtureRequest, bundle: Path, manifest: Any, new_installer: Any) -> Any:
+def installed(
+    case: Case, bundle: Path, bookworm_image: str, new_lab: Any, new_installer: Any
+) -> Iterator[Any]:
     """The node, after all stages."""
-    suite = manifest["target"]["suite"]
-    lab = request.getfixturevalue({"bookworm": "bookworm_lab", "trixie": "fresh_lab"}[suite])
-    installer = new_installer(lab, bundle)
-    installer.timeout = 2400
-    began = time.monotonic()
-    code, result, told = installer()
-    print(f"\n{suite}: installed, and the modules compiled, in {time.monotonic() - began:.0f} s")
-    assert code == 0, (result, told[-4000:])
-    return installer
+    with new_lab(suite=bookworm_image if case.suite == "bookworm" else case.suite) as lab:
+        installer = new_installer(lab, bundle)
+        installer.timeout = 2400
+        began = time.monotonic()
+        code, result, told = installer()
+        print(f"\n{case.suite}, {case.driver}: installed, compiled, in {time.monotonic() - began:.0f} s")
+        assert code == 0, (result, told[-4000:])
+        yield installer
 
 
 def test_dkms_has_built_the_drivers_modules_for_the_bundles_kernel(
@@ -113,6 +120,7 @@ def test_dkms_has_built_the_drivers_modules_for_the_bundles_kernel(
 ) -> None:
     (driver,) = {upstream(version) for name, version in brought.items() if is_dkms(name)}
     node = installed.lab.node
+    assert branch(driver) == case.branch
     status = node.run("dkms status").stdout.splitlines()
     assert status == [f"{case.driver}/{driver}, {kernel}, x86_64: installed"]
     for module in case.modules:
