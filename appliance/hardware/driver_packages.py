@@ -114,7 +114,8 @@ _RESIZE: Final = (
 )
 UNBUILDABLE: Final = tuple(
     Unbuildable("nvidia-open-kernel-dkms", version, (6, 12, 97), _RESIZE)
-    for version in ("550.163.01-2", "550.163.01-4~bpo13+1")  # both tried with 6.12.118
+    # Both tried with 6.12.118; the proprietary module of that version makes no such call and compiles.
+    for version in ("550.163.01-2", "550.163.01-4~bpo13+1")
 )
 
 #: NVIDIA, CUDA Compatibility, table 1: the oldest driver branch that runs programs of a CUDA release.

@@ -195,6 +195,9 @@ def test_a_driver_that_does_not_compile_for_its_kernel_is_refused() -> None:
     with pytest.raises(VersionsDiffer, match="issue 1272"):
         check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
     check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-5"})  # may be mended
+    proprietary = {name: version for name, version in DEBIAN.items() if "open" not in name}
+    check({**proprietary, **HEADERS, "nvidia-kernel-dkms": "550.163.01-2"})  # decision 99: it compiles
+    check({**TESLA, **HEADERS})
     check({**DEBIAN, "linux-headers-6.12.96+deb13-amd64": "6.12.96-1"})
     check({**DEBIAN, "linux-headers-6.12.118+deb13-common": "6.12.118-1"})
 
