@@ -129,7 +129,7 @@ def test_what_need_not_match_may_differ(name: str) -> None:
 
 
 def test_persistenced_that_brings_a_library_of_its_own_branch_is_refused() -> None:
-    """apt takes the first of what Debian's persistenced may have, unless another is named."""
+    """Of what Debian's persistenced may have, apt takes the first, unless another is named."""
     with pytest.raises(VersionsDiffer) as caught:
         check({**TESLA, "libnvidia-cfg1": "550.163.01-2", "nvidia-alternative": "550.163.01-2"})
     assert caught.value.found == "libnvidia-cfg1 550.163.01, nvidia-alternative 550.163.01"
