@@ -63,6 +63,7 @@ FACTS: dict[str, Any] = {
     "suite": "trixie",
     "architecture": "amd64",
     "free": 10**10,
+    "boot": {"free": 10**9, "apart": True, "initramfs": 10**8, "kernel": 2 * 10**7},
     "staged": 0,
     "systemd": "running",
     "time": 1_000_000.0,
