@@ -40,8 +40,8 @@ def boot_room(facts: Mapping[str, Any], manifest: Manifest) -> int:
     if not kernels and not any(_MODULE.fullmatch(name) for name in new):
         return 0
     # Those of new kernels stay; each that is made anew lies beside its old one until it is whole.
-    initramfs = int(boot["initramfs"] * _LARGER)
-    return kernels * (initramfs + boot["kernel"]) + initramfs
+    initramfs, kernel = int(boot["initramfs"] * _LARGER), int(boot["kernel"])
+    return kernels * (initramfs + kernel) + initramfs
 
 
 def boot_checks(facts: Mapping[str, Any], manifest: Manifest) -> Iterator[Check]:
