@@ -32,6 +32,7 @@ from appliance.trust.root import root_bytes
 from tests.bench import sampled_digests
 from tests.bench.sampled_digests import SampledDigest
 from tests.bench.sparse import sparse_file, write_sparse
+from tests.loop_disk import mounted
 from tests.unit.bundle.patch.conftest import root_with_patches
 
 if TYPE_CHECKING:
@@ -106,16 +107,8 @@ def memory() -> Iterator[Path]:
 @pytest.fixture
 def xfs(tmp_path: Path) -> Iterator[Path]:
     """XFS, in a sparse file: room for two models of a terabyte that are one hole each."""
-    image, place = tmp_path / "image", tmp_path / "xfs"
-    with image.open("wb") as file:
-        file.truncate(3 * TERABYTE)
-    subprocess.run(["mkfs.xfs", "-q", "-l", "size=64m", image], check=True)
-    place.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    try:
+    with mounted("xfs", tmp_path, 3 * TERABYTE, "-l", "size=64m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def pair(folder: Path, holders: Holders, root: Root, run: Run) -> list[str]:
