@@ -4,8 +4,8 @@ They lie in memory (tmpfs), where reading a hole takes no memory and little time
 is read and compared to its end.  SHA-256 skips most of it (``sampled_digests``), since that alone would
 take a quarter of an hour; a size at which both were done shows that it makes no difference.  Another one
 tells what cutting and looking up takes besides, where bytes moved: of a terabyte, that is half an hour.
-Holes have one chunk again and again, so the table of chunks has its size, and hardly an entry.  What it
-grows by when filled, if it grows, is measured apart.
+The table of chunks has room for all of them from the start, though holes have one and the same (that it
+does not grow, and what each of a million parts takes, see ``tests/unit/node/patching/test_memory.py``).
 
 Applied, a terabyte is described to its node to the last block; what a file's bytes take while they are made
 and hashed is seen with a shorter one, on XFS, where ranges are shared.
@@ -76,19 +76,6 @@ RUNS = (Run(SHORT, 4 << 20), LONG_HASHED, LONG_SAMPLED, LONG_IN_PLACE, WHOLE)
 PROMISED = 256e6
 #: Between two runs of the same, as the looks at their memory fall.
 CHANCE = 16e6
-#: Fills the table as the chunks of so many bytes do, and prints how many bytes that took.
-FILL = """
-import mmap, random, sys
-from pathlib import Path
-from appliance.bundle.patch.chunks import Places, chunk_count, mean_size
-source, size = random.Random(1), int(sys.argv[1])
-held = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
-places = Places(chunk_count(size, 1, mean_size(size)))
-before = held()
-for number in range(size // mean_size(size)):
-    places.add(source.getrandbits(63), number << 20)
-print(held() - before)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +167,9 @@ def test_a_terabyte_is_built_and_applied_within_the_promise(  # noqa: PLR0917 - 
             sides["done", run.size] = applied(patch, Path(old), holders, root, xfs / "done", "send")
         for folder in ("bundles", "patch"):
             shutil.rmtree(memory / folder)
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, str(TERABYTE)], capture_output=True, text=True, check=True
-    )
-    grown = int(done.stdout)
-    print(f"the table of a terabyte, filled: {grown / 1e6:.0f} MB more")
     assert abs(peaks[LONG_SAMPLED] - peaks[LONG_HASHED]) < CHANCE
     cutting = max(0, peaks[LONG_SAMPLED] - peaks[LONG_IN_PLACE])
-    assert peaks[WHOLE] + cutting + grown < PROMISED
+    assert peaks[WHOLE] + cutting < PROMISED
     for side in ("station", "node"):
         sending = sides["done", SHORT][side] - sides["begun", SHORT][side]
         assert sides["begun", TERABYTE][side] + sending < PROMISED
