@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.bundle.manifest import Manifest, parse_manifest
-from appliance.errors import PreflightFailed
+from appliance.errors import BootRoomMissing, PreflightFailed
 from appliance.node.checks import Wanted, node_checks
 from appliance.node.preflight import NodeReport, refuse
 from tests.unit.node.test_checks import FACTS, INVENTORY, NODE
@@ -103,13 +103,16 @@ def test_on_the_same_file_system_it_is_room_beside_the_bundle(manifest: Manifest
 
 def test_the_node_is_refused_before_anything_changes(manifest: Manifest) -> None:
     found = checks(bringing(manifest, DKMS), {"free": 9 * 10**7})
-    with pytest.raises(PreflightFailed, match="nothing was changed") as raised:
+    with pytest.raises(BootRoomMissing, match="nothing was changed") as raised:
         refuse([NodeReport(NODE, tuple(found.values()))])
     fault = raised.value
     assert fault.found == "gpu-01: boot-space: 90 MB free"
     assert fault.wanted == "gpu-01: boot-space: 125 MB below /boot, for kernels and what starts them"
     assert "apt-get purge linux-image-" in (fault.hint or "")
     assert fault.exit_code == 5
+    with pytest.raises(PreflightFailed) as more:
+        refuse([NodeReport(NODE, tuple(checks(bringing(manifest, DKMS), {"free": 0}, free=0).values()))])
+    assert not isinstance(more.value, BootRoomMissing), "where other things are wrong too"
 
 
 def test_a_node_says_what_its_kernels_take(
