@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from appliance.bundle.patch.chunks import Hashed
     from appliance.bundle.patch.whole import WholeFile
 
-#: Up to so many bytes, a file is one frame that looks back to the whole of its base.
+#: Up to so many bytes, a file is one frame that looks back to the whole of its base, but for equal ends.
 SMALL: Final = SEGMENT
 #: What a short file and its base begin or end with alike is copied from so many bytes on: a frame spends
 #: some fifteen on every 128 KiB of it, and whoever applies the patch reads the base from a node for that.
