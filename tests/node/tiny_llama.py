@@ -6,6 +6,7 @@ safetensors with an index.  It proves the path from a bundle to an answer; the a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import struct
@@ -39,7 +40,6 @@ CONFIG: dict[str, Any] = {
     "num_key_value_heads": KV_HEADS,
     "head_dim": HEAD,
     "vocab_size": VOCABULARY,
-    "max_position_embeddings": CONTEXT,
     "rms_norm_eps": 1e-5,
     "hidden_act": "silu",
     "pad_token_id": 0,
@@ -50,11 +50,14 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_tiny_llama(folder: Path) -> list[str]:
-    """Write the model; returns the names of its files."""
+def write_tiny_llama(folder: Path, context: int = CONTEXT) -> list[dict[str, str]]:
+    """Write the model, for ``context`` tokens; returns its files as a component of kind ``files`` lists them.
+
+    Paths are relative to ``folder``.
+    """
     folder.mkdir(parents=True)
     rest = {
-        "config.json": CONFIG,
+        "config.json": {**CONFIG, "max_position_embeddings": context},
         "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
         "tokenizer.json": _tokenizer(),
         "tokenizer_config.json": {
@@ -62,7 +65,7 @@ def write_tiny_llama(folder: Path) -> list[str]:
             "bos_token": SPECIAL[1],
             "eos_token": SPECIAL[2],
             "pad_token": SPECIAL[0],
-            "model_max_length": CONTEXT,
+            "model_max_length": context,
             "chat_template": _TEMPLATE,
         },
     }
@@ -76,7 +79,14 @@ def write_tiny_llama(folder: Path) -> list[str]:
     rest[INDEX] = {"metadata": {}, "weight_map": weight_map}
     for name, values in rest.items():
         (folder / name).write_text(json.dumps(values, indent=1) + "\n")
-    return sorted([*rest, *_SHARDS])
+    return [
+        {
+            "path": name,
+            "licence": "CC0-1.0",
+            "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+        }
+        for name in sorted([*rest, *_SHARDS])
+    ]
 
 
 def _shapes() -> list[tuple[str, tuple[int, ...]]]:
