@@ -51,7 +51,7 @@ CONFIG: dict[str, Any] = {
 
 
 def write_tiny_llama(folder: Path, context: int = CONTEXT) -> list[dict[str, str]]:
-    """Write the model, for ``context`` tokens; returns its files as a component of kind ``files`` lists them.
+    """Write the model, for so many tokens; returns its files as a component of kind ``files`` lists them.
 
     Paths are relative to ``folder``.
     """
