@@ -1,7 +1,7 @@
 """The definition that ships for an H100: built for real, and installed on a node as far as that can go.
 
-``make test-h100``; not among what ``make test`` runs: it fetches five gigabytes, writes thirty, and dkms
-compiles for minutes.  It is ``bundles/h100-vllm.yaml`` itself, from the live archive and index, but for the
+``make test-h100``; not among what ``make test`` runs: it fetches five gigabytes, preflight wants
+twenty-seven on the node, and dkms compiles for minutes.  It is ``bundles/h100-vllm.yaml`` itself, from the live archive and index, but for the
 model and the section ``hardware`` (``tests.node.shipped``).  That section reaches preflight and Ollama's
 launcher alone: with it, preflight refuses a practice node, as the first test shows; without it, all that a
 node with GPUs gets is installed.  vLLM's build for CUDA then finds no GPU, and the installation has to say
