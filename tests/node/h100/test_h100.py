@@ -1,11 +1,11 @@
 """The definition that ships for an H100: built for real, and installed on a node as far as that can go.
 
-``make test-h100``; not among what ``make test`` runs: it fetches five gigabytes, preflight wants
-twenty-seven on the node, and dkms compiles for minutes.  It is ``bundles/h100-vllm.yaml`` itself, from the live archive and index, but for the
-model and the section ``hardware`` (``tests.node.shipped``).  That section reaches preflight and Ollama's
-launcher alone: with it, preflight refuses a practice node, as the first test shows; without it, all that a
-node with GPUs gets is installed.  vLLM's build for CUDA then finds no GPU, and the installation has to say
-so.  What metal alone can show is in docs/hardware-checklist.md.
+``make test-h100``; not among what ``make test`` runs: it fetches five gigabytes, preflight wants 27 on
+the node, and dkms compiles for minutes.  It is ``bundles/h100-vllm.yaml`` itself, from the live archive
+and index, but for the model and the section ``hardware`` (``tests.node.shipped``).  That section reaches
+preflight and Ollama's launcher alone: with it, preflight refuses a practice node, as the first test shows;
+without it, all that a node with GPUs gets is installed.  vLLM's build for CUDA then finds no GPU, and the
+installation has to say so.  What metal alone can show is in docs/hardware-checklist.md.
 
 One node, three installations: this one while nothing is there yet; one of the same packages with the
 demonstration's engine, which repairs the node and closes its network; and this one again.
