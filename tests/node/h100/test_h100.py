@@ -103,6 +103,7 @@ class Installed:
     code: int
     result: Any
     told: str
+    environment: str
 
     @property
     def node(self) -> Any:
@@ -132,7 +133,8 @@ def install(new_installer: Any, lab: Any, bundle: Built) -> Installed:
     print(
         f"\n{bundle.manifest.product}: installation ended with {code} in {time.monotonic() - began:.0f} s"
     )
-    return Installed(lab, network, code, result, told)
+    when = lab.node.run("stat -c '%Y %n' /opt/appliance/inference/*/venv/appliance-environment.json")
+    return Installed(lab, network, code, result, told, when.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +292,8 @@ def test_a_closed_node_stays_closed_where_that_fails(again: Installed) -> None:
     ]
     assert node.run("ip route get 1.1.1.1", check=False).returncode != 0
     assert "Default: deny (incoming), deny (outgoing)" in node.run("ufw status verbose").stdout
+
+
+def test_what_is_there_is_not_installed_again(first: Installed, again: Installed) -> None:
+    """Of two of its wheels that bring one file, either counts: ten gigabytes are not written twice."""
+    assert first.environment in again.environment
