@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from appliance.definition.partition import UNIT
+from appliance.node.qualification.ask import HEARD
 from appliance.node.qualification.finding import Finding, lines, not_run, together
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def judge_confined(service: Service) -> Finding:
 
 def judge_answer(answers: Answers, model: str) -> Finding:
     """The model answers what it is asked, under the name that was signed."""
-    words = "a text of the sound" if answers.task else "words in it"
+    words = f"a text of {HEARD} s of sound" if answers.task else "words in it"
     wanted = f"status 200 from {answers.path} with {words}, and a model named {model!r}"
     answer = answers.said
     if answer["status"] != 200:  # noqa: PLR2004 - HTTP
@@ -228,7 +229,8 @@ def judge_answer(answers: Answers, model: str) -> Finding:
         return Finding(kept=False, found=f"status {answer['status'] or 'none'}: {trouble}", wanted=wanted)
     said = "no text" if answers.content is None else answers.content.strip()
     models = ", ".join(answers.names) or "none"
-    found = f"models {models}; after {answer['seconds']:.1f} s it said: {said[:200] or 'nothing'}"
+    of = "" if answers.heard is None else f" of {answers.heard:g} s of sound"
+    found = f"models {models}; after {answer['seconds']:.1f} s it said{of}: {said[:200] or 'nothing'}"
     # Ollama tells the tag too, and knows no other here.
     named = answers.names in ([model], [f"{model}:latest"])
     return Finding(answers.proper and named, found, wanted)

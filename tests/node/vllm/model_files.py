@@ -19,20 +19,27 @@ if TYPE_CHECKING:
 
 
 def write_safetensors(
-    path: Path, shapes: Sequence[tuple[str, tuple[int, ...]]], draw: random.Random
+    path: Path,
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    draw: random.Random,
+    *,
+    spread: float = 0.05,
 ) -> None:
     """Random weights as safetensors: length of the header, header, numbers one after another.
 
     Args:
         path: where to.
-        shapes: names of tensors, and their shapes; what has one dimension is a scale, and all ones.
+        shapes: names of tensors, and their shapes; of one dimension are scales, all ones, and biases, all zero.
         draw: where the numbers come from.
+        spread: their standard deviation.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = bytearray()
     for name, shape in shapes:
-        one_dimension = len(shape) == 1
-        numbers = array("f", (1.0 if one_dimension else draw.gauss(0, 0.05) for _ in range(prod(shape))))
+        if len(shape) == 1:
+            numbers = array("f", [0.0 if name.endswith(".bias") else 1.0]) * prod(shape)
+        else:
+            numbers = array("f", (draw.gauss(0, spread) for _ in range(prod(shape))))
         begin = len(data)
         data += numbers.tobytes()
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}

@@ -137,6 +137,23 @@ def test_a_model_for_speech_gives_back_a_text_of_whatever_it_heard() -> None:
     assert "/v1/audio/transcriptions" in refused.wanted
 
 
+def test_an_engine_that_is_deaf_is_found() -> None:
+    """The first is what vLLM 0.32.0, healthy as ever, said to this very question without its extra ``audio``."""
+    said = (
+        '{"error":{"message":"Invalid or unsupported audio file.","type":"BadRequestError",'
+        '"param":null,"code":400}}'
+    )
+    deaf = service.judge_answer(transcribed(status=400, body=None, trouble=said), "w")
+    assert (deaf.kept, deaf.found) == (False, f"status 400: {said}")
+    for seconds, kept in ((1, True), (0, False), (30, False)):
+        usage = {"type": "duration", "seconds": seconds}
+        heard = service.judge_answer(transcribed(body={"text": " you", "usage": usage}), "w")
+        assert heard.kept is kept
+        assert f"it said of {seconds} s of sound: you" in heard.found
+    for unsaid in (None, {}, {"type": "tokens"}, {"type": "duration", "seconds": "1"}, []):
+        assert service.judge_answer(transcribed(body={"text": "", "usage": unsaid}), "w").kept, unsaid
+
+
 class Server(BaseHTTPRequestHandler):
     """Takes a question, or a sound as multipart/form-data, as the OpenAI API has them."""
 
