@@ -1,9 +1,9 @@
 """Ask the model what it is there for, on the node, over loopback: the standard library only, no relay.
 
 A model that writes down speech is given a second of sound.  What it makes of a tone says nothing about
-dictation, and that may well be nothing; that it takes sound and gives back text is what is asked.  An engine
-that says how much it heard (vLLM does, in ``usage``) must have heard that second: it reads the file by libraries
-of its own, and is in good health without them.
+dictation, and that may well be nothing; that it takes sound and gives back text is what is asked.  An
+engine that says how much it heard (vLLM does, in ``usage``) must have heard that second: it reads the file
+by libraries of an extra, without which it is in good health and deaf.
 """
 
 from __future__ import annotations

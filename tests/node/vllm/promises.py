@@ -1,4 +1,4 @@
-"""What holds of a node that serves with vLLM, whatever the model: the report's promises, and where it lives."""
+"""What holds of a node that serves with vLLM, whatever the model: the report's promises, and its place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def assert_promises(installed: Any) -> None:
 
 
 def assert_apart(node: Any) -> None:
-    """Its ports are not the node's, there is no interface but its loopback, and from there nobody leaves."""
+    """Its ports are not the node's, it has no interface but its loopback, and from there nobody leaves."""
     listening = node.run("ss -Hltn").stdout
     assert [line.split()[3] for line in listening.splitlines() if ":22 " not in line] == ["127.0.0.1:8000"]
     pid = main_pid(node)

@@ -1,7 +1,7 @@
 """Text by real vLLM on a booted node with no network, from a bundle: the same role, unit and promises.
 
-``make test-vllm``; not among what ``make test`` runs.  What is served by, and how it gets there, ``conftest``
-says.  The tests build on each other: one node is installed once and then looked at.
+``make test-vllm``; not among what ``make test`` runs.  What it is served by, and how that gets there,
+``conftest`` says.  The tests build on each other: one node is installed once and then looked at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Speech on a booted node with no network: a generated Whisper, by the same role and unit as text.
 
-``make test-vllm``; what is served by, and how it gets there, ``conftest`` says.  What the model writes means
-nothing, but it follows from what it hears; so the way from a sound to its text can be seen, and nothing of how
-well a Whisper understands.
+``make test-vllm``; what it is served by, and how that gets there, ``conftest`` says.  What the model writes
+means nothing, but it follows from what it hears; so the way from a sound to its text can be seen, and
+nothing of how well a Whisper understands.
 
 The tests build on each other: one node is installed once and then looked at.
 """
@@ -73,7 +73,7 @@ def test_its_files_were_compared_before_it_was_given_them(installed: Any) -> Non
 
 
 def test_a_client_gets_a_text_that_follows_from_the_sound(installed: Any) -> None:
-    """At another rate and in stereo too, so that all is used that turns a file into what the model hears."""
+    """At another rate and in stereo too: all is used that turns a file into what the model hears."""
     stereo = sound(440, seconds=2.5, rate=44100, channels=2)
     answers = send(
         installed.lab.node, *(dictation(data) for data in (sound(440), sound(440), sound(3000), stereo))

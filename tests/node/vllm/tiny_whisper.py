@@ -2,8 +2,8 @@
 
 As a hub has them, with one file of weights and ``preprocessor_config.json``, which says how sound becomes
 what the model hears.  The tokenizer knows Whisper's own special tokens, as the engine asks it which
-language is spoken.  It proves the path from sound to text; the text means nothing, but follows from the sound:
-the weights are large enough that what was heard matters to what is written.
+language is spoken.  It proves the path from sound to text; the text means nothing, but follows from the
+sound: the weights are large enough that what was heard matters to what is written.
 """
 
 from __future__ import annotations

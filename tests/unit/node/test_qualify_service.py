@@ -138,7 +138,7 @@ def test_a_model_for_speech_gives_back_a_text_of_whatever_it_heard() -> None:
 
 
 def test_an_engine_that_is_deaf_is_found() -> None:
-    """The first is what vLLM 0.32.0, healthy as ever, said to this very question without its extra ``audio``."""
+    """The first is what vLLM 0.32.0, healthy as ever, said to this question without its extra ``audio``."""
     said = (
         '{"error":{"message":"Invalid or unsupported audio file.","type":"BadRequestError",'
         '"param":null,"code":400}}'
