@@ -54,6 +54,9 @@ SWITCHES: Final[dict[str, str]] = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "FLASHINFER_CUBINS_REPOSITORY": "http://127.0.0.1:9/",
+    "OTEL_SDK_DISABLED": "true",
+    "LLAMA_ARG_OFFLINE": "1",
     "LLAMA_OFFLINE": "1",
     "OLLAMA_NO_CLOUD": "1",
 }
@@ -62,6 +65,7 @@ OPENINGS: Final = frozenset(
     {
         "VLLM_SERVER_DEV_MODE",
         "VLLM_USE_MODELSCOPE",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
         *(name for word in ("HTTP", "HTTPS", "ALL") for name in (f"{word}_PROXY", f"{word}_proxy".lower())),
     }
 )
