@@ -11,10 +11,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import requests
 
-from tests.node.vllm.client import API, send
-from tests.node.vllm.promises import UNIT, assert_apart, assert_promises
+from tests.node.client import send, too_long
+from tests.node.vllm.promises import UNIT, assert_apart, assert_promises, main_pid
 from tests.node.vllm.tiny_llama import INDEX, write_tiny_llama
 
 if TYPE_CHECKING:
@@ -24,6 +23,13 @@ pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.vllm]
 
 PROMPT: Final = "orchid-7731-is-nobodys-business"
 CONTEXT: Final = 512
+#: Variables that must not be there, of those that vLLM reads; and all that it and what it is made of read.
+OPENINGS: Final = {"VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+READ: Final = OPENINGS | {
+    *("DO_NOT_TRACK", "VLLM_NO_USAGE_STATS", "VLLM_HOST_IP", "RAY_USAGE_STATS_ENABLED"),
+    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"),
+    *("FLASHINFER_CUBINS_REPOSITORY", "OTEL_SDK_DISABLED"),
+}
 
 ASK: Final = """
 import json, sys, urllib.request
@@ -82,23 +88,22 @@ def test_the_engine_is_in_a_network_of_its_own(installed: Any) -> None:
 
 def test_what_is_longer_than_the_context_is_refused_whole(installed: Any) -> None:
     """In one message, in many, or as a prompt: nothing of it is left out without a word."""
-    word = {"role": "user", "content": "word " * (CONTEXT // 50)}
-    said: dict[str, dict[str, Any]] = {
-        "message": {"messages": [{"role": "user", "content": "word " * CONTEXT}]},
-        "conversation": {"messages": [word, {**word, "role": "assistant"}] * 10 + [word]},
-        "prompt": {"prompt": "word " * CONTEXT},
-    }
-    asked = [
-        requests.Request(
-            "POST",
-            f"{API}/{'chat/completions' if 'messages' in body else 'completions'}",
-            json={"model": "tiny", "max_tokens": 4, **body},
-        ).prepare()
-        for body in said.values()
-    ]
-    answers = dict(zip(said, send(installed.lab.node, *asked), strict=True))
-    assert {name: status for name, (status, _) in answers.items()} == dict.fromkeys(said, 400)
+    asked = too_long("tiny", CONTEXT)
+    answers = dict(zip(asked, send(installed.lab.node, *asked.values()), strict=True))
+    assert {name: status for name, (status, _) in answers.items()} == dict.fromkeys(asked, 400)
     assert all("maximum context length" in body["error"]["message"] for _, body in answers.values())
+
+
+def test_every_switch_is_read_by_what_is_installed(installed: Any) -> None:
+    """A name that nobody reads is no switch: other releases have called some of them otherwise."""
+    node = installed.lab.node
+    words = " ".join(f"-e {name}" for name in READ)
+    found = node.run(f"grep -rhowF --include='*.py' {words} /opt/appliance/inference/*/venv/lib | sort -u")
+    assert set(found.stdout.split()) == READ
+    environment = node.run(f"tr '\\0' '\\n' < /proc/{main_pid(node)}/environ").stdout
+    told = {line.partition("=")[0] for line in environment.splitlines()}
+    assert told >= READ - OPENINGS
+    assert not told & OPENINGS
 
 
 def test_an_answer_is_finished_before_the_service_stops(installed: Any) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.node.vllm.client import API, send
+from tests.node.client import API, send
 from tests.node.vllm.promises import UNIT, assert_apart, assert_promises, main_pid, report_of
 from tests.node.vllm.tiny_whisper import WEIGHTS, WRITTEN, write_tiny_whisper
 

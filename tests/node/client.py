@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    import requests
+import requests
 
 API: Final = "http://127.0.0.1:8000/v1"
 
@@ -36,3 +35,21 @@ def send(node: Any, *prepared: requests.PreparedRequest) -> list[tuple[int, Any]
     text = base64.b64encode(json.dumps(wanted).encode()).decode()
     printed = node.run("python3 -", input=_SEND.replace("PREPARED", repr(text)), timeout=900).stdout
     return [(status, body) for status, body in json.loads(printed)]
+
+
+def too_long(model: str, context: int) -> dict[str, requests.PreparedRequest]:
+    """Questions of more bytes than so many, in each way there is; of a model whose tokens are bytes."""
+    word = {"role": "user", "content": "word " * (context // 80)}
+    bodies: dict[str, dict[str, Any]] = {
+        "message": {"messages": [{"role": "user", "content": "word " * (context // 4)}]},
+        "conversation": {"messages": [word, {**word, "role": "assistant"}] * 10 + [word]},
+        "prompt": {"prompt": "word " * (context // 4)},
+    }
+    return {
+        name: requests.Request(
+            "POST",
+            f"{API}/{'chat/completions' if 'messages' in body else 'completions'}",
+            json={"model": model, "max_tokens": 4, **body},
+        ).prepare()
+        for name, body in bodies.items()
+    }
