@@ -55,7 +55,7 @@ def sound(*pitches: int, seconds: float = 1, rate: int = 16000, channels: int = 
 
 def dictation(data: bytes | None, **fields: str) -> requests.PreparedRequest:
     """What a client sends who wants a text of this file."""
-    said = {"model": "tiny", "language": "en", "temperature": "0", **fields}
+    said = {"model": "tiny", "language": "en", "temperature": "0", "max_completion_tokens": "64", **fields}
     files = {"file": ("dictation.wav", data, "audio/wav")} if data is not None else {"other": b"x"}
     return requests.Request("POST", f"{API}/audio/transcriptions", data=said, files=files).prepare()
 

@@ -214,6 +214,7 @@ def test_what_the_model_is_there_for_is_what_it_is_asked(task: str | None) -> No
         return
     assert answers.content == "heard"
     assert (parts["model"], parts["response_format"]) == (b"w", b"json")
+    assert parts["max_completion_tokens"] == b"64"
     with wave.open(io.BytesIO(parts["file"])) as sound:
         assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16000)
         assert sound.getnframes() == 16000
