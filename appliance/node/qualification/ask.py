@@ -67,8 +67,8 @@ def main(request):
     models = ask(base + "/models")
     name = request["model"]
     if request["task"] == "transcription":
-        # vLLM's own field is the last: of a tone, some models write until nothing more fits.
-        fields = {"model": name, "response_format": "json", "temperature": "0", "max_completion_tokens": "64"}
+        fields = {"model": name, "response_format": "json", "temperature": "0"}
+        fields["max_completion_tokens"] = "64"  # vLLM's own: of a tone, some write until nothing more fits
         said = ask(base + "/audio/transcriptions", *form(fields, tone()))
     else:
         said = ask(base + "/chat/completions", json.dumps({
