@@ -6,12 +6,13 @@ which no practice node is up to.  All else is as it ships.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from tests.node.tiny_llama import write_tiny_llama
+from tests.node.vllm.tiny_llama import write_tiny_llama
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,14 @@ def with_tiny_model(folder: Path) -> Path:
     """
     shipped = read_shipped()
     del shipped["hardware"]
-    files = write_tiny_llama(folder, shipped["inference"]["context"])
-    shipped["components"]["model"] = {"kind": "files", "files": files}
+    names = write_tiny_llama(folder, shipped["inference"]["context"])
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    shipped["components"]["model"] = {
+        "kind": "files",
+        "files": [
+            {"path": name, "licence": "CC0-1.0", "sha256": digest} for name, digest in digests.items()
+        ],
+    }
     return _written(folder / SHIPPED.name, shipped)
 
 
