@@ -86,6 +86,8 @@ class Installation:
             for node in nodes
         }
         self.kept: dict[str, Kept] = {}
+        #: Where each node goes on, in words, by what earlier runs left.
+        self.goes_on: list[str] = []
         outcome.folder = self.run.folder
 
     def go(self) -> None:
@@ -109,22 +111,30 @@ class Installation:
             for stage, work in stages.items():
                 if not self.request.until.before(stage):
                     work()
+                if stage is Stage.PREFLIGHT:
+                    self._say_where_it_goes_on()
         finally:
             for connection in self.connections.values():
                 connection.close()
 
     def _resume(self) -> set[str]:
-        """Say where each node goes on; the names of those on which apply need not run."""
+        """Find out where each node goes on; the names of those on which apply need not run."""
         from appliance.node.resume import resume
 
         skip = set()
         for name, identity in self.identities.items():
             others = other_runs(self.request.state, self.inventory.site, self.run, name)
             decision = resume(name, self.run.read(name), identity, others)
-            self.progress.note(decision.text)
+            self.goes_on.append(decision.text)
             if decision.skip_apply and not self.request.check:
                 skip.add(name)
         return skip
+
+    def _say_where_it_goes_on(self) -> None:
+        """Once nothing refuses it any more: what is refused goes on nowhere."""
+        if Stage.PREFLIGHT.before(self.request.until):
+            for text in self.goes_on:
+                self.progress.note(text)
 
     def _note_done(self, stage: Stage, details: Mapping[str, Any]) -> None:
         with self.run.stage(stage, self.identities) as entries:

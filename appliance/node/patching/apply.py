@@ -134,19 +134,22 @@ def run_groups(
         ApplianceError: the first stage that failed says which way.
     """
 
-    def one(nodes: Sequence[NodeEntry], until: Stage) -> None:
+    def one(nodes: Sequence[NodeEntry], until: Stage) -> Switching:
         request = replace(groups.request, until=until)
         outcome = Outcome(change.target.bundle, until, request.check, nodes=tuple(nodes))
         applied.outcomes.append(outcome)
-        Switching(
+        switching = Switching(
             change, request, question, groups.inventory, nodes, groups.private, progress, outcome
-        ).go()
+        )
+        switching.go()
+        return switching
 
     last = groups.request.until
     if groups.request.check or not Stage.PREFLIGHT.before(last):
         one(groups.nodes, last)
         return
-    one(groups.nodes, Stage.PREFLIGHT)
+    for text in one(groups.nodes, Stage.PREFLIGHT).goes_on:
+        progress.note(text)
     applied.outcomes.clear()
     first, others = groups.nodes[:1], groups.nodes[1:]
     alone = Stage.STAGE.before(last)

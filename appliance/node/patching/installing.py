@@ -129,6 +129,9 @@ class Switching(Installation):
         super()._resume()
         return set()  # what was applied by a run that was cut off has gone back since
 
+    def _say_where_it_goes_on(self) -> None:
+        """Whoever divides a run into groups says it, once for all of them."""
+
     def _copies(self) -> Mapping[str, Staged]:
         def begin(connection: Connection) -> PatchTransfer:
             return begin_transfer(

@@ -58,6 +58,16 @@ class Says:
         self.closed += 1
 
 
+class Told(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def went_back(_: dict[str, Any]) -> dict[str, Any]:
     return {"pending": None, "last": None, "restored": True, "confirmed": True}
 
@@ -139,6 +149,7 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     class Recorded:
         def __init__(self, *shared: Any) -> None:
             self.until, self.names = shared[1].until, [node.name for node in shared[4]]
+            self.goes_on = [f"{name}: going on" for name in self.names]
 
         def go(self) -> None:
             seen.append((str(self.until), self.names))
@@ -151,8 +162,10 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     groups = Groups(request, None, nodes, Path())  # type: ignore[arg-type] - neither is looked at
     bundle = SimpleNamespace(manifest=SimpleNamespace(version="2.0.0"))
     change = Change("patch", SimpleNamespace(bundle=bundle), BEFORE)  # type: ignore[arg-type] - likewise
-    run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
+    told = Told()
+    run_groups(groups, change, None, Applied(None), progress=told)  # type: ignore[arg-type] - likewise
     everyone = ["one", "two", "three"]
+    assert told.notes == [f"{name}: going on" for name in everyone], "each once"
     assert seen == [
         ("preflight", everyone),
         ("record", ["one"]),
@@ -171,6 +184,32 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     with pytest.raises(ApplyFailed):
         run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
     assert seen == [("preflight", everyone), ("record", ["one"])]
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Installation, ["one: going on"]), (Switching, [])])
+def test_where_a_run_goes_on_is_said_once_nothing_refuses_it(
+    kind: type[Installation], said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a switch it is said for all groups of nodes together."""
+    work = object.__new__(kind)
+    work.request = Request((), b"", tmp_path, tmp_path, until=Stage.STAGE)
+    work.connections, work.progress, work.goes_on = {}, Told(), []
+    monkeypatch.setattr(Installation, "_resume", lambda self: self.goes_on.append("one: going on") or set())
+    monkeypatch.setattr(Installation, "_note_done", lambda *_: None)
+    monkeypatch.setattr(Installation, "_stage", lambda *_: None)
+    work.bundle, work.inventory = SimpleNamespace(signers=()), SimpleNamespace(path="")  # type: ignore[assignment]
+    monkeypatch.setattr(Installation, "_preflight", lambda *_: None)
+    Installation.go(work)
+    assert work.progress.notes == said
+
+    def refuse(_: Installation) -> None:
+        raise ApplyFailed("refused")
+
+    work.progress, work.goes_on = Told(), []
+    monkeypatch.setattr(Installation, "_preflight", refuse)
+    with pytest.raises(ApplyFailed):
+        Installation.go(work)
+    assert work.progress.notes == []
 
 
 def test_it_is_said_what_does_not_run_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
