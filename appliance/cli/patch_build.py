@@ -147,7 +147,7 @@ def patch_text(built: BuiltPatch) -> str:
     if held:
         size = sum(each.size for each in held)
         lines.append(f"  {size_text(0):>14}  {size_text(size):>14}  {len(held):,} files that are there")
-    saved = 1 - built.size / built.whole_size
+    saved = (built.whole_size - built.size) * 1000 // built.whole_size / 1000  # never more than is true
     return "\n".join(
         [
             *lines,

@@ -235,7 +235,7 @@ def _ask_sequence(case: Case) -> None:
     command = (
         f"appliance trust permit --node {case.node} --journal {case.journal.identity} "
         f"--product {bundle.product} --from {known.sequence}:{known.digest} "
-        f"--to {bundle.sequence}:{bundle.digest}"
+        f"--to {bundle.sequence}:{bundle.digest} --reason WHY --out DIR"
     )
     case.refusals.append(
         RollbackRefused(
@@ -257,7 +257,7 @@ def _ask_admission(case: Case) -> None:
             f"the site has not admitted this bundle to {case.node}",
             found=f"admitted to {', '.join(named)}" if named else "no admission of this bundle",
             wanted="an admission signed by the role site",
-            hint=f"appliance trust admit BUNDLE --node {case.node}",
+            hint=f"appliance trust admit FOLDER --node {case.node} --out DIR, of the bundle or of a patch to it",
         )
     )
 
@@ -314,7 +314,7 @@ def _ask_expiry(case: Case, floor: str) -> None:
         return
     command = (
         f"appliance trust waive --node {case.node} --journal {case.journal.identity} "
-        f"--bundle {bundle.digest}"
+        f"--bundle {bundle.digest} --reason WHY --out DIR"
     )
     case.refusals.append(
         BundleStale(

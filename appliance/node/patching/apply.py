@@ -24,6 +24,7 @@ from appliance.node.patching.restarting import brings_packages
 from appliance.node.patching.target import make_target, require_needs
 from appliance.node.request import Outcome
 from appliance.node.runs import Stage, lock_state
+from appliance.progress import NotesOnce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,6 +146,7 @@ def run_groups(
         return switching
 
     last = groups.request.until
+    progress = NotesOnce(progress)  # every group asks again what was asked of all
     if groups.request.check or not Stage.PREFLIGHT.before(last):
         one(groups.nodes, last)
         return

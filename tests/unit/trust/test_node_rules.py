@@ -225,7 +225,7 @@ def test_a_waiver_for_something_else(waiver: Waiver) -> None:
 def test_without_a_waiver_the_command_that_asks_for_one_is_told() -> None:
     [refusal] = decide(bundle=STALE).refusals
     assert str(refusal.hint).startswith("appliance trust waive --node gpu-01 --journal ")
-    assert str(refusal.hint).endswith(f"--bundle {STALE.digest}")
+    assert str(refusal.hint).endswith(f"--bundle {STALE.digest} --reason WHY --out DIR")
 
 
 def test_one_date_far_off_raises_the_floor_by_one_step_only() -> None:

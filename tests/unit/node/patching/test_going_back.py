@@ -29,6 +29,8 @@ from appliance.progress import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.progress import Progress
+
 BEFORE = {name: {"version": "1.0.1", "sequence": 1, "digest": "a" * 64} for name in ("one", "two", "three")}
 
 
@@ -149,10 +151,13 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     class Recorded:
         def __init__(self, *shared: Any) -> None:
             self.until, self.names = shared[1].until, [node.name for node in shared[4]]
+            self.progress: Progress = shared[6]
             self.goes_on = [f"{name}: going on" for name in self.names]
 
         def go(self) -> None:
             seen.append((str(self.until), self.names))
+            for name in self.names:
+                self.progress.note(f"{name}: back from 2 to 1 by permit")
             if self.until is Stage.RECORD and broken & {*self.names}:
                 raise ApplyFailed("it broke", hint="mend it")
 
@@ -165,7 +170,8 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     told = Told()
     run_groups(groups, change, None, Applied(None), progress=told)  # type: ignore[arg-type] - likewise
     everyone = ["one", "two", "three"]
-    assert told.notes == [f"{name}: going on" for name in everyone], "each once"
+    permits = [f"{name}: back from 2 to 1 by permit" for name in everyone]
+    assert told.notes == [*permits, *(f"{name}: going on" for name in everyone)], "each once"
     assert seen == [
         ("preflight", everyone),
         ("record", ["one"]),
