@@ -178,7 +178,9 @@ def test_back_by_permit_once() -> None:
     again = replace(decision.afterwards, products=JOURNAL.products)
     refused = decide(journal=again, bundle=BACK, given=replace(BACK_GIVEN, permits=(PERMIT,)))
     assert [type(each) for each in refused.refusals] == [RollbackRefused]
-    assert "used before" in (refused.refusals[0].hint or "")
+    hint = refused.refusals[0].hint or ""
+    assert hint.startswith("the one at hand was used before: each is good for one time; ask for another: ")
+    assert hint.endswith(f"--to 6:{BACK.digest} --reason WHY --out DIR"), "a new one is asked for so"
 
 
 WRONG_PERMITS = {
