@@ -58,7 +58,7 @@ class Silent:
 
 
 class NotesOnce:
-    """Tells another ``Progress`` everything, but no line twice: for work that comes by the same place again."""
+    """Tells another ``Progress`` everything, but no line twice: for work that comes by a place again."""
 
     def __init__(self, progress: Progress) -> None:
         self._told: set[str] = set()

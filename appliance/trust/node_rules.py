@@ -258,7 +258,7 @@ def _ask_admission(case: Case) -> None:
             f"the site has not admitted this bundle to {case.node}",
             found=f"admitted to {', '.join(named)}" if named else "no admission of this bundle",
             wanted="an admission signed by the role site",
-            hint=f"appliance trust admit FOLDER --node {case.node} --out DIR, of the bundle or of a patch to it",
+            hint=f"appliance trust admit FOLDER --node {case.node} --out DIR, of the bundle or its patch",
         )
     )
 

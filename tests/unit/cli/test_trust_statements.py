@@ -23,7 +23,6 @@ from appliance.trust.statements import (
     Waiver,
     parse_statement,
 )
-
 from tests.unit.trust.test_node_rules import BACK, BACK_GIVEN, GIVEN, STALE, decide
 
 if TYPE_CHECKING:
