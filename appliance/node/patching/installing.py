@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import ApplianceError, Interrupted
+from appliance.errors import ApplianceError
 from appliance.node.apply import apply, judge
 from appliance.node.install import Installation
 from appliance.node.patching import switch
@@ -86,7 +86,7 @@ class Switching(Installation):
         try:
             super().go()
         except BaseException as fault:
-            told = self._go_back(_in_one_line(fault))
+            told = self._go_back(switch.in_one_line(fault))
             if told and isinstance(fault, ApplianceError):
                 fault.hint = "; ".join([told, *([fault.hint] if fault.hint else [])])
             raise
@@ -207,7 +207,7 @@ class Switching(Installation):
                 self.progress.note(f"{name}: {each}")
         super()._record()
 
-    def _note_history(self, name: str) -> None:
+    def _note_history(self, name: str, result: str = "done", reason: str | None = None) -> None:
         """The node has written it down itself when it was told to stay with the new version."""
 
     def _refuse_pending(self) -> None:
@@ -223,13 +223,3 @@ class Switching(Installation):
             self.change.before[name],
             [str(folder) for folder in self.change.patch],
         )
-
-
-def _in_one_line(fault: BaseException) -> str:
-    """Why, for a line of the history."""
-    if isinstance(fault, KeyboardInterrupt):
-        fault = Interrupted("Ctrl-C at the station")
-    if not isinstance(fault, ApplianceError):
-        return f"{type(fault).__name__}: {fault}".partition("\n")[0]
-    found = (fault.found or "").strip().partition("\n")[0]
-    return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance import __version__
-from appliance.errors import ApplyFailed, InProgress, NodeUnreachable
+from appliance.errors import ApplianceError, ApplyFailed, InProgress, Interrupted, NodeUnreachable
 from appliance.node.question import BrokenOffError, put_question
 from appliance.node.script import load_script
 from appliance.node.transfer import STAGED
@@ -59,6 +59,16 @@ def record_of(
         "role": bundle.role,
         "toolkit": __version__,
     }
+
+
+def in_one_line(fault: BaseException) -> str:
+    """Why, for a line of the history."""
+    if isinstance(fault, KeyboardInterrupt):
+        fault = Interrupted("Ctrl-C at the station")
+    if not isinstance(fault, ApplianceError):
+        return f"{type(fault).__name__}: {fault}".partition("\n")[0]
+    found = (fault.found or "").strip().partition("\n")[0]
+    return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")
 
 
 def _user() -> str:

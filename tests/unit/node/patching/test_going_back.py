@@ -192,32 +192,6 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     assert seen == [("preflight", everyone), ("record", ["one"])]
 
 
-@pytest.mark.parametrize(("kind", "said"), [(Installation, ["one: going on"]), (Switching, [])])
-def test_where_a_run_goes_on_is_said_once_nothing_refuses_it(
-    kind: type[Installation], said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a switch it is said for all groups of nodes together."""
-    work = object.__new__(kind)
-    work.request = Request((), b"", tmp_path, tmp_path, until=Stage.STAGE)
-    work.connections, work.progress, work.goes_on = {}, Told(), []
-    monkeypatch.setattr(Installation, "_resume", lambda self: self.goes_on.append("one: going on") or set())
-    monkeypatch.setattr(Installation, "_note_done", lambda *_: None)
-    monkeypatch.setattr(Installation, "_stage", lambda *_: None)
-    work.bundle, work.inventory = SimpleNamespace(signers=()), SimpleNamespace(path="")  # type: ignore[assignment]
-    monkeypatch.setattr(Installation, "_preflight", lambda *_: None)
-    Installation.go(work)
-    assert work.progress.notes == said
-
-    def refuse(_: Installation) -> None:
-        raise ApplyFailed("refused")
-
-    work.progress, work.goes_on = Told(), []
-    monkeypatch.setattr(Installation, "_preflight", refuse)
-    with pytest.raises(ApplyFailed):
-        Installation.go(work)
-    assert work.progress.notes == []
-
-
 def test_it_is_said_what_does_not_run_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(ApplyFailed("it broke"), monkeypatch)
     said = {"restored": True, "ill": ["a.service does not run"]}
