@@ -281,3 +281,6 @@ def test_other_bundles_and_other_nodes_are_refused(desk: Desk, site: SignedBy) -
     done = desk.build("-i", site.folder, source=inventory)
     assert (done.code, "not signed with the node's pinned host key" in done.err) == (4, True)
     assert desk.build("--from", inventory, source=inventory).code == 2
+    for option in (("--base", desk.old), ("-i", site.folder)):
+        done = desk.build(*option)
+        assert (done.code, "only a node's inventory is read together with" in done.err) == (2, True)
