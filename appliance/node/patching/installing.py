@@ -9,6 +9,7 @@ over, else when it restarts.  A node that went back is begun anew from ``apply``
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,7 +97,8 @@ class Switching(Installation):
 
         Whoever presses Ctrl-C once more does not wait for that node, and is told what it does then.
         """
-        words = []
+        words: list[str] = []
+        settled: list[str] = []
         for name in self.armed:
             connection = self.connections[name]
             before = self.before.get(name, self.change.before[name]).get("version")
@@ -108,6 +110,7 @@ class Switching(Installation):
                 back = switch.go_back(connection, reason, self.name)
                 if back.restored:
                     words.append(f"{name} went back to {before}, which ran before{back}")
+                    settled += [] if back.restart else [name]
             except KeyboardInterrupt:
                 words.append(alone)
             except ApplianceError as trouble:
@@ -117,6 +120,10 @@ class Switching(Installation):
                 connection.close()
         for each in words:
             self.progress.note(each)
+        for name in settled:
+            with suppress(ApplianceError, KeyboardInterrupt):  # what it is about has been told
+                self._keep_two(name, back=True)
+            self.connections[name].close()
         return "; ".join(words)
 
     def _size(self) -> int:
@@ -202,10 +209,13 @@ class Switching(Installation):
             self.armed.remove(name)
 
     def _record(self) -> None:
-        for name, connection in self.connections.items():
-            for each in switch.keep_two(connection, self.bundle.digest):
-                self.progress.note(f"{name}: {each}")
+        for name in self.connections:
+            self._keep_two(name)
         super()._record()
+
+    def _keep_two(self, name: str, *, back: bool = False) -> None:
+        for each in switch.keep_two(self.connections[name], self.bundle.digest, back=back):
+            self.progress.note(f"{name}: {each}")
 
     def _note_history(self, name: str, result: str = "done", reason: str | None = None) -> None:
         """The node has written it down itself when it was told to stay with the new version."""

@@ -34,6 +34,8 @@ _PROGRAM: Final = (
     *("network_back", "other_units", "host_policy"),
 )
 
+_KEEPING: Final = ("keep_copies", "staged_copy", "lasting", "history_log")
+
 
 def record_of(
     action: str, bundle: VerifiedBundle, before: Mapping[str, object] | None, medium: Sequence[str]
@@ -266,17 +268,19 @@ def note(connection: Connection, record: Mapping[str, Any]) -> None:
     _ask(connection, {"do": "note", "record": record})
 
 
-def keep_two(connection: Connection, bundle: str) -> list[str]:
+def keep_two(connection: Connection, bundle: str, *, back: bool = False) -> list[str]:
     """Remove every copy and environment but those of this version and of the one before.
 
+    ``back``: the node went back from this version; of others that it went back from the copies go.
     Returns what is to be told of it, one line for each that went.
     """
-    asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle}
-    answer = _ask(connection, asked, ("keep_copies", "staged_copy"))
+    asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle, "back": back}
+    answer = _ask(connection, asked, _KEEPING)
     removed = answer.get("removed")
     if not isinstance(removed, list):
         raise _odd(connection, answer)
-    told = [f"removed, as older than the version before: {each}" for each in removed]
+    why = "as it went back from that before" if back else "as older than the version before"
+    told = [f"removed, {why}: {each}" for each in removed]
     return [*told, *([f"nothing was removed: {refused}"] if (refused := answer.get("refused")) else [])]
 
 

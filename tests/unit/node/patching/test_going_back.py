@@ -71,7 +71,7 @@ class Told(Silent):
 
 
 def went_back(_: dict[str, Any]) -> dict[str, Any]:
-    return {"pending": None, "last": None, "restored": True, "confirmed": True}
+    return {"pending": None, "last": None, "restored": True, "confirmed": True, "removed": []}
 
 
 def switching(connections: dict[str, Says], *armed: str) -> Switching:
@@ -79,6 +79,7 @@ def switching(connections: dict[str, Says], *armed: str) -> Switching:
     made.change = Change("patch", None, BEFORE, within=77)  # type: ignore[arg-type] - it is not looked at
     made.name, made.armed, made.progress = "run", list(armed), Silent()
     made.before = {}
+    made.bundle = SimpleNamespace(digest="b" * 64)  # type: ignore[assignment]
     made.connections = connections  # type: ignore[assignment]
     return made
 
@@ -98,9 +99,31 @@ def test_whoever_has_begun_goes_back_and_the_others_are_not_asked(monkeypatch: p
     told = [f"{name} went back to 1.0.1, which ran before" for name in ("one", "two")]
     assert raised.value.hint == "; ".join([*told, "read the report"])
     reason = "QualificationFailed: not kept (egress)"
-    assert nodes["one"].asked == [{"do": "back", "reason": reason, "run": "run"}]
-    assert [node.closed for node in nodes.values()] == [1, 1, 0]
+    back, kept = nodes["one"].asked
+    assert back == {"do": "back", "reason": reason, "run": "run"}
+    assert (kept["bundle"], kept["back"]) == ("b" * 64, True), "what it went back from before goes"
+    assert [node.closed for node in nodes.values()] == [2, 2, 0]
     assert nodes["three"].asked == []
+
+
+def test_what_cannot_be_removed_afterwards_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ApplyFailed("it broke"), monkeypatch)
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        return went_back(asked) if "do" in asked else {"error": "failed", "text": "no space"}
+
+    with pytest.raises(ApplyFailed, match="it broke") as raised:
+        switching({"one": Says(answer)}, "one").go()
+    assert raised.value.hint == "one went back to 1.0.1, which ran before"
+
+
+def test_a_node_that_restarts_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ApplyFailed("it broke"), monkeypatch)
+    owed = {"late": ["driver"], "reboot": True, "for": "former"}
+    node = Says(lambda asked: {**went_back(asked), "restart": owed})
+    with pytest.raises(ApplyFailed, match="it broke"):
+        switching({"one": node}, "one").go()
+    assert [asked["do"] for asked in node.asked] == ["back"]
 
 
 def test_a_node_that_cannot_be_told_goes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +302,8 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
 
         monkeypatch.setattr(switch, verb, tell)
 
-    def keep_two(node: Says, _: str) -> list[str]:
+    def keep_two(node: Says, _: str, *, back: bool) -> list[str]:
+        assert not back
         done.append(f"keep {node.name}")
         return []
 
