@@ -87,7 +87,7 @@ class Installation:
         }
         self.kept: dict[str, Kept] = {}
         #: Where each node goes on, in words, by what earlier runs left.
-        self.goes_on: list[str] = []
+        self.goes_on: dict[str, str] = {}
         #: Nodes whose record is complete.
         self.recorded: set[str] = set()
         outcome.folder = self.run.folder
@@ -130,7 +130,7 @@ class Installation:
         for name, identity in self.identities.items():
             others = other_runs(self.request.state, self.inventory.site, self.run, name)
             decision = resume(name, self.run.read(name), identity, others)
-            self.goes_on.append(decision.text)
+            self.goes_on[name] = decision.text
             if decision.skip_apply and not self.request.check:
                 skip.add(name)
         return skip
@@ -138,7 +138,7 @@ class Installation:
     def _say_where_it_goes_on(self) -> None:
         """Once nothing refuses it any more: what is refused goes on nowhere."""
         if Stage.PREFLIGHT.before(self.request.until):
-            for text in self.goes_on:
+            for text in self.goes_on.values():
                 self.progress.note(text)
 
     def _note_done(self, stage: Stage, details: Mapping[str, Any]) -> None:

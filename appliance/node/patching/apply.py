@@ -150,7 +150,7 @@ def run_groups(
     if groups.request.check or not Stage.PREFLIGHT.before(last):
         one(groups.nodes, last)
         return
-    for text in one(groups.nodes, Stage.PREFLIGHT).goes_on:
+    for text in one(groups.nodes, Stage.PREFLIGHT).goes_on.values():
         progress.note(text)
     applied.outcomes.clear()
     first, others = groups.nodes[:1], groups.nodes[1:]

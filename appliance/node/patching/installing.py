@@ -133,8 +133,9 @@ class Switching(Installation):
         return self.change.target.size - self.change.target.room
 
     def _resume(self) -> set[str]:
-        super()._resume()
-        return set()  # what was applied by a run that was cut off has gone back since
+        for name in super()._resume():  # what a run that was cut off has applied may have gone back since
+            self.goes_on[name] = f"{name}: applied before, and not recorded; it is applied and proven again"
+        return set()
 
     def _say_where_it_goes_on(self) -> None:
         """Whoever divides a run into groups says it, once for all of them."""

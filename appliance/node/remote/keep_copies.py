@@ -8,7 +8,8 @@ once the node went back from it.
 
 A copy that is newer than the new version was staged for later, and what is still being received is another
 station's: both stay.  Of versions that the node went back from the last one stays, to be tried again; those
-before it go, since nothing newer may ever be proven here.
+before it go, since nothing newer may ever be proven here.  Marks stay as they are then: an audit compares
+that of what is installed.
 
 Copies may share files by hard links, whose times of change move when another name comes or goes.  Of what
 was as its copy's mark says just before, the mark is told the new times; or as the mark of a copy that
@@ -78,7 +79,7 @@ def went_back(home: str) -> set[str]:
 def prune(home: str, kept: list[str], left: set[str] | None = None) -> list[str]:
     """Remove all other copies that are older; marks of those that stay are right again, if they were.
 
-    ``left``: remove these instead.
+    ``left``: remove these instead, and touch no mark.
     """
     names = sorted({name[:64] for name in os.listdir(home) if NAME.match(name)})
     copies = [Copy(home, name, []) for name in names if name in kept]
@@ -94,7 +95,7 @@ def prune(home: str, kept: list[str], left: set[str] | None = None) -> list[str]
         if os.path.isdir(copy.folder):
             copy.loosen()
             unlink(copy.folder)
-    for copy, paths in settled:
+    for copy, paths in settled if left is None else ():
         remember(copy, paths)
     return gone
 

@@ -26,9 +26,11 @@ def test_where_a_run_goes_on_is_said_once_nothing_refuses_it(
     """Of a switch it is said for all groups of nodes together."""
     work = object.__new__(kind)
     work.request = Request((), b"", tmp_path, tmp_path, until=Stage.STAGE)
-    work.connections, work.progress, work.goes_on = {}, Told(), []
+    work.connections, work.progress, work.goes_on = {}, Told(), {}
     work.outcome = SimpleNamespace(applied=None)  # type: ignore[assignment]
-    monkeypatch.setattr(Installation, "_resume", lambda self: self.goes_on.append("one: going on") or set())
+    monkeypatch.setattr(
+        Installation, "_resume", lambda self: self.goes_on.update({"one": "one: going on"}) or set()
+    )
     monkeypatch.setattr(Installation, "_note_done", lambda *_: None)
     monkeypatch.setattr(Installation, "_stage", lambda *_: None)
     work.bundle, work.inventory = SimpleNamespace(signers=()), SimpleNamespace(path="")  # type: ignore[assignment]
@@ -39,7 +41,7 @@ def test_where_a_run_goes_on_is_said_once_nothing_refuses_it(
     def refuse(_: Installation) -> None:
         raise ApplyFailed("refused")
 
-    work.progress, work.goes_on = Told(), []
+    work.progress, work.goes_on = Told(), {}
     monkeypatch.setattr(Installation, "_preflight", refuse)
     with pytest.raises(ApplyFailed):
         Installation.go(work)
@@ -51,7 +53,7 @@ def failed_installation(fault: ApplianceError, monkeypatch: pytest.MonkeyPatch) 
     work = object.__new__(Installation)
     nodes = {name: Says(went_back, name) for name in ("one", "same", "gone", "deaf", "recorded")}
     nodes["deaf"].status = 255
-    work.connections, work.progress, work.goes_on = nodes, Told(), []  # type: ignore[assignment]
+    work.connections, work.progress, work.goes_on = nodes, Told(), {}  # type: ignore[assignment]
     work.recorded = {"recorded"}
     work.request = Request((), b"", Path(), Path())
     bundle = SimpleNamespace(
