@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.ceremony.proposing import keys_named
 from appliance.bundle.documents import read_document, read_plain
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.bundle.opening import open_tree
 from appliance.bundle.reader import read_contents, read_signed
 from appliance.bundle.roots import load_root
@@ -74,7 +74,7 @@ def write_draft(document: Document, out: Path, notes: Iterable[str] = ()) -> Dra
         raise Usage(fault.message, found=fault.found, wanted=fault.wanted) from fault
     path = out / document_name(document)
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         if os.path.lexists(path) and read_plain(path, MAX_BYTES) != data:
             raise Usage(f"{path} is there already, and another", hint="name another folder with --out")
         replace_file(path, data)
