@@ -1,0 +1,266 @@
+"""What a newer policy leaves behind: folders, rights of files, modules, scripts that are gone."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from appliance.node.remote import kernel_modules, switch
+from appliance.node.remote.kernel_modules import KernelModules
+from appliance.node.remote.lasting import copy, same
+from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
+from tests.unit.node.patching.test_policy_back import SCRIPT, node, units
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["node", "units"]
+
+FOLDER = "etc/systemd/coredump.conf.d"
+#: acl(5) as the kernel keeps it: version 2; owner rw, user 1234 r, group r, mask r, others nothing.
+ENTRIES = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))
+ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *each) for each in ENTRIES)
+ACCESS = "system.posix_acl_access"
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Of which files alone are looked at."""
+    return new_node(tmp_path, monkeypatch)
+
+
+def test_folders_that_a_newer_policy_made_go_and_those_in_use_stay(plain: Node) -> None:
+    """An audit would ask whose they are."""
+    arm(plain)
+    for path in (
+        f"{FOLDER}/90-appliance.conf",
+        "etc/appliance/gpu/teams.json",
+        "etc/linuxptp/appliance.conf",
+    ):
+        (plain.root / path).parent.mkdir(parents=True)
+        (plain.root / path).write_text("new")
+    (plain.root / "etc/linuxptp/ptp4l.conf").write_text("a package's")
+    (plain.root / "opt/appliance/export/new").mkdir(parents=True)
+    of(plain).back("it failed")
+    assert not (plain.root / FOLDER).exists()
+    assert not (plain.root / "etc/appliance/gpu").exists()
+    assert not (plain.root / "opt/appliance/export").exists()
+    assert [each.name for each in (plain.root / "etc/linuxptp").iterdir()] == ["ptp4l.conf"]
+    assert (plain.root / "etc/systemd/system").is_dir()
+
+
+def test_folders_come_back_as_they_were_and_packages_decide_of_theirs(plain: Node) -> None:
+    settings, sysctl = plain.root / "etc/appliance", plain.root / "etc/sysctl.d"
+    (settings / "gpu").mkdir(mode=0o750)
+    (settings / "gpu/teams.json").write_text("old")
+    arm(plain)
+    (settings / "gpu/teams.json").unlink()
+    (settings / "gpu").rmdir()
+    settings.chmod(0o700)
+    sysctl.chmod(0o751)
+    of(plain).back("it failed")
+    assert (settings / "gpu/teams.json").read_text() == "old"
+    assert [place.stat().st_mode & 0o777 for place in (settings / "gpu", settings, sysctl)] == [
+        0o750,
+        0o755,
+        0o751,
+    ]
+
+
+def test_a_folder_that_was_there_before_stays_though_it_is_empty_now(plain: Node) -> None:
+    (plain.root / FOLDER).mkdir(parents=True)
+    arm(plain)
+    (plain.root / FOLDER / "90-appliance.conf").write_text("new")
+    of(plain).back("it failed")
+    assert [*(plain.root / FOLDER).iterdir()] == []
+
+
+def test_a_policy_that_a_killed_run_set_after_its_time_is_not_what_the_next_patch_goes_back_to(
+    plain: Node,
+) -> None:
+    """Two patches fail one after the other; the first run's roles went on after the node had gone back."""
+    arm(plain)
+    plain.now += 60
+    of(plain).due()
+    (plain.root / POLICY).write_text("of the run that was killed")
+    (plain.root / "etc/linuxptp").mkdir()
+    (plain.root / "etc/linuxptp/appliance.conf").write_text("likewise")
+    arm(plain, "again", record={"from": {"digest": "a"}, "to": {"digest": "c"}})
+    plain.apply()
+    of(plain).back("it failed")
+    assert plain.files() == OLD
+    assert not (plain.root / "etc/linuxptp").exists()
+
+
+def test_a_policy_that_nobody_touched_says_nothing_of_a_run(plain: Node) -> None:
+    arm(plain)
+    plain.now += 60
+    of(plain).due()
+    (plain.root / "etc/issue").write_text("a package's, and new")
+    arm(plain, "again")
+    (plain.root / "etc/issue").write_text("of the run that fails")
+    of(plain).back("it failed")
+    assert (plain.root / "etc/issue").read_text() == "a package's, and new"
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["new", "of a killed run"])
+def test_all_that_was_saved_is_lasting_before_the_switch_is_pending(
+    again: bool, plain: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if again:
+        arm(plain)
+        plain.now += 60
+        of(plain).due()
+        plain.apply()
+    synced: set[str] = set()
+    monkeypatch.setattr(switch, "sync", synced.add)
+    rename = switch.rename
+
+    def pending(source: str, place: str) -> None:
+        if place.endswith("pending"):
+            assert synced >= {inner for inner, _, _ in os.walk(source)}
+            synced.add("asked")
+        rename(source, place)
+
+    monkeypatch.setattr(switch, "rename", pending)
+    arm(plain, "another")
+    assert "asked" in synced
+
+
+def test_a_file_goes_back_with_its_access_list(plain: Node) -> None:
+    place = plain.root / POLICY
+    os.setxattr(place, ACCESS, ACL)
+    mode = place.stat().st_mode
+    arm(plain)
+    os.removexattr(place, ACCESS)
+    place.chmod(mode)
+    of(plain).back("it failed")
+    assert os.getxattr(place, ACCESS) == ACL
+
+
+def test_a_change_of_owner_takes_no_rights_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """chown(2) clears capabilities, whoever owns the file before and after."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("program")
+    os.setxattr(one, ACCESS, ACL)
+    chown = os.chown
+
+    def clearing(place: str, *whose: int, **more: bool) -> None:
+        chown(place, *whose, **more)
+        if ACCESS in os.listxattr(place):
+            os.removexattr(place, ACCESS)
+
+    monkeypatch.setattr(os, "chown", clearing)
+    copy(str(one), str(other))
+    assert same(str(one), str(other))
+    assert os.getxattr(other, ACCESS) == ACL
+
+
+def test_a_link_to_no_script_keeps_no_node_from_switching_or_going_back(node: Node) -> None:
+    """A package that goes leaves such links; a node that stopped there would try again for ever."""
+    daily = node.root / "etc/cron.daily"
+    (daily / "gone").symlink_to("/nowhere")
+    arm(node)
+    (daily / "gone too").symlink_to("/nowhere")
+    (node.root / SCRIPT).chmod(0o755)
+    assert of(node).back("it failed")["restored"] is True
+    assert (node.root / SCRIPT).stat().st_mode & 0o777 == 0o644
+    assert of(node).armed() is None
+
+
+def test_a_mode_that_cannot_be_set_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.policy
+    (node.root / SCRIPT).chmod(0o755)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    assert node.policy.modes_back({SCRIPT: 0o644}) == [
+        f"/{SCRIPT} has not the mode 0644 again: Operation not permitted"
+    ]
+
+
+# --- modules -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> KernelModules:
+    """A kernel of its own with two modules, whose role refuses sticks."""
+    for path, text in {
+        "proc/modules": "ext4 1 0 - Live 0x0\nuas 1 0 - Live 0x0\n",
+        "proc/sys/kernel/modules_disabled": "0\n",
+        "etc/modprobe.d/appliance.conf": "# sticks\nblacklist usb-storage\ninstall sctp /bin/false\n"
+        "blacklist uas\noptions nouveau modeset=0\n",
+        "etc/modprobe.d/other.conf": "blacklist pcspkr\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    return KernelModules(str(tmp_path))
+
+
+def load(modules: KernelModules, *names: str) -> None:
+    place = modules.root / "proc/modules"
+    place.write_text(place.read_text() + "".join(f"{name} 1 0 - Live 0x0\n" for name in names))
+
+
+def test_a_module_that_a_newer_policy_let_in_is_told_to_stay(modules: KernelModules) -> None:
+    """What was loaded before, what nobody refuses, and what is not ours to refuse, is no news."""
+    before = modules.keep()
+    assert modules.stay(before) == []
+    load(modules, "usb_storage", "sctp", "nfs", "pcspkr", "nouveau")
+    assert modules.stay(before) == [
+        "the module sctp stays loaded until the next start",
+        "the module usb_storage stays loaded until the next start",
+    ]
+
+
+def test_a_kernel_that_a_newer_policy_locked_is_told(modules: KernelModules) -> None:
+    before = modules.keep()
+    (modules.root / "proc/sys/kernel/modules_disabled").write_text("1\n")
+    assert modules.stay(before) == ["the kernel loads no module before the next start"]
+    assert modules.stay(modules.keep()) == []
+
+
+def test_of_a_kernel_that_is_anothers_nothing_is_told(
+    modules: KernelModules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = modules.keep()
+    load(modules, "usb_storage")
+    monkeypatch.setattr(KernelModules, "is_ours", lambda _: False)
+    assert modules.keep() == {}
+    assert modules.stay(before) == modules.stay({}) == modules.stay(None) == []
+
+
+def test_a_container_has_its_hosts_kernel(modules: KernelModules, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert modules.is_ours()
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr(kernel_modules.os, "statvfs", lambda _: ReadOnly)
+    assert not modules.is_ours()
+
+
+def test_modules_that_nobody_can_tell_are_no_end_of_going_back(modules: KernelModules) -> None:
+    before = modules.keep()
+    (modules.root / "etc/modprobe.d/appliance-gpu.conf").mkdir()
+    (told,) = modules.stay(before)
+    assert told.startswith("nobody knows which kernel modules stay loaded")
+
+
+def test_the_history_and_whoever_asked_are_told_of_modules(node: Node) -> None:
+    """In ``patch apply`` and ``rollback`` it is what did not go back, as a service that does not run."""
+    (node.root / "proc/modules").touch()
+    arm(node)
+    node.apply()
+    (node.root / "proc/modules").write_text("usb_storage 1 0 - Live 0x0\n")
+    (node.root / "etc/modprobe.d/appliance.conf").unlink(missing_ok=True)
+    kept = node.root / "var/lib/appliance/switch/pending/files/etc/modprobe.d/appliance.conf"
+    kept.write_text("install usb_storage /bin/false\n")
+    told = "the module usb_storage stays loaded until the next start"
+    assert told in of(node).back("it failed")["ill"]
+    assert told in node.results()[-1]
