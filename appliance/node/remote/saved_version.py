@@ -61,11 +61,11 @@ def unit_of(path: str) -> str:
 
 def is_policy(path: str) -> bool:
     """Whether roles set this beside what our services run by."""
-    return not any(_fits(path, pattern) for pattern in FILES)
+    return not any(fits(path, pattern) for pattern in FILES)
 
 
-def _fits(path: str, pattern: str) -> bool:
-    """As ``glob`` reads the patterns of ``FILES``, of which one ends in ``/**``."""
+def fits(path: str, pattern: str) -> bool:
+    """As ``glob`` reads our patterns, of which some end in ``/**``."""
     if pattern.endswith("/**"):
         return path.startswith(pattern[:-2])
     return os.path.dirname(path) == os.path.dirname(pattern) and fnmatch.fnmatchcase(path, pattern)

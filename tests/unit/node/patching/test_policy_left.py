@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.node.remote import kernel_modules, switch
+from appliance.node.remote import lasting, switch
 from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
 from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
@@ -117,13 +117,12 @@ def test_all_that_was_saved_is_lasting_before_the_switch_is_pending(
         plain.apply()
     synced: set[str] = set()
     monkeypatch.setattr(switch, "sync", synced.add)
-    rename = switch.rename
 
     def pending(source: str, place: str) -> None:
         if place.endswith("pending"):
             assert synced >= {inner for inner, _, _ in os.walk(source)}
             synced.add("asked")
-        rename(source, place)
+        lasting.rename(source, place)
 
     monkeypatch.setattr(switch, "rename", pending)
     arm(plain, "another")
@@ -241,7 +240,7 @@ def test_a_container_has_its_hosts_kernel(modules: KernelModules, monkeypatch: p
     class ReadOnly:
         f_flag = os.ST_RDONLY
 
-    monkeypatch.setattr(kernel_modules.os, "statvfs", lambda _: ReadOnly)
+    monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
     assert not modules.is_ours()
 
 
