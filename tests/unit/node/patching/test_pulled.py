@@ -6,12 +6,13 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.errors import MediumFailed
+from appliance.errors import DigestMismatch, MediumFailed
 from appliance.node.connection import LocalConnection
+from appliance.node.patching import target as target_module
 from appliance.node.sent import files_to_send
 from appliance.node.transfer import Transfer
 from appliance.progress import Silent
@@ -137,3 +138,26 @@ def test_a_whole_bundle_is_told_likewise(
     with told(stick):
         transfer.send(Silent())
     assert transfer.process.poll() is not None, "nothing runs on"
+
+
+def test_a_recipe_that_is_exchanged_between_two_readings_is_refused(
+    node: NodeHere, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps every rule, and names a file that the base never had: whoever owns the stick can do that."""
+    recipe = bundles.patch.folders[0] / "payload/patch/recipe"
+    signed = recipe.read_bytes()
+    lines = signed.splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if line.startswith(b"base "))
+    lines[last] = b"base " + b"f" * 64 + lines[last][69:]
+    real = target_module.file_parts
+
+    def exchanged(*arguments: Any) -> Any:
+        recipe.write_bytes(b"".join(lines))
+        return real(*arguments)
+
+    monkeypatch.setattr(target_module, "file_parts", exchanged)
+    try:
+        with pytest.raises(DigestMismatch, match="the recipe was changed after the patch was verified"):
+            node.target()
+    finally:
+        recipe.write_bytes(signed)
