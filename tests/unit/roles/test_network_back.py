@@ -110,6 +110,60 @@ def test_the_filter_is_put_back_first_and_whole_and_nothing_opens_it(network: An
     assert "systemctl reload ssh.service" in did
 
 
+UNIT = "\nId={}\nLoadState=loaded\nActiveState={}\nUnitFileState={}\n"
+
+
+@pytest.mark.parametrize("before", ["active", "inactive"])
+@pytest.mark.parametrize("unit", ["nftables.service", "netfilter-persistent.service"])
+def test_what_would_empty_the_filter_is_neither_started_nor_stopped(
+    unit: str, before: str, network: Any, tmp_path: Path
+) -> None:
+    """nftables.service begins with flush ruleset, and ends with it; its rules are put back as they were."""
+    enabled, now = {"active": ("enabled", "inactive"), "inactive": ("disabled", "active")}[before]
+    without = network.node.units
+    network.node.units = without + UNIT.format(unit, before, enabled)
+    network.keep(tmp_path / "kept")
+    network.node.units = without + UNIT.format(unit, now, {"enabled": "disabled"}.get(enabled, "enabled"))
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = [words for words in changed_by(network) if unit in words]
+    assert {*did} == {f"systemctl {enabled.removesuffix('d')} {unit}"}
+
+
+def test_a_firewall_that_starts_again_leaves_no_filter_open_behind_it(network: Any, tmp_path: Path) -> None:
+    without = network.node.units
+    network.node.units = without + UNIT.format("firewalld.service", "active", "enabled")
+    network.keep(tmp_path / "kept")
+    network.node.units = without + UNIT.format("firewalld.service", "inactive", "enabled")
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = changed_by(network)
+    after = did[did.index("systemctl start firewalld.service") + 1 :]
+    assert after[0] == "iptables-restore"
+    assert after.index("iptables-restore") < after.index("systemctl reload ssh.service")
+
+
+def test_units_are_put_back_in_the_order_that_counts(network: Any, tmp_path: Path) -> None:
+    """A socket would start its service again, and two programs would configure one interface."""
+    names = ("NetworkManager.service", "systemd-networkd.service", "systemd-networkd.socket")
+    before, now = ("active", "inactive", "inactive"), ("inactive", "active", "active")
+
+    def units(states: tuple[str, ...]) -> str:
+        return "".join(UNIT.format(*each, "enabled") for each in zip(names, states, strict=True))
+
+    network.node.units = units(before)
+    network.keep(tmp_path / "kept")
+    network.node.units = units(now)
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = [words for words in changed_by(network) if words.startswith(("systemctl st", "systemctl start"))]
+    assert did[:3] == [
+        "systemctl stop systemd-networkd.socket",
+        "systemctl stop systemd-networkd.service",
+        "systemctl start NetworkManager.service",
+    ]
+
+
 def test_what_fails_is_tried_again_and_told(network: Any, kept: Path) -> None:
     network.filter = OTHER
     network.node.broken.add("systemctl restart systemd-networkd.service")
