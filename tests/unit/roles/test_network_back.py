@@ -220,10 +220,13 @@ def test_a_damaged_record_is_another_network(network: Any, kept: Path) -> None:
     assert network.differs(kept)
 
 
-def test_its_own_program_undoes_what_waits(network: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("knows", [True, False])
+def test_its_own_program_undoes_what_waits(knows: bool, network: Any, tmp_path: Path) -> None:
+    """Without opening the filter, if it is not so old that it does not know how."""
     place = tmp_path / network_back.PROGRAM
     place.parent.mkdir(parents=True)
-    place.write_text(f"#!/bin/sh\necho $* >{tmp_path}/said; echo no >&2; exit 3\n")
+    refuses = "" if knows else '[ "$2" ] && exit 2; '
+    place.write_text(f"#!/bin/sh\necho $* >>{tmp_path}/said; {refuses}echo no >&2; exit 3\n")
     place.chmod(0o755)
     assert network.undo_unconfirmed() == []
     assert not (tmp_path / "said").exists()
@@ -231,4 +234,31 @@ def test_its_own_program_undoes_what_waits(network: Any, tmp_path: Path) -> None
     waits.mkdir(parents=True)
     (waits / "armed.json").write_text(json.dumps({}))
     assert network.undo_unconfirmed() == ["the network: no"]
-    assert (tmp_path / "said").read_text() == "restore\n"
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == (["restore --closed"] if knows else ["restore --closed", "restore"])
+
+
+def test_the_program_that_undoes_opens_nothing_where_it_is_told_so(program: Any, network: Any) -> None:
+    init = network.root / "usr/lib/ufw/ufw-init"
+    init.parent.mkdir(parents=True)
+    init.touch()
+    revert = program.Revert(network.node)
+    for closed in (True, False):
+        revert.arm(60)
+        change(network.root)
+        network.node.ran.clear()
+        assert revert.restore(closed=closed)["restored"] is True
+        assert (network.root / "etc/netplan/50.yaml").read_text() == "before\n"
+        opened = [words for words in changed_by(network) if "force-stop" in words]
+        assert bool(opened) is not closed
+        assert (changed_by(network)[0] == "iptables-restore") is closed
+
+
+def test_the_program_that_undoes_knows_the_word_for_it(
+    program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that does not is taken for an older one, and opens the filter."""
+    with pytest.raises(SystemExit) as ended:
+        program.main(["restore", "--closed", "--help"])
+    assert ended.value.code == 0
+    assert "--closed" in capsys.readouterr().out
