@@ -12,7 +12,7 @@ from appliance.node.remote import lasting, switch
 from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
 from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
-from tests.unit.node.patching.test_policy_back import SCRIPT, node, units
+from tests.unit.node.patching.test_policy_back import SCRIPT, Units, node, units
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,6 +181,27 @@ def test_a_mode_that_cannot_be_set_is_told(node: Node, monkeypatch: pytest.Monke
     assert node.policy.modes_back({SCRIPT: 0o644}) == [
         f"/{SCRIPT} has not the mode 0644 again: Operation not permitted"
     ]
+
+
+def test_as_a_node_starts_jobs_of_units_are_asked_for_and_not_waited_for(node: Node, units: Units) -> None:
+    """Systemd waits for whoever asks; what was waited for would never come."""
+    arm(node)
+    node.apply()
+    units.states |= {"cron.service": "masked", "chrony.service": "enabled"}
+    units.active = {"chrony.service"}
+    node.boot, node.jobs = "second", set()
+    of(node).boot()
+    moved = [words for words in units.said if words.startswith(("stop", "start"))]
+    assert sorted(moved) == ["start --no-block cron.service", "stop --no-block chrony.service"]
+
+
+def test_our_own_units_are_not_taken_for_a_packages(node: Node, units: Units) -> None:
+    """They are put back with their files, each in its order."""
+    units.states["appliance-audit.timer"] = "enabled"
+    arm(node)
+    units.states["appliance-audit.timer"] = "masked"
+    of(node).back("it failed")
+    assert units.said == []
 
 
 # --- modules -----------------------------------------------------------------------------------
