@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.node.remote import lasting, switch
+from appliance.node.remote import lasting, other_units, switch
+from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
 from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
@@ -202,6 +203,29 @@ def test_our_own_units_are_not_taken_for_a_packages(node: Node, units: Units) ->
     units.states["appliance-audit.timer"] = "masked"
     of(node).back("it failed")
     assert units.said == []
+
+
+def test_units_of_the_network_are_left_to_its_own_order(tmp_path: Path, units: Units) -> None:
+    class Cards:
+        def units(self) -> tuple[str, ...]:
+            return ("cron.service",)
+
+    network: Any = Cards()
+    made = HostPolicy(str(tmp_path), network=network).units
+    made.ask = units.ask
+    assert made.states() == {name: state for name, state in units.states.items() if name != "cron.service"}
+
+
+def test_no_answer_is_not_the_answer_that_there_are_no_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "systemctl"
+    place.write_text('#!/bin/sh\necho "$@"; [ "$1" = list-units ] || { echo no bus >&2; exit 1; }\n')
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert other_units.told("list-units", "--full") == "list-units --full\n"
+    with pytest.raises(OSError, match="systemctl list-unit-files: no bus"):
+        other_units.told("list-unit-files")
 
 
 # --- modules -----------------------------------------------------------------------------------
