@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.node.remote import lasting, other_units, switch
+from appliance.node.remote import host_policy, lasting, other_units, switch
 from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
@@ -226,6 +226,19 @@ def test_no_answer_is_not_the_answer_that_there_are_no_units(
     assert other_units.told("list-units", "--full") == "list-units --full\n"
     with pytest.raises(OSError, match="systemctl list-unit-files: no bus"):
         other_units.told("list-unit-files")
+
+
+def test_of_a_damaged_record_files_go_back_and_nothing_is_thrown_away(node: Node) -> None:
+    """What was put aside may be the only copy; nobody knows any more what was there before."""
+    arm(node)
+    node.apply()
+    aside = node.root / host_policy.ASIDE / "newer"
+    aside.mkdir(parents=True)
+    (node.root / "var/lib/appliance/switch/pending/armed.json").write_text("damaged")
+    assert of(node).back("it failed")["restored"] is True
+    assert node.files()[POLICY] == OLD[POLICY]
+    assert aside.is_dir()
+    assert of(node).armed() is None
 
 
 # --- modules -----------------------------------------------------------------------------------
