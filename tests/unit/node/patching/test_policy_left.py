@@ -12,6 +12,7 @@ from appliance.node.remote import host_policy, lasting, other_units, switch
 from appliance.node.remote.host_policy import HostPolicy
 from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
+from appliance.node.remote.switch_units import SERVICE
 from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
 from tests.unit.node.patching.test_policy_back import SCRIPT, Units, node, units
 
@@ -239,6 +240,22 @@ def test_of_a_damaged_record_files_go_back_and_nothing_is_thrown_away(node: Node
     assert node.files()[POLICY] == OLD[POLICY]
     assert aside.is_dir()
     assert of(node).armed() is None
+
+
+@pytest.mark.parametrize("what", ["units", "silence", "network", ""])
+def test_as_a_node_starts_more_follows_if_anything_is_otherwise(
+    what: str, node: Node, units: Units
+) -> None:
+    """Or if systemd does not say: then nobody knows yet."""
+    network: Any = node.policy.network if node.policy else None
+    arm(node)
+    units.silent, network.moved = what == "silence", what == "network"
+    if what == "units":
+        units.states["cron.service"] = "masked"
+    node.boot, node.jobs = "second", set()
+    of(node).boot()
+    assert (of(node).armed() is not None) is bool(what)
+    assert (SERVICE in node.jobs) is bool(what)
 
 
 # --- modules -----------------------------------------------------------------------------------
