@@ -23,7 +23,7 @@ def answers(network: Any, **said: str) -> None:
     real = network.node.run
 
     def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        done = real(*command, stdin=stdin)
+        done: subprocess.CompletedProcess[str] = real(*command, stdin=stdin)
         if (text := said.get("_".join(command))) is not None:
             return subprocess.CompletedProcess(command, 0, text, "")
         if command[:2] == ("systemctl", "show"):
@@ -91,7 +91,7 @@ def test_nobody_arms_or_confirms_meanwhile(
         assert how == fcntl.LOCK_EX
         held.append(file.name)
 
-    monkeypatch.setattr(network_back.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     network.keep(tmp_path / "kept")
     network.put_back(tmp_path / "kept")
     network.put_back_for_boot(tmp_path / "kept")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,12 @@ FOLDER = "etc/systemd/coredump.conf.d"
 ENTRIES = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *each) for each in ENTRIES)
 ACCESS = "system.posix_acl_access"
+
+
+class ReadOnly:
+    """As statvfs(3) says of a container's /proc/sys."""
+
+    f_flag = os.ST_RDONLY
 
 
 @pytest.fixture
@@ -258,6 +265,33 @@ def test_as_a_node_starts_more_follows_if_anything_is_otherwise(
     assert (SERVICE in node.jobs) is bool(what)
 
 
+def test_a_unit_that_systemd_leaves_as_it_is_is_told(node: Node, units: Units) -> None:
+    arm(node)
+    units.states["cron.service"] = "masked"
+    node.policy.units.control = lambda *_: (1, "no")  # type: ignore[union-attr]
+    assert "cron.service is not turned on or off as before" in of(node).back("it failed")["ill"]
+
+
+def test_settings_of_a_kernel_that_is_anothers_are_left_alone(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: Any = node.policy
+    assert policy.kernel() == {"kernel.kptr_restrict": "2"}
+    monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
+    assert policy.kernel() == {}
+
+
+def test_a_record_of_a_program_that_kept_no_policy_takes_none_away(plain: Node) -> None:
+    """What roles' files were there before, nobody knows."""
+    arm(plain)
+    place = plain.root / "var/lib/appliance/switch/pending/armed.json"
+    record = json.loads(place.read_text())
+    place.write_text(json.dumps({key: record[key] for key in record if key not in {"policy", "folders"}}))
+    plain.apply()
+    of(plain).back("it failed")
+    assert plain.files()["etc/audit/rules.d/90-appliance.rules"] == "new rules"
+
+
 # --- modules -----------------------------------------------------------------------------------
 
 
@@ -311,9 +345,6 @@ def test_of_a_kernel_that_is_anothers_nothing_is_told(
 
 def test_a_container_has_its_hosts_kernel(modules: KernelModules, monkeypatch: pytest.MonkeyPatch) -> None:
     assert modules.is_ours()
-
-    class ReadOnly:
-        f_flag = os.ST_RDONLY
 
     monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
     assert not modules.is_ours()
