@@ -104,6 +104,15 @@ def test_a_policy_that_a_killed_run_set_after_its_time_is_not_what_the_next_patc
     assert not (plain.root / "etc/linuxptp").exists()
 
 
+def test_a_mount_that_only_a_newer_policy_had_is_mounted_at_no_start(plain: Node) -> None:
+    arm(plain)
+    (plain.root / "etc/systemd/system/tmp.mount").write_text("new")
+    plain.enabled.add("tmp.mount")
+    of(plain).back("it failed")
+    assert not (plain.root / "etc/systemd/system/tmp.mount").exists()
+    assert "tmp.mount" not in plain.enabled
+
+
 def test_a_policy_that_nobody_touched_says_nothing_of_a_run(plain: Node) -> None:
     arm(plain)
     plain.now += 60
