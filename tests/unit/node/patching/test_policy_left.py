@@ -87,16 +87,22 @@ def test_a_folder_that_was_there_before_stays_though_it_is_empty_now(plain: Node
     assert [*(plain.root / FOLDER).iterdir()] == []
 
 
+@pytest.mark.parametrize("what", ["changed", "added", "removed"])
 def test_a_policy_that_a_killed_run_set_after_its_time_is_not_what_the_next_patch_goes_back_to(
-    plain: Node,
+    what: str, plain: Node
 ) -> None:
     """Two patches fail one after the other; the first run's roles went on after the node had gone back."""
     arm(plain)
     plain.now += 60
     of(plain).due()
-    (plain.root / POLICY).write_text("of the run that was killed")
-    (plain.root / "etc/linuxptp").mkdir()
-    (plain.root / "etc/linuxptp/appliance.conf").write_text("likewise")
+    match what:
+        case "changed":
+            (plain.root / POLICY).write_text("of the run that was killed")
+        case "added":
+            (plain.root / "etc/linuxptp").mkdir()
+            (plain.root / "etc/linuxptp/appliance.conf").write_text("likewise")
+        case _:
+            (plain.root / POLICY).unlink()
     arm(plain, "again", record={"from": {"digest": "a"}, "to": {"digest": "c"}})
     plain.apply()
     of(plain).back("it failed")
@@ -272,6 +278,7 @@ def test_as_a_node_starts_more_follows_if_anything_is_otherwise(
     of(node).boot()
     assert (of(node).armed() is not None) is bool(what)
     assert (SERVICE in node.jobs) is bool(what)
+    assert "undo" not in network.did, "that program has a unit of its own for starts"
 
 
 def test_a_unit_that_systemd_leaves_as_it_is_is_told(node: Node, units: Units) -> None:
