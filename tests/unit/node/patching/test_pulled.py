@@ -17,7 +17,7 @@ from appliance.node.sent import files_to_send
 from appliance.node.transfer import Transfer
 from appliance.progress import Silent
 from tests.unit.bundle.parity.test_mounted_repair import BAD_SECTOR
-from tests.unit.node.patching.conftest import NODE, Bundles, NodeHere
+from tests.unit.node.patching.conftest import LONG, NODE, Bundles, NodeHere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -161,3 +161,31 @@ def test_a_recipe_that_is_exchanged_between_two_readings_is_refused(
             node.target()
     finally:
         recipe.write_bytes(signed)
+
+
+@pytest.mark.parametrize("told", ["by a frame", "by the node"])
+def test_a_patch_whose_bytes_are_exchanged_under_way_is_named_and_not_the_base(
+    told: str, node: NodeHere, bundles: Bundles
+) -> None:
+    """Nothing of it is believed: a frame gives nothing then, or a file comes out otherwise on the node."""
+    target = node.target()
+    blocks = bundles.patch.folders[0] / "payload/patch/blocks"
+    signed, at = blocks.read_bytes(), target.parts[LONG].start
+    transfer = node.begin(target)
+    line = {"error": "altered", "path": LONG, "found": "another digest"}
+
+    def heard() -> None:
+        with transfer._reading():
+            transfer._raise(line)
+
+    try:
+        with pytest.raises(DigestMismatch, match="of the installed bundle is not"):
+            heard()
+        blocks.write_bytes(signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :])
+        with pytest.raises(DigestMismatch, match="the patch was changed after it was verified"):
+            transfer.send(Silent()) if told == "by a frame" else heard()
+    finally:
+        transfer.abandon()
+        blocks.write_bytes(signed)
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+    assert node.held(bundles.old).whole
