@@ -2,7 +2,7 @@
 
 Runs on the node's own Python (3.10 or later, standard library only), as a part of ``switch``.
 
-A folder that is not empty stays, whoever made it: somebody uses it.
+A folder that is not empty stays, whoever made it: somebody uses it; and so does one that a package brought.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from appliance.node.remote.lasting import sync
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+#: What dpkg says of the files and folders of each package.
+DPKG = "var/lib/dpkg/info/*.list"
 #: Folders that are ours alone, with all below them: of others a package decides how they are.
 OURS = ("etc/appliance", "usr/local/lib/appliance")
 
@@ -47,14 +49,27 @@ def make_folders(root: str, before: Mapping[str, list[int]]) -> None:
 
 
 def remove_folders(root: str, patterns: Iterable[str], before: Mapping[str, list[int]]) -> None:
-    """Remove those that were not there and are empty, the innermost first."""
-    for path in sorted(present_folders(root, patterns).keys() - before.keys(), reverse=True):
+    """Remove those that were not there and are empty, the innermost first; not those of a package."""
+    new = sorted(present_folders(root, patterns).keys() - before.keys(), reverse=True)
+    packages = _of_packages(root, new) if new else set()
+    for path in new:
         place = os.path.join(root, path)
+        if path in packages:
+            continue
         try:
             os.rmdir(place)
         except OSError:  # somebody has put something into it
             continue
         sync(os.path.dirname(place))
+
+
+def _of_packages(root: str, paths: Iterable[str]) -> set[str]:
+    """Those that dpkg has put there: a role that finds none takes its program for absent."""
+    wanted, found = {f"/{path}".encode(): path for path in paths}, set[str]()
+    for place in glob.glob(os.path.join(glob.escape(root), DPKG)):
+        with open(place, "rb") as stream:
+            found |= {wanted[line] for line in stream.read().split(b"\n") if line in wanted}
+    return found
 
 
 def _is_ours(path: str) -> bool:

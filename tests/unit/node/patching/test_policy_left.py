@@ -1,4 +1,4 @@
-"""What a newer policy leaves behind: folders, rights of files, modules, scripts that are gone."""
+"""What a newer policy leaves behind: folders, rights of files, units, scripts that are gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from appliance.node.remote import host_policy, lasting, other_units, switch
 from appliance.node.remote.host_policy import HostPolicy
-from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.lasting import copy, same
 from appliance.node.remote.switch_units import SERVICE
 from tests.unit.node.patching.switched_node import OLD, POLICY, Node, arm, new_node, of
@@ -59,6 +58,19 @@ def test_folders_that_a_newer_policy_made_go_and_those_in_use_stay(plain: Node) 
     assert not (plain.root / "opt/appliance/export").exists()
     assert [each.name for each in (plain.root / "etc/linuxptp").iterdir()] == ["ptp4l.conf"]
     assert (plain.root / "etc/systemd/system").is_dir()
+
+
+def test_a_folder_that_a_package_has_brought_since_stays(plain: Node) -> None:
+    """The role asks for it to see whether the program is there."""
+    arm(plain)
+    folder, info = plain.root / "etc/apt/listchanges.conf.d", plain.root / "var/lib/dpkg/info"
+    for place in (folder, info, plain.root / "etc/linuxptp"):
+        place.mkdir(parents=True)
+    (info / "apt-listchanges.list").write_text("/.\n/etc\n/etc/apt\n/etc/apt/listchanges.conf.d\n")
+    (folder / "appliance.conf").write_text("new")
+    of(plain).back("it failed")
+    assert [*folder.iterdir()] == []
+    assert not (plain.root / "etc/linuxptp").exists()
 
 
 def test_folders_come_back_as_they_were_and_packages_decide_of_theirs(plain: Node) -> None:
@@ -306,82 +318,3 @@ def test_a_record_of_a_program_that_kept_no_policy_takes_none_away(plain: Node) 
     plain.apply()
     of(plain).back("it failed")
     assert plain.files()["etc/audit/rules.d/90-appliance.rules"] == "new rules"
-
-
-# --- modules -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def modules(tmp_path: Path) -> KernelModules:
-    """A kernel of its own with two modules, whose role refuses sticks."""
-    for path, text in {
-        "proc/modules": "ext4 1 0 - Live 0x0\nuas 1 0 - Live 0x0\n",
-        "proc/sys/kernel/modules_disabled": "0\n",
-        "etc/modprobe.d/appliance.conf": "# sticks\nblacklist usb-storage\ninstall sctp /bin/false\n"
-        "blacklist uas\noptions nouveau modeset=0\n",
-        "etc/modprobe.d/other.conf": "blacklist pcspkr\n",
-    }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    return KernelModules(str(tmp_path))
-
-
-def load(modules: KernelModules, *names: str) -> None:
-    place = modules.root / "proc/modules"
-    place.write_text(place.read_text() + "".join(f"{name} 1 0 - Live 0x0\n" for name in names))
-
-
-def test_a_module_that_a_newer_policy_let_in_is_told_to_stay(modules: KernelModules) -> None:
-    """What was loaded before, what nobody refuses, and what is not ours to refuse, is no news."""
-    before = modules.keep()
-    assert modules.stay(before) == []
-    load(modules, "usb_storage", "sctp", "nfs", "pcspkr", "nouveau")
-    assert modules.stay(before) == [
-        "the module sctp stays loaded until the next start",
-        "the module usb_storage stays loaded until the next start",
-    ]
-
-
-def test_a_kernel_that_a_newer_policy_locked_is_told(modules: KernelModules) -> None:
-    before = modules.keep()
-    (modules.root / "proc/sys/kernel/modules_disabled").write_text("1\n")
-    assert modules.stay(before) == ["the kernel loads no module before the next start"]
-    assert modules.stay(modules.keep()) == []
-
-
-def test_of_a_kernel_that_is_anothers_nothing_is_told(
-    modules: KernelModules, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = modules.keep()
-    load(modules, "usb_storage")
-    monkeypatch.setattr(KernelModules, "is_ours", lambda _: False)
-    assert modules.keep() == {}
-    assert modules.stay(before) == modules.stay({}) == modules.stay(None) == []
-
-
-def test_a_container_has_its_hosts_kernel(modules: KernelModules, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert modules.is_ours()
-
-    monkeypatch.setattr(os, "statvfs", lambda _: ReadOnly)
-    assert not modules.is_ours()
-
-
-def test_modules_that_nobody_can_tell_are_no_end_of_going_back(modules: KernelModules) -> None:
-    before = modules.keep()
-    (modules.root / "etc/modprobe.d/appliance-gpu.conf").mkdir()
-    (told,) = modules.stay(before)
-    assert told.startswith("nobody knows which kernel modules stay loaded")
-
-
-def test_the_history_and_whoever_asked_are_told_of_modules(node: Node) -> None:
-    """In ``patch apply`` and ``rollback`` it is what did not go back, as a service that does not run."""
-    (node.root / "proc/modules").touch()
-    arm(node)
-    node.apply()
-    (node.root / "proc/modules").write_text("usb_storage 1 0 - Live 0x0\n")
-    (node.root / "etc/modprobe.d/appliance.conf").unlink(missing_ok=True)
-    kept = node.root / "var/lib/appliance/switch/pending/files/etc/modprobe.d/appliance.conf"
-    kept.write_text("install usb_storage /bin/false\n")
-    told = "the module usb_storage stays loaded until the next start"
-    assert told in of(node).back("it failed")["ill"]
-    assert told in node.results()[-1]
