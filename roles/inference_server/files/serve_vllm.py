@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import argparse
 
 STOP_SECONDS = 20  # what an engine that serves nobody may take to end
+#: A name that is nobody's (RFC 6761): a list of none would allow all.
+NOWHERE: Final = "nowhere.invalid"
 #: vLLM's names for what weights are computed in.
 PRECISIONS: Final = {"as-is": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -62,6 +64,7 @@ def engine_command(settings: argparse.Namespace) -> list[str]:
         *("--load-format", "safetensors", "--no-trust-remote-code"),
         *("--no-enable-log-requests", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         *("--allowed-origins", "[]"),  # no page of another origin
+        *("--allowed-media-domains", NOWHERE),  # what clients send, not what they say lies somewhere
         *(["--enforce-eager"] if settings.eager else []),
     ]
 

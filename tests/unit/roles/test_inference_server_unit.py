@@ -112,12 +112,15 @@ def test_every_switch_against_phoning_home_reaches_the_process_and_has_a_reason(
         *("DO_NOT_TRACK", "VLLM_NO_USAGE_STATS", "VLLM_HOST_IP", "RAY_USAGE_STATS_ENABLED"),
         *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
         *("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"),
-        *("LLAMA_OFFLINE", "OLLAMA_NO_CLOUD", "LITELLM_LOCAL_MODEL_COST_MAP"),
+        *("LLAMA_ARG_OFFLINE", "OLLAMA_NO_CLOUD", "LITELLM_LOCAL_MODEL_COST_MAP"),
+        *("FLASHINFER_CUBINS_REPOSITORY", "OTEL_SDK_DISABLED"),
     } <= set(names)
 
 
 def test_variables_that_open_a_way_are_taken_out() -> None:
-    assert {"VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "https_proxy"} <= set(unit()["UnsetEnvironment"])
+    assert {
+        *("VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "https_proxy")
+    } <= set(unit()["UnsetEnvironment"])
 
 
 def test_the_stamp_is_in_the_process_environment() -> None:

@@ -153,6 +153,7 @@ def test_vllm_is_told_to_run_no_code_of_the_model_and_to_log_no_prompts(tmp_path
     }
     assert command[command.index("--load-format") + 1] == "safetensors"
     assert command[command.index("--allowed-origins") + 1] == "[]"
+    assert command[command.index("--allowed-media-domains") + 1] == "nowhere.invalid"
     assert not {"--host", "--port", "--trust-remote-code", "--api-key"} & {*command}
 
 
