@@ -37,7 +37,6 @@ CONFIG: dict[str, Any] = {
     "num_key_value_heads": KV_HEADS,
     "head_dim": HEAD,
     "vocab_size": VOCABULARY,
-    "max_position_embeddings": CONTEXT,
     "rms_norm_eps": 1e-5,
     "hidden_act": "silu",
     "pad_token_id": 0,
@@ -48,11 +47,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_tiny_llama(folder: Path) -> list[str]:
-    """Write the model; returns the names of its files."""
+def write_tiny_llama(folder: Path, context: int = CONTEXT) -> list[str]:
+    """Write the model, for so many tokens; returns the names of its files."""
     folder.mkdir(parents=True)
     rest = {
-        "config.json": CONFIG,
+        "config.json": {**CONFIG, "max_position_embeddings": context},
         "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
         "tokenizer.json": byte_tokenizer(SPECIAL, VOCABULARY),
         "tokenizer_config.json": {
@@ -60,7 +59,7 @@ def write_tiny_llama(folder: Path) -> list[str]:
             "bos_token": SPECIAL[1],
             "eos_token": SPECIAL[2],
             "pad_token": SPECIAL[0],
-            "model_max_length": CONTEXT,
+            "model_max_length": context,
             "chat_template": _TEMPLATE,
         },
     }
