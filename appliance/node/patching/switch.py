@@ -27,11 +27,11 @@ ENVIRONMENTS: Final = "/opt/appliance"
 _REVERT: Final = "roles/revert/files/usr/local/lib/appliance"
 #: Each after those that it imports.
 _PROGRAM: Final = (
-    *("switch", "lasting", "history_log", "policy_places", "saved_version"),
+    *("switch", "lasting", "history_log", "policy_places", "folders_back", "saved_version"),
     *("restarts", "late_packages", "former_packages", "switch_units"),
     *(f"{_REVERT}/{name}.py" for name in ("lasting_files", "network_state")),
     *(f"{_REVERT}/{name}.py" for name in ("network_snapshot", "network_restore")),
-    *("network_back", "other_units", "host_policy"),
+    *("network_back", "other_units", "kernel_modules", "host_policy"),
 )
 
 _KEEPING: Final = ("keep_copies", "staged_copy", "lasting", "history_log")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.node.patching import switch as station
 from appliance.node.remote import former_packages, switch
+from appliance.node.script import load_script
 from tests.unit.node.patching.switched_node import (
     AFTER,
     BEFORE,
@@ -209,3 +212,21 @@ def test_keys_that_are_learnt_say_nothing_of_what_runs(node: Node) -> None:
     of(node).installed(keys)
     arm(node, "again")
     assert of(node).status()["pending"]["from"] == RECORD["to"]
+
+
+def test_the_program_brings_all_that_it_imports(tmp_path: Path) -> None:
+    """A node has Python's own library, and nothing of ours."""
+    script = load_script(*station._PROGRAM).decode()
+    look = (
+        "import json, sys; space = {'__name__': 'loaded'}; exec(sys.stdin.read(), space); "
+        "print(json.dumps(space['Switch'](sys.argv[1]).status()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", look, str(tmp_path)],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pending"] is None
