@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_error, print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.media_options import Fingerprint, Role, Trust, root_of, taken_back
+from appliance.cli.options import AsJson, RevokedFiles  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,13 +31,10 @@ def check(
         ),
     ],
     *,
-    trust: Annotated[
-        Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root first.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
-    ] = None,
-    role: Annotated[str, typer.Option("--role", help="The role that must have signed.")] = "release",
+    trust: Trust = None,
+    fingerprint: Fingerprint = None,
+    role: Role = "release",
+    revoked: RevokedFiles = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=999, help="Media read at a time; all if left out.")
     ] = None,
@@ -52,6 +50,7 @@ def check(
     Examples:
       appliance media check /media/usb --trust root.1.json
       appliance media check /media/a /media/b /media/c --trust root.1.json --json
+      appliance media check /media/usb --trust root.1.json --revoked revoked.4.json
 
     \b
     Exit codes:
@@ -60,13 +59,16 @@ def check(
       5  a medium was pulled out meanwhile; the others are checked to their end
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.media.check import check_media
-    from appliance.bundle.roots import load_root
-    from appliance.errors import DigestMismatch, Usage
+    from appliance.errors import DigestMismatch
 
-    if fingerprint is not None and trust is None:
-        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
-    root = load_root(trust, fingerprint) if trust else None
-    found = check_media(volumes, root=root, progress=progress(), role=role, workers=workers)
+    found = check_media(
+        volumes,
+        root=root_of(trust, fingerprint),
+        progress=progress(),
+        role=role,
+        revocations=taken_back(revoked, trust),
+        workers=workers,
+    )
     print_result("\n".join(_lines(found)), _values(found), as_json=as_json)
     if failure := found.failure:
         print_error(failure, as_json=False)  # the result says it too

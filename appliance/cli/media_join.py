@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.console import print_error, print_result, progress
-from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
+from appliance.cli.media_options import Fingerprint, Role, Trust, root_of, taken_back
+from appliance.cli.options import AsJson, RevokedFiles  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
     from appliance.bundle.media.collecting import Joined, Lacking
@@ -24,13 +25,10 @@ def join(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The new folder.")],
-    trust: Annotated[
-        Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root first.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
-    ] = None,
-    role: Annotated[str, typer.Option("--role", help="The role that must have signed.")] = "release",
+    trust: Trust = None,
+    fingerprint: Fingerprint = None,
+    role: Role = "release",
+    revoked: RevokedFiles = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy volumes into one plain bundle folder, with as few ports as there are.
@@ -44,6 +42,7 @@ def join(
     Examples:
       appliance media join /mnt/usb --out /srv/demo --trust root.1.json
       appliance media join /mnt/a /mnt/b /mnt/c --out /srv/demo --json
+      appliance media join /mnt/usb --out /srv/demo --trust root.1.json --revoked revoked.4.json
 
     \b
     Exit codes:
@@ -52,11 +51,7 @@ def join(
       5  the disk is full, or a medium was pulled
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.media.join import join_volumes
-    from appliance.bundle.roots import load_root
-    from appliance.errors import Usage
 
-    if fingerprint is not None and trust is None:
-        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
     somebody = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
 
     def ask(lacking: Lacking) -> Path:
@@ -66,8 +61,9 @@ def join(
         volumes,
         out,
         progress=progress(),
-        root=load_root(trust, fingerprint) if trust else None,
+        root=root_of(trust, fingerprint),
         role=role,
+        revocations=taken_back(revoked, trust),
         ask=ask if somebody else None,
     )
     print_result(_text(joined), _values(joined), as_json=as_json)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_result, progress
+from appliance.cli.media_options import Fingerprint, Role, Trust, root_of, taken_back
 from appliance.cli.options import AsJson, RevokedFiles  # noqa: TC001 - Typer reads them at run time
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 20
 
-_Trust = Annotated[Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root.")]
-_Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")]
-_Role = Annotated[str, typer.Option("--role", help="The role that must have signed.")]
 _Work = Annotated[
     Path | None,
     typer.Option("--work", metavar="DIR", help="Where to compute; ~/.cache/appliance if left out."),
@@ -41,9 +39,9 @@ def repair(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Put mended files here; change nothing that is given."),
     ] = None,
-    trust: _Trust = None,
-    fingerprint: _Fingerprint = None,
-    role: _Role = "release",
+    trust: Trust = None,
+    fingerprint: Fingerprint = None,
+    role: Role = "release",
     revoked: RevokedFiles = None,
     work: _Work = None,
     verify: Annotated[
@@ -72,7 +70,6 @@ def repair(
          changed; or everything else is right, and something is LEFT
       5  write-protected, pulled out, too little room, no par2, or another repair is at work
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.bundle.documents import read_document
     from appliance.bundle.parity.repair import repair_bundle
     from appliance.errors import DamageTooGreat, Usage
 
@@ -81,12 +78,10 @@ def repair(
             "--verify needs a root to verify by, and the bundle in its place",
             wanted="--trust ROOT and no --out",
         )
-    if revoked and trust is None:
-        raise Usage("nobody judges what was taken back without a root", wanted="--trust ROOT")
-    revocations = [read_document(path) for path in revoked or ()]
+    revocations = taken_back(revoked, trust)
     result = repair_bundle(
         folders,
-        root=_root(trust, fingerprint),
+        root=root_of(trust, fingerprint),
         out=out,
         work=work or _cache(),
         progress=progress(),
@@ -99,7 +94,7 @@ def repair(
 
         verify_bundle(
             result.folders,
-            _root(trust, fingerprint) or b"",
+            root_of(trust, fingerprint) or b"",
             progress=progress(),
             role=role,
             revocations=revocations,
@@ -120,9 +115,10 @@ def parity(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="The medium to write the recovery volume to.")
     ],
-    trust: _Trust = None,
-    fingerprint: _Fingerprint = None,
-    role: _Role = "release",
+    trust: Trust = None,
+    fingerprint: Fingerprint = None,
+    role: Role = "release",
+    revoked: RevokedFiles = None,
     work: _Work = None,
     as_json: AsJson = False,
 ) -> None:
@@ -148,10 +144,11 @@ def parity(
     made = make_recovery_volume(
         volumes,
         out,
-        root=_root(trust, fingerprint),
+        root=root_of(trust, fingerprint),
         work=work or _cache(),
         progress=progress(),
         role=role,
+        revocations=taken_back(revoked, trust),
     )
     text = (
         f"{made.folder}: recovery for any one of {counted(made.volumes, 'volume')}, "
@@ -166,15 +163,6 @@ def parity(
         "bytes": made.size,
     }
     print_result(text, values, as_json=as_json)
-
-
-def _root(trust: Path | None, fingerprint: str | None) -> bytes | None:
-    from appliance.bundle.roots import load_root
-    from appliance.errors import Usage
-
-    if fingerprint is not None and trust is None:
-        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
-    return load_root(trust, fingerprint) if trust else None
 
 
 def _cache() -> Path:

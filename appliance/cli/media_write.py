@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from appliance.cli.console import print_error, print_result, progress
+from appliance.cli.media_options import Fingerprint, Role, Trust, root_of
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
 
 if TYPE_CHECKING:
@@ -27,13 +28,9 @@ def write(
         typer.Argument(metavar="TARGET...", readable=False, help="Where the media are mounted."),
     ],
     *,
-    trust: Annotated[
-        Path | None, typer.Option("--trust", "-t", help="Judge the signatures by this root first.")
-    ] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option("--fingerprint", help="The root's SHA-256; must match.")
-    ] = None,
-    role: Annotated[str, typer.Option("--role", help="The role that must have signed.")] = "release",
+    trust: Trust = None,
+    fingerprint: Fingerprint = None,
+    role: Role = "release",
     size: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,16 +85,13 @@ def write(
     from appliance.bundle.media.plan import raw_room
     from appliance.bundle.media.sizes import parse_size
     from appliance.bundle.media.write import Settings, write_media
-    from appliance.bundle.roots import load_root
     from appliance.errors import Usage
 
-    if fingerprint is not None and trust is None:
-        raise Usage("--fingerprint needs the root it belongs to", wanted="--trust ROOT")
     if not luks and (erase or key_file):
         raise Usage("--erase and --key-file are for encrypted media", wanted="--luks")
     settings = Settings(
         progress=progress(),
-        root=load_root(trust, fingerprint) if trust else None,
+        root=root_of(trust, fingerprint),
         role=role,
         sizes=[raw_room(text, parse_size(text)).size for text in size or ()],
         like=like,

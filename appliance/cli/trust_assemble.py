@@ -9,7 +9,13 @@ import typer
 
 from appliance.cli.console import print_result
 from appliance.cli.options import AsJson  # noqa: TC001 - Typer reads it at run time
-from appliance.cli.trust_options import OutFolder, RootFile, TranscriptFile, TranscriptKey  # noqa: TC001
+from appliance.cli.trust_options import (  # noqa: TC001 - likewise
+    OutFolder,
+    RevokedFile,
+    RootFile,
+    TranscriptFile,
+    TranscriptKey,
+)
 from appliance.cli.trust_text import standing_lines, standing_values
 
 
@@ -20,12 +26,7 @@ def assemble(
     ],
     out: OutFolder,
     root: RootFile = None,
-    revoked: Annotated[
-        Path | None,
-        typer.Option(
-            "--revoked", metavar="FILE", help="A revocation; its keys count for nothing but roots."
-        ),
-    ] = None,
+    revoked: RevokedFile = None,
     *,
     transcript: TranscriptFile = None,
     transcript_key: TranscriptKey = None,

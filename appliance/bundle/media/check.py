@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.copies import SoundCopy
     from appliance.bundle.volume import Volume
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 
 def check_media(
@@ -53,6 +54,7 @@ def check_media(
     root: bytes | None,
     progress: Progress,
     role: str = "release",
+    revocations: Sequence[SignedDocument] = (),
     workers: int | None = None,
 ) -> MediaCheck:
     """Check what these volumes hold; changes nothing.
@@ -62,6 +64,7 @@ def check_media(
         root: the bytes of the root that is trusted; None to compare digests only.
         progress: told of every block and file.
         role: the role whose holders must have signed.
+        revocations: brought by another way than the bundle; they count where there is a root.
         workers: how many media are read at a time; all if None.
 
     Raises:
@@ -79,7 +82,7 @@ def check_media(
         refuse_bare(volumes)
         for volume in volumes:
             _bring_to_medium(volume.folder)
-        sound = find_sound_copy(volumes, root, role)
+        sound = find_sound_copy(volumes, root, role, revocations)
         for volume in volumes:
             volume.believe(sound.digest)
         return _Check(volumes, sound, progress).run(workers)

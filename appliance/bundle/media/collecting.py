@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.copies import SoundCopy
     from appliance.bundle.volume import Volume
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Collecting:
     root: bytes | None
     role: str
     progress: Progress
+    revocations: Sequence[SignedDocument] = ()
     copied: int = 0
     kept: int = 0
     _sound: SoundCopy | None = None
@@ -138,7 +140,7 @@ class Collecting:
             volumes = [stack.enter_context(open_volume(place)) for place in places]
             refuse_same_folder(volumes)
             refuse_bare(volumes)
-            sound = find_sound_copy(volumes, self.root, self.role)
+            sound = find_sound_copy(volumes, self.root, self.role, self.revocations)
             if self._sound is None:
                 self._begin(sound)
             elif self._sound.digest != sound.digest:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 
 def join_volumes(
@@ -29,6 +30,7 @@ def join_volumes(
     progress: Progress,
     root: bytes | None = None,
     role: str = "release",
+    revocations: Sequence[SignedDocument] = (),
     ask: Ask | None = None,
 ) -> Joined:
     """Copy the volumes of a bundle into the new folder ``out``.
@@ -39,6 +41,7 @@ def join_volumes(
         progress: told of every block and file.
         root: the bytes of a root by which the signatures are judged first; None to judge none.
         role: the role whose holders must have signed.
+        revocations: brought by another way than the bundle; they count where there is a root.
         ask: has somebody insert the next volume; None if nobody is there.
 
     Raises:
@@ -58,7 +61,7 @@ def join_volumes(
         partial.mkdir(exist_ok=True)
         with alone(partial), ExitStack() as stack:
             stack.callback(_remove_if_empty, partial)
-            joining = Collecting(out, partial, root, role, progress)
+            joining = Collecting(out, partial, root, role, progress, revocations)
             joining.take(folders)
             while not joining.complete:
                 if ask is None:

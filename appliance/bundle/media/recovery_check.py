@@ -17,8 +17,14 @@ from appliance.bundle.media.label import MAX_BYTES, RECOVERY_LABEL_PATH
 from appliance.bundle.media.layout import is_shared_out
 from appliance.bundle.media.readback import BlockReader
 from appliance.bundle.media.seen import Seen, names_on
-from appliance.bundle.parity.creating import CREATOR_TEXT
-from appliance.bundle.parity.packets import CREATOR, RECOVERY, Description, packet_bytes, scan_packets
+from appliance.bundle.parity.packets import (
+    CREATOR,
+    CREATOR_TEXT,
+    RECOVERY,
+    Description,
+    packet_bytes,
+    scan_packets,
+)
 from appliance.bundle.parity.stripes import bundle_path
 from appliance.counting import counted
 from appliance.errors import BundleUntrusted, FileMissing, LabelInvalid

@@ -17,6 +17,7 @@ from appliance.bundle.durable import FOLDER_MODE, create_file, finish_file, free
 from appliance.bundle.manifest import SLICE_SIZE, ListedFile
 from appliance.bundle.parity.packets import (
     CREATOR,
+    CREATOR_TEXT,
     RECOVERY,
     Description,
     Packet,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from appliance.bundle.writer import Companion
     from appliance.progress import Progress
 
-#: Part of the format: another text would be other bytes.
-CREATOR_TEXT: Final = b"appliance, format 1"
 _CHUNK: Final = 1 << 20
 
 

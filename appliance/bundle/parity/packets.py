@@ -26,6 +26,8 @@ FILE: Final = b"PAR 2.0\0FileDesc"
 CHECKSUMS: Final = b"PAR 2.0\0IFSC\0\0\0\0"
 RECOVERY: Final = b"PAR 2.0\0RecvSlic"
 CREATOR: Final = b"PAR 2.0\0Creator\0"
+#: Part of the format: another text would be other bytes.
+CREATOR_TEXT: Final = b"appliance, format 1"
 
 #: Magic, length, MD5 of all that follows it, identifier of the set, kind.
 _HEADER: Final = struct.Struct("<8sQ16s16s16s")

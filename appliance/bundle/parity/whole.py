@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from appliance.bundle.parity.copies import SoundCopy
     from appliance.bundle.parity.survey import Place
     from appliance.progress import Progress
+    from appliance.trust.documents import SignedDocument
 
 _NAMES_SHOWN: Final = 5
 
@@ -59,6 +60,7 @@ def make_recovery_volume(
     work: Path,
     progress: Progress,
     role: str = "release",
+    revocations: Sequence[SignedDocument] = (),
 ) -> RecoveryVolume:
     """Make a recovery volume of all volumes of a bundle, in a new folder under ``out``.
 
@@ -69,6 +71,7 @@ def make_recovery_volume(
         work: for links to the volumes, which a medium may not be able to hold.
         progress: told of the work.
         role: the role whose holders must have signed.
+        revocations: brought by another way than the bundle; they count where there is a root.
 
     Raises:
         VolumeMissing: not all volumes were named.
@@ -80,7 +83,7 @@ def make_recovery_volume(
     with ExitStack() as stack:
         opened = stack.enter_context(open_places(given))
         stack.enter_context(telling_pulled(lambda: [volume.tree for volume in opened.every]))
-        copy = find_sound_copy(opened.volumes, root, role)
+        copy = find_sound_copy(opened.volumes, root, role, revocations)
         places, layout = name_places(opened, copy.digest, list(copy.files))
         if layout is None or any(place.number is None for place in places):
             raise Usage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -35,13 +36,29 @@ def is_payload(path: str) -> bool:
 
 
 def recipe_lines(tree: BundleTree, carried: Mapping[str, HeldFile]) -> Iterator[bytes]:
-    """The lines of the recipe, none kept longer than a little over what a line may have."""
+    """The lines of the recipe, none kept longer than a little over what a line may have.
+
+    It is read several times: whoever reads it to its end has read the one that was signed.
+
+    Raises:
+        PatchUnfit: there is none.
+        DigestMismatch: another one lies on the medium since.
+    """
     if (file := carried.get(_RECIPE_PATH)) is None or len(file.parts) != 1:
         raise PatchUnfit("the patch has no recipe", found=f"no {_RECIPE_PATH}", wanted="a patch")
+    digest = hashlib.sha256()
     with tree.open(_RECIPE_PATH) as fd, os.fdopen(os.dup(fd), "rb") as stream:
         stream.seek(0)
         while line := stream.readline(MAX_LINE + 1):
+            digest.update(line)
             yield line
+    if (found := digest.hexdigest()) != file.sha256:
+        raise DigestMismatch(
+            "the recipe was changed after the patch was verified",
+            found=f"sha256 {found}",
+            wanted=f"sha256 {file.sha256}",
+            hint="check the medium, and start again",
+        )
 
 
 class Making:

@@ -8,6 +8,7 @@ the medium (decision 76).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from appliance.bundle.patch.packing import unpack
 from appliance.bundle.patch.whole import WholeFile
 from appliance.bundle.paths import whole_path
 from appliance.bundle.tree import Tree
-from appliance.errors import RecipeInvalid
+from appliance.errors import DigestMismatch, RecipeInvalid
 from appliance.node.patching.reader import CopyReader
 from appliance.node.transfer import CHUNK, Transfer, base_changed
 
@@ -45,6 +46,7 @@ class PatchTransfer(Transfer):
     target: Target | None = None
     patch: Sequence[Path] = field(default_factory=tuple)
     home: str = ""
+    _blocks: tuple[WholeFile, str] | None = None
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[SendFile]:
@@ -58,6 +60,7 @@ class PatchTransfer(Transfer):
             blocks: WholeFile | None = None
             if self.patch and (file := whole_files(open_bundle(tree)).get(BLOCKS_PATH)):
                 blocks = stack.enter_context(WholeFile(tree, file.path, file.parts))
+                self._blocks = blocks, file.sha256
 
             def send(index: int, offset: int, progress: Progress) -> None:
                 path = self.files[index].path
@@ -117,13 +120,19 @@ class PatchTransfer(Transfer):
             return
         frame = blocks.read(used, part.packed)
         if source is None:
-            self._new(unpack(frame, part.length)[skip:])
+            try:
+                data = unpack(frame, part.length)
+            except RecipeInvalid:
+                self._require_patch()
+                raise
+            self._new(data[skip:])
             return
         path = self._target().bases[source.base]
         prefix = b"".join(self._pieces(reader, path, source))
         try:
             data = unpack(frame, part.length, prefix)
         except RecipeInvalid as fault:
+            self._require_patch()
             raise base_changed(self.connection.node.name, path, _OTHERWISE) from fault
         self._new(data[skip:])
 
@@ -137,11 +146,32 @@ class PatchTransfer(Transfer):
             self._frame({"new": 0})
             yield reader.read(path, source.offset + at, min(CHUNK, source.length - at))
 
+    def _require_patch(self) -> None:
+        """Where a file came out otherwise: it was the patch, if that is not what was verified any more.
+
+        Raises:
+            DigestMismatch: it is not.
+        """
+        if self._blocks is None:
+            return
+        blocks, wanted = self._blocks
+        digest = hashlib.sha256()
+        for at in range(0, blocks.size, CHUNK):
+            digest.update(blocks.read(at, min(CHUNK, blocks.size - at)))
+        if (found := digest.hexdigest()) != wanted:
+            raise DigestMismatch(
+                "the patch was changed after it was verified",
+                found=f"sha256 {found}",
+                wanted=f"sha256 {wanted}",
+                hint="check the medium, and start again; what runs was not touched",
+            )
+
     def _raise(self, line: dict[str, Any]) -> None:
         """What the node says of a file that was made of the base is most likely the base's fault."""
         if line["error"] == "altered":
             path = whole_path(line["path"])  # a slice's digest is compared before the file's
             if path in self._target().parts:
+                self._require_patch()
                 raise base_changed(self.connection.node.name, f"what {path} is made of", _OTHERWISE)
         super()._raise(line)
 

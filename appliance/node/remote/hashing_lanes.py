@@ -33,15 +33,19 @@ class Lane:
 
     def __init__(self) -> None:
         self.asked: SimpleQueue[tuple[Hashes, memoryview]] = SimpleQueue()
-        self.done: SimpleQueue[None] = SimpleQueue()
+        self.done: SimpleQueue[Exception | None] = SimpleQueue()
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self) -> None:
         """Until the program ends."""
         while True:
             hashes, data = self.asked.get()
-            hashes.update(data)
-            self.done.put(None)
+            try:
+                hashes.update(data)
+            except Exception as fault:  # noqa: BLE001 - whoever waits raises it
+                self.done.put(fault)
+            else:
+                self.done.put(None)
 
 
 class Lanes:
@@ -79,7 +83,8 @@ class Lanes:
     def collect(self) -> None:
         """Wait for what was added first; its buffer is free then."""
         data, lanes = self.busy.popleft()
-        for lane in lanes:
-            lane.done.get()
+        for fault in [lane.done.get() for lane in lanes]:
+            if fault is not None:
+                raise fault
         whole: Any = data.obj
         self.free.append(memoryview(whole))

@@ -19,6 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from appliance.node.remote.kernel_modules import KernelModules
 from appliance.node.remote.network_back import Network
 from appliance.node.remote.other_units import OtherUnits
 from appliance.node.remote.policy_places import KERNEL, MODES
@@ -77,6 +78,7 @@ class HostPolicy:
     ) -> None:
         self.root, self.network = root, network or Network(root)
         self.units = units or OtherUnits(control, apart=self.network.units())
+        self.modules = KernelModules(root)
 
     def keep(self, folder: str) -> dict[str, Any]:
         """Keep what is no file of ``saved_version`` in its folder; what else is to be remembered.
@@ -86,11 +88,10 @@ class HostPolicy:
         """
         try:
             self.network.keep(Path(folder, NETWORK))
-            units = self.units.keep()
+            values = {"units": self.units.keep(), "kernel": self.kernel(), "modes": self.modes()}
+            return {"policy": {**values, "modules": self.modules.keep(), "aside": self.aside()}}
         except (OSError, ValueError) as fault:
             raise PolicyError(f"what roles have set cannot be kept: {fault}") from fault
-        aside = self.aside()
-        return {"policy": {"units": units, "kernel": self.kernel(), "modes": self.modes(), "aside": aside}}
 
     def keep_room(self, folder: str) -> None:
         """Room for what is kept here, once more."""
@@ -118,8 +119,8 @@ class HostPolicy:
         """
         if (policy := armed.get("policy")) is None:
             return []
-        ill = self.kernel_back(policy.get("kernel", {}))
-        self.modes_back(policy.get("modes", {}))
+        ill = [*self.kernel_back(policy.get("kernel", {})), *self.modes_back(policy.get("modes", {}))]
+        ill += self.modules.stay(policy.get("modules"))
         try:
             self._units_back(policy, starting=False)
             left = self.units.differ(policy["units"]) if "units" in policy else []
@@ -169,17 +170,24 @@ class HostPolicy:
         return ill
 
     def modes(self) -> dict[str, int]:
-        """Modes of scripts that are packages' and that roles may silence."""
-        found = [path for pattern in MODES for path in glob.glob(pattern, root_dir=self.root)]
-        return {
-            path: stat.S_IMODE(os.stat(os.path.join(self.root, path)).st_mode) for path in sorted(found)
-        }
+        """Modes of scripts that are packages' and that roles may silence; a link may lead nowhere."""
+        found = {}
+        for path in sorted(path for each in MODES for path in glob.glob(each, root_dir=self.root)):
+            place = os.path.join(self.root, path)
+            if os.path.isfile(place):
+                found[path] = stat.S_IMODE(os.stat(place).st_mode)
+        return found
 
-    def modes_back(self, before: dict[str, int]) -> None:
-        now = self.modes()
+    def modes_back(self, before: dict[str, int]) -> list[str]:
+        """Set them, of scripts that are there still; what cannot be set."""
+        ill, now = [], self.modes()
         for path, mode in before.items():
-            if now.get(path, mode) != mode:
-                os.chmod(os.path.join(self.root, path), mode)
+            try:
+                if now.get(path, mode) != mode:
+                    os.chmod(os.path.join(self.root, path), mode)
+            except OSError as fault:
+                ill.append(f"/{path} has not the mode {mode:04o} again: {fault.strerror}")
+        return ill
 
 
 def follow(changed: Iterable[str]) -> list[str]:

@@ -11,6 +11,9 @@ import shutil
 import stat
 from typing import Any
 
+#: Capabilities and access lists (capabilities(7), acl(5)).
+RIGHTS = ("security.capability", "system.posix_acl_access")
+
 
 def read(path: str) -> dict[str, Any] | None:
     """A JSON object; None when there is none that can be read."""
@@ -46,12 +49,12 @@ def replace(source: str, place: str) -> None:
 
 
 def copy(source: str, place: str) -> None:
-    """Copy a file or link with owner, mode and times; its bytes are on the disk afterwards."""
-    shutil.copy2(source, place, follow_symlinks=False)
+    """Copy a file or link with owner, mode, rights and times; its bytes are on the disk afterwards."""
+    shutil.copyfile(source, place, follow_symlinks=False)
     status = os.lstat(source)
     os.chown(place, status.st_uid, status.st_gid, follow_symlinks=False)
+    shutil.copystat(source, place, follow_symlinks=False)  # now: a change of owner takes rights away
     if not os.path.islink(place):
-        os.chmod(place, stat.S_IMODE(status.st_mode))  # a change of owner takes rights away
         sync(place)
 
 
@@ -69,14 +72,25 @@ def sync(path: str) -> None:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two files or links are the same in bytes, owner, mode; what is not there never is."""
+    """Whether two files or links are the same in bytes, owner, mode, rights; what is not there never is."""
     try:
         states = [os.lstat(path) for path in (one, other)]
         if len({(each.st_mode, each.st_uid, each.st_gid) for each in states}) > 1:
             return False
         if stat.S_ISLNK(states[0].st_mode):
             return os.readlink(one) == os.readlink(other)
+        if rights(one) != rights(other):
+            return False
         with open(one, "rb") as first, open(other, "rb") as second:
             return first.read() == second.read()
     except OSError:
         return False
+
+
+def rights(path: str) -> dict[str, bytes]:
+    """What gives a file rights beside its mode, or takes them away; none where the disk knows no such."""
+    try:
+        names = [name for name in os.listxattr(path) if name in RIGHTS]
+    except OSError:
+        return {}
+    return {name: os.getxattr(path, name) for name in names}

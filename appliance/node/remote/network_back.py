@@ -5,8 +5,8 @@ the role ``revert``, which the station sends along.
 
 What is kept was confirmed over a fresh connection; so putting back exactly that needs no confirmation, and
 the packet filter is never opened on the way (``network_restore.restore``).  A change that waits for its
-confirmation is undone first, by its own program.  What it goes back to is also what is kept, if one waits
-already as this begins: nobody knows yet that the rest works.
+confirmation is undone first, by its own program, and just so.  What it goes back to is also what is kept,
+if one waits already as this begins: nobody knows yet that the rest works.
 """
 
 from __future__ import annotations
@@ -27,6 +27,20 @@ PROGRAM = "usr/local/sbin/appliance-revert"
 #: Of the revert's snapshot, what says when it was to be undone.
 ITS_OWN = ("armed.json", "begun", "spare")
 ATTEMPTS = 3
+#: What a program of Python's ends with where it does not know an option (argparse).
+UNKNOWN = 2
+
+
+def ask_revert(program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the program that undoes; what it said."""
+    return subprocess.run(
+        [program, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
 
 
 class Network:
@@ -78,18 +92,17 @@ class Network:
             yield
 
     def undo_unconfirmed(self) -> list[str]:
-        """Undo a change that waits for its confirmation, by its own program; what went wrong."""
+        """Undo a change that waits for its confirmation, by its own program; what went wrong.
+
+        What it goes back to was there while the former version was proven, so the packet filter need not
+        be opened for it.  A program that was there before this one may not know how.
+        """
         program = str(self.root / PROGRAM)
         if not self.waits() or not os.access(program, os.X_OK):
             return []
-        done = subprocess.run(
-            [program, "restore"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        done = ask_revert(program, "restore", "--closed")
+        if done.returncode == UNKNOWN:
+            done = ask_revert(program, "restore")
         return (
             [f"the network: {done.stderr.strip()[-300:] or done.stdout[-300:]}"] if done.returncode else []
         )

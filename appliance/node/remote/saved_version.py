@@ -18,6 +18,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from appliance.node.remote.folders_back import make_folders, present_folders, remove_folders
 from appliance.node.remote.lasting import copy, read, replace, same, sync, write
 from appliance.node.remote.policy_places import OWN, SHARED
 
@@ -36,6 +37,7 @@ FILES = (
 OURS = (*FILES, *OWN)
 EVERY = (*OURS, *SHARED)
 PROGRAMS = ("opt/appliance/inference/*", "opt/appliance/export/*")
+FOLDERS = (*EVERY, *PROGRAMS)
 #: The program that cuts GPUs, and makes them whole.
 CUTTER = "usr/local/lib/appliance/gpu_partition.py"
 #: Units of the two programs that undo, which belong to no version.
@@ -59,11 +61,11 @@ def unit_of(path: str) -> str:
 
 def is_policy(path: str) -> bool:
     """Whether roles set this beside what our services run by."""
-    return not any(_fits(path, pattern) for pattern in FILES)
+    return not any(fits(path, pattern) for pattern in FILES)
 
 
-def _fits(path: str, pattern: str) -> bool:
-    """As ``glob`` reads the patterns of ``FILES``, of which one ends in ``/**``."""
+def fits(path: str, pattern: str) -> bool:
+    """As ``glob`` reads our patterns, of which some end in ``/**``."""
     if pattern.endswith("/**"):
         return path.startswith(pattern[:-2])
     return os.path.dirname(path) == os.path.dirname(pattern) and fnmatch.fnmatchcase(path, pattern)
@@ -92,15 +94,27 @@ class Running:
         """Folders of programs, one for each version of each service, relative to the root."""
         return sorted(path for pattern in PROGRAMS for path in glob.glob(pattern, root_dir=self.root))
 
-    def left_of(self, armed: dict[str, Any]) -> bool:
+    def left_of(self, armed: dict[str, Any], folder: str) -> bool:
         """Whether something is there again of the version that was left: who goes back removes it.
 
-        Each version has environments of its own; its units name its digest.
+        Each version has environments of its own; its units name its digest.  Roles' own files name none:
+        if they are not what was put back from ``folder``, a run that was killed has set them since, as
+        nobody else writes them.
         """
         if any(path not in armed["environments"] for path in self.environments()):
             return True
+        if "policy" in armed and not self.is_policy_of(folder):
+            return True
         digest = str(armed["record"].get("to", {}).get("digest", "")).encode()
         return bool(digest) and any(self.names(path, digest) for path in self.files())
+
+    def is_policy_of(self, folder: str) -> bool:
+        """Whether the files that are roles' alone are those that were kept there, and no more."""
+        kept = os.path.join(folder, "files")
+        there = Running(kept, self.control).files(OWN)
+        return there == self.files(OWN) and all(
+            same(os.path.join(kept, path), self.place(path)) for path in there
+        )
 
     def names(self, path: str, digest: bytes) -> bool:
         if not os.path.isfile(self.place(path)):
@@ -128,8 +142,13 @@ class Running:
         return self.remembered()
 
     def remembered(self) -> dict[str, Any]:
-        """How our units are, and which environments there are."""
-        return {"units": self.states(self.files()), "environments": self.environments()}
+        """How our units are, and which environments and folders there are."""
+        folders = present_folders(self.root, FOLDERS)
+        return {
+            "units": self.states(self.files()),
+            "environments": self.environments(),
+            "folders": folders,
+        }
 
     def keep_room(self, folder: str) -> None:
         """Room for every file that is kept, once more."""
@@ -156,6 +175,7 @@ class Running:
         cut = self.make_whole() if CUTTER in foreign and not starting else []
         for path in foreign:
             self.drop(path, armed["units"], starting=starting)
+        make_folders(self.root, armed.get("folders", {}))
         for path in sorted(differs):
             replace(os.path.join(kept, path), self.place(path))
         self.run_as_before(begun["changed"], armed["units"], starting=starting)
@@ -164,6 +184,8 @@ class Running:
         for path in self.environments():
             if path not in armed["environments"]:  # nobody runs it now, and audits would ask whose it is
                 shutil.rmtree(self.place(path), ignore_errors=True)
+        if "folders" in armed:
+            remove_folders(self.root, FOLDERS, armed["folders"])
 
     def make_whole(self) -> list[str]:
         """GPUs that only the newer version cut: who has them all would find the first slice; what is wrong.

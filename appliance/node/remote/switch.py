@@ -126,7 +126,7 @@ class Switch:
         shutil.rmtree(folder, ignore_errors=True)
         last = read(os.path.join(self.last, "armed.json"))
         same = last and last["record"].get("from") == values["record"].get("from")
-        if last and same and self.running.left_of(last):
+        if last and same and self.running.left_of(last, self.last):
             shutil.copytree(
                 self.last, folder, symlinks=True, copy_function=os.link
             )  # nobody writes to these
@@ -137,9 +137,9 @@ class Switch:
             for name in ("begun.json", "restart.json"):
                 if os.path.lexists(place := os.path.join(folder, name)):
                     os.unlink(place)
-            return
-        values = {**values, **self.running.keep(folder), **self.policy.keep(folder)}
-        write(os.path.join(folder, "armed.json"), values)
+        else:
+            values = {**values, **self.running.keep(folder), **self.policy.keep(folder)}
+            write(os.path.join(folder, "armed.json"), values)
         for inner, _, _ in os.walk(folder):
             sync(inner)
 
@@ -299,10 +299,10 @@ class Switch:
     def installed(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write an installation down; what it left was proven, and no switch that waited undoes it.
 
-        Keys that were learnt are no installation: what runs, and waits, is what did before.
+        After keys that were learnt, or an installation that failed, what waits is what did before.
         """
         self.settle()
-        if record.get("action") == KEYS:
+        if record.get("action") == KEYS or record.get("result") == "failed":
             add_line(self.log, record)
             return self.status()
         if self.armed():

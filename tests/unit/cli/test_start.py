@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from appliance.cli import app as program
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.unit.cli.conftest import Run
 
 LOADED = """
@@ -30,7 +32,8 @@ print(*sorted(name for name in sys.modules if name.startswith({names})), file=sy
 def loaded(arguments: list[str], *names: str) -> list[str]:
     """The modules of these names that a run of the program imports."""
     command = [sys.executable, "-c", LOADED.format(arguments=arguments, names=names)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stderr.split()
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return told.splitlines()[-1].split()  # before that, progress
 
 
 def test_a_command_imports_no_other() -> None:
@@ -75,3 +78,13 @@ def test_a_build_without_a_root_reads_no_keys() -> None:
     )
     done = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("words", [("verify",), ("inspect",), ("media", "check")])
+def test_who_reads_a_bundle_waits_for_nothing_that_writes_one(
+    words: tuple[str, ...], pristine_bundle: Path
+) -> None:
+    """Schemas of definitions, bills of materials, making parity: each is a tenth of a start."""
+    names = ("appliance.definition.names", "appliance.bundle.parity.creating", "cyclonedx", "pydantic")
+    command = [*words, str(pristine_bundle), "--trust", str(pristine_bundle / "trust/root.1.json")]
+    assert loaded(command, *names, "appliance.bundle.reader") == ["appliance.bundle.reader"]

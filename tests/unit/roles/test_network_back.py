@@ -110,6 +110,60 @@ def test_the_filter_is_put_back_first_and_whole_and_nothing_opens_it(network: An
     assert "systemctl reload ssh.service" in did
 
 
+UNIT = "\nId={}\nLoadState=loaded\nActiveState={}\nUnitFileState={}\n"
+
+
+@pytest.mark.parametrize("before", ["active", "inactive"])
+@pytest.mark.parametrize("unit", ["nftables.service", "netfilter-persistent.service"])
+def test_what_would_empty_the_filter_is_neither_started_nor_stopped(
+    unit: str, before: str, network: Any, tmp_path: Path
+) -> None:
+    """nftables.service begins with flush ruleset, and ends with it; its rules are put back as they were."""
+    enabled, now = {"active": ("enabled", "inactive"), "inactive": ("disabled", "active")}[before]
+    without = network.node.units
+    network.node.units = without + UNIT.format(unit, before, enabled)
+    network.keep(tmp_path / "kept")
+    network.node.units = without + UNIT.format(unit, now, {"enabled": "disabled"}.get(enabled, "enabled"))
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = [words for words in changed_by(network) if unit in words]
+    assert {*did} == {f"systemctl {enabled.removesuffix('d')} {unit}"}
+
+
+def test_a_firewall_that_starts_again_leaves_no_filter_open_behind_it(network: Any, tmp_path: Path) -> None:
+    without = network.node.units
+    network.node.units = without + UNIT.format("firewalld.service", "active", "enabled")
+    network.keep(tmp_path / "kept")
+    network.node.units = without + UNIT.format("firewalld.service", "inactive", "enabled")
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = changed_by(network)
+    after = did[did.index("systemctl start firewalld.service") + 1 :]
+    assert after[0] == "iptables-restore"
+    assert after.index("iptables-restore") < after.index("systemctl reload ssh.service")
+
+
+def test_units_are_put_back_in_the_order_that_counts(network: Any, tmp_path: Path) -> None:
+    """A socket would start its service again, and two programs would configure one interface."""
+    names = ("NetworkManager.service", "systemd-networkd.service", "systemd-networkd.socket")
+    before, now = ("active", "inactive", "inactive"), ("inactive", "active", "active")
+
+    def units(states: tuple[str, ...]) -> str:
+        return "".join(UNIT.format(*each, "enabled") for each in zip(names, states, strict=True))
+
+    network.node.units = units(before)
+    network.keep(tmp_path / "kept")
+    network.node.units = units(now)
+    network.node.ran.clear()
+    network.put_back(tmp_path / "kept")
+    did = [words for words in changed_by(network) if words.startswith(("systemctl st", "systemctl start"))]
+    assert did[:3] == [
+        "systemctl stop systemd-networkd.socket",
+        "systemctl stop systemd-networkd.service",
+        "systemctl start NetworkManager.service",
+    ]
+
+
 def test_what_fails_is_tried_again_and_told(network: Any, kept: Path) -> None:
     network.filter = OTHER
     network.node.broken.add("systemctl restart systemd-networkd.service")
@@ -166,10 +220,13 @@ def test_a_damaged_record_is_another_network(network: Any, kept: Path) -> None:
     assert network.differs(kept)
 
 
-def test_its_own_program_undoes_what_waits(network: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("knows", [True, False])
+def test_its_own_program_undoes_what_waits(knows: bool, network: Any, tmp_path: Path) -> None:
+    """Without opening the filter, if it is not so old that it does not know how."""
     place = tmp_path / network_back.PROGRAM
     place.parent.mkdir(parents=True)
-    place.write_text(f"#!/bin/sh\necho $* >{tmp_path}/said; echo no >&2; exit 3\n")
+    refuses = "" if knows else '[ "$2" ] && exit 2; '
+    place.write_text(f"#!/bin/sh\necho $* >>{tmp_path}/said; {refuses}echo no >&2; exit 3\n")
     place.chmod(0o755)
     assert network.undo_unconfirmed() == []
     assert not (tmp_path / "said").exists()
@@ -177,4 +234,31 @@ def test_its_own_program_undoes_what_waits(network: Any, tmp_path: Path) -> None
     waits.mkdir(parents=True)
     (waits / "armed.json").write_text(json.dumps({}))
     assert network.undo_unconfirmed() == ["the network: no"]
-    assert (tmp_path / "said").read_text() == "restore\n"
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == (["restore --closed"] if knows else ["restore --closed", "restore"])
+
+
+def test_the_program_that_undoes_opens_nothing_where_it_is_told_so(program: Any, network: Any) -> None:
+    init = network.root / "usr/lib/ufw/ufw-init"
+    init.parent.mkdir(parents=True)
+    init.touch()
+    revert = program.Revert(network.node)
+    for closed in (True, False):
+        revert.arm(60)
+        change(network.root)
+        network.node.ran.clear()
+        assert revert.restore(closed=closed)["restored"] is True
+        assert (network.root / "etc/netplan/50.yaml").read_text() == "before\n"
+        opened = [words for words in changed_by(network) if "force-stop" in words]
+        assert bool(opened) is not closed
+        assert (changed_by(network)[0] == "iptables-restore") is closed
+
+
+def test_the_program_that_undoes_knows_the_word_for_it(
+    program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that does not is taken for an older one, and opens the filter."""
+    with pytest.raises(SystemExit) as ended:
+        program.main(["restore", "--closed", "--help"])
+    assert ended.value.code == 0
+    assert "--closed" in capsys.readouterr().out

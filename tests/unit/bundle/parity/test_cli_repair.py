@@ -92,17 +92,37 @@ def test_options_that_need_a_root(options: list[str], sick: Path, run: Callable[
     assert isinstance(run("repair", sick, *options).exception, Usage)
 
 
+def revoked_key(folder: Path) -> Path:
+    """A revocation of Bob's key, in a folder."""
+    taken = revocation(4, ALICE, BOB, keys=(BOB.key.keyid,))
+    for name, data in files_of("revoked.4.json", taken.data, taken.signatures).items():
+        (folder / name).write_bytes(data)
+    return folder / "revoked.4.json"
+
+
 def test_what_was_taken_back_is_not_mended(maker: BundleMaker, run: Callable[..., Result]) -> None:
     """By a revocation that came another way than the bundle; without it nobody can know."""
     bundle = Case(maker).bundle(ONE, chain_files(ONE), ALICE, BOB)
-    taken = revocation(4, ALICE, BOB, keys=(BOB.key.keyid,))
-    for name, data in files_of("revoked.4.json", taken.data, taken.signatures).items():
-        (bundle.parent / name).write_bytes(data)
-    known, trust = bundle.parent / "revoked.4.json", ("--trust", bundle / "trust/root.1.json")
+    known, trust = revoked_key(bundle.parent), ("--trust", bundle / "trust/root.1.json")
     assert run("repair", bundle, *trust, "--verify").exit_code == 0
     done = run("repair", bundle, *trust, "--verify", "--revoked", known)
     assert isinstance(done.exception, ThresholdNotMet)
     assert isinstance(run("repair", bundle, "--revoked", known).exception, Usage)
+
+
+@pytest.mark.parametrize("command", ["check", "join", "parity"])
+def test_what_was_taken_back_is_not_taken_for_signed(
+    command: str, maker: BundleMaker, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """As of a repair: by a revocation that came another way, if there is a root to judge it by."""
+    bundle = Case(maker).bundle(ONE, chain_files(ONE), ALICE, BOB)
+    known, trust = revoked_key(bundle.parent), ("--trust", bundle / "trust/root.1.json")
+    out = () if command == "check" else ("--out", tmp_path / "out")
+    assert not isinstance(run(command, bundle, *out, *trust).exception, ThresholdNotMet)
+    out = () if command == "check" else ("--out", tmp_path / "another")
+    done = run(command, bundle, *out, *trust, "--revoked", known)
+    assert isinstance(done.exception, ThresholdNotMet)
+    assert isinstance(run(command, bundle, *out, "--revoked", known).exception, Usage)
 
 
 def test_a_lost_volume_from_end_to_end(

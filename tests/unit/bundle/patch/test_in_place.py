@@ -78,6 +78,14 @@ def test_what_cannot_be_hashed_ends_it(tmp_path: Path) -> None:
         compare(file, base, hashlib.sha256(BASE).hexdigest(), fails)
 
 
+def test_no_more_is_in_memory_than_a_thread_may_be_behind(tmp_path: Path) -> None:
+    """Of a terabyte, too."""
+    buffers = set()
+    with opened(tmp_path, "file", BASE) as file, opened(tmp_path, "base", BASE) as base:
+        compare(file, base, hashlib.sha256(BASE).hexdigest(), lambda data: buffers.add(id(data)))
+    assert 0 < len(buffers) <= in_place._BEHIND
+
+
 def test_gaps_are_what_lies_between() -> None:
     found = InPlace()
     for start, end in ((0, 10), (10, 20), (30, 40)):

@@ -6,6 +6,8 @@ import hashlib
 import random
 import threading
 
+import pytest
+
 from appliance.node.remote.hashing_lanes import CHUNK, ROOM, Lanes
 
 DATA = random.Random(91).randbytes(30 * 1000)  # noqa: S311 - the same bytes each time
@@ -47,6 +49,17 @@ def test_what_a_late_lane_was_not_told_yet_is_not_written_over() -> None:
     lanes.add(fill(lanes, b"more"), quick, late)
     lanes.wait()
     assert late.told == b"".join(bytes([number]) * 10 for number in range(ROOM)) + b"more"
+
+
+def test_what_cannot_be_hashed_is_told_and_not_waited_for_for_ever() -> None:
+    class Fails:
+        def update(self, data: memoryview) -> None:
+            raise MemoryError
+
+    lanes = Lanes()
+    lanes.add(fill(lanes, DATA[:10]), hashlib.sha256(), Fails())
+    with pytest.raises(MemoryError):
+        lanes.wait()
 
 
 def test_there_are_no_more_buffers_than_said() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import yaml
 
 from appliance.content import content_root
 from appliance.node.remote import policy_places as places
-from appliance.node.remote.saved_version import FILES, UNITS
+from appliance.node.remote.saved_version import FILES, UNITS, fits
 
 ROLES = content_root() / "roles"
 #: Roots below which what is written lasts over a restart.
 LASTING = re.compile(r"(?<![\w}.])/(?:etc|usr/local|var|opt|srv|mnt|boot|root|home)(?:/[\w.*@{}+-]+)+/?")
-#: What roles only read, or name in words: nothing is written there.
+#: What roles only read, or name in words, as they name it: nothing is written there.
 READ = {
     *(
         "etc/audit/auditd.conf",
@@ -31,8 +30,8 @@ READ = {
     *(
         "etc/cron.d/popularity-contest",
         "etc/cron.d/sysstat",
-        "etc/cron.*/*",
-        "etc/cron.daily",
+        *("etc/cron.*/*", "etc/cron.*/0anacron", "etc/cron.*/chkrootkit"),
+        *("etc/cron.*/man-db", "etc/cron.*/mdadm", "etc/cron.daily"),
         "etc/cron.hourly",
     ),
     *("etc/cron.monthly", "etc/cron.weekly", "etc/cron.yearly", "etc/update-motd.d"),
@@ -96,11 +95,14 @@ def network_paths() -> list[str]:
 
 
 def is_declared(place: str) -> bool:
-    declared = [*FILES, *places.OWN, *places.SHARED, *places.MODES, *places.STAYS, *READ, *FOLDERS]
-    declared += [pattern for path in network_paths() for pattern in (path, f"{path}/*")]
-    patterns = [pattern.replace("/**", "/*") for pattern in declared]
-    folders = {parent for pattern in patterns for parent in map(str, Path(pattern).parents)}
-    return place in folders or any(fnmatch.fnmatchcase(place, pattern) for pattern in patterns)
+    if place in READ:
+        return True
+    declared = [*FILES, *places.OWN, *places.SHARED, *places.MODES, *places.STAYS, *FOLDERS]
+    network = network_paths()
+    if any(place == path or place.startswith(f"{path}/") for path in network):
+        return True
+    folders = {parent for pattern in (*declared, *network) for parent in map(str, Path(pattern).parents)}
+    return place in folders or any(fits(place, pattern) for pattern in declared)
 
 
 PLACES = written()
@@ -122,6 +124,9 @@ def test_a_place_that_nobody_declared_is_not() -> None:
         "etc/profile.d/appliance.sh",
         "etc/sysctl.d/91-other.conf",
         "etc/systemd/system/other.service",
+        "etc/cron.d/other",
+        "etc/passwd.d/other",
+        "etc/modprobe.d/appliance/other.conf",
     ):
         assert not is_declared(place)
 
@@ -134,7 +139,7 @@ def test_a_place_that_a_role_writes_to_is_declared(place: str) -> None:
 def test_every_declared_place_is_some_roles() -> None:
     """One that is no role's any more would be put back over somebody else's."""
     for pattern in (*places.OWN, *places.SHARED, *places.MODES):
-        assert any(fnmatch.fnmatchcase(place, pattern) for place in PLACES), pattern
+        assert any(fits(place, pattern) for place in PLACES), pattern
 
 
 def test_kernel_settings_are_those_of_the_role() -> None:
@@ -150,9 +155,35 @@ def test_units_that_roles_turn_on_are_declared() -> None:
     assert set(places.TURNED_ON) == {unit for unit in on if not unit.startswith("appliance-")}
 
 
-def test_what_is_not_put_back_is_said_to_whoever_patches() -> None:
+def rows() -> dict[str, set[str]]:
+    """Places by what becomes of them, as the table of docs/patch.md says."""
     page = (content_root() / "docs/patch.md").read_text()
-    for pattern in ("/etc/crypttab", "/etc/fstab"):
-        assert pattern.removeprefix("/") in places.STAYS
-        assert pattern in page
+    table = page.partition("### Every place")[2].partition("\n### ")[0]
+    found: dict[str, set[str]] = {}
+    for line in (line for line in table.splitlines() if line.startswith("| `")):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall("`([^`]+)`", cells[0])
+        found.setdefault(cells[1], set()).update(name.removeprefix("/") for name in names)
+    return found
+
+
+#: What goes back, in the words of the page.
+BACK: dict[str, set[str]] = {
+    "as it was; gone where it was not": {*FILES, *places.OWN},
+    "as it was; left where a package has brought it since": {*places.SHARED},
+    "run or not as before": {*places.MODES},
+    "turned off where it came since": {*places.TURNED_ON},
+    "as it was, or told": {*places.KERNEL},
+    "as it was, with the live network, packet filter and SSH server": {*network_paths()},
+}
+
+
+@pytest.mark.parametrize("words", BACK)
+def test_the_page_says_of_every_place_what_becomes_of_it(words: str) -> None:
+    assert rows()[words] == BACK[words]
+
+
+def test_the_page_says_of_what_is_not_put_back_why() -> None:
+    stays = {place: why for why, names in rows().items() if why not in BACK for place in names}
+    assert stays == places.STAYS
     assert UNITS == "etc/systemd/system"

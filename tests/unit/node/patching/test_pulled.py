@@ -6,17 +6,18 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from appliance.errors import MediumFailed
+from appliance.errors import DigestMismatch, MediumFailed
 from appliance.node.connection import LocalConnection
+from appliance.node.patching import target as target_module
 from appliance.node.sent import files_to_send
 from appliance.node.transfer import Transfer
 from appliance.progress import Silent
 from tests.unit.bundle.parity.test_mounted_repair import BAD_SECTOR
-from tests.unit.node.patching.conftest import NODE, Bundles, NodeHere
+from tests.unit.node.patching.conftest import LONG, NODE, Bundles, NodeHere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,3 +138,54 @@ def test_a_whole_bundle_is_told_likewise(
     with told(stick):
         transfer.send(Silent())
     assert transfer.process.poll() is not None, "nothing runs on"
+
+
+def test_a_recipe_that_is_exchanged_between_two_readings_is_refused(
+    node: NodeHere, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps every rule, and names a file that the base never had: whoever owns the stick can do that."""
+    recipe = bundles.patch.folders[0] / "payload/patch/recipe"
+    signed = recipe.read_bytes()
+    lines = signed.splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if line.startswith(b"base "))
+    lines[last] = b"base " + b"f" * 64 + lines[last][69:]
+    real = target_module.file_parts
+
+    def exchanged(*arguments: Any) -> Any:
+        recipe.write_bytes(b"".join(lines))
+        return real(*arguments)
+
+    monkeypatch.setattr(target_module, "file_parts", exchanged)
+    try:
+        with pytest.raises(DigestMismatch, match="the recipe was changed after the patch was verified"):
+            node.target()
+    finally:
+        recipe.write_bytes(signed)
+
+
+@pytest.mark.parametrize("told", ["by a frame", "by the node"])
+def test_a_patch_whose_bytes_are_exchanged_under_way_is_named_and_not_the_base(
+    told: str, node: NodeHere, bundles: Bundles
+) -> None:
+    """Nothing of it is believed: a frame gives nothing then, or a file comes out otherwise on the node."""
+    target = node.target()
+    blocks = bundles.patch.folders[0] / "payload/patch/blocks"
+    signed, at = blocks.read_bytes(), target.parts[LONG].start
+    transfer = node.begin(target)
+    line = {"error": "altered", "path": LONG, "found": "another digest"}
+
+    def heard() -> None:
+        with transfer._reading():
+            transfer._raise(line)
+
+    try:
+        with pytest.raises(DigestMismatch, match="is not what it was when the node was asked"):
+            heard()
+        blocks.write_bytes(signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :])
+        with pytest.raises(DigestMismatch, match="the patch was changed after it was verified"):
+            transfer.send(Silent()) if told == "by a frame" else heard()
+    finally:
+        transfer.abandon()
+        blocks.write_bytes(signed)
+    assert not (node.home / f"{bundles.new.digest}.complete").exists()
+    assert node.held(bundles.old).whole

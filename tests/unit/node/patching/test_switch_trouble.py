@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.node.patching import switch as station
 from appliance.node.remote import former_packages, switch
+from appliance.node.script import load_script
 from tests.unit.node.patching.switched_node import (
     AFTER,
     BEFORE,
@@ -184,16 +187,20 @@ def test_the_node_restarts_though_nobody_hears_that_it_does(
         assert of(node).status()["restart"]["reboot"] is (status == 0), "whether it restarts by itself"
 
 
-def test_keys_that_are_learnt_end_no_switch(node: Node) -> None:
+@pytest.mark.parametrize(
+    "said", [{"action": "keys", "result": "done"}, {"action": "install", "result": "failed"}], ids=str
+)
+def test_keys_that_are_learnt_and_installations_that_fail_end_no_switch(
+    node: Node, said: dict[str, str]
+) -> None:
     """A station asked before another one began it."""
     arm(node)
     node.apply()
-    keys = {"action": "keys", "run": "keys", "result": "done", "from": None, "to": {"digest": "a"}}
-    of(node).installed(keys)
+    of(node).installed({"run": "other", "from": None, "to": {"digest": "a"}, **said})
     assert of(node).status()["pending"] == RECORD
     back(node, "it failed", "run")
     assert is_old(node)
-    assert node.results() == ["done", "went back"]
+    assert node.results() == [said["result"], "went back"]
 
 
 def test_keys_that_are_learnt_say_nothing_of_what_runs(node: Node) -> None:
@@ -205,3 +212,21 @@ def test_keys_that_are_learnt_say_nothing_of_what_runs(node: Node) -> None:
     of(node).installed(keys)
     arm(node, "again")
     assert of(node).status()["pending"]["from"] == RECORD["to"]
+
+
+def test_the_program_brings_all_that_it_imports(tmp_path: Path) -> None:
+    """A node has Python's own library, and nothing of ours."""
+    script = load_script(*station._PROGRAM).decode()
+    look = (
+        "import json, sys; space = {'__name__': 'loaded'}; exec(sys.stdin.read(), space); "
+        "print(json.dumps(space['Switch'](sys.argv[1]).status()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", look, str(tmp_path)],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pending"] is None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import lasting_files
 import network_snapshot
 import network_state
-from network_state import AT_BOOT_ONLY, PATHS, require, told
+from network_state import AT_BOOT_ONLY, PATHS, UNITS, require, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,8 @@ def restore(node: Node, folder: Path, *, opened: bool = True) -> Faults:
     restore_files(node, folder / "files", record, faults)
     remove_links(node, record.get("links", {}), faults)
     restore_units(node, record, faults)
+    if record and not opened:  # firewalld empties it as it starts or stops
+        restore_filter(node, folder, record, faults)
     restore_settings(node, record.get("settings", {}), faults)
     restore_links(node, record.get("links", {}), faults)
     if record:
@@ -222,7 +224,8 @@ def restore_units(node: Node, record: dict[str, Any], faults: Faults) -> None:
     now: dict[str, dict[str, bool]] = {}
     with faults.told("units"):
         now = network_state.unit_states(node)
-    for unit, before in units.items():
+    for unit in sorted(units, key=_order):  # a record keeps no order
+        before = units[unit]
         if now.get(unit, {}).get("enabled") is not before["enabled"]:
             node.run("systemctl", "enable" if before["enabled"] else "disable", unit)
         if unit in AT_BOOT_ONLY:
@@ -236,6 +239,11 @@ def restore_units(node: Node, record: dict[str, Any], faults: Faults) -> None:
                 node.run("ip", "address", "flush", "dev", device, "scope", "global")
         with faults.told("units"):
             start(node, unit, "restart" if unit == "systemd-networkd.service" else "start")
+
+
+def _order(unit: str) -> int:
+    """The place of a unit among those that are put back; one that is not known any more is the last."""
+    return UNITS.index(unit) if unit in UNITS else len(UNITS)
 
 
 def start(node: Node, unit: str, verb: str) -> None:

@@ -52,7 +52,14 @@ UNITS = (
 )
 
 #: Of these only whether they start at boot is put back; what they do is put back otherwise, or done once.
-AT_BOOT_ONLY = {"systemd-networkd-wait-online.service", "systemd-network-generator.service", "ufw.service"}
+#: Those of the packet filter empty all of it as they start or stop.
+AT_BOOT_ONLY = {
+    "systemd-networkd-wait-online.service",
+    "systemd-network-generator.service",
+    "ufw.service",
+    "nftables.service",
+    "netfilter-persistent.service",
+}
 
 #: The SSH server, whichever way it is started.  It is started again where it was up before, never stopped.
 SSH_UNITS = ("ssh.socket", "ssh.service")
