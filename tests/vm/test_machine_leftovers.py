@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,7 @@ def _up_until(room: Room, stage: str) -> subprocess.Popen[str]:
     process = room.start("up", "hall", "--machine", "--capture", "--drives", "1")
     while not STAGES[stage](room):
         assert process.poll() is None, f"`lab up` ended before the stage {stage}"
+        time.sleep(0.05)
     return process
 
 
