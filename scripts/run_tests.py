@@ -30,7 +30,7 @@ OTHERS = "not node and not vm and not bench and not dmcrypt"
 SOME_NODES = ("roles", "test_log_export.py", "test_patch.py", "test_role_inference_server.py")
 SOME_MACHINES = (
     *(f"test_opal_{name}.py" for name in ("enrolment", "life", "volumes")),
-    *("test_luks_media.py", "test_simulated_drive.py"),
+    *("test_luks_media.py", "test_machine_prepare.py", "test_simulated_drive.py"),
 )
 
 LINT = ("make", "--no-print-directory", "lint")
