@@ -38,7 +38,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_collection_finish() -> None:
-    """What is collected, thousands of tests, stays, and is not looked through for garbage time and again."""
+    """What is collected, thousands of tests, stays: it need not be looked through for garbage."""
     gc.collect()
     gc.freeze()
 
