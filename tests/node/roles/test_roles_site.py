@@ -5,12 +5,13 @@ The module's node goes through one history, in ``history``; each test asks one q
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.node.roles.damages import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,13 +274,7 @@ def test_check_tells_of_drift_and_leaves_it(history: History) -> None:
     assert history.site.play().failed == {}
 
 
-def pairs() -> list[tuple[str, ...]]:
-    """A damage that each of the two tasks puts right, as long as there are both."""
-    kinds = [[damage for damage, task in DRIFT.items() if task == each] for each in (FIREWALL, NETWORK)]
-    return [tuple(filter(None, each)) for each in itertools.zip_longest(*kinds)]
-
-
-@pytest.mark.parametrize("damages", pairs(), ids=" and ".join)
+@pytest.mark.parametrize("damages", together(DRIFT), ids=" and ".join)
 def test_what_drifted_is_put_right(history: History, damages: tuple[str, ...]) -> None:
     """By the task it belongs to and no other, so nothing of an earlier damage was left either."""
     for damage in damages:
