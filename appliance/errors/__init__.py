@@ -42,6 +42,7 @@ from appliance.errors.outcomes import (
     Unreachable,
 )
 from appliance.errors.unfit import (
+    BootRoomMissing,
     DriverForOtherKernel,
     FabricManagerDiffers,
     GpusMissing,
@@ -148,6 +149,7 @@ __all__ = [
     "ApplyFailed",
     "ArchitectureUnsupported",
     "ArchiveUntrusted",
+    "BootRoomMissing",
     "BundleMalformed",
     "BundleRevoked",
     "BundleStale",

@@ -41,5 +41,9 @@ class DriverForOtherKernel(HardwareUnfit):
     """The driver's module was built for another kernel than the one that runs."""
 
 
+class BootRoomMissing(HardwareUnfit):
+    """Below ``/boot`` there is no room for what the bundle's kernel or module writes there."""
+
+
 class PatchRoomMissing(HardwareUnfit):
     """The disk holds the bundle, and not the next version beside it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from appliance.node.boot_checks import boot_checks, boot_room
 from appliance.node.disk_checks import disk_checks
 from appliance.node.export_checks import export_checks
 from appliance.node.network_checks import network_checks
@@ -56,6 +57,7 @@ def node_checks(node: NodeEntry, facts: Mapping[str, Any], wanted: Wanted) -> li
         _privilege(facts),
         *disk_checks(node, facts),
         _space(facts, wanted),
+        *boot_checks(facts, wanted.manifest),
         *network_checks(node, facts, wanted.manifest, wanted.inventory),
         *export_checks(node, facts, wanted.manifest, wanted.inventory),
         *([_operator(facts, wanted.inventory)] if node.connection == "ssh" else []),
@@ -129,6 +131,8 @@ def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
             if component.kind in UNPACKED_KINDS or name == wanted.manifest.inference.engine
             for file in component.files
         )
+    if not facts["boot"]["apart"]:
+        needed += boot_room(facts, wanted.manifest)
     return Check(
         "disk-space",
         facts["free"] >= needed,

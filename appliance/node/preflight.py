@@ -17,7 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import HostKeyChanged, NodeUnreachable, PreflightFailed
+from appliance.errors import (
+    ApplianceError,
+    BootRoomMissing,
+    HostKeyChanged,
+    NodeUnreachable,
+    PreflightFailed,
+)
 from appliance.node.checks import PYTHON, Wanted, node_checks
 from appliance.node.connection import CONNECT_SECONDS, SSH_FAILED
 from appliance.node.hardware import named, preflight_checks
@@ -35,6 +41,12 @@ if TYPE_CHECKING:
     from appliance.node.connection import Connection
 
 FACTS_SECONDS: Final = 60
+#: What a failed check is called where none of another name failed; hardware's: ``hardware.named``.
+_ALONE: Final[dict[str, type[ApplianceError]]] = {
+    "boot-space": BootRoomMissing,
+    "host-key": HostKeyChanged,
+    "reachable": NodeUnreachable,
+}
 _HINT_ODD: Final = "look at what answers there: this program's own script says it otherwise"
 _HINT_PYTHON: Final = "install the python3 of the target distribution from its medium"
 
@@ -80,6 +92,7 @@ def refuse(reports: Sequence[NodeReport]) -> None:
     Raises:
         NodeUnreachable: nodes did not answer, and nothing else is wrong.
         HostKeyChanged: nodes show another host key, and nothing else is wrong.
+        BootRoomMissing: there is no room below ``/boot``, and nothing else is wrong.
         HardwareUnfit: a machine lacks what the bundle needs, by its own name where it lacks one thing.
         PreflightFailed: any other mixture.
     """
@@ -91,9 +104,7 @@ def refuse(reports: Sequence[NodeReport]) -> None:
         for node, check in failed
     ]
     tried = {check.name for _, check in failed if check.passed is False}
-    error = {frozenset({"reachable"}): NodeUnreachable, frozenset({"host-key"}): HostKeyChanged}.get(
-        frozenset(tried)
-    )
+    error = _ALONE.get(next(iter(tried))) if len(tried) == 1 else None
     error = error or named({check.name for _, check in failed}) or PreflightFailed
     nodes = len({node.name for node, _ in failed})
     raise error(

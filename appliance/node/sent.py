@@ -39,7 +39,8 @@ class SentSlice:
 class SentFile:
     """One file of the copy as the receiver is told of it.
 
-    ``blocks``: SHA-256 of each 4 MiB of the whole file, hex.  ``slices``: where its bytes lie in the
+    ``blocks``: SHA-256 of each 4 MiB of the whole file, hex, one behind another: a terabyte has a quarter
+    of a million, which as texts of their own take twice the room.  ``slices``: where its bytes lie in the
     bundle, in order; empty for a file that lies there whole.  ``further``: algorithms and digests (hex)
     that a stricter list has besides, of what lies in the bundle: of a cut file its slices have them.
     ``same``: the path of the same bytes in the node's copy of another bundle, where that is known.
@@ -48,7 +49,7 @@ class SentFile:
     path: str
     size: int
     sha256: str
-    blocks: tuple[str, ...] = ()
+    blocks: str = ""
     slices: tuple[SentSlice, ...] = ()
     further: tuple[tuple[str, str], ...] = ()
     same: str = ""
@@ -94,9 +95,9 @@ def _sent(file: PayloadFile, blocks: Sequence[tuple[str, Sequence[bytes]]], list
         for path, part in file.parts()
         if file.slices
     )
-    digests = tuple(digest.hex() for _, part in blocks for digest in part)
-    if digests == (file.sha256,):
-        digests = (file.sha256,)  # one text, not two: most files have one block
+    digests = b"".join(digest for _, part in blocks for digest in part).hex()
+    if digests == file.sha256:
+        digests = file.sha256  # one text, not two: most files have one block
     further = () if slices else lists.further(file.path)
     return SentFile(file.path, file.size, file.sha256, digests, slices, further)
 

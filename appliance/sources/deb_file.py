@@ -25,10 +25,10 @@ _MOST_LINKS: Final = 8
 
 
 @dataclass(frozen=True)
-class _CopyrightFile:
-    """A package's copyright file: its text, or the package whose documentation it shares."""
+class Stated:
+    """What one package says: its licence, or the package whose documentation it shares; or neither."""
 
-    text: str | None = None
+    licence: str | None = None
     shared_with: str | None = None
 
 
@@ -45,30 +45,33 @@ def index_entry(path: Path, file: str, sha256: str, size: int) -> str:
     return f"{control.rstrip()}\nFilename: ./{file}\nSize: {size}\nSHA256: {sha256}\n"
 
 
-def licences(debs: Mapping[str, Path]) -> dict[str, str]:
-    """The licences that packages state, by package: those of their copyright files, or ``SEE_FILE``.
+def licences(found: Mapping[str, Stated]) -> dict[str, str]:
+    """The licences of packages that may share their documentation, by package; ``SEE_FILE`` for none.
 
-    A package may share the documentation of another that it depends on (Policy, 12.3): its folder, or
-    the file in it, is a link.
+    A package may share that of another which it depends on (Policy, 12.3).
 
     Args:
-        debs: the packages' files, by package; where links may lead.
+        found: what each says, by package; where links may lead.
     """
-    found = {package: _copyright_file(path, package) for package, path in debs.items()}
-    named = {package: _named(file.text) for package, file in found.items() if file.text is not None}
 
-    def stated(package: str) -> str:
+    def named(package: str) -> str:
         for _ in range(_MOST_LINKS):
-            file = found.get(package, _CopyrightFile())
+            file = found.get(package, Stated())
             if file.shared_with is None:
                 break
             package = file.shared_with
-        return named.get(package, SEE_FILE)
+        return found.get(package, Stated()).licence or SEE_FILE
 
-    return {package: stated(package) for package in debs}
+    return {package: named(package) for package in found}
 
 
-def _copyright_file(path: Path, package: str) -> _CopyrightFile:
+def stated(path: Path, package: str) -> Stated:
+    """What a .deb's copyright file says; its folder, or the file in it, may be a link to another's.
+
+    Args:
+        path: the .deb.
+        package: its name.
+    """
     from debian.debfile import DebFile
 
     folder = f"{_DOCUMENTATION}/{package}"
@@ -80,10 +83,10 @@ def _copyright_file(path: Path, package: str) -> _CopyrightFile:
                 continue
             if member.issym():
                 target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
-                return _CopyrightFile(shared_with=_owner(target))
+                return Stated(shared_with=_owner(target))
             if member.isfile() and (content := data.extractfile(member)):
-                return _CopyrightFile(text=content.read().decode(errors="replace"))
-    return _CopyrightFile()
+                return Stated(_named(content.read().decode(errors="replace")))
+    return Stated()
 
 
 def _owner(target: str) -> str | None:

@@ -21,6 +21,7 @@ from appliance.sources.apt_repositories import (
 )
 from appliance.sources.deb_file import index_entry, licences
 from appliance.sources.kinds import UNKNOWN, Source, by_path
+from appliance.sources.known_licences import of_deb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +86,8 @@ class DebianPackages(Source):
 
     def describe(self, artefacts: Sequence[Artefact]) -> list[Artefact]:
         """With the licences the packages state, and the index ``Packages``."""
-        stated = licences({deb.name: self.station.store.path(deb.sha256) for deb in artefacts})
+        store = self.station.store
+        stated = licences({deb.name: of_deb(store, deb.sha256, deb.name) for deb in artefacts})
         described = [deb.model_copy(update={"licence": stated[deb.name]}) for deb in artefacts]
         index = self.keep(INDEX, self._index(described), generator=GENERATOR, licence="CC0-1.0")
         return by_path([*described, index])

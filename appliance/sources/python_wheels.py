@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from appliance.definition.lock import Artefact
 from appliance.errors import DigestMismatch, PackageMissing
 from appliance.sources.kinds import UNKNOWN, Source, by_path
+from appliance.sources.known_licences import of_wheel
 from appliance.sources.python_resolver import Platform, Wheel, resolve_wheels
 from appliance.sources.together import together
-from appliance.sources.wheel_metadata import licence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class PythonWheels(Source):
         """The same wheels, which are in the store, with the licences they state."""
         store = self.station.store
         return [
-            wheel.model_copy(update={"licence": licence(store.path(wheel.sha256)) or UNKNOWN})
+            wheel.model_copy(update={"licence": of_wheel(store, wheel.sha256) or UNKNOWN})
             for wheel in wheels
         ]
 

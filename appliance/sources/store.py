@@ -2,7 +2,8 @@
 
 ``objects/ab/ab12…`` holds a file whose bytes have that digest, read-only; it is there whole or not at
 all.  ``ab12….digests`` beside it holds those of its slices and blocks, if it is long
-(``appliance.bundle.known_digests``).  ``partial/ab12…`` holds what an interrupted fetch got so far, to be
+(``appliance.bundle.known_digests``), ``ab12….licence`` what it says of its licence, if it is a package
+(``appliance.sources.known_licences``).  ``partial/ab12…`` holds what an interrupted fetch got so far, to be
 continued.  Several processes may use one store: a fetch holds an advisory lock on its partial file, and a
 finished file takes its place by rename.  ``in-use`` is locked, shared, by everything that relies on what
 is there staying there; only tidying up (``appliance.sources.store_contents``) wants it alone.
@@ -37,6 +38,8 @@ LONG: Final = 1 << 30  # bytes of a file that takes seconds to hash
 _NOT_SHOWN: Final = Silent().beside
 #: What a file's name ends with that holds the digests of another one's slices and blocks.
 KNOWN_ENDING: Final = ".digests"
+#: And with what it ends that holds what a package says of its licence.
+LICENCE_ENDING: Final = ".licence"
 _OUT_OF_SPACE: Final = frozenset({28, 122})  # ENOSPC, EDQUOT
 
 
@@ -102,22 +105,25 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def known(self, sha256: str) -> bytes | None:
-        """What is kept of this file's slices and blocks; None if nothing is, or it cannot be read."""
+    def known(self, sha256: str, ending: str = KNOWN_ENDING) -> bytes | None:
+        """What is kept of this file, by default of its slices and blocks.
+
+        None if nothing is, or it cannot be read.
+        """
         try:
-            return self._known_path(sha256).read_bytes()
+            return self._known_path(sha256, ending).read_bytes()
         except OSError:
             return None
 
-    def keep_known(self, sha256: str, data: bytes) -> None:
-        """Keep the digests of a file's slices and blocks, where that is possible.
+    def keep_known(self, sha256: str, data: bytes, ending: str = KNOWN_ENDING) -> None:
+        """Keep something of a file beside it, by default its digests, where that is possible.
 
         Not brought to the disk at once: what a power cut leaves of it does not fit its own digest.
         """
         with suppress(OSError, SpaceExhausted), self.scratch() as scratch:
             scratch.write_bytes(data)
             scratch.chmod(0o444)
-            scratch.replace(self._known_path(sha256))
+            scratch.replace(self._known_path(sha256, ending))
 
     def fetched(self, sha256: str) -> int:
         """Bytes an interrupted fetch left behind for this file."""
@@ -221,22 +227,24 @@ class Store:
     def check(self, sha256: str) -> bool:
         """Read the file again; one whose bytes have changed is removed and False returned.
 
-        What is kept of its slices and blocks is computed again too, and put right.
+        What is kept of its slices and blocks is computed again too, and put right; what is kept of its
+        licence is forgotten, and found again by whoever asks.
         """
         path = self.path(sha256)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             found, known = _digests(file, size, sha256, None, _NOT_SHOWN)
+        self._known_path(sha256, LICENCE_ENDING).unlink(missing_ok=True)
         if found != sha256:
             path.unlink()
-            self._known_path(sha256).unlink(missing_ok=True)
+            self._known_path(sha256, KNOWN_ENDING).unlink(missing_ok=True)
             return False
         if known and known != self.known(sha256):
             self.keep_known(sha256, known)
         return True
 
-    def _known_path(self, sha256: str) -> Path:
-        return self.path(sha256).with_name(sha256 + KNOWN_ENDING)
+    def _known_path(self, sha256: str, ending: str) -> Path:
+        return Path(self.place(sha256) + ending)
 
     def _lock_file(self) -> IO[bytes]:
         descriptor = os.open(self.folder / "in-use", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

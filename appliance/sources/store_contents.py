@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.errors import DigestMismatch
-from appliance.sources.store import KNOWN_ENDING
+from appliance.sources.store import KNOWN_ENDING, LICENCE_ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +56,8 @@ class Use:
 
 
 _NOBODY: Final = Use("", ())
+#: What is kept of a file beside it, by the ending of its name.
+_KEPT: Final = {KNOWN_ENDING: "digests", LICENCE_ENDING: "licence"}
 
 
 def users(locks: Mapping[str, Lock]) -> dict[str, Use]:
@@ -81,17 +83,18 @@ def contents(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
 
 
 def beside(store: Store, needed_by: Mapping[str, Use]) -> list[Held]:
-    """What else lies there: digests of slices and blocks, partial downloads, scratch files, apt's lists.
+    """What else lies there: what is kept of files, partial downloads, scratch files, apt's lists.
 
-    Digests are needed as long as the file they are of; without it, they never were.
+    Digests of slices and blocks, and a licence, are needed as long as the file they are of; without it,
+    they never were.
     """
     found = []
     for path, status in _walk(store.folder / "objects"):
-        sha256 = path.name.removesuffix(KNOWN_ENDING)
-        if path.name != sha256 and _DIGEST.fullmatch(sha256):
+        sha256, ending = path.stem, path.suffix
+        if ending in _KEPT and _DIGEST.fullmatch(sha256):
             needed = _last_needed(store.path(sha256))
             use = needed_by.get(sha256, _NOBODY) if needed else _NOBODY
-            found.append(_held(f"digests {sha256}", path, status.st_size, needed, use))
+            found.append(_held(f"{_KEPT[ending]} {sha256}", path, status.st_size, needed, use))
     for path in sorted((store.folder / "partial").iterdir()):
         name = f"partial {path.name}" if _DIGEST.fullmatch(path.name) else "scratch"
         status = path.lstat()

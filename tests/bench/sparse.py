@@ -1,6 +1,6 @@
 """Signed bundles of any size that take no disk: every file is one hole, made without the writer.
 
-Or all but its first bytes, where it has to differ from another one.
+Or all but its last bytes, where it has to differ from another one.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.listing import listing_bytes
@@ -26,33 +26,47 @@ from appliance.bundle.sign import sign_bundle
 from appliance.trust.root import root_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from appliance.trust.root import Root
     from tests.conftest import Holders
+
+_BLOCK: Final = bytes(BLOCK_SIZE)
+
+
+class Digest(Protocol):
+    """What computes one, as ``hashlib`` has it."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 @cache
-def zeros(size: int, start: bytes = b"") -> str:
-    """SHA-256 (hex) of so many bytes, zeros but for the first ones."""
-    digest = hashlib.sha256(start)
-    for position in range(len(start), size, BLOCK_SIZE):
-        digest.update(bytes(min(BLOCK_SIZE, size - position)))
+def zeros(size: int, end: bytes = b"", make: Callable[[], Digest] = hashlib.sha256) -> str:
+    """SHA-256 (hex) of so many bytes, zeros but for the last ones; or what ``make`` makes of them."""
+    digest = make()
+    for position in range(0, size - len(end), BLOCK_SIZE):
+        digest.update(_BLOCK[: size - len(end) - position])
+    digest.update(end)
     return digest.hexdigest()
 
 
-def sparse_file(path: str, size: int, start: bytes | None = None) -> PayloadFile:
+def sparse_file(
+    path: str, size: int, end: bytes | None = None, make: Callable[[], Digest] = hashlib.sha256
+) -> PayloadFile:
     """A file of zeros as a record of a package; the digest of a cut one is of its first slice.
 
-    ``start`` are its first bytes, whole blocks in the first slice; given, the digest of a cut file is its
-    own, which takes as long as hashing it.
+    ``end`` are its last bytes, whole blocks in the last slice; given, the digest of a cut file is its own,
+    by ``make``, which takes as long as hashing it.
     """
     slices: tuple[ListedFile, ...] = ()
     if size > SLICE_SIZE:
         sizes = [min(SLICE_SIZE, size - start) for start in range(0, size, SLICE_SIZE)]
-        first, *others = sizes
-        slices = (ListedFile(zeros(first, start or b""), first),)
-        slices += tuple(ListedFile(zeros(each), each) for each in others)
+        *others, last = sizes
+        slices = tuple(ListedFile(zeros(each), each) for each in others)
+        slices += (ListedFile(zeros(last, end or b""), last),)
     name = path.rpartition("/")[2].partition("_")[0]
     origin = {
         "kind": "debian",
@@ -62,7 +76,7 @@ def sparse_file(path: str, size: int, start: bytes | None = None) -> PayloadFile
         "architecture": "amd64",
         "upstream": "sha256",
     }
-    digest = zeros(min(size, SLICE_SIZE)) if start is None else zeros(size, start)
+    digest = zeros(min(size, SLICE_SIZE)) if end is None else zeros(size, end, make)
     return PayloadFile(
         path, size, digest, name, "1.2.3-1+deb13u1", "GPL-2.0-or-later", origin, slices=slices
     )
@@ -74,27 +88,28 @@ def write_sparse(
     components: Mapping[str, Iterable[PayloadFile]],
     *,
     sequence: int = 1,
-    starts: Mapping[str, bytes] = MappingProxyType({}),
+    ends: Mapping[str, bytes] = MappingProxyType({}),
+    root: Root | None = None,
 ) -> Path:
     """Write a bundle of these files, in order of path, and let alice and bob sign it.
 
-    ``starts``: the first bytes of those that have others than zeros, by path; whole blocks.
+    ``ends``: the last bytes of those that have others than zeros, by path; whole blocks.
+    ``root``: the one that the bundle carries, if not that of the two.
     """
-    root = holders.root("alice", "bob")
+    root = root or holders.root("alice", "bob")
     parts = {name: Component("files", tuple(files)) for name, files in sorted(components.items())}
     blocks = bytearray()
     for component in parts.values():
         for file in component.files:
-            start = starts.get(file.path, b"")
+            *_, last = file.parts()
             for path, part in file.parts():
-                _hole(folder / path, part.size, start)
-                full, rest = divmod(part.size, BLOCK_SIZE)
-                for position in range(0, len(start), BLOCK_SIZE):
-                    blocks += hashlib.sha256(start[position : position + BLOCK_SIZE]).digest()
-                    full -= 1
-                start = b""
+                end = ends.get(file.path, b"") if (path, part) == last else b""
+                _hole(folder / path, part.size, end)
+                full, rest = divmod(part.size - len(end), BLOCK_SIZE)
                 blocks += bytes.fromhex(zeros(BLOCK_SIZE)) * full
                 blocks += bytes.fromhex(zeros(rest)) if rest else b""
+                for position in range(0, len(end), BLOCK_SIZE):
+                    blocks += hashlib.sha256(end[position : position + BLOCK_SIZE]).digest()
     small = {"VERIFY.txt": b"", "blocks.bin": bytes(blocks), "trust/root.1.json": root_bytes(root)}
     model = parts["model"].files[0]
     manifest = Manifest(
@@ -121,8 +136,9 @@ def write_sparse(
     return folder
 
 
-def _hole(path: Path, size: int, start: bytes) -> None:
+def _hole(path: Path, size: int, end: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write(start)
         file.truncate(size)
+        file.seek(size - len(end))
+        file.write(end)

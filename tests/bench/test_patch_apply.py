@@ -18,6 +18,7 @@ from tests.bench.conftest import Cost
 from tests.bench.cost_of import busy_seconds
 from tests.bench.pairing import run_pairs
 from tests.bench.patches import weights
+from tests.loop_disk import mounted
 from tests.unit.node.patching.conftest import LONG, Bundles, NodeHere, make_bundles
 
 if TYPE_CHECKING:
@@ -42,18 +43,8 @@ dd if="$1" of="$2" bs=1M count="$3" status=none && sync --file-system "$2" && op
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """XFS, in a sparse file."""
-    folder = tmp_path_factory.mktemp("apply")
-    image, place = folder / "image", folder / "disk"
-    with image.open("wb") as file:
-        file.truncate(MEGABYTES << 23)
-    subprocess.run(["mkfs.xfs", "-q", image], check=True)
-    place.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    try:
+    with mounted("xfs", tmp_path_factory.mktemp("apply"), MEGABYTES << 23) as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-        image.unlink()
 
 
 @pytest.fixture(scope="module")

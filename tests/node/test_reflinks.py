@@ -12,6 +12,7 @@ import pytest
 from appliance.bundle import payload
 from appliance.bundle.blocks import BLOCK_SIZE
 from appliance.bundle.copying import kernel_copies
+from tests.loop_disk import mounted
 from tests.unit.node.patching.conftest import LONG, NodeHere, make_bundles
 
 if TYPE_CHECKING:
@@ -28,17 +29,8 @@ SIZE = 16 * BLOCK_SIZE + 4321
 @pytest.fixture(params=["btrfs", "xfs"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A mounted file system of half a gigabyte, in a sparse file."""
-    image, folder = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(512 << 20)
-    subprocess.run([f"mkfs.{request.param}", "-q", image], check=True)
-    folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-        image.unlink()
+    with mounted(request.param, tmp_path, 512 << 20) as place:
+        yield place
 
 
 def pieces(path: Path) -> list[tuple[int, set[str]]]:

@@ -133,30 +133,35 @@ def _same_after(file: WholeFile, chunks: Chunks, run: Stretch, most: int) -> int
     """How many bytes behind a run are still the same, at most ``most``."""
     if run.base is None:
         return 0
-    base, start, place = chunks.files[run.base], run.end, run.place + run.end - run.start
-    most, done = min(most, base.size - place), 0
-    while done < most:
-        step = min(_STEP, most - done)
-        one, other = file.read(start + done, step), base.read(place + done, step)
-        if one != other:
-            return done + _common(one, other)
-        done += step
-    return done
+    base, place = chunks.files[run.base], run.place + run.end - run.start
+    return same_from(file, run.end, base, place, min(most, base.size - place))
 
 
 def _same_before(file: WholeFile, chunks: Chunks, new: Stretch, most: int) -> int:
     """How many bytes before a run are the same already, at most ``most``."""
     if new.base is None:
         return 0
-    base, most, done = chunks.files[new.base], min(most, new.place), 0
-    while done < most:
+    return same_up_to(file, new.start, chunks.files[new.base], new.place, min(most, new.place))
+
+
+def same_from(file: WholeFile, start: int, base: WholeFile, place: int, most: int) -> int:
+    """How many bytes from there on are the same, at most ``most``, which both have."""
+    for done in range(0, most, _STEP):
         step = min(_STEP, most - done)
-        one = file.read(new.start - done - step, step)
-        other = base.read(new.place - done - step, step)
+        one, other = file.read(start + done, step), base.read(place + done, step)
+        if one != other:
+            return done + _common(one, other)
+    return most
+
+
+def same_up_to(file: WholeFile, end: int, base: WholeFile, place: int, most: int) -> int:
+    """How many bytes up to there are the same, at most ``most``, which both have."""
+    for done in range(0, most, _STEP):
+        step = min(_STEP, most - done)
+        one, other = file.read(end - done - step, step), base.read(place - done - step, step)
         if one != other:
             return done + _common(one[::-1], other[::-1])
-        done += step
-    return done
+    return most
 
 
 def _common(one: bytes, other: bytes) -> int:

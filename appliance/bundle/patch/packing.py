@@ -54,6 +54,8 @@ def pack(data: bytes, prefix: bytes = b"") -> bytes | None:
         data: what is packed.
         prefix: bytes of the base, which whoever unpacks it has too; empty, or at least ``MIN_PREFIX``.
     """
+    if len(data) <= LEAST:
+        return None
     packed = _frame(data, prefix, level_for(data, thoroughly=True), thoroughly=True)
     return packed if is_worth(len(packed), len(data)) else None
 

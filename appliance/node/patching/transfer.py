@@ -24,7 +24,7 @@ from appliance.node.patching.reader import CopyReader
 from appliance.node.transfer import CHUNK, Transfer, base_changed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from appliance.bundle.opening import BundleTree
@@ -65,7 +65,7 @@ class PatchTransfer(Transfer):
                     raise base_changed(self.connection.node.name, self.files[index].same, "other bytes")
                 if parts := target.parts.get(path):
                     partly = partial(self._part, blocks=blocks, reader=reader)
-                    self._send_parts(index, offset, [*parts], parts.start, partly, progress)
+                    self._send_parts(index, offset, parts, parts.start, partly, progress)
                 else:
                     self._send_file(tree if is_payload(path) else documents, index, offset, progress)
 
@@ -84,7 +84,7 @@ class PatchTransfer(Transfer):
         self,
         index: int,
         offset: int,
-        parts: Sequence[Part],
+        parts: Iterable[Part],
         start: int,
         partly: Any,
         progress: Progress,

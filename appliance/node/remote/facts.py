@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 HOME = "/var/lib/appliance"
+BOOT = "/boot"
 LOCKS = (
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
@@ -25,8 +26,12 @@ LOCKS = (
 )
 
 
-#: Packages whose presence decides whether network and firewall can be configured at all.
-PACKAGES = ("auditd", "netplan.io", "ufw", "nftables")
+#: Packages whose presence decides whether network and firewall can be configured at all; kernels, and
+#: what is built for each of them.
+PACKAGES = (
+    *("auditd", "netplan.io", "ufw", "nftables"),
+    *("linux-image-*", "linux-modules-nvidia-*", "*-dkms", "nvidia-dkms-*"),
+)
 #: Units that load a packet filter of their own, and would undo ufw's or be undone by it.
 FILTER_UNITS = ("nftables.service", "netfilter-persistent.service", "firewalld.service", "docker.service")
 #: Where netplan reads its files, weakest first; each name counts once (netplan(5)).
@@ -70,10 +75,15 @@ def output(*command: str) -> str:
 
 def free_bytes(path: str) -> int:
     """Bytes free where ``path`` is or would be."""
+    disk = os.statvfs(existing(path))
+    return disk.f_bavail * disk.f_frsize
+
+
+def existing(path: str) -> str:
+    """The folder that ``path`` is, or the nearest one above it that there is."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
+    return path
 
 
 def bytes_below(path: str) -> int:
@@ -81,6 +91,24 @@ def bytes_below(path: str) -> int:
     return sum(
         os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names
     )
+
+
+def boot() -> dict[str, Any]:
+    """Room below ``/boot``, and what the largest initramfs there and the largest kernel take.
+
+    ``apart``: whether it is a file system of its own, and not the one that bundles lie on.
+    """
+
+    def largest(start: str) -> int:
+        sizes = [os.lstat(path).st_size for path in glob.glob(f"{BOOT}/{start}-*")]
+        return max(sizes, default=0)
+
+    return {
+        "free": free_bytes(BOOT),
+        "apart": os.stat(BOOT).st_dev != os.stat(existing(HOME)).st_dev if os.path.isdir(BOOT) else False,
+        "initramfs": largest("initrd.img"),
+        "kernel": sum(map(largest, ("vmlinuz", "System.map", "config"))),
+    }
 
 
 def interfaces() -> list[dict[str, Any]]:
@@ -238,6 +266,7 @@ def facts(connection: str, digest: str) -> dict[str, Any]:
         "suite": release.get("VERSION_CODENAME", ""),
         "architecture": output("dpkg", "--print-architecture") or platform.machine(),
         "free": free_bytes(HOME),
+        "boot": boot(),
         "staged": bytes_below(staged) + bytes_below(f"{staged}.incoming"),
         "systemd": output("systemctl", "is-system-running") if os.path.isdir("/run/systemd/system") else "",
         "time": time.time(),

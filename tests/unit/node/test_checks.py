@@ -13,7 +13,13 @@ import pytest
 from appliance.bundle.manifest import Manifest, parse_manifest
 from appliance.definition.host import Host, Time
 from appliance.definition.inventory import Interface, Inventory, Management, Match, NodeEntry
-from appliance.errors import ApplianceError, HostKeyChanged, NodeUnreachable, PreflightFailed
+from appliance.errors import (
+    ApplianceError,
+    BootRoomMissing,
+    HostKeyChanged,
+    NodeUnreachable,
+    PreflightFailed,
+)
 from appliance.node.checks import UNPACKED_TIMES, Wanted, node_checks
 from appliance.node.preflight import NodeReport, refuse
 from appliance.node.verdict import Check
@@ -63,6 +69,7 @@ FACTS: dict[str, Any] = {
     "suite": "trixie",
     "architecture": "amd64",
     "free": 10**10,
+    "boot": {"free": 10**9, "apart": True, "initramfs": 10**8, "kernel": 2 * 10**7},
     "staged": 0,
     "systemd": "running",
     "time": 1_000_000.0,
@@ -265,6 +272,8 @@ def failed(name: str, passed: bool | None = False) -> Check:
         ([failed("host-key")], HostKeyChanged),
         ([failed("host-key"), failed("reachable")], PreflightFailed),
         ([failed("disk-space")], PreflightFailed),
+        ([failed("boot-space")], BootRoomMissing),
+        ([failed("boot-space"), failed("disk-space")], PreflightFailed),
         ([failed("python3"), failed("system", None)], PreflightFailed),
     ],
 )

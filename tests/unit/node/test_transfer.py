@@ -50,7 +50,7 @@ def sent(path: str, data: bytes) -> SentFile:
         path,
         len(data),
         hashlib.sha256(data).hexdigest(),
-        tuple(hashlib.sha256(b).hexdigest() for b in blocks),
+        "".join(hashlib.sha256(b).hexdigest() for b in blocks),
     )
 
 

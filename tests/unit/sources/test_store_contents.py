@@ -19,7 +19,7 @@ from appliance.definition.names import Inference, Target
 from appliance.errors import DigestMismatch, InProgress
 from appliance.progress import Silent
 from appliance.sources.fetching import fetch_locked
-from appliance.sources.store import Store
+from appliance.sources.store import LICENCE_ENDING, Store
 from appliance.sources.store_contents import beside, check, collect, contents, total, users
 
 if TYPE_CHECKING:
@@ -211,6 +211,24 @@ def test_digests_of_slices_and_blocks_go_with_their_file(store: Store) -> None:
     assert store.known(digest(long)) is None
 
 
+def test_licences_go_with_their_package(store: Store) -> None:
+    gone = digest(b"gone")
+    store.path(gone).parent.mkdir(exist_ok=True)
+    for sha256 in (digest(SMALL), digest(BIG), gone):
+        store.keep_known(sha256, b"MIT", LICENCE_ENDING)
+    names = {entry.name: entry.users for entry in beside(store, users({"one": lock_of(SMALL)}))}
+    assert names == {
+        f"licence {digest(SMALL)}": ("one",),
+        f"licence {digest(BIG)}": (),
+        f"licence {gone}": (),
+    }
+    assert gc(store, lock_of(SMALL, OTHER)) == sorted(
+        [digest(BIG), f"licence {digest(BIG)}", f"licence {gone}"]
+    )
+    assert store.known(digest(SMALL), LICENCE_ENDING) == b"MIT"
+    assert store.known(digest(BIG), LICENCE_ENDING) is None
+
+
 def test_no_empty_folders_are_left(store: Store) -> None:
     gc(store, dry_run=True)
     gc(store, lock_of(BIG))
@@ -256,7 +274,7 @@ def test_a_build_waits_until_tidying_up_is_over(store: Store) -> None:
 def test_the_lock_on_the_store_ends_with_its_process(store: Store) -> None:
     script = f"""
 import pathlib, time
-from appliance.sources.store import Store
+from appliance.sources.store import LICENCE_ENDING, Store
 with Store(pathlib.Path({str(store.folder)!r})).in_use():
     print("ready", flush=True); time.sleep(60)
 """

@@ -15,6 +15,7 @@ from appliance.bundle.patch.chunks import Chunks, Places, cut, mean_size
 from appliance.bundle.patch.encoding import Encoder
 from appliance.bundle.patch.matching import Stretch, match
 from appliance.bundle.patch.packing import unpack
+from appliance.bundle.patch.recipe import Range
 from appliance.bundle.patch.whole import FolderFiles, WholeFile
 from appliance.errors import DigestMismatch, ToolMissing
 
@@ -183,6 +184,47 @@ def test_without_a_base_a_file_is_its_own(tmp_path: Path) -> None:
     assert rebuild(tmp_path, OTHER) == len(OTHER)
     assert rebuild(tmp_path, bytes(200_000)) < 200
     assert rebuild(tmp_path, b"") == 0
+
+
+#: What becomes of the first 100,000 bytes of ``BASE``: so many first and last bytes are copied.
+ENDS = {
+    "nothing in common": (OTHER[:100_000], [0, 0]),
+    "a token more": (BASE[:99_990] + b", more: 1" + BASE[99_990:100_000], [99_990, 0]),
+    "a header": (b"a new head" + BASE[10:100_000], [0, 99_990]),
+    "a place in the middle": (BASE[:40_000] + b"other" + BASE[41_000:100_000], [40_000, 59_000]),
+    "bytes taken out": (BASE[:40_000] + BASE[41_000:100_000], [40_000, 59_000]),
+    "behind it": (BASE[:100_000] + b"more", [100_000, 0]),
+    "before it": (b"more" + BASE[:100_000], [0, 100_000]),
+    "the first half": (BASE[:50_000], [50_000, 0]),
+    "twice": (BASE[:100_000] * 2, [100_000, 100_000]),
+    "too few": (BASE[:999] + OTHER[:90_000] + BASE[99_001:100_000], [0, 0]),
+}
+
+
+@pytest.mark.parametrize("edit", ENDS)
+def test_a_short_file_begins_and_ends_as_its_base_does(
+    edit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame spends bytes on every block of what is the same, and wants the base to be at hand."""
+    monkeypatch.setattr(encoding, "_END", 1000)
+    target, (first, last) = ENDS[edit]
+    base = BASE[:100_000]
+    rebuild(tmp_path, target, base)
+    encoder = Encoder(len, len)
+    with in_parts(tmp_path, "b", base) as old, in_parts(tmp_path, "t", target) as file:
+        parts = list(encoder.parts(file, [old], digests(base)))
+    copies = [part.source for part in parts if not part.packed]
+    wanted = [Range(0, 0, first), Range(0, len(base) - last, last)]
+    assert copies == [each for each in wanted if each.length]
+
+
+def test_what_is_the_same_to_either_side_is_copied_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of bytes that repeat, those which a file begins with are not what it ends with too."""
+    monkeypatch.setattr(encoding, "_END", 1000)
+    for target, base in ((bytes(5000), bytes(8000)), (bytes(8000), bytes(5000))):
+        rebuild(tmp_path, target, base)
 
 
 @pytest.mark.usefixtures("small")

@@ -17,7 +17,7 @@ MANIFEST, DATA = b'{"components":{}}', bytes(range(256)) * 8000
 
 
 def described(path: str, data: bytes) -> dict[str, Any]:
-    blocks = [hashlib.sha256(data[at : at + BLOCK]).hexdigest() for at in range(0, len(data), BLOCK)]
+    blocks = "".join(hashlib.sha256(data[at : at + BLOCK]).hexdigest() for at in range(0, len(data), BLOCK))
     digest = hashlib.sha256(data).hexdigest()
     return {
         "path": path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,13 +14,31 @@ from appliance.node.patching.parts import FileParts
 from appliance.node.patching.reader import CopyReader
 from appliance.node.patching.transfer import PatchTransfer
 from appliance.progress import Silent
-from tests.unit.node.patching.conftest import LONG, LONG_BYTES, NodeHere
+from tests.unit.node.patching.conftest import LONG, LONG_BYTES, NodeHere, make_bundles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Holders
+
+
+@pytest.fixture
+def scattered(tmp_path: Path, holders: Holders) -> NodeHere:
+    """With an old bundle, and a patch by which every thousandth byte of a long file becomes another."""
+    changed = bytearray(LONG_BYTES)
+    changed[::1000] = bytes(len(changed[::1000]))
+    (tmp_path / "station").mkdir()
+    bundles = make_bundles(tmp_path / "station", holders, (LONG_BYTES, bytes(changed)), parity=0)
+    node = NodeHere(tmp_path, bundles)
+    node.install(bundles.old)
+    return node
 
 
 def test_the_receiver_hears_something_for_each_mebibyte(
-    node: NodeHere, monkeypatch: pytest.MonkeyPatch
+    scattered: NodeHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives a silent station up after 30 s; a frame looks back to 16 MiB, at 70 kB/s four minutes."""
+    node = scattered
     target = node.target()
     log: list[int | str] = []
     read, frame = CopyReader.read, PatchTransfer._frame
