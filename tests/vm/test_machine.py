@@ -114,7 +114,7 @@ def test_what_is_synced_survives_a_power_cut_and_nothing_is_shut_down(machines: 
     machines.power("on")
     seconds = machines.processor_seconds()
     print(f"\nprocessor seconds until ready: from its disk {seconds:.1f}, as a copy {machines.ready:.1f}")
-    # On a free machine a third of it.  A copy that waits for its processor looks for its identity meanwhile.
+    # On a free machine a third.  A copy that has to wait looks for its identity time and again meanwhile.
     assert machines.ready * 1.5 < seconds
     assert "virtual machine fork" not in node.run("dmesg").stdout
     assert node.run("cat /etc/kept").stdout == "kept\n"
