@@ -8,10 +8,10 @@ PEERS  := $(VENV)/peers/.ready
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-node test-vm test-dmcrypt test-vllm test-dkms lint format bench corpus clean distclean
+.PHONY: help demo test test-unit test-node test-vm test-dmcrypt test-vllm test-dkms test-h100 lint format bench corpus clean distclean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Build, sign and verify a bundle; install a practice node from it; show the proof
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh
@@ -23,13 +23,16 @@ test-unit: $(READY) ## Only the tests that need no network, no root and no pract
 	$(PYTEST) -m "not bench and not node and not vm and not archive and not dmcrypt"
 
 test-node: $(READY) ## Only the tests on a booted practice node
-	$(PYTEST) -m "node and not bench and not dmcrypt and not vllm and not dkms"
+	$(PYTEST) -m "node and not bench and not dmcrypt and not vllm and not dkms and not h100"
 
 test-vllm: $(READY) ## Only this: real vLLM on a practice node, from a bundle; gigabytes and a quarter of an hour
 	$(PYTEST) -m vllm -s
 
 test-dkms: $(READY) ## Only this: NVIDIA's driver compiled by dkms on a practice node, from a bundle; minutes of compiling
 	$(PYTEST) -m dkms -s
+
+test-h100: $(READY) ## Only this: bundles/h100-vllm.yaml built, and installed on a practice node; 50 GB and half an hour
+	$(PYTEST) -m h100 -s
 
 test-vm: $(READY) ## Only the tests on virtual machines in software emulation: minutes
 	$(PYTEST) -m "vm and not bench"

@@ -55,3 +55,19 @@ class Silent:
     @contextmanager
     def beside(self, name: str, size: int) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
+
+
+class NotesOnce:
+    """Tells another ``Progress`` everything, but no line twice: for work that comes by a place again."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._told: set[str] = set()
+        self._note = progress.note
+        self.begin, self.advance, self.item = progress.begin, progress.advance, progress.item
+        self.beside, self.end = progress.beside, progress.end
+
+    def note(self, text: str) -> None:
+        """Pass a line on if it is new."""
+        if text not in self._told:
+            self._told.add(text)
+            self._note(text)

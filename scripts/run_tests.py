@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-NODES = "node and not bench and not dmcrypt and not vllm and not dkms"
+NODES = "node and not bench and not dmcrypt and not vllm and not dkms and not h100"
 MACHINES = "vm and not node and not bench and not dmcrypt"
 OTHERS = "not node and not vm and not bench and not dmcrypt"
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from appliance.errors import PreflightFailed, SpaceExhausted
+from appliance.errors import PreflightFailed, SpaceExhausted, Usage
 
 if TYPE_CHECKING:
     import ctypes
@@ -163,6 +163,25 @@ def writing_under(folder: Path) -> Iterator[None]:
                 hint="copy the bundle to a writable disk, or correct the folder's permissions",
             ) from fault
         raise
+
+
+def have_folder(folder: Path) -> None:
+    """Make the folder that somebody named, and those it lies in, unless it is there.
+
+    Raises:
+        Usage: something else lies there or in its way, as where a medium is not mounted.
+        SpaceExhausted, PreflightFailed: the disk is full or write-protected.
+    """
+    with writing_under(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as fault:
+            raise Usage(
+                f"{folder} can be no folder",
+                found=fault.strerror,
+                wanted="a folder, or a name that is free",
+                hint="look whether its medium is mounted, or name another folder",
+            ) from fault
 
 
 def free_bytes(folder: Path) -> int:

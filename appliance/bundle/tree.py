@@ -62,6 +62,14 @@ class Tree:
         self.folder = folder
         try:
             self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError:
+            raise Usage(
+                f"{folder} is not a bundle",
+                found="one file",
+                wanted="the folder of a bundle: the one that holds manifest.json",
+                hint="a document of its own, such as a root, a revocation or a statement, is shown by "
+                "appliance trust inspect and signed by appliance trust sign",
+            ) from None
         except OSError as fault:
             raise Usage(
                 f"{folder} is not a folder that can be read",

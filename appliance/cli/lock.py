@@ -17,6 +17,12 @@ def lock(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where to write; beside the definition.")
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", metavar="LOCK", help="Pin what this lock does; only the numbers may have changed."
+        ),
+    ] = None,
     store: StoreFolder = None,
     mirror: Mirror = None,
     as_json: AsJson = False,
@@ -28,15 +34,21 @@ def lock(
     found is kept in the content store, so that the build needs no network.
     The lock holds no address.
 
+    With --keep nothing is looked for: a definition that was given another
+    sequence or version, and no other change, keeps pins and date of the lock
+    it had before. So a bundle of other keys alone comes about.
+
     \b
     Examples:
       appliance lock bundles/demo.yaml
       appliance lock site.yaml --out site-2.lock.json
+      appliance lock site.yaml --keep site.lock.json       # its sequence was raised
       SOURCE_DATE_EPOCH=1767225600 appliance lock bundles/demo.yaml
 
     \b
     Exit codes:
-      3  the definition is invalid, or names what does not exist
+      3  the definition is invalid, or names what does not exist; or more than
+         its numbers changed (--keep)
       4  a digest, the archive's signature or a model's does not verify
       5  the disk is full, or a tool is missing
       6  a source does not answer, or denies access
@@ -45,13 +57,17 @@ def lock(
 
     from appliance.bundle.media.sizes import size_text
     from appliance.bundle.wording import counted
+    from appliance.sources.building import renumbered_lock
     from appliance.sources.definition_files import default_lock_path, open_definition
     from appliance.sources.locking import lock_definition, time_of_lock, write_lock
     from appliance.sources.station import open_station
 
-    read = open_definition(definition)
-    station = open_station(definition, store=store, mirror=mirror, progress=progress())
-    locked = lock_definition(read, station, created=time_of_lock(os.environ))
+    if keep is not None:
+        locked = renumbered_lock(definition, keep)
+    else:
+        read = open_definition(definition)
+        station = open_station(definition, store=store, mirror=mirror, progress=progress())
+        locked = lock_definition(read, station, created=time_of_lock(os.environ))
     path = out or default_lock_path(definition)
     write_lock(path, locked)
 

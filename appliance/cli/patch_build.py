@@ -70,17 +70,24 @@ def build(
 
     \b
     Exit codes:
-      2  the folder exists already
+      2  the folder exists already, or options that do not go together
       4  a bundle breaks the format or is damaged, or the inventory is not its node's
       5  nothing is saved, the bundle is no later one, or the disk is full
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
     from appliance.bundle.parity.creating import parity_companion
     from appliance.bundle.patch.building import build_patch
     from appliance.bundle.sbom.document import add_sbom
+    from appliance.errors import Usage
 
     with ExitStack() as stack:
         if base[0].is_file():
             holdings = _of_inventory(stack, base, bytes_of, store, inventory)
+        elif bytes_of or inventory:
+            raise Usage(
+                "only a node's inventory is read together with its bundle or its site",
+                found=f"--{'base' if bytes_of else 'inventory'}, and {base[0]}, which is no file",
+                wanted="--from FILE.inventory.json, or --from BUNDLE alone",
+            )
         else:
             holdings = _of_bundle(stack, base)
         built = build_patch(
@@ -147,7 +154,7 @@ def patch_text(built: BuiltPatch) -> str:
     if held:
         size = sum(each.size for each in held)
         lines.append(f"  {size_text(0):>14}  {size_text(size):>14}  {len(held):,} files that are there")
-    saved = 1 - built.size / built.whole_size
+    saved = (built.whole_size - built.size) * 1000 // built.whole_size / 1000  # never more than is true
     return "\n".join(
         [
             *lines,

@@ -65,7 +65,7 @@ def status(
       0  asked, whatever was found        4  an inventory is not its node's
       5  a node cannot say what it holds  6  a node cannot be reached
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.bundle.durable import replace_file, writing_under
+    from appliance.bundle.durable import have_folder, replace_file
     from appliance.node.site import load_inventory, read_inventory, select_nodes
     from appliance.node.status import ask_nodes, read_exported
 
@@ -77,8 +77,7 @@ def status(
         found = ask_nodes(site, select_nodes(site, tuple(limit or ())), recheck=recheck, short=short)
     written: dict[str, str] = {}
     if export is not None and any(each.inventory for each in found):
-        with writing_under(export):
-            export.mkdir(parents=True, exist_ok=True)
+        have_folder(export)
         for each in found:
             if each.inventory is not None:
                 path = export / f"{each.node}.{'short' if short else 'inventory'}.json"

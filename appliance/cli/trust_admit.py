@@ -17,7 +17,8 @@ def admit(
     bundle: Annotated[
         list[str],
         typer.Argument(
-            metavar="BUNDLE|DIGEST...", help="The bundle's folder, each of its volumes, or its digest."
+            metavar="BUNDLE|PATCH|DIGEST...",
+            help="The folder, each of its volumes, or the bundle's digest.",
         ),
     ],
     out: OutFolder,
@@ -46,7 +47,7 @@ def admit(
 
     With --trust the bundle is verified before; without, verify it yourself:
     what is admitted is a digest, and nobody looks again whether it was a good
-    one.
+    one. Of a patch, the bundle that it leads to is admitted.
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def admit(
       appliance trust admit 3f1c... --product demo --version 1.0.0 \\
           --sequence 7 --node gpu-01 -o s
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.bundle.ceremony.drafting import Named, admission, write_draft
+    from appliance.bundle.ceremony.drafting import Named, admission, name_outcome, write_draft
     from appliance.bundle.ceremony.transcripts import begin_log
     from appliance.bundle.roots import load_root
     from appliance.bundle.verify import verify_bundle
@@ -65,15 +66,21 @@ def admit(
     if bool(node) == every_node:
         raise Usage("nothing says which nodes, or two things do", wanted="--node NAME, or --every-node")
     log = begin_log(transcript, transcript_key)
-    admitted = admission(bundle, node or (), Named("", product, version, sequence))
+    named = name_outcome(bundle)
+    admitted = admission(named, node or (), Named("", product, version, sequence))
     note = "the bundle was not verified here: appliance verify, or --trust"
     if trust is not None:
         verified = verify_bundle(
-            [Path(each) for each in bundle], load_root(trust, None), progress=progress()
+            [Path(each) for each in bundle],
+            load_root(trust, None),
+            progress=progress(),
+            role="patch" if named.is_patch else "release",
         )
-        if verified.digest != admitted.bundle:
-            raise Usage("the bundle was exchanged meanwhile", found=verified.digest, wanted=admitted.bundle)
+        found = verified.manifest.makes or verified.digest
+        if found != admitted.bundle:
+            raise Usage("the bundle was exchanged meanwhile", found=found, wanted=admitted.bundle)
         note = f"verified: signed by {', '.join(signer.holder for signer in verified.signers)}"
-    draft = write_draft(admitted, out, [note])
+    notes = [note, "what the patch leads to, not the patch, is admitted"] if named.is_patch else [note]
+    draft = write_draft(admitted, out, notes)
     log.add("admit", taken=[trust] if trust else [], made=[draft.path])
     print_draft(draft, as_json=as_json)

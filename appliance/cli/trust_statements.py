@@ -72,7 +72,7 @@ def waive(
     node: Node,
     journal: Journal,
     bundle: Annotated[
-        str, typer.Option("--bundle", metavar="DIGEST|DIR", help="The bundle past its date.")
+        str, typer.Option("--bundle", metavar="DIGEST|DIR", help="The bundle past its date, or its patch.")
     ],
     reason: Reason,
     out: OutFolder,
@@ -91,10 +91,10 @@ def waive(
       appliance trust waive --node gpu-01 --journal 0f3a... --bundle OUT \\
           --reason "no newer one" -o s
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
-    from appliance.bundle.ceremony.drafting import name_bundle, new_nonce
+    from appliance.bundle.ceremony.drafting import name_outcome, new_nonce
     from appliance.trust.statements import Waiver
 
-    statement = Waiver(node, journal, new_nonce(), name_bundle([bundle]).digest, reason)
+    statement = Waiver(node, journal, new_nonce(), name_outcome([bundle]).digest, reason)
     write_statement("waive", statement, out, transcript, transcript_key, as_json=as_json)
 
 

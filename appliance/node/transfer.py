@@ -305,7 +305,7 @@ class Transfer:
 def base_changed(node: str, path: str, found: str) -> DigestMismatch:
     """The error for a file of the base that was changed after it was asked for."""
     return DigestMismatch(
-        f"{node}: {path} of the installed bundle is not what it was when the node was asked",
+        f"{node}: of the installed bundle, {path} is not what it was when the node was asked",
         found=found,
         wanted="the file that the patch starts from",
         hint="find out who changes it; then: appliance status --recheck. What runs was not touched",

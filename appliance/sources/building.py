@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from appliance.definition.lock import Lock, read_lock_bytes
 from appliance.definition.lock_records import sizes
+from appliance.definition.renumbering import renumbered
 from appliance.errors import DigestMismatch, LockInvalid, RootInvalid, SpaceExhausted, Usage
 from appliance.sources.definition_files import default_lock_path, open_definition
 from appliance.sources.fetching import fetch_locked
@@ -45,6 +46,16 @@ def read_lock(path: Path, read: ReadDefinition) -> Lock:
             hint="the definition was changed after it was locked: lock again, and review what changed",
         )
     return lock
+
+
+def renumbered_lock(definition: Path, keep: Path) -> Lock:
+    """What another lock pinned, for a definition that has other numbers since.
+
+    Raises:
+        LockInvalid, DefinitionInvalid: as of ``read_lock``, ``open_definition`` and ``renumbered``.
+    """
+    read = open_definition(definition)
+    return renumbered(definition.read_bytes(), read, _parsed(keep))
 
 
 def _parsed(path: Path) -> Lock:

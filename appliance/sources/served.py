@@ -68,6 +68,7 @@ def check_served(
         eager=served.eager,
         task=served.task,
         name=served.name,
+        projects=_projects(resolved[served.engine]),
     )
     if why:
         raise EngineUnfit(
@@ -94,7 +95,11 @@ def _engine(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) ->
     brought = resolved[component]
     if read.definition.components[component].kind == "files":
         return engine_of((), [artefact.path for artefact in brought])
-    return engine_of({artefact.origin.get("project", artefact.name) for artefact in brought})
+    return engine_of(_projects(brought))
+
+
+def _projects(brought: Sequence[Artefact]) -> set[str]:
+    return {artefact.origin.get("project", artefact.name) for artefact in brought}
 
 
 def check_shards(read: ReadDefinition, model: Sequence[Artefact], store: Store) -> None:

@@ -129,15 +129,16 @@ class Case:
                 return True
         return False
 
-    def why_not(self, statements: Sequence[Permit | Waiver]) -> str | None:
-        """Why none of the statements at hand helped, if there are any."""
+    def ask_for(self, command: str, statements: Sequence[Permit | Waiver]) -> str:
+        """How to ask for a statement that helps; and why none of those at hand did, if there are any."""
         if not statements:
-            return None
+            return command
+        why = "is for another step or bundle"
         if any(each.nonce in self.journal.nonces for each in statements):
-            return "the one at hand was used before: each is good for one time"
-        if any(each.node != self.node or each.journal != self.journal.identity for each in statements):
-            return "the one at hand is for another node, or for an earlier journal of this one"
-        return "the one at hand is for another step or bundle"
+            why = "was used before: each is good for one time"
+        elif any(each.node != self.node or each.journal != self.journal.identity for each in statements):
+            why = "is for another node, or for an earlier journal of this one"
+        return f"the one at hand {why}; ask for another: {command}"
 
 
 def judge(case: Case) -> str:
@@ -235,14 +236,14 @@ def _ask_sequence(case: Case) -> None:
     command = (
         f"appliance trust permit --node {case.node} --journal {case.journal.identity} "
         f"--product {bundle.product} --from {known.sequence}:{known.digest} "
-        f"--to {bundle.sequence}:{bundle.digest}"
+        f"--to {bundle.sequence}:{bundle.digest} --reason WHY --out DIR"
     )
     case.refusals.append(
         RollbackRefused(
             f"the node has {bundle.product} {known.sequence}, and does not go back",
             found=f"sequence {bundle.sequence}",
             wanted=f"a sequence above {known.sequence}, or a permit for this very step",
-            hint=case.why_not(case.given.permits) or command,
+            hint=case.ask_for(command, case.given.permits),
         )
     )
 
@@ -257,7 +258,7 @@ def _ask_admission(case: Case) -> None:
             f"the site has not admitted this bundle to {case.node}",
             found=f"admitted to {', '.join(named)}" if named else "no admission of this bundle",
             wanted="an admission signed by the role site",
-            hint=f"appliance trust admit BUNDLE --node {case.node}",
+            hint=f"appliance trust admit FOLDER --node {case.node} --out DIR, of the bundle or its patch",
         )
     )
 
@@ -314,13 +315,13 @@ def _ask_expiry(case: Case, floor: str) -> None:
         return
     command = (
         f"appliance trust waive --node {case.node} --journal {case.journal.identity} "
-        f"--bundle {bundle.digest}"
+        f"--bundle {bundle.digest} --reason WHY --out DIR"
     )
     case.refusals.append(
         BundleStale(
             "everything verified, but the bundle is past its date",
             found=f"expired {bundle.expires}; it is {floor} or later",
             wanted="a newer bundle, or a waiver for this one",
-            hint=case.why_not(case.given.waivers) or command,
+            hint=case.ask_for(command, case.given.waivers),
         )
     )

@@ -11,17 +11,16 @@ import secrets
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.trust.statements import Permit, Release
 from tests.node.awaiting import awaited
 from tests.node.other_policy import other_policy, policy_of
+from tests.node.patch_site import FIRST, PENDING, SECOND, UNIT, Site, boots, cut_off, wait_for
 from tests.node.patches import (
-    ASK,
     SABOTAGE,
     build_patch,
     bundle_of,
@@ -34,72 +33,11 @@ from tests.node.standin_driver import LOADED, NAME, add_to, built, loaded_driver
 from tests.node.test_journal import DEMO, Stick, remembered
 
 if TYPE_CHECKING:
-    from conftest import Installer, NewBundle, NewInstaller, PracticeLab
+    from conftest import NewBundle, NewInstaller, PracticeLab
 
     from tests.conftest import Holders
 
 pytestmark = [pytest.mark.node, pytest.mark.archive]
-
-FIRST = "This answer was computed on this node, with no way out."
-SECOND = "The second version answers otherwise, from the same node."
-UNIT = "/etc/systemd/system/appliance-inference.service"
-PENDING = "/var/lib/appliance/switch/pending"
-
-
-@dataclass
-class Site:
-    """One node with the demonstration; the patch that leads from it to the next version."""
-
-    installer: Installer
-    patch: Path
-    root: Path
-    digest: str = ""
-    base: str = ""
-    #: To a version that brings a driver; from that to one with the next driver.
-    drivers: tuple[Path, ...] = ()
-    #: From the first of these, with the next root's keys, to one that differs from it in that root alone.
-    keys: Path | None = None
-
-    @property
-    def lab(self) -> PracticeLab:
-        return self.installer.lab
-
-    def command(self, *words: str, state: bool = True) -> list[str]:
-        known = ["--trust", str(self.root), "--state", str(self.installer.state)] if state else []
-        return ["appliance", *words, "-i", str(self.lab.inventory), "--json", *known]
-
-    def run(self, *words: str, state: bool = True) -> tuple[int, Any]:
-        done = self.lab.node.operator_side.run(self.command(*words, state=state), check=False, timeout=900)
-        return done.returncode, json.loads(done.stdout)
-
-    def apply(self, *options: str, patch: Path | None = None) -> tuple[int, Any]:
-        return self.run("patch", "apply", str(patch or self.patch), *options)
-
-    def history(self) -> list[Any]:
-        lines: list[Any] = self.run("history", state=False)[1]["nodes"][self.lab.node.name]["history"]
-        return lines
-
-    def answer(self) -> str:
-        return self.lab.node.inside(f"python3 - <<'E'\n{ASK}\nE").stdout.strip()
-
-    def installed(self) -> str:
-        said = json.loads(self.lab.node.inside("cat /var/lib/appliance/installed.json").stdout)
-        return str(said["version"])
-
-    def serves(self, digest: str) -> bool:
-        """Whether the unit, which is at work, is that of a bundle."""
-        look = f"systemctl is-active --quiet appliance-inference && grep -q {digest} {UNIT}"
-        return self.lab.node.inside(look, check=False).returncode == 0
-
-    def differences(self) -> int:
-        """What an audit finds that is not as it was when the installed version had been proven."""
-        return int(self.run("audit", "--state", str(self.installer.state), state=False)[1]["drift"])
-
-    def is_as_before(self) -> bool:
-        """The first version serves, says so, and nothing waits or is left over."""
-        look = f"test ! -e {PENDING} && test ! -e /etc/systemd/system/appliance-switch.timer"
-        clean = self.lab.node.inside(look, check=False).returncode == 0
-        return clean and (self.answer(), self.installed()) == (FIRST, "1.0.0")
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +76,41 @@ def site(  # noqa: PLR0917 - what it is made of
 
 def test_what_a_node_lacks_is_named_and_nothing_is_changed(site: Site) -> None:
     node = site.lab.node
-    (model,) = node.inside("ls /var/lib/appliance/staged/*/payload/model/tiny.gguf").stdout.split()
+    model = f"{site.copy_of(site.base)}/payload/model/tiny.gguf"
     node.inside(f"cp -a {model} /root/kept && printf x | dd of={model} bs=1 seek=100 conv=notrunc")
     code, result = site.apply()
     assert (code, result["error"]) == (5, "PatchUnfit")
     assert "payload/model/tiny.gguf" in result["found"]
+    code, result = site.apply(patch=site.drivers[1])
+    assert (code, result["error"], "a patch before this one is missing" in result["message"]) == (
+        5,
+        "PatchUnfit",
+        True,
+    )
     node.inside(f"cat /root/kept >{model}")
     assert node.inside("ls -d /var/lib/appliance/staged/*.complete | wc -l").stdout.strip() == "1"
+    assert site.is_as_before()
+
+
+def test_a_file_that_is_replaced_after_the_node_was_asked_is_noticed(site: Site) -> None:
+    """The station is held as soon as it says where it goes on: the base was found whole by then."""
+    node, model = site.lab.node, f"{site.copy_of(site.base)}/payload/model/tiny.gguf"
+    command = site.command("patch", "apply", str(site.patch))
+    running = node.operator_side.start(command, stderr=subprocess.PIPE, start_new_session=True)
+    assert running.stderr is not None
+    try:
+        while "first run of this bundle" not in running.stderr.readline():
+            assert running.poll() is None, running.communicate()
+        os.killpg(running.pid, signal.SIGSTOP)
+        node.inside(f"cp -a {model} /root/other && printf x | dd of=/root/other bs=1 seek=100 conv=notrunc")
+        node.inside(f"touch -r {model} /root/other && mv {model} /root/kept && mv /root/other {model}")
+        os.killpg(running.pid, signal.SIGCONT)
+        told = json.loads(running.communicate(timeout=300)[0])
+    finally:
+        running.kill()
+    assert (told["error"], told["exit_code"]) == ("DigestMismatch", 4)
+    assert "tiny.gguf" in told["message"]
+    node.inside(f"mv /root/kept {model} && rm -r {site.copy_of(site.digest)}*")
     assert site.is_as_before()
 
 
@@ -315,12 +281,15 @@ def test_a_driver_waits_for_somebody_elses_restart_and_then_goes_on(site: Site) 
     assert (site.history()[-1]["result"], site.differences()) == ("done", 0)
 
 
-def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site) -> None:
+def test_a_driver_whose_version_breaks_a_promise_goes_back_over_a_second_restart(site: Site) -> None:
+    """The server starts and answers; beside it, something listens that nobody asked for."""
     node, patch = site.lab.node, site.drivers[1]
-    node.inside(SABOTAGE.format(unit=UNIT, digest=leads_to(patch), deed="exit 7"))
+    listen = "systemd-run --unit=test-listens python3 -m http.server 9999 || true"
+    node.inside(SABOTAGE.format(unit=UNIT, digest=leads_to(patch), deed=listen))
     before = boots(site)
     code, result = site.apply(patch=patch)
-    assert (code, result["error"]) == (7, "ApplyFailed")
+    assert (code, result["error"]) == (8, "QualificationFailed")
+    assert "tcp 0.0.0.0 port 9999" in result["found"]
     assert f"{node.name} went back to 3.0.0, which ran before; pending restart" in result["hint"]
     until = time.monotonic() + 120
     while boots(site) != before + 2:
@@ -330,10 +299,16 @@ def test_a_driver_that_is_not_proven_goes_back_over_a_second_restart(site: Site)
     assert loaded_driver(site.lab) == ("3.0", "3.0")
     line = site.history()[-1]
     assert (line["result"], line["to"]["version"]) == ("went back", "4.0.0")
-    assert line["reason"].startswith("ApplyFailed")
+    assert line["reason"].startswith("QualificationFailed")
     assert site.run("history", state=False)[1]["nodes"][node.name]["restart"] is None
     node.inside(f"rm -r {UNIT}.d && systemctl daemon-reload")
     assert (site.answer(), site.installed(), site.differences()) == (SECOND, "3.0.0", 0)
+
+
+def test_a_patch_that_is_older_is_refused(site: Site) -> None:
+    code, result = site.apply()
+    assert (code, result["error"], "older than the base" in result["message"]) == (5, "PatchUnfit", True)
+    assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
 
 
 def test_keys_alone_are_learnt_in_one_step_and_what_serves_is_not_touched(site: Site) -> None:
@@ -363,37 +338,3 @@ def test_no_way_leads_back_over_a_root(site: Site) -> None:
     assert (code, result["error"]) == (4, "RollbackRefused")
     assert "root" in result["message"] + result["found"]
     assert (site.answer(), site.installed()) == (SECOND, "3.0.0")
-
-
-class cut_off:  # noqa: N801 - used as a word
-    """A patch being applied by a station that is killed as soon as the node is in some state."""
-
-    def __init__(self, site: Site, condition: str, *options: str) -> None:
-        self.site, self.condition = site, condition
-        self.words = site.command("patch", "apply", str(site.patch), *options)
-
-    def __enter__(self) -> None:
-        operator = self.site.lab.node.operator_side
-        running = operator.start(self.words, start_new_session=True, stdout=subprocess.DEVNULL)
-        try:
-            wait_for(self.site, self.condition)
-        finally:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait(timeout=240)
-
-    def __exit__(self, *_: object) -> None:
-        wait_for(self.site, "systemctl is-active --quiet appliance-inference")
-
-
-def boots(site: Site) -> int:
-    """How often the node has started; one less while it starts."""
-    node = site.lab.node
-    (found,) = node.operator_side.lab_status(node.lab)["nodes"]
-    return int(found["boots"]) - (found["state"] != "running")
-
-
-def wait_for(site: Site, condition: str) -> None:
-    until = time.monotonic() + 480
-    while site.lab.node.inside(condition, check=False).returncode:
-        assert time.monotonic() < until, condition
-        time.sleep(0.05)

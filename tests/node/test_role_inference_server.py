@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.node.at_station import at_station
+from tests.node.client import send, too_long
 from tests.unit.roles.ollama_stand_in import STAND_IN
 
 if TYPE_CHECKING:
@@ -307,6 +308,19 @@ def test_the_model_answers_on_loopback_whole_and_streamed(installed: Subject) ->
     assert answer["end"] == "stop"
     assert "".join(answer["streamed"]) == SENTENCE
     assert len([delta for delta in answer["streamed"] if delta]) > 3, "streaming comes in pieces"
+
+
+def test_what_is_longer_than_the_context_is_refused_whole(installed: Subject) -> None:
+    """Nothing of it is left out without a word, as Ollama does; the context is the role's default."""
+    asked = too_long("demo", 8192)
+    answers = send(installed.node, *asked.values())
+    assert [(status, body["error"]["n_ctx"]) for status, body in answers] == [(400, 8192)] * len(asked)
+
+
+def test_its_switch_is_read_by_what_is_installed(installed: Subject) -> None:
+    """Earlier releases of llama.cpp call it otherwise."""
+    grep = f"grep -aohm1 'LLAMA_[A-Z_]*OFFLINE' -r {ENVIRONMENT}/lib --include='*.so' | sort -u"
+    assert installed.node.run(grep).stdout.split() == ["LLAMA_ARG_OFFLINE"]
 
 
 def test_the_port_is_closed_from_the_operators_side(installed: Subject) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.ceremony.signing import named_document
 from appliance.bundle.documents import read_document, read_folder, read_plain
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.bundle.roots import load_root
 from appliance.errors import DocumentInvalid, RootInvalid, Usage
 from appliance.trust import sshsig
@@ -124,7 +124,7 @@ def assemble(
                 hint="name another folder with --out; then find out which of the two is right",
             )
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
     return [_put(out, name, gathered[name], standing) for name, standing in standings.items()]
 
 

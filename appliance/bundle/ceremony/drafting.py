@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.ceremony.proposing import keys_named
 from appliance.bundle.documents import read_document, read_plain
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.bundle.opening import open_tree
 from appliance.bundle.reader import read_contents, read_signed
 from appliance.bundle.roots import load_root
@@ -52,6 +52,7 @@ class Named:
     product: str | None = None
     version: str | None = None
     sequence: int | None = None
+    is_patch: bool = False
 
 
 def new_nonce() -> str:
@@ -73,7 +74,7 @@ def write_draft(document: Document, out: Path, notes: Iterable[str] = ()) -> Dra
         raise Usage(fault.message, found=fault.found, wanted=fault.wanted) from fault
     path = out / document_name(document)
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         if os.path.lexists(path) and read_plain(path, MAX_BYTES) != data:
             raise Usage(f"{path} is there already, and another", hint="name another folder with --out")
         replace_file(path, data)
@@ -123,18 +124,17 @@ def revoke(
     return write_draft(following, out, notes)
 
 
-def admission(names: Sequence[str], nodes: Sequence[str], given: Named) -> Admission:
+def admission(bundle: Named, nodes: Sequence[str], given: Named) -> Admission:
     """The admission of a bundle to nodes; no nodes: to every one.
 
     Args:
-        names: a digest, or the folders the bundle lies in.
+        bundle: what nodes come to have.
         nodes: the nodes' names.
         given: what is known of the bundle where only its digest is named.
 
     Raises:
         Usage: product, version or sequence are not known, or contradict the bundle.
     """
-    bundle = name_bundle(names)
     parts = {}
     for part in ("product", "version", "sequence"):
         found, said = getattr(bundle, part), getattr(given, part)
@@ -163,24 +163,37 @@ def name_bundle(names: Sequence[str]) -> Named:
         Usage: there is no such folder.
         BundleUntrusted: what lies there is no bundle.
     """
+    return _named(names)[0]
+
+
+def name_outcome(names: Sequence[str]) -> Named:
+    """What nodes come to have by it: the bundle itself, or the one that a patch leads to.
+
+    Their journals are asked about that one, so statements name it.  Otherwise as ``name_bundle``.
+    """
+    itself, makes = _named(names)
+    return itself if makes is None else replace(itself, digest=makes, is_patch=True)
+
+
+def _named(names: Sequence[str]) -> tuple[Named, str | None]:
     if len(names) == 1 and _KEYID.fullmatch(names[0]):
-        return Named(names[0])
+        return Named(names[0]), None
     with open_tree([Path(name) for name in names]) as tree:
         signed = read_signed(tree)
         manifest = read_contents(tree, signed).manifest
-    return Named(signed.digest, manifest.product, manifest.version, manifest.sequence)
+    return Named(signed.digest, manifest.product, manifest.version, manifest.sequence), manifest.makes
 
 
 def name_release(text: str) -> tuple[Release, str | None]:
-    """A step of a product: ``SEQUENCE:DIGEST``, or a bundle's folder, which tells the product too.
+    """A step of a product: ``SEQUENCE:DIGEST``, or a folder, which tells the product too.
 
     Raises:
-        Usage, BundleUntrusted: as ``name_bundle``.
+        Usage, BundleUntrusted: as ``name_outcome``.
     """
     if match := _RELEASE.fullmatch(text):
         return Release(int(match[1]), match[2]), None
     try:
-        named = name_bundle([text])
+        named = name_outcome([text])
     except BundleUntrusted as fault:
         fault.hint = "name the bundle's folder, or SEQUENCE:DIGEST"
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.ceremony.revoked import revoked_keys
 from appliance.bundle.documents import read_document
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.bundle.roots import load_root
 from appliance.trust.kinds import parse_document
 from appliance.trust.mldsa import PostQuantumKey
@@ -64,7 +64,7 @@ def write_pem(root: Root, out: Path) -> list[Path]:
     """
     written = []
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         for keyid, entry in root.keys.items():
             if isinstance(entry.key, PostQuantumKey):
                 path = out / f"{entry.holder}.{keyid[:KEY_DIGITS]}.pem"

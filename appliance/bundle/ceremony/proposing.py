@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.ceremony.enrolling import read_holders, read_policy, read_thresholds
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.bundle.roots import load_root, signers_digest
 from appliance.errors import RootInvalid, Usage
 from appliance.trust.allowed_signers import allowed_signers
@@ -201,7 +201,7 @@ def _write(out: Path, root: Root, before: Root | None = None) -> WrittenRoot:
                 hint="there is one root of a version: name another folder with --out, or remove the draft",
             )
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         replace_file(path, root_bytes(root))
         replace_file(signers_path, allowed_signers(root).encode())
     return WrittenRoot(root, path, signers_path, signers_digest(root), before)

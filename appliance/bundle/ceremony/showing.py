@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from appliance.bundle.documents import read_plain
-from appliance.bundle.durable import replace_file, writing_under
+from appliance.bundle.durable import have_folder, replace_file, writing_under
 from appliance.errors import Usage
 from appliance.trust.spoken import MAX_BYTES, NAME, compact_parts, read_spoken, spoken_lines
 
@@ -84,7 +84,7 @@ def write_pictures(shown: Shown, out: Path, kinds: Sequence[str]) -> list[Path]:
     codes = shown.codes(_PICTURE_ROOM)
     written = []
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         for number, code in enumerate(codes, 1):
             for kind in kinds:
                 picture = io.BytesIO()
@@ -106,7 +106,7 @@ def read_back(texts: Sequence[str], out: Path) -> Path:
     name, data = read_spoken("\n".join(texts))
     path = out / name
     with writing_under(out):
-        out.mkdir(parents=True, exist_ok=True)
+        have_folder(out)
         if os.path.lexists(path) and read_plain(path, MAX_BYTES) != data:
             raise Usage(f"{path} is there already, and another", hint="name another folder with --out")
         replace_file(path, data)

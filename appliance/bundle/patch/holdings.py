@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from appliance.bundle.manifest import Base
 from appliance.bundle.patch.whole import FolderFiles, WholeFile
-from appliance.bundle.paths import MANIFEST_PATH
+from appliance.bundle.paths import LIST_PATH, MANIFEST_PATH
 from appliance.bundle.reader import read_contents, read_signed
 from appliance.errors import PatchUnfit
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from appliance.bundle.opening import BundleTree
     from appliance.bundle.patch.whole import Opens
     from appliance.bundle.reader import Contents, Signed
-    from appliance.trust.node_inventory import HeldCopy, NodeInventory
+    from appliance.trust.node_inventory import HeldCopy, NodeInventory, Running
 
 #: Of what lies outside components.
 OUTSIDE: Final = ""
@@ -180,6 +180,8 @@ def node_holdings(
             wanted=running.bundle,
             hint="name the bundle that is installed there",
         )
+    if bundle is not None:
+        _require_same(running, bundle.manifest, inventory.node)
     base = Base(running.bundle, running.version, running.sequence)
     holds = _held(copy, bundle, inventory.node)
     digests = frozenset(holds.values())
@@ -190,10 +192,22 @@ def node_holdings(
     return Holdings(base, running.product, files, FolderFiles(), digests)
 
 
+def _require_same(running: Running, manifest: Manifest, node: str) -> None:
+    """Refuse an inventory that calls a bundle otherwise than the bundle itself does."""
+    said = (running.product, running.version, running.sequence)
+    if said != (manifest.product, manifest.version, manifest.sequence):
+        raise PatchUnfit(
+            f"the inventory of {node} calls its bundle otherwise than the bundle does",
+            found="{} {}, sequence {}".format(*said),
+            wanted=f"{manifest.product} {manifest.version}, sequence {manifest.sequence}",
+            hint="fetch the inventory from the node again, and check who signed it: -i SITE",
+        )
+
+
 def _held(copy: HeldCopy, bundle: OpenBundle | None, node: str) -> Mapping[str, str]:
-    """SHA-256 by path of what the node has and is right."""
+    """SHA-256 by path of what the node has and is right; its list is what the copy is named for."""
     if copy.holds:
-        return copy.holds
+        return copy.holds if LIST_PATH in copy.faults else {**copy.holds, LIST_PATH: copy.bundle}
     if bundle is None or not copy.whole:
         raise PatchUnfit(
             f"the inventory of {node} does not say which files it holds",

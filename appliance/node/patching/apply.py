@@ -24,6 +24,7 @@ from appliance.node.patching.restarting import brings_packages
 from appliance.node.patching.target import make_target, require_needs
 from appliance.node.request import Outcome
 from appliance.node.runs import Stage, lock_state
+from appliance.progress import NotesOnce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,19 +135,23 @@ def run_groups(
         ApplianceError: the first stage that failed says which way.
     """
 
-    def one(nodes: Sequence[NodeEntry], until: Stage) -> None:
+    def one(nodes: Sequence[NodeEntry], until: Stage) -> Switching:
         request = replace(groups.request, until=until)
         outcome = Outcome(change.target.bundle, until, request.check, nodes=tuple(nodes))
         applied.outcomes.append(outcome)
-        Switching(
+        switching = Switching(
             change, request, question, groups.inventory, nodes, groups.private, progress, outcome
-        ).go()
+        )
+        switching.go()
+        return switching
 
     last = groups.request.until
+    progress = NotesOnce(progress)  # every group asks again what was asked of all
     if groups.request.check or not Stage.PREFLIGHT.before(last):
         one(groups.nodes, last)
         return
-    one(groups.nodes, Stage.PREFLIGHT)
+    for text in one(groups.nodes, Stage.PREFLIGHT).goes_on.values():
+        progress.note(text)
     applied.outcomes.clear()
     first, others = groups.nodes[:1], groups.nodes[1:]
     alone = Stage.STAGE.before(last)

@@ -9,10 +9,11 @@ over, else when it restarts.  A node that went back is begun anew from ``apply``
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from appliance.errors import ApplianceError, Interrupted
+from appliance.errors import ApplianceError
 from appliance.node.apply import apply, judge
 from appliance.node.install import Installation
 from appliance.node.patching import switch
@@ -86,7 +87,7 @@ class Switching(Installation):
         try:
             super().go()
         except BaseException as fault:
-            told = self._go_back(_in_one_line(fault))
+            told = self._go_back(switch.in_one_line(fault))
             if told and isinstance(fault, ApplianceError):
                 fault.hint = "; ".join([told, *([fault.hint] if fault.hint else [])])
             raise
@@ -96,7 +97,8 @@ class Switching(Installation):
 
         Whoever presses Ctrl-C once more does not wait for that node, and is told what it does then.
         """
-        words = []
+        words: list[str] = []
+        settled: list[str] = []
         for name in self.armed:
             connection = self.connections[name]
             before = self.before.get(name, self.change.before[name]).get("version")
@@ -108,6 +110,7 @@ class Switching(Installation):
                 back = switch.go_back(connection, reason, self.name)
                 if back.restored:
                     words.append(f"{name} went back to {before}, which ran before{back}")
+                    settled += [] if back.restart else [name]
             except KeyboardInterrupt:
                 words.append(alone)
             except ApplianceError as trouble:
@@ -117,6 +120,10 @@ class Switching(Installation):
                 connection.close()
         for each in words:
             self.progress.note(each)
+        for name in settled:
+            with suppress(ApplianceError, KeyboardInterrupt):  # what it is about has been told
+                self._keep_two(name, back=True)
+            self.connections[name].close()
         return "; ".join(words)
 
     def _size(self) -> int:
@@ -126,8 +133,12 @@ class Switching(Installation):
         return self.change.target.size - self.change.target.room
 
     def _resume(self) -> set[str]:
-        super()._resume()
-        return set()  # what was applied by a run that was cut off has gone back since
+        for name in super()._resume():  # what a run that was cut off has applied may have gone back since
+            self.goes_on[name] = f"{name}: applied before, and not recorded; it is applied and proven again"
+        return set()
+
+    def _say_where_it_goes_on(self) -> None:
+        """Whoever divides a run into groups says it, once for all of them."""
 
     def _copies(self) -> Mapping[str, Staged]:
         def begin(connection: Connection) -> PatchTransfer:
@@ -199,12 +210,15 @@ class Switching(Installation):
             self.armed.remove(name)
 
     def _record(self) -> None:
-        for name, connection in self.connections.items():
-            for each in switch.keep_two(connection, self.bundle.digest):
-                self.progress.note(f"{name}: {each}")
+        for name in self.connections:
+            self._keep_two(name)
         super()._record()
 
-    def _note_history(self, name: str) -> None:
+    def _keep_two(self, name: str, *, back: bool = False) -> None:
+        for each in switch.keep_two(self.connections[name], self.bundle.digest, back=back):
+            self.progress.note(f"{name}: {each}")
+
+    def _note_history(self, name: str, result: str = "done", reason: str | None = None) -> None:
         """The node has written it down itself when it was told to stay with the new version."""
 
     def _refuse_pending(self) -> None:
@@ -220,13 +234,3 @@ class Switching(Installation):
             self.change.before[name],
             [str(folder) for folder in self.change.patch],
         )
-
-
-def _in_one_line(fault: BaseException) -> str:
-    """Why, for a line of the history."""
-    if isinstance(fault, KeyboardInterrupt):
-        fault = Interrupted("Ctrl-C at the station")
-    if not isinstance(fault, ApplianceError):
-        return f"{type(fault).__name__}: {fault}".partition("\n")[0]
-    found = (fault.found or "").strip().partition("\n")[0]
-    return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")

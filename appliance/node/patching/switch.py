@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance import __version__
-from appliance.errors import ApplyFailed, InProgress, NodeUnreachable
+from appliance.errors import ApplianceError, ApplyFailed, InProgress, Interrupted, NodeUnreachable
 from appliance.node.question import BrokenOffError, put_question
 from appliance.node.script import load_script
 from appliance.node.transfer import STAGED
@@ -33,6 +33,8 @@ _PROGRAM: Final = (
     *(f"{_REVERT}/{name}.py" for name in ("network_snapshot", "network_restore")),
     *("network_back", "other_units", "host_policy"),
 )
+
+_KEEPING: Final = ("keep_copies", "staged_copy", "lasting", "history_log")
 
 
 def record_of(
@@ -59,6 +61,16 @@ def record_of(
         "role": bundle.role,
         "toolkit": __version__,
     }
+
+
+def in_one_line(fault: BaseException) -> str:
+    """Why, for a line of the history."""
+    if isinstance(fault, KeyboardInterrupt):
+        fault = Interrupted("Ctrl-C at the station")
+    if not isinstance(fault, ApplianceError):
+        return f"{type(fault).__name__}: {fault}".partition("\n")[0]
+    found = (fault.found or "").strip().partition("\n")[0]
+    return f"{fault.name}: {fault.message}" + (f" ({found})" if found else "")
 
 
 def _user() -> str:
@@ -256,17 +268,19 @@ def note(connection: Connection, record: Mapping[str, Any]) -> None:
     _ask(connection, {"do": "note", "record": record})
 
 
-def keep_two(connection: Connection, bundle: str) -> list[str]:
+def keep_two(connection: Connection, bundle: str, *, back: bool = False) -> list[str]:
     """Remove every copy and environment but those of this version and of the one before.
 
+    ``back``: the node went back from this version; of others that it went back from the copies go.
     Returns what is to be told of it, one line for each that went.
     """
-    asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle}
-    answer = _ask(connection, asked, ("keep_copies", "staged_copy"))
+    asked = {"home": HOME, "environments": ENVIRONMENTS, "bundle": bundle, "back": back}
+    answer = _ask(connection, asked, _KEEPING)
     removed = answer.get("removed")
     if not isinstance(removed, list):
         raise _odd(connection, answer)
-    told = [f"removed, as older than the version before: {each}" for each in removed]
+    why = "as it went back from that before" if back else "as older than the version before"
+    told = [f"removed, {why}: {each}" for each in removed]
     return [*told, *([f"nothing was removed: {refused}"] if (refused := answer.get("refused")) else [])]
 
 

@@ -1,7 +1,9 @@
 """Ask the model what it is there for, on the node, over loopback: the standard library only, no relay.
 
 A model that writes down speech is given a second of sound.  What it makes of a tone says nothing about
-dictation; that it takes sound and gives back text is what is asked.
+dictation, and that may well be nothing; that it takes sound and gives back text is what is asked.  An
+engine that says how much it heard (vLLM does, in ``usage``) must have heard that second: it reads the file
+by libraries of an extra, without which it is in good health and deaf.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from appliance.node.probe import run_script
 
 if TYPE_CHECKING:
     from appliance.node.probe import Runs
+
+HEARD: Final = 1  # seconds of sound that it is given
 
 #: Runs on the node.  A proxy in somebody's environment must not carry the question away.
 SCRIPT: Final = """
@@ -64,6 +68,7 @@ def main(request):
     name = request["model"]
     if request["task"] == "transcription":
         fields = {"model": name, "response_format": "json", "temperature": "0"}
+        fields["max_completion_tokens"] = "64"  # vLLM's own: of a tone, some write until nothing more fits
         said = ask(base + "/audio/transcriptions", *form(fields, tone()))
     else:
         said = ask(base + "/chat/completions", json.dumps({
@@ -104,9 +109,22 @@ class Answers:
         return text if isinstance(text, str) else None
 
     @property
+    def heard(self) -> float | None:
+        """How many seconds of sound it says that it was given; None where it does not say."""
+        body = self.said["body"]
+        try:
+            usage = body["usage"]
+            seconds = usage["seconds"] if self.task and usage["type"] == "duration" else None
+        except (KeyError, TypeError):
+            return None
+        return seconds if isinstance(seconds, int | float) else None
+
+    @property
     def proper(self) -> bool:
         """Whether it is an answer: words in a chat; of a tone a text, which may well be empty."""
-        return self.content is not None and bool(self.task or self.content.strip())
+        if not self.task:
+            return bool(self.content and self.content.strip())
+        return self.content is not None and self.heard in {None, HEARD}
 
 
 def ask_model(connection: Runs, port: int, model: str, task: str | None = None) -> Answers:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from appliance.definition.partition import UNIT
+from appliance.node.qualification.ask import HEARD
 from appliance.node.qualification.finding import Finding, lines, not_run, together
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ SWITCHES: Final[dict[str, str]] = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "FLASHINFER_CUBINS_REPOSITORY": "http://127.0.0.1:9/",
+    "OTEL_SDK_DISABLED": "true",
+    "LLAMA_ARG_OFFLINE": "1",
     "LLAMA_OFFLINE": "1",
     "OLLAMA_NO_CLOUD": "1",
 }
@@ -61,6 +65,7 @@ OPENINGS: Final = frozenset(
     {
         "VLLM_SERVER_DEV_MODE",
         "VLLM_USE_MODELSCOPE",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
         *(name for word in ("HTTP", "HTTPS", "ALL") for name in (f"{word}_PROXY", f"{word}_proxy".lower())),
     }
 )
@@ -220,7 +225,7 @@ def judge_confined(service: Service) -> Finding:
 
 def judge_answer(answers: Answers, model: str) -> Finding:
     """The model answers what it is asked, under the name that was signed."""
-    words = "a text of the sound" if answers.task else "words in it"
+    words = f"a text of {HEARD} s of sound" if answers.task else "words in it"
     wanted = f"status 200 from {answers.path} with {words}, and a model named {model!r}"
     answer = answers.said
     if answer["status"] != 200:  # noqa: PLR2004 - HTTP
@@ -228,7 +233,8 @@ def judge_answer(answers: Answers, model: str) -> Finding:
         return Finding(kept=False, found=f"status {answer['status'] or 'none'}: {trouble}", wanted=wanted)
     said = "no text" if answers.content is None else answers.content.strip()
     models = ", ".join(answers.names) or "none"
-    found = f"models {models}; after {answer['seconds']:.1f} s it said: {said[:200] or 'nothing'}"
+    of = "" if answers.heard is None else f" of {answers.heard:g} s of sound"
+    found = f"models {models}; after {answer['seconds']:.1f} s it said{of}: {said[:200] or 'nothing'}"
     # Ollama tells the tag too, and knows no other here.
     named = answers.names in ([model], [f"{model}:latest"])
     return Finding(answers.proper and named, found, wanted)

@@ -299,10 +299,10 @@ class Switch:
     def installed(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write an installation down; what it left was proven, and no switch that waited undoes it.
 
-        Keys that were learnt are no installation: what runs, and waits, is what did before.
+        After keys that were learnt, or an installation that failed, what waits is what did before.
         """
         self.settle()
-        if record.get("action") == KEYS:
+        if record.get("action") == KEYS or record.get("result") == "failed":
             add_line(self.log, record)
             return self.status()
         if self.armed():

@@ -37,7 +37,7 @@ ENGINE_PORT = 11434  # in its own network; nobody else has anything there
 STOP_SECONDS = 20  # what an engine that serves nobody may take to end
 #: Seconds without a word after which an answer that was begun counts as finished: Ollama does not say.
 SILENCE: Final = 10.0
-#: What Ollama's variables begin with, and those of the llama.cpp in it; LLAMA_OFFLINE is a switch of ours.
+#: What Ollama's variables begin with, and those of the llama.cpp in it.
 FOREIGN: Final = ("OLLAMA_", "LLAMA_ARG_", "LLAMA_LOG_")
 #: Names without a registry or a tag; those that end in "-cloud" are of models that run at Ollama's makers.
 NAME: Final = re.compile(r"(?!.*-cloud$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
@@ -79,6 +79,7 @@ def environment(settings: argparse.Namespace) -> dict[str, str]:
         "OLLAMA_LOAD_TIMEOUT": f"{settings.load}s",  # by itself it waits for five minutes
         "OLLAMA_NO_CLOUD": "1",  # neither models that run elsewhere nor searches, nor what is recommended
         "OLLAMA_NOPRUNE": "1",  # the store is ours
+        "LLAMA_ARG_OFFLINE": "1",  # a switch of the unit's, taken out with the others
         "GIN_MODE": "release",
     }
 

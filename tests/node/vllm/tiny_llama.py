@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import random
-import struct
-from array import array
-from itertools import islice
-from math import prod
 from typing import TYPE_CHECKING, Any
+
+from tests.node.vllm.model_files import byte_tokenizer, write_safetensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +37,6 @@ CONFIG: dict[str, Any] = {
     "num_key_value_heads": KV_HEADS,
     "head_dim": HEAD,
     "vocab_size": VOCABULARY,
-    "max_position_embeddings": CONTEXT,
     "rms_norm_eps": 1e-5,
     "hidden_act": "silu",
     "pad_token_id": 0,
@@ -50,19 +47,19 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_tiny_llama(folder: Path) -> list[str]:
-    """Write the model; returns the names of its files."""
+def write_tiny_llama(folder: Path, context: int = CONTEXT) -> list[str]:
+    """Write the model, for so many tokens; returns the names of its files."""
     folder.mkdir(parents=True)
     rest = {
-        "config.json": CONFIG,
+        "config.json": {**CONFIG, "max_position_embeddings": context},
         "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-        "tokenizer.json": _tokenizer(),
+        "tokenizer.json": byte_tokenizer(SPECIAL, VOCABULARY),
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": SPECIAL[1],
             "eos_token": SPECIAL[2],
             "pad_token": SPECIAL[0],
-            "model_max_length": CONTEXT,
+            "model_max_length": context,
             "chat_template": _TEMPLATE,
         },
     }
@@ -71,7 +68,7 @@ def write_tiny_llama(folder: Path) -> list[str]:
     weight_map = {}
     draw = random.Random(SEED)  # noqa: S311 - the same each time
     for shard, part in zip(_SHARDS, (shapes[:half], shapes[half:]), strict=True):
-        _write_safetensors(folder / shard, part, draw)
+        write_safetensors(folder / shard, part, draw)
         weight_map |= {name: shard for name, _ in part}
     rest[INDEX] = {"metadata": {}, "weight_map": weight_map}
     for name, values in rest.items():
@@ -99,57 +96,3 @@ def _shapes() -> list[tuple[str, tuple[int, ...]]]:
     ]
     ends = [("model.embed_tokens.weight", (VOCABULARY, WIDTH)), ("model.norm.weight", (WIDTH,))]
     return [*ends, *layers, ("lm_head.weight", (VOCABULARY, WIDTH))]
-
-
-def _write_safetensors(path: Path, shapes: list[tuple[str, tuple[int, ...]]], draw: random.Random) -> None:
-    """The format of safetensors: length of the header, header, numbers one after another."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data = bytearray()
-    for name, shape in shapes:
-        one_dimension = len(shape) == 1
-        numbers = array("f", (1.0 if one_dimension else draw.gauss(0, 0.05) for _ in range(prod(shape))))
-        begin = len(data)
-        data += numbers.tobytes()
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-def _tokenizer() -> dict[str, Any]:
-    """Byte-level BPE without merges: each byte is a token, spelled as GPT-2 spells bytes."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in plain)
-    letters = [chr(byte) for byte in plain] + [chr(256 + place) for place, _ in enumerate(others)]
-    fillers = (f"<|unused{number}|>" for number in range(VOCABULARY))
-    words = [*SPECIAL, *letters]
-    words += islice(fillers, VOCABULARY - len(words))
-    return {
-        "version": "1.0",
-        "added_tokens": [
-            {
-                "id": words.index(word),
-                "content": word,
-                "special": True,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-            }
-            for word in SPECIAL
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "ByteLevel",
-            "add_prefix_space": False,
-            "trim_offsets": True,
-            "use_regex": True,
-        },
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "vocab": {word: number for number, word in enumerate(words)},
-            "merges": [],
-        },
-    }

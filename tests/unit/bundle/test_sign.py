@@ -336,4 +336,10 @@ def test_what_is_not_a_bundle(tmp_path: Path, holders: Holders) -> None:
         sign_bundle(tmp_path, holders.key("alice"))
     with pytest.raises(Usage, match="not a folder"):
         sign_bundle(tmp_path / "nothing", holders.key("alice"))
+    permit = tmp_path / "permit.json"
+    permit.write_bytes(b"{}")
+    with pytest.raises(Usage, match="is not a bundle") as raised:
+        sign_bundle(permit, holders.key("alice"))
+    assert "signed by appliance trust sign" in str(raised.value.hint)
+    permit.unlink()
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - nothing was made

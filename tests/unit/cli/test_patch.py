@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.bundle.manifest import Base
 from appliance.bundle.opening import open_tree
 from appliance.bundle.patch.holdings import open_bundle, whole_files
+from appliance.bundle.paths import LIST_PATH
 from tests.conftest import BundleMaker
 from tests.unit.bundle.patch.conftest import Station, files_of, new_contents, old_contents
 from tests.unit.cli.inventories import SignedBy
@@ -50,16 +53,24 @@ class Desk:
         options = ("--trust", self.root, *options)
         return self.run("patch", "join", "--base", self.old, "--patch", self.out, "-o", where, *options)
 
-    def inventory(self, site: SignedBy, name: str = "gpu-01.inventory.json", **changes: object) -> Path:
-        """What a node says that holds the old bundle."""
+    def holds(self) -> dict[str, str]:
+        """What a node holds of the old bundle, as it says it: the files that the list names."""
         with open_tree(self.old) as tree:
             bundle = open_bundle(tree)
-            holds = {path: file.sha256 for path, file in whole_files(bundle).items()}
-            digest = bundle.digest
+            beside = bundle.unlisted
+            return {path: each.sha256 for path, each in whole_files(bundle).items() if path not in beside}
+
+    def inventory(self, site: SignedBy, name: str = "gpu-01.inventory.json", **changes: object) -> Path:
+        """What a node says that holds the old bundle."""
+        holds, digest = self.holds(), hash_of(self.old)
         copy = {"bundle": digest, "complete": True, "files": len(holds), "hashed": 0, "wrong": {}}
         running = {"bundle": digest, "product": "demo", "version": "1.0.1", "sequence": 1}
         values = {"installed": running, "copies": [copy | {"holds": holds} | changes]}
         return site.write(self.station.folder / name, **values)
+
+
+def hash_of(bundle: Path) -> str:
+    return hashlib.sha256((bundle / LIST_PATH).read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -96,6 +107,36 @@ def test_a_patch_is_built_signed_verified_and_joined(desk: Desk) -> None:
     assert "signed as release by alice, bob" in done.out
     assert files_of(desk.station.folder / "joined") == files_of(desk.new)
     assert desk.run("verify", desk.station.folder / "joined", "--trust", desk.root).code == 0
+
+
+def test_statements_about_a_patch_name_what_it_leads_to(desk: Desk, tmp_path: Path) -> None:
+    """That is what the journal of a node is asked about: nobody ever has the patch itself installed."""
+    makes = desk.build("--json").json["to"]["bundle"]
+    admit = ("trust", "admit", desk.out, "--node", "gpu-01", "--trust", desk.root, "--json")
+    assert desk.run(*admit, "--out", tmp_path / "early").code == 4, "it is not signed yet"
+    desk.sign()
+    values = desk.run(*admit, "--out", tmp_path / "s").json
+    assert (values["document"]["bundle"], values["document"]["sequence"]) == (makes, 2)
+    assert values["notes"] == [
+        "verified: signed by carol, mallory",
+        "what the patch leads to, not the patch, is admitted",
+    ]
+    node = ("--node", "gpu-01", "--journal", "5" * 32, "--reason", "so", "--out", tmp_path / "s", "--json")
+    values = desk.run("trust", "waive", "--bundle", desk.out, *node).json
+    assert values["document"]["bundle"] == makes
+    values = desk.run("trust", "permit", "--from", desk.out, "--to", desk.old, *node).json
+    assert values["document"]["from"] == {"digest": makes, "sequence": 2}
+    values = desk.run("trust", "revoke", "--root", desk.root, "--bundle", desk.out, *node[6:]).json
+    assert values["document"]["bundles"] == [hash_of(desk.out)], "what is taken back is what was named"
+
+
+def test_what_is_saved_is_not_rounded_up(desk: Desk) -> None:
+    from appliance.bundle.patch.result import BuiltPatch, Entry
+    from appliance.cli.patch_build import patch_text
+
+    entry = Entry("payload/a", 1_000_000, 1, "made", "so")
+    built = BuiltPatch(desk.out, "1" * 64, 1, Base("2" * 64, "1", 1), "3" * 64, "2", [entry])
+    assert "99.9% saved" in patch_text(built)
 
 
 def test_a_patch_is_shown_against_its_base_each_by_its_own_role(desk: Desk, tmp_path: Path) -> None:
@@ -153,8 +194,7 @@ def test_programs_are_told_of_every_file(desk: Desk) -> None:
     assert how.keys() == files_of(desk.new).keys()
     assert how["payload/model/tiny.gguf"] == "made"
     assert values["from"]["sequence"] == 1
-    listing = (desk.new / "trust/SHA256SUMS").read_bytes()
-    assert values["to"]["bundle"] == hashlib.sha256(listing).hexdigest()
+    assert values["to"]["bundle"] == hash_of(desk.new)
     assert values["size"] == sum(len(data) for data in files_of(desk.out).values())
     desk.sign()
     assert desk.join("joined", "--json").json["release"] is True
@@ -170,11 +210,16 @@ def test_a_bundle_without_release_signatures_rests_on_the_patch(desk: Desk) -> N
 
 
 def test_a_nodes_inventory_is_a_base_as_its_bundle_is(desk: Desk, site: SignedBy) -> None:
-    whole = desk.build("--json").json
+    def travels(built: Outcome) -> dict[str, int]:
+        """But for what lies beside the list, which a node does not speak of."""
+        files = {file["path"]: file["carried"] for file in built.json["files"]}
+        return {path: size for path, size in files.items() if path == LIST_PATH or "trust/" not in path}
+
+    whole = desk.build("--json")
     inventory = desk.inventory(site)
     desk.out = desk.station.folder / "patch-2"
     done = desk.build("--base", desk.old, "-i", site.folder, "--json", source=inventory)
-    assert (done.code, done.json["digest"]) == (0, whole["digest"])
+    assert (done.code, travels(done)) == (0, travels(whole))
     assert "nobody checked" not in done.err
 
 
@@ -208,8 +253,7 @@ def test_the_short_form_needs_the_bundle(desk: Desk, site: SignedBy) -> None:
 
 
 def test_what_a_node_lacks_travels(desk: Desk, site: SignedBy) -> None:
-    with open_tree(desk.old) as tree:
-        held = {path: file.sha256 for path, file in whole_files(open_bundle(tree)).items()}
+    held = desk.holds()
     lost = "payload/engine/b-1.0.whl"
     del held[lost]
     inventory = desk.inventory(site, holds=held, wrong={lost: "not there"})
@@ -227,7 +271,16 @@ def test_other_bundles_and_other_nodes_are_refused(desk: Desk, site: SignedBy) -
     nothing = site.write(desk.station.folder / "nothing", copies=[])
     done = desk.build(source=nothing)
     assert (done.code, "no bundle that a patch could start from" in done.err) == (5, True)
+    running = {"bundle": hash_of(desk.old), "product": "demo", "version": "1.0.1", "sequence": 3}
+    renamed = desk.inventory(site, "renamed")
+    values = json.loads(renamed.read_bytes())
+    renamed = site.write(renamed, **{**values, "installed": running})
+    done = desk.build("--base", desk.old, source=renamed)
+    assert (done.code, "calls its bundle otherwise" in done.err) == (5, True)
     inventory.write_bytes(inventory.read_bytes().replace(b'"serving":"active"', b'"serving":"failed"'))
     done = desk.build("-i", site.folder, source=inventory)
     assert (done.code, "not signed with the node's pinned host key" in done.err) == (4, True)
     assert desk.build("--from", inventory, source=inventory).code == 2
+    for option in (("--base", desk.old), ("-i", site.folder)):
+        done = desk.build(*option)
+        assert (done.code, "only a node's inventory is read together with" in done.err) == (2, True)

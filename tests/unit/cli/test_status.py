@@ -89,6 +89,25 @@ def test_an_inventory_is_exported_as_it_was_signed(
     assert (asked["short"], asked["recheck"]) == (True, True)
 
 
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("where", ["a file", "a link to nothing", "within a file"])
+def test_where_no_folder_can_be_nothing_is_exported(
+    where: str, appliance: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """The place where a stick is mounted, say, while it is not."""
+    stick = tmp_path / "stick"
+    if where == "a link to nothing":
+        stick.symlink_to(tmp_path / "nothing")
+    else:
+        stick.touch()
+    out = stick / "more" if where == "within a file" else stick
+    done = appliance("status", "-i", EXAMPLE, "--export", out)
+    assert (done.code, "can be no folder" in done.err) == (2, True)
+    known = ("--product", "demo", "--version", "1", "--sequence", "1", "--every-node")
+    done = appliance("trust", "admit", "1" * 64, *known, "--out", out)
+    assert (done.code, "can be no folder" in done.err) == (2, True)
+
+
 def test_a_node_that_cannot_be_reached_is_the_exit_code(
     asked: dict[str, Any], appliance: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -115,6 +134,7 @@ def test_an_exported_inventory_is_read_and_judged(
     assert (done.code, "not signed with the node's pinned host key" in done.err) == (4, True)
     done = appliance("status", "-i", site.folder, "--read", site.write(tmp_path / "other", node="gpu-07"))
     assert (done.code, "no node gpu-07" in done.err) == (3, True)
+    assert "name the folder of the site" in done.err
     file.write_bytes(b"{}")
     assert appliance("status", "-i", site.folder, "--read", file).code == 4
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,11 +23,13 @@ from appliance.trust.statements import (
     Waiver,
     parse_statement,
 )
+from tests.unit.trust.test_node_rules import BACK, BACK_GIVEN, GIVEN, STALE, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from appliance.trust.node_rules import Candidate, Statements
     from tests.conftest import BundleMaker
     from tests.unit.cli.conftest import Ceremony
 
@@ -177,6 +181,21 @@ def test_a_bundle_on_several_volumes_is_one(
 def test_what_is_said_of_a_bundle_must_be_so(ceremony: Ceremony, out: Path, bundle: Path) -> None:
     told = ceremony.fails("admit", bundle, "--version", "2.0", "--every-node", "--out", out)
     assert told == (2, "Usage")
+
+
+@pytest.mark.parametrize(
+    ("bundle", "given"), [(BACK, BACK_GIVEN), (STALE, GIVEN)], ids=["permit", "waiver"]
+)
+def test_the_command_that_a_refusal_names_can_be_run(
+    ceremony: Ceremony, out: Path, bundle: Candidate, given: Statements
+) -> None:
+    (refusal,) = decide(bundle=bundle, given=given).refusals
+    words = {"WHY": "it does not start", "DIR": str(out)}
+    program, trust, *command = [words.get(word, word) for word in shlex.split(str(refusal.hint))]
+    assert (program, trust) == ("appliance", "trust")
+    statement = parse_statement(written(ceremony.run(*command)))
+    more = {"permits": (statement,)} if isinstance(statement, Permit) else {"waivers": (statement,)}
+    assert decide(bundle=bundle, given=replace(given, **more)).refusals == ()  # type: ignore[arg-type]
 
 
 def test_a_way_back_is_permitted(ceremony: Ceremony, out: Path, bundle: Path) -> None:

@@ -71,6 +71,8 @@ def test_wheels_have_no_archive() -> None:
         (LLAMA_CPP, "tiny.gguf", {"name": "big-cloud"}),
         (VLLM, "model.safetensors", {}),
         (VLLM, "a/model.safetensors.index.json", {"parallel": 8, "precision": "bf16", "eager": True}),
+        (VLLM, "model.safetensors", {"task": "transcription", "projects": ["soundfile", "vllm"]}),
+        (VLLM, "model.safetensors", {"projects": ["vllm"]}),
     ],
 )
 def test_what_goes_together_is_served(engine: Any, file: str, more: dict[str, Any]) -> None:
@@ -124,6 +126,12 @@ def test_a_description_says_what_can_be_asked_of_a_model(
         (VLLM, "config.json", {}, "and not config.json"),
         (VLLM, "pytorch_model.bin", {}, "and not pytorch_model.bin"),
         (VLLM, "model.safetensors", {"precision": "int4"}, "and not in int4"),
+        (
+            VLLM,
+            "model.safetensors",
+            {"task": "transcription", "projects": ["scipy", "vllm"]},
+            "hears by its extra `audio`, without which there is no soundfile",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(

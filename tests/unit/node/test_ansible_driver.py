@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.node.ansible.callback.appliance_events import LONGEST
 from appliance.node.ansible.driver import Playbook, run_playbook
 from appliance.progress import Silent
 
@@ -97,16 +98,20 @@ def test_check_mode_tells_the_difference_and_changes_nothing(run: Run, tmp_path:
     assert "hello" in event["diff"][0]["after"]
 
 
-def test_a_failure_is_told_with_host_task_and_message(run: Run) -> None:
+def test_a_failure_is_told_with_host_task_and_both_ends_of_its_message(run: Run) -> None:
+    """The end of a traceback says why: it may not be what is left out."""
     result = run("""
 - name: Break
-  ansible.builtin.command: sh -c 'echo reason >&2; exit 3'
+  ansible.builtin.command: sh -c 'echo broken >&2; seq 3000 >&2; echo because >&2; exit 3'
 - name: Never
   ansible.builtin.command: "true"
 """)
     (trouble,) = result.troubles
     assert (trouble.host, trouble.task, trouble.status) == ("gpu-01", "Break", "failed")
-    assert "reason" in trouble.message
+    assert "broken\n1\n2\n" in trouble.message
+    assert "\n[…]\n" in trouble.message
+    assert trouble.message.endswith("2999\n3000\nbecause")
+    assert len(trouble.message) == LONGEST
     assert result.hosts["gpu-01"].failed == 1
     assert result.status != 0
 

@@ -137,6 +137,23 @@ def test_a_model_for_speech_gives_back_a_text_of_whatever_it_heard() -> None:
     assert "/v1/audio/transcriptions" in refused.wanted
 
 
+def test_an_engine_that_is_deaf_is_found() -> None:
+    """The first is what vLLM 0.32.0, healthy as ever, said to this question without its extra ``audio``."""
+    said = (
+        '{"error":{"message":"Invalid or unsupported audio file.","type":"BadRequestError",'
+        '"param":null,"code":400}}'
+    )
+    deaf = service.judge_answer(transcribed(status=400, body=None, trouble=said), "w")
+    assert (deaf.kept, deaf.found) == (False, f"status 400: {said}")
+    for seconds, kept in ((1, True), (0, False), (30, False)):
+        usage = {"type": "duration", "seconds": seconds}
+        heard = service.judge_answer(transcribed(body={"text": " you", "usage": usage}), "w")
+        assert heard.kept is kept
+        assert f"it said of {seconds} s of sound: you" in heard.found
+    for unsaid in (None, {}, {"type": "tokens"}, {"type": "duration", "seconds": "1"}, []):
+        assert service.judge_answer(transcribed(body={"text": "", "usage": unsaid}), "w").kept, unsaid
+
+
 class Server(BaseHTTPRequestHandler):
     """Takes a question, or a sound as multipart/form-data, as the OpenAI API has them."""
 
@@ -197,6 +214,7 @@ def test_what_the_model_is_there_for_is_what_it_is_asked(task: str | None) -> No
         return
     assert answers.content == "heard"
     assert (parts["model"], parts["response_format"]) == (b"w", b"json")
+    assert parts["max_completion_tokens"] == b"64"
     with wave.open(io.BytesIO(parts["file"])) as sound:
         assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16000)
         assert sound.getnframes() == 16000

@@ -79,6 +79,12 @@ def test_wheels_without_an_engine_are_refused(manifest: Manifest) -> None:
         ("vllm", VLLM_FOLDER[1:], {"file": "model.safetensors"}, "without config.json"),
         ("xllamacpp", ("model.safetensors",), {"file": "model.safetensors"}, "serves a GGUF file"),
         ("xllamacpp", ("tiny.gguf",), {"precision": "fp16"}, "and not in fp16"),
+        (
+            "vllm",
+            VLLM_FOLDER,
+            {"file": "model.safetensors", "task": "transcription"},
+            "without which there is no soundfile",
+        ),
     ],
 )
 def test_a_model_that_the_engine_cannot_serve_is_refused(

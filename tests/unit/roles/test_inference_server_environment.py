@@ -46,13 +46,19 @@ def record_row(path: str, text: str) -> str:
 
 
 def add_wheel(
-    folder: Path, *, name: str = "engine", requires: str = "", source: str = "ANSWER = 42\n"
+    folder: Path,
+    *,
+    name: str = "engine",
+    requires: str = "",
+    source: str = "ANSWER = 42\n",
+    shared: str = "",
 ) -> str:
     """Write a small wheel (PEP 427); returns its line for requirements.txt."""
     wheel = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}.py": source,
+        **({"build_backend.py": shared} if shared else {}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -93,6 +99,18 @@ def apply(environment: Any, options: dict[str, Any]) -> Apply:
 
 def installed(options: dict[str, Any]) -> Path:
     return next(Path(options["path"]).glob("lib/python3*/site-packages/engine.py"))
+
+
+def test_a_file_that_two_wheels_bring_is_no_damage(options: dict[str, Any], apply: Apply) -> None:
+    """Else an environment of gigabytes is built, and its server restarted, at every run."""
+    wheels = Path(options["wheels"])
+    lines = [add_wheel(wheels, shared="a = 1\n"), add_wheel(wheels, name="other", shared="longer = 2\n")]
+    (wheels / "requirements.txt").write_text("".join(lines))
+    assert apply()["changed"]
+    assert not apply(check_mode=True)["changed"]
+    installed(options).with_name("build_backend.py").write_text("neither\n")
+    (reason,) = apply(check_mode=True)["reasons"]
+    assert reason.endswith("build_backend.py")
 
 
 def test_installs_once_then_finds_nothing_to_do_and_notices_every_damage(

@@ -60,8 +60,8 @@ def free_port() -> int:
 def launch(folder: Path, kind: str, *more: str) -> Launched:
     prepare = f"serve_ollama.ENGINE_PORT = {free_port()}\nserve_ollama.SILENCE = 0.2"
     one = Launched(folder, "serve_ollama", prepare, kind)
-    foreign = {"OLLAMA_DEBUG_LOG_REQUESTS": "1", "LLAMA_ARG_LOG_FILE": "/x", "LLAMA_LOG_VERBOSITY": "9"}
-    one.start([*arguments(folder, port=str(one.port)), *more], LLAMA_OFFLINE="1", **foreign)
+    foreign = {"OLLAMA_DEBUG_LOG_REQUESTS": "1", "LLAMA_ARG_OFFLINE": "0", "LLAMA_LOG_VERBOSITY": "9"}
+    one.start([*arguments(folder, port=str(one.port)), *more], **foreign)
     return one
 
 
@@ -117,7 +117,7 @@ def test_ollama_is_told_what_to_do_and_nothing_of_what_others_set(launched: Any,
         "OLLAMA_LOAD_TIMEOUT": "1800s",
         "OLLAMA_NO_CLOUD": "1",
         "OLLAMA_NOPRUNE": "1",
-        "LLAMA_OFFLINE": "1",
+        "LLAMA_ARG_OFFLINE": "1",
     }
     assert not {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"} & told.keys()
 

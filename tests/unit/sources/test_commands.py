@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -195,6 +196,28 @@ def test_a_lock_of_another_definition_is_refused(
     assert run("build", definition, "--out", tmp_path / "bundle", "--json") == 3
     assert json.loads(capsys.readouterr().out)["error"] == "LockInvalid"
     assert not (tmp_path / "bundle").exists()
+
+
+def test_other_numbers_keep_the_pins_of_the_lock_before(
+    definition: Path, run: Callable[..., int], tmp_path: Path, web: Web, index: Index
+) -> None:
+    """Although the archives have something newer by now, and another day has come."""
+    assert run("lock", definition) == 0
+    kept = definition.with_name("small.lock.json")
+    index.add("app", "2.0")
+    definition.write_text(DEFINITION.replace("sequence: 1", "sequence: 2").replace("1.0.0", "1.1"))
+    web.asked.clear()
+    again = definition.with_name("again.json")
+    assert run("lock", definition, "--keep", kept, "--out", again) == 0
+    assert web.asked == []
+    one, two = (json.loads(path.read_text()) for path in (kept, again))
+    assert (two.pop("version"), two.pop("sequence")) == ("1.1", 2)
+    assert two.pop("definition") == hashlib.sha256(definition.read_bytes()).hexdigest()
+    assert two == {key: one[key] for key in two}
+    assert run("build", definition, "--lock", again, "--out", tmp_path / "bundle") == 0
+    definition.write_text(definition.read_text() + "# and more\n")
+    assert run("lock", definition, "--keep", kept, "--out", again) == 3
+    assert json.loads(again.read_text())["sequence"] == 2
 
 
 def test_an_existing_folder_is_left_alone(

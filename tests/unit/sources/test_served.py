@@ -76,6 +76,7 @@ def check(definition: Any, projects: Sequence[str], paths: Sequence[str] = FOLDE
 def test_what_can_be_served_is_locked_without_a_word() -> None:
     assert check(read(more=", context: 8192, sequences: 4, precision: bf16, eager: true"), ["vllm"]) == []
     assert check(read(parallel=4), ["vllm", "torch"]) == []
+    assert check(read(more=", task: transcription"), ["vllm", "soundfile"]) == []
     assert check(read("xllamacpp", "a.gguf"), ["xllamacpp"], ["a.gguf"]) == []
 
 
@@ -92,6 +93,7 @@ def test_an_engine_that_is_not_known_is_told_and_left_to_the_program_that_instal
         ({"file": "a.gguf", "parallel": 4}, ["xllamacpp"], ["a.gguf"], "over 4 GPUs"),
         ({"file": "a.gguf", "more": ", precision: bf16"}, ["xllamacpp"], ["a.gguf"], "and not in bf16"),
         ({"file": "a.gguf", "more": ", eager: true"}, ["xllamacpp"], ["a.gguf"], "eager says nothing"),
+        ({"more": ", task: transcription"}, ["vllm"], FOLDER, "without which there is no soundfile"),
     ],
 )
 def test_what_does_not_go_together_is_refused_at_its_place(

@@ -178,7 +178,9 @@ def test_back_by_permit_once() -> None:
     again = replace(decision.afterwards, products=JOURNAL.products)
     refused = decide(journal=again, bundle=BACK, given=replace(BACK_GIVEN, permits=(PERMIT,)))
     assert [type(each) for each in refused.refusals] == [RollbackRefused]
-    assert "used before" in (refused.refusals[0].hint or "")
+    hint = refused.refusals[0].hint or ""
+    assert hint.startswith("the one at hand was used before: each is good for one time; ask for another: ")
+    assert hint.endswith(f"--to 6:{BACK.digest} --reason WHY --out DIR"), "a new one is asked for so"
 
 
 WRONG_PERMITS = {
@@ -225,7 +227,7 @@ def test_a_waiver_for_something_else(waiver: Waiver) -> None:
 def test_without_a_waiver_the_command_that_asks_for_one_is_told() -> None:
     [refusal] = decide(bundle=STALE).refusals
     assert str(refusal.hint).startswith("appliance trust waive --node gpu-01 --journal ")
-    assert str(refusal.hint).endswith(f"--bundle {STALE.digest}")
+    assert str(refusal.hint).endswith(f"--bundle {STALE.digest} --reason WHY --out DIR")
 
 
 def test_one_date_far_off_raises_the_floor_by_one_step_only() -> None:

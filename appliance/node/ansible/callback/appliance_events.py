@@ -28,6 +28,9 @@ author: The appliance developers
 """
 
 LONGEST = 4000
+#: Of a longer message, how much of its beginning is told; the rest is its end.
+BEGINNING = 800
+LEFT_OUT = "\n[…]\n"
 #: New objects after which Python looks for garbage; 700 is its own choice.
 _BETWEEN_COLLECTIONS = 50_000
 
@@ -137,7 +140,11 @@ def _message(values: Any) -> str:
             parts.append(f"{key}: {text}")
     items = [item for item in values.get("results") or () if isinstance(item, dict)]
     parts += [str(item["msg"]) for item in items if item.get("failed") and item.get("msg")]
-    return "\n".join(part for part in parts if part)[:LONGEST]
+    text = "\n".join(part for part in parts if part)
+    if len(text) <= LONGEST:
+        return text
+    # What failed stands at the beginning, and why, after a traceback, at the end.
+    return f"{text[:BEGINNING]}{LEFT_OUT}{text[BEGINNING + len(LEFT_OUT) - LONGEST :]}"
 
 
 def _short(diff: Any) -> list[dict[str, Any]]:

@@ -162,7 +162,7 @@ def test_a_file_of_the_base_that_was_replaced_after_it_was_asked_for(
     data = bytearray(place.read_bytes())
     data[10] ^= 1
     force(place, bytes(data))
-    with pytest.raises(DigestMismatch, match="of the installed bundle is not what it was"):
+    with pytest.raises(DigestMismatch, match="is not what it was when the node was asked"):
         node.begin(target).send(Silent())
     assert not (node.home / f"{bundles.new.digest}.complete").exists()
 

@@ -36,5 +36,5 @@ def test_if_it_was_changed_meanwhile_it_is_the_base_that_is_suspected(node: Node
     """Not the node's memory: the digest that failed is of a slice, by whose name no part is known."""
     target = node.target()
     change_in_place(node.copy(node.bundles.old) / LONG)
-    with pytest.raises(DigestMismatch, match=f"what {LONG} is made of of the installed bundle is not"):
+    with pytest.raises(DigestMismatch, match=f"bundle, what {LONG} is made of is not what it was"):
         node.begin(target).send(Silent())

@@ -29,6 +29,8 @@ from appliance.progress import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from appliance.progress import Progress
+
 BEFORE = {name: {"version": "1.0.1", "sequence": 1, "digest": "a" * 64} for name in ("one", "two", "three")}
 
 
@@ -58,8 +60,18 @@ class Says:
         self.closed += 1
 
 
+class Told(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def went_back(_: dict[str, Any]) -> dict[str, Any]:
-    return {"pending": None, "last": None, "restored": True, "confirmed": True}
+    return {"pending": None, "last": None, "restored": True, "confirmed": True, "removed": []}
 
 
 def switching(connections: dict[str, Says], *armed: str) -> Switching:
@@ -67,6 +79,7 @@ def switching(connections: dict[str, Says], *armed: str) -> Switching:
     made.change = Change("patch", None, BEFORE, within=77)  # type: ignore[arg-type] - it is not looked at
     made.name, made.armed, made.progress = "run", list(armed), Silent()
     made.before = {}
+    made.bundle = SimpleNamespace(digest="b" * 64)  # type: ignore[assignment]
     made.connections = connections  # type: ignore[assignment]
     return made
 
@@ -86,9 +99,31 @@ def test_whoever_has_begun_goes_back_and_the_others_are_not_asked(monkeypatch: p
     told = [f"{name} went back to 1.0.1, which ran before" for name in ("one", "two")]
     assert raised.value.hint == "; ".join([*told, "read the report"])
     reason = "QualificationFailed: not kept (egress)"
-    assert nodes["one"].asked == [{"do": "back", "reason": reason, "run": "run"}]
-    assert [node.closed for node in nodes.values()] == [1, 1, 0]
+    back, kept = nodes["one"].asked
+    assert back == {"do": "back", "reason": reason, "run": "run"}
+    assert (kept["bundle"], kept["back"]) == ("b" * 64, True), "what it went back from before goes"
+    assert [node.closed for node in nodes.values()] == [2, 2, 0]
     assert nodes["three"].asked == []
+
+
+def test_what_cannot_be_removed_afterwards_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ApplyFailed("it broke"), monkeypatch)
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        return went_back(asked) if "do" in asked else {"error": "failed", "text": "no space"}
+
+    with pytest.raises(ApplyFailed, match="it broke") as raised:
+        switching({"one": Says(answer)}, "one").go()
+    assert raised.value.hint == "one went back to 1.0.1, which ran before"
+
+
+def test_a_node_that_restarts_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(ApplyFailed("it broke"), monkeypatch)
+    owed = {"late": ["driver"], "reboot": True, "for": "former"}
+    node = Says(lambda asked: {**went_back(asked), "restart": owed})
+    with pytest.raises(ApplyFailed, match="it broke"):
+        switching({"one": node}, "one").go()
+    assert [asked["do"] for asked in node.asked] == ["back"]
 
 
 def test_a_node_that_cannot_be_told_goes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,9 +174,13 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     class Recorded:
         def __init__(self, *shared: Any) -> None:
             self.until, self.names = shared[1].until, [node.name for node in shared[4]]
+            self.progress: Progress = shared[6]
+            self.goes_on = {name: f"{name}: going on" for name in self.names}
 
         def go(self) -> None:
             seen.append((str(self.until), self.names))
+            for name in self.names:
+                self.progress.note(f"{name}: back from 2 to 1 by permit")
             if self.until is Stage.RECORD and broken & {*self.names}:
                 raise ApplyFailed("it broke", hint="mend it")
 
@@ -151,8 +190,11 @@ def test_the_first_node_goes_alone_and_its_failure_spares_the_others(
     groups = Groups(request, None, nodes, Path())  # type: ignore[arg-type] - neither is looked at
     bundle = SimpleNamespace(manifest=SimpleNamespace(version="2.0.0"))
     change = Change("patch", SimpleNamespace(bundle=bundle), BEFORE)  # type: ignore[arg-type] - likewise
-    run_groups(groups, change, None, Applied(None), progress=Silent())  # type: ignore[arg-type] - likewise
+    told = Told()
+    run_groups(groups, change, None, Applied(None), progress=told)  # type: ignore[arg-type] - likewise
     everyone = ["one", "two", "three"]
+    permits = [f"{name}: back from 2 to 1 by permit" for name in everyone]
+    assert told.notes == [*permits, *(f"{name}: going on" for name in everyone)], "each once"
     assert seen == [
         ("preflight", everyone),
         ("record", ["one"]),
@@ -260,7 +302,8 @@ def test_nodes_are_armed_before_any_change_and_told_to_stay_after_their_proof(
 
         monkeypatch.setattr(switch, verb, tell)
 
-    def keep_two(node: Says, _: str) -> list[str]:
+    def keep_two(node: Says, _: str, *, back: bool) -> list[str]:
+        assert not back
         done.append(f"keep {node.name}")
         return []
 
@@ -294,6 +337,9 @@ def test_a_check_arms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_applied_before_an_interruption_is_applied_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It went back since."""
+    """It went back since, or may have."""
     monkeypatch.setattr(Installation, "_resume", lambda _: {"one"})
-    assert switching({"one": Says(went_back)})._resume() == set()
+    work = switching({"one": Says(went_back)})
+    work.goes_on = {"one": "one: applied before; going on at record"}
+    assert work._resume() == set()
+    assert work.goes_on == {"one": "one: applied before, and not recorded; it is applied and proven again"}

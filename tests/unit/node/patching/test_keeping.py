@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from appliance.node.patching import switch
 from appliance.node.script import load_script
 from tests.unit.node.patching.conftest import Bundles, NodeHere, reflinks
 from tests.unit.node.patching.test_copies import KEPT, change_in_place
 
 
-def keep_two(node: NodeHere, bundle: str) -> dict[str, Any]:
+def keep_two(node: NodeHere, bundle: str, *, back: bool = False) -> dict[str, Any]:
     """Run the node's program."""
-    script = load_script("keep_copies", "staged_copy").decode()
+    script = load_script(*switch._KEEPING).decode()
     asked = {"home": str(node.home.parent), "environments": str(node.folder / "opt"), "bundle": bundle}
+    asked |= {"back": back}  # type: ignore[dict-item]
     done = subprocess.run(
         [sys.executable, "-I", "-c", script],
         input=json.dumps(asked),
@@ -74,6 +76,38 @@ def test_what_was_staged_for_later_or_is_being_sent_stays(node: NodeHere, bundle
     node.install(bundles.new)
     say_installed(node, bundles.old.digest)
     assert keep_two(node, bundles.new.digest)["removed"] == [names["older"]]
+
+
+def test_of_versions_that_a_node_went_back_from_the_last_one_stays(
+    node: NodeHere, bundles: Bundles
+) -> None:
+    """Three patches that fail take no more room than one; what was staged for later is none of them."""
+    node.patch()
+    names = {"failed": "f" * 64, "later": "e" * 64, "before": "d" * 64}
+    for each in names.values():
+        (node.home / each).mkdir()
+        (node.home / f"{each}.complete").write_text('{"files": {}}')
+    tried = [
+        (names["failed"], "went back"),
+        (names["before"], "done"),
+        (bundles.new.digest, "went back, but …"),
+    ]
+    lines = [json.dumps({"to": {"digest": digest}, "result": result}) for digest, result in tried]
+    (node.home.parent / "history.jsonl").write_text(
+        "\n".join(["damaged", '{"to": 3, "result": "went back"}', *lines])
+    )
+    installed = {"digest": bundles.old.digest, "previous": names["before"]}
+    (node.home.parent / "installed.json").write_text(json.dumps(installed))
+    mark = node.home / f"{bundles.old.digest}.complete"
+    before = mark.read_bytes()
+    environment = node.folder / "opt/inference" / ("a" * 12)
+    environment.mkdir(parents=True)
+    assert keep_two(node, bundles.new.digest, back=True)["removed"] == [names["failed"]]
+    assert environment.exists()
+    assert mark.read_bytes() == before, "an audit compares it"
+    assert sorted(each.name for each in node.home.iterdir() if each.is_dir()) == sorted(
+        {bundles.old.digest, bundles.new.digest, names["later"], names["before"]}
+    )
 
 
 @pytest.mark.parametrize("said", [None, "damaged", "[]"])

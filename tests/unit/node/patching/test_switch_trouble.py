@@ -184,16 +184,20 @@ def test_the_node_restarts_though_nobody_hears_that_it_does(
         assert of(node).status()["restart"]["reboot"] is (status == 0), "whether it restarts by itself"
 
 
-def test_keys_that_are_learnt_end_no_switch(node: Node) -> None:
+@pytest.mark.parametrize(
+    "said", [{"action": "keys", "result": "done"}, {"action": "install", "result": "failed"}], ids=str
+)
+def test_keys_that_are_learnt_and_installations_that_fail_end_no_switch(
+    node: Node, said: dict[str, str]
+) -> None:
     """A station asked before another one began it."""
     arm(node)
     node.apply()
-    keys = {"action": "keys", "run": "keys", "result": "done", "from": None, "to": {"digest": "a"}}
-    of(node).installed(keys)
+    of(node).installed({"run": "other", "from": None, "to": {"digest": "a"}, **said})
     assert of(node).status()["pending"] == RECORD
     back(node, "it failed", "run")
     assert is_old(node)
-    assert node.results() == ["done", "went back"]
+    assert node.results() == [said["result"], "went back"]
 
 
 def test_keys_that_are_learnt_say_nothing_of_what_runs(node: Node) -> None:
