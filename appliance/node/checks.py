@@ -124,13 +124,7 @@ def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
     # What is staged may be bytes that are shared, which are not written: they make no room twice.
     needed = max(0, min(wanted.size - facts["staged"], wanted.size - wanted.shared)) + MARGIN
     if (facts["installed"] or {}).get("digest") != wanted.digest:
-        needed += UNPACKED_TIMES * sum(
-            file.size
-            for name, component in wanted.manifest.components.items()
-            # An engine's archive, too: no other plain file is unpacked.
-            if component.kind in UNPACKED_KINDS or name == wanted.manifest.inference.engine
-            for file in component.files
-        )
+        needed += max(0, UNPACKED_TIMES * _to_unpack(facts, wanted.manifest) - facts["unpacked"])
     if not facts["boot"]["apart"]:
         needed += boot_room(facts, wanted.manifest)
     return Check(
@@ -139,6 +133,18 @@ def _space(facts: Mapping[str, Any], wanted: Wanted) -> Check:
         f"{facts['free'] / 1e6:,.0f} MB free",
         f"{needed / 1e6:,.0f} MB below /var/lib/appliance",
         "free or add disk space on the node",
+    )
+
+
+def _to_unpack(facts: Mapping[str, Any], manifest: Manifest) -> int:
+    """Bytes of what is still to be unpacked: packages that are installed in that version are not."""
+    return sum(
+        file.size
+        for name, component in manifest.components.items()
+        # An engine's archive, too: no other plain file is unpacked.
+        if component.kind in UNPACKED_KINDS or name == manifest.inference.engine
+        for file in component.files
+        if component.kind != "debian" or facts["packages"].get(file.name) != file.version
     )
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 HOME = "/var/lib/appliance"
 BOOT = "/boot"
+#: Where roles unpack programs, in a folder named by the first digits of the bundle's digest.
+PROGRAMS = "/opt/appliance/*/"
 LOCKS = (
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
@@ -268,6 +270,7 @@ def facts(connection: str, digest: str) -> dict[str, Any]:
         "free": free_bytes(HOME),
         "boot": boot(),
         "staged": bytes_below(staged) + bytes_below(f"{staged}.incoming"),
+        "unpacked": sum(map(bytes_below, glob.glob(f"{PROGRAMS}{digest[:12]}"))),
         "systemd": output("systemctl", "is-system-running") if os.path.isdir("/run/systemd/system") else "",
         "time": time.time(),
         "interfaces": interfaces(),

@@ -139,3 +139,14 @@ def test_a_node_says_what_its_kernels_take(
     monkeypatch.setitem(boot, "BOOT", "/proc")
     assert Path("/proc").stat().st_dev != tmp_path.stat().st_dev
     assert script.boot()["apart"]
+
+
+def test_a_node_says_what_is_unpacked_of_a_bundle(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(script.__dict__, "PROGRAMS", f"{tmp_path}/*/")
+    for name in ("inference/dddddddddddd/venv", "export/dddddddddddd", "inference/eeeeeeeeeeee"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_bytes(bytes(1000))
+    assert script.facts("", "d" * 64)["unpacked"] == 2000
+    assert script.facts("", "f" * 64)["unpacked"] == 0

@@ -71,6 +71,7 @@ FACTS: dict[str, Any] = {
     "free": 10**10,
     "boot": {"free": 10**9, "apart": True, "initramfs": 10**8, "kernel": 2 * 10**7},
     "staged": 0,
+    "unpacked": 0,
     "systemd": "running",
     "time": 1_000_000.0,
     "interfaces": [card("lo", "00:00:00:00:00:00", hardware=False), card("eno1", MAC)],
@@ -242,6 +243,31 @@ def test_an_engine_takes_room_unpacked_and_other_plain_files_do_not(manifest: Ma
 
     more = megabytes(wanted_text("engine")) - megabytes(wanted_text("system"))
     assert more == pytest.approx(UNPACKED_TIMES * 1000, abs=2)
+
+
+def test_what_a_failed_run_has_unpacked_and_installed_takes_no_room_again(manifest: Manifest) -> None:
+    """The same command has to go on where there was just enough room at first."""
+    one = manifest.components["engine"].files[0]
+    parts = {
+        **manifest.components,
+        "engine": replace(manifest.components["engine"], files=(replace(one, size=10**8),)),
+        "system": replace(
+            manifest.components["engine"],
+            kind="debian",
+            files=(replace(one, name="ufw", version="0.36.2-9", size=10**8),),
+        ),
+    }
+    wanted = Wanted(replace(manifest, components=parts), "d" * 64, 0, INVENTORY, 0.0)
+
+    def megabytes(**facts: Any) -> int:
+        checks = {check.name: check for check in node_checks(NODE, FACTS | facts, wanted)}
+        return int(checks["disk-space"].wanted.partition(" MB")[0].replace(",", ""))
+
+    without = megabytes(packages={})
+    assert without - megabytes(packages={"ufw": "0.36.2-8"}) == 0
+    assert without - megabytes() == UNPACKED_TIMES * 100
+    assert without - megabytes(packages={}, unpacked=3 * 10**8) == 300
+    assert megabytes(unpacked=10**12) == megabytes(packages={}, unpacked=10**13) > 0
 
 
 def test_a_node_without_the_name_is_found_by_name_too(stops: Callable[..., list[str]]) -> None:
