@@ -27,10 +27,10 @@ MACHINES = "vm and not node and not bench and not dmcrypt"
 OTHERS = "not node and not vm and not bench and not dmcrypt"
 
 #: About half of what tests of nodes, and of machines, take: each half is a pytest of its own.
-SOME_NODES = ("roles", "test_log_export.py", "test_patch.py", "test_role_inference_server.py")
+SOME_NODES = ("roles", "test_patch.py", "test_role_inference_server.py")
 SOME_MACHINES = (
     *(f"test_opal_{name}.py" for name in ("enrolment", "life", "volumes")),
-    *("test_luks_media.py", "test_simulated_drive.py"),
+    *("test_luks_media.py", "test_machine_prepare.py", "test_simulated_drive.py"),
 )
 
 LINT = ("make", "--no-print-directory", "lint")

@@ -320,6 +320,7 @@ def wait_until_copying(desk: Desk) -> None:
     arrived = f"find {STAGED} -name '*.part' -size +20M | grep -q ."
     while desk.node.inside(arrived, check=False).returncode:
         assert time.monotonic() < until, "the copy did not begin"
+        time.sleep(0.1)
 
 
 def test_a_killed_copy_goes_on_where_it_stopped(big_desk: Desk) -> None:

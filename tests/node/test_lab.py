@@ -222,6 +222,7 @@ def test_reboot_typed_on_the_node_works(fresh_lab: PracticeLab, operator: Operat
     deadline = time.monotonic() + 240
     while not _ran(operator.lab_status(fresh_lab.name)["nodes"][0], boots + 1):
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert node.run("systemctl is-system-running --wait").stdout == "running\n"
 
 
@@ -236,5 +237,6 @@ def test_a_node_that_powers_off_is_off_and_can_be_switched_on(
     deadline = time.monotonic() + 240
     while operator.lab_status(fresh_lab.name)["nodes"][0]["state"] != "off":
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     fresh_lab.node.reboot()
     assert fresh_lab.node.run("hostname").returncode == 0

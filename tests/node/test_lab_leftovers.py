@@ -155,6 +155,7 @@ def _up_until(room: Room, stage: str) -> subprocess.Popen[str]:
     process = room.start("up", "room")
     while not STAGES[stage](room):
         assert process.poll() is None, f"`lab up` ended before the stage {stage}"
+        time.sleep(0.02)
     return process
 
 
@@ -251,6 +252,7 @@ def test_down_removes_a_lab_whose_bridge_is_gone_and_whose_nodes_are_off(room: R
     deadline = time.monotonic() + 240
     while " off " not in room.lab("status"):
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     room.ip("link", "delete", links[0])
     room.lab("down", "room")
     assert room.left(before) == {}
@@ -304,6 +306,7 @@ def test_a_node_that_is_too_slow_is_given_up(room: Room) -> None:
     process = room.start("up", "room", "--timeout", "15")
     while not (leader := _leader(room)):
         assert process.poll() is None
+        time.sleep(0.02)
     os.kill(leader, signal.SIGSTOP)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 7, output

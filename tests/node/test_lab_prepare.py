@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def _prepare(environment: dict[str, str]) -> subprocess.Popen[str]:
     cache = Path(environment["APPLIANCE_LAB_CACHE"])
     while not any(cache.glob(".partial-*/root/var/lib/dpkg/status")):
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
     return process
 
 

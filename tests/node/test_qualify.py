@@ -6,6 +6,7 @@ Tests of this module build on each other: one node is looked at, installed, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -219,16 +220,25 @@ OUT_OF_SERVICE = {
 
 @dataclass(frozen=True)
 class Drift:
-    """Something done to a qualified node by hand, how it is undone, and what it breaks."""
+    """Something done to a qualified node by hand, how it is undone, and what it breaks.
+
+    ``alone``: there may be no other drift at the same time, since it changes what others can do.
+    """
 
     do: str
     undo: str
     breaks: frozenset[str]
     unproven: frozenset[str] = frozenset()
+    alone: bool = False
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The promises that are not kept."""
+        return self.breaks | self.unproven
 
 
-def drift(do: str, undo: str, *breaks: str, unproven: tuple[str, ...] = ()) -> Drift:
-    return Drift(do, undo, frozenset(breaks), frozenset(unproven))
+def drift(do: str, undo: str, *breaks: str, unproven: tuple[str, ...] = (), alone: bool = False) -> Drift:
+    return Drift(do, undo, frozenset(breaks), frozenset(unproven), alone)
 
 
 DRIFTS = {
@@ -238,11 +248,13 @@ DRIFTS = {
         "ufw default deny outgoing",
         *("firewall.policies", "firewall.out", "firewall.stays"),
         *OUT_OF_SERVICE,
+        alone=True,
     ),
     "one port may leave": drift(
         "ufw allow out 123/udp",
         "ufw delete allow out 123/udp",
         *("firewall.out", "outbound.services", "outbound.service-user"),
+        alone=True,
     ),
     "the firewall is off": drift(
         "ufw disable",
@@ -250,6 +262,7 @@ DRIFTS = {
         *("firewall.policies", "firewall.out", "firewall.in", "firewall.through", "firewall.stays"),
         *("firewall.nothing-beside", "inbound.closed", "inbound.ssh-elsewhere"),
         *OUT_OF_SERVICE,
+        alone=True,
     ),
     "SSH from anywhere": drift("ufw allow 22/tcp", "ufw delete allow 22/tcp", "firewall.in"),
     "datagrams may come in": drift(
@@ -262,6 +275,7 @@ DRIFTS = {
         "nft add rule inet drift c tcp dport 9 redirect to :8000",
         "nft delete table inet drift",
         "firewall.nothing-beside",
+        alone=True,
     ),
     # Still held in by the firewall.
     "a default route": drift(
@@ -296,17 +310,20 @@ DRIFTS = {
             *("inference.own-user", "inference.signed-model", "inference.quiet", "inference.confined"),
             *("outbound.in-service", "outbound.unit-denies"),
         ),
+        alone=True,
     ),
     "the service will not start with the node": drift(
         "systemctl disable -q appliance-inference",
         "systemctl enable -q appliance-inference",
         *("inference.active", "installed.comes-back"),
+        alone=True,
     ),
     # Still held in by the firewall, and told apart from it.
     "the unit no longer denies": drift(
         drop_in("IPAddressDeny=", "IPAddressAllow=", "RestrictNetworkInterfaces="),
         f"rm -r {DROP_IN}; {RESTART}",
         *("inference.confined", "outbound.unit-denies"),
+        alone=True,
     ),
     "a switch turned off": drift(
         drop_in("Environment=HF_HUB_OFFLINE=0"),
@@ -315,7 +332,7 @@ DRIFTS = {
     ),
     "a server open to the outside": drift(
         "systemd-run -q --unit=drift python3 -m http.server 8081; sleep 0.3; "
-        "until ss -Hltn | grep -q :8081; do :; done",
+        "until ss -Hltn | grep -q :8081; do sleep 0.1; done",
         "systemctl stop drift",
         "inbound.listening",
         unproven=("quiet.judged",),
@@ -382,29 +399,57 @@ if not Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8").startsw
     )
 
 
-@pytest.mark.parametrize("name", DRIFTS)
-def test_a_drift_breaks_exactly_what_it_touches(
-    qualifier: Qualifier, node: PracticeNode, name: str
+#: Few enough to see at a glance which of them broke something else.
+AT_ONCE = 8
+
+
+def rounds() -> list[list[str]]:
+    """The drifts that are made at once: no two of them break the same promise.
+
+    A qualification costs the same for one drift as for many.
+    """
+
+    def fits(name: str, others: list[str]) -> bool:
+        if len(others) == AT_ONCE:
+            return False
+        one, beside = DRIFTS[name], [DRIFTS[each] for each in others]
+        return not one.alone and not any(each.alone or each.touches & one.touches for each in beside)
+
+    made: list[list[str]] = []
+    for name in DRIFTS:
+        for others in made:
+            if fits(name, others):
+                others.append(name)
+                break
+        else:
+            made.append([name])
+    return made
+
+
+@pytest.mark.parametrize("together", rounds(), ids=lambda together: f"{together[0]} +{len(together) - 1}")
+def test_drifts_break_exactly_what_they_touch(
+    qualifier: Qualifier, node: PracticeNode, together: list[str]
 ) -> None:
-    each = DRIFTS[name]
     words = {
-        "station": qualifier.lab.operator[0],
-        "station6": qualifier.lab.operator[1],
-        "second": node.address4.rpartition(".")[0] + ".77/24",
+        "{station}": qualifier.lab.operator[0],
+        "{station6}": qualifier.lab.operator[1],
+        "{second}": node.address4.rpartition(".")[0] + ".77/24",
     }
 
-    def filled(command: str) -> str:
-        for word, value in words.items():
-            command = command.replace(f"{{{word}}}", value)
+    def filled(command: str, number: int) -> str:
+        for word, value in {**words, "/root/kept": f"/root/kept-{number}"}.items():
+            command = command.replace(word, value)
         return command
 
-    node.inside(filled(each.do))
-    try:
+    drifts = [DRIFTS[name] for name in together]
+    with contextlib.ExitStack() as undone:
+        for number, each in enumerate(drifts):
+            undone.callback(node.inside, filled(each.undo, number))
+            node.inside(filled(each.do, number))
         report = qualifier()
-    finally:
-        node.inside(filled(each.undo))
-    assert names(report, "failed") == each.breaks, told(report)
-    assert names(report, "not-run") - OF_THE_HOST == each.unproven, told(report)
+    assert names(report, "failed") == frozenset().union(*(each.breaks for each in drifts)), told(report)
+    unproven = frozenset().union(*(each.unproven for each in drifts))
+    assert names(report, "not-run") - OF_THE_HOST == unproven, told(report)
 
 
 def test_a_mended_node_keeps_every_promise_again_after_the_power_was_cut(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,14 @@ __all__ = ["demo", "injected", "new_bundle", "pytest_terminal_summary", "trusted
 
 @dataclass(frozen=True)
 class Machines:
-    """A lab of virtual machines that is up."""
+    """A lab of virtual machines that is up.
+
+    ``ready``: the processor seconds that the first node's QEMU had used when it was.
+    """
 
     lab: PracticeLab
     operator: Operator
+    ready: float = 0.0
 
     @property
     def node(self) -> PracticeNode:
@@ -105,7 +109,8 @@ def new_machines(desk: Operator) -> NewMachines:
         name = f"vm{os.getpid()}x{made}"
         desk.run(["appliance", "lab", "up", name, "--machine", *options], timeout=600)
         try:
-            yield Machines(lab_named(desk, name), desk)
+            machines = Machines(lab_named(desk, name), desk)
+            yield replace(machines, ready=machines.processor_seconds())
         finally:
             desk.run(["appliance", "lab", "down", name])
 

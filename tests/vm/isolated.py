@@ -151,6 +151,7 @@ class Isolated:
             counts: dict[str, int] = json.loads(done.stdout)["counts"] if done.returncode == 0 else {}
             if sum(counts.values()) >= ENOUGH_SHOUTS:
                 return counts
+            time.sleep(1)
 
     def idle(self) -> None:
         """From now on nobody touches it."""

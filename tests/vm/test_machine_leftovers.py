@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,6 @@ from tests.node.test_lab_leftovers import new_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.node.conftest import Operator
     from tests.node.test_lab_leftovers import Room
@@ -52,6 +53,7 @@ def _up_until(room: Room, stage: str) -> subprocess.Popen[str]:
     process = room.start("up", "hall", "--machine", "--capture", "--drives", "1")
     while not STAGES[stage](room):
         assert process.poll() is None, f"`lab up` ended before the stage {stage}"
+        time.sleep(0.05)
     return process
 
 
@@ -114,23 +116,20 @@ def _refused(room: Room, cache: Path) -> dict[str, str]:
 
 def test_a_machine_whose_state_is_damaged_shows_what_qemu_said(room: Room, tmp_path: Path) -> None:
     """All of the cache but the saved state, of which only the beginning is there."""
-    room.lab("up", "hall", "--machine")
-    lab = read_state(room.labs / "hall")
-    assert lab is not None
-    room.lab("down", "hall")
+    root = Path(room.lab("prepare", "--machine").splitlines()[-1])
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
-    real = lab.root.parents[1]
+    real = root.parents[1]
     for path in real.iterdir():
-        if path != lab.root.parent:
+        if path != root.parent:
             (cache / path.name).mkdir(parents=True)
             for part in path.iterdir():
                 (cache / path.name / part.name).symlink_to(part)
-    copy = cache / lab.root.relative_to(real)
+    copy = cache / root.relative_to(real)
     copy.mkdir(parents=True)
-    for path in lab.root.iterdir():
+    for path in root.iterdir():
         if path.name != "booted.state":
             (copy / path.name).symlink_to(path.resolve())
-    with (lab.root / "booted.state").open("rb") as file:
+    with (root / "booted.state").open("rb") as file:
         (copy / "booted.state").write_bytes(file.read(1 << 20))
     before = room.traces()
     values = _refused(room, cache)

@@ -51,6 +51,7 @@ def _booting(cache: Path) -> subprocess.Popen[str]:
     )
     while not any("qemu-system" in command for command in _commands(cache)):
         assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
     return process
 
 
@@ -83,6 +84,7 @@ def test_killed_it_takes_its_machine_along_and_down_clears_up(cache: Path) -> No
     deadline = time.monotonic() + 480
     while list(_commands(cache)):
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     # With a folder for labs of its own: others' are up at the same time.
     folders = {"APPLIANCE_LAB_CACHE": str(cache), "APPLIANCE_LAB_FOLDER": str(cache / "labs")}
     environment = {**os.environ, **folders}
@@ -131,6 +133,7 @@ def test_a_disk_that_cannot_grow_stops_the_machine_and_its_console_says_so(
         deadline = time.monotonic() + 900
         while "stands still" not in (seen := side.run(console).stdout):
             assert time.monotonic() < deadline, seen
+            time.sleep(2)
         assert "No space left on device" in seen
         os.killpg(writer.pid, signal.SIGKILL)  # ssh too, which waits for a machine that stands still
         writer.communicate()

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -136,14 +137,18 @@ def build(environment: Path, requirements: Path, installer: Path, python: str, i
     """Create the environment anew, without its record, from wheels beside their requirements.
 
     Raises:
-        CannotBuild: a program failed.
+        CannotBuild: a program failed, or the installer is no wheel.
     """
     if environment.exists():
         shutil.rmtree(environment)
     environment.parent.mkdir(parents=True, exist_ok=True)
     run([python, "-I", "-m", "venv", "--without-pip", str(environment)], "cannot create the environment")
     interpreter = str(environment / "bin/python")
-    pip = [interpreter, "-I", f"{installer}/pip"]
+    # Unpacked, and where an environment that was not finished is taken away: what runs from an archive is
+    # compiled at every start, which takes longer than all the rest.
+    unpacked = environment / "installer"
+    unpack(installer, unpacked)
+    pip = [interpreter, "-I", f"{unpacked}/pip"]
     alone = ["--isolated", "--disable-pip-version-check", "--no-input"]
     offline = ["--no-index", "--find-links", str(requirements.parent), "--no-cache-dir"]
     exact = [
@@ -156,8 +161,24 @@ def build(environment: Path, requirements: Path, installer: Path, python: str, i
     ]
     run([*pip, "install", *alone, *offline, *exact], "cannot install the wheels")
     run([*pip, "check", *alone], "the wheels do not fit together")
+    shutil.rmtree(unpacked)
     for name in imports:
         run([interpreter, "-I", "-c", f"import {name}"], f"{name} was installed but does not import")
+
+
+def unpack(installer: Path, folder: Path) -> None:
+    """Unpack the wheel of pip.
+
+    Raises:
+        CannotBuild: it is none.
+    """
+    try:
+        with zipfile.ZipFile(installer) as wheel:
+            wheel.extractall(folder)
+    except zipfile.BadZipFile as fault:
+        raise CannotBuild(
+            "there is nothing to install wheels with", str(fault), f"a wheel: {installer}"
+        ) from fault
 
 
 def run(command: list[str], failure: str) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.node.roles.damages import together
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -186,12 +188,13 @@ DRIFT = {
 }
 
 
-@pytest.mark.parametrize("damage", DRIFT)
-def test_what_drifted_is_put_right(applied: Site, damage: str) -> None:
-    applied.node.inside(f"DEVICE={applied.device} PEER={applied.lab.foreign[0]}; {damage}")
+@pytest.mark.parametrize("damages", together(DRIFT), ids=" and ".join)
+def test_what_drifted_is_put_right(applied: Site, damages: tuple[str, ...]) -> None:
+    for damage in damages:
+        applied.node.inside(f"DEVICE={applied.device} PEER={applied.lab.foreign[0]}; {damage}")
     repaired = applied.site.play(tags=("revert", "network_isolation", "firewall"))
     assert repaired.failed == {}, repaired.log
-    assert repaired.changed == sorted([DRIFT[damage], CONFIRMED]), repaired.log
+    assert repaired.changed == sorted({*(DRIFT[each] for each in damages), CONFIRMED}), repaired.log
     tables = applied.node.inside("nft list tables").stdout.splitlines()
     assert "table inet helpful" not in tables
 

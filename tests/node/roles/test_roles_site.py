@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.node.roles.damages import together
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -272,15 +274,15 @@ def test_check_tells_of_drift_and_leaves_it(history: History) -> None:
     assert history.site.play().failed == {}
 
 
-@pytest.mark.parametrize("damage", DRIFT)
-def test_what_drifted_is_put_right(history: History, damage: str) -> None:
+@pytest.mark.parametrize("damages", together(DRIFT), ids=" and ".join)
+def test_what_drifted_is_put_right(history: History, damages: tuple[str, ...]) -> None:
     """By the task it belongs to and no other, so nothing of an earlier damage was left either."""
-    break_something(history, damage)
+    for damage in damages:
+        break_something(history, damage)
     repaired = history.site.play(tags=("revert", "network_isolation", "firewall"))
     assert repaired.failed == {}, repaired.log
-    assert repaired.changed == sorted([DRIFT[damage], "Confirm the change over a fresh connection"]), (
-        repaired.log
-    )
+    wanted = {DRIFT[damage] for damage in damages} | {"Confirm the change over a fresh connection"}
+    assert repaired.changed == sorted(wanted), repaired.log
 
 
 def test_isolation_outlives_a_power_cut(history: History) -> None:

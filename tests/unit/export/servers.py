@@ -46,6 +46,7 @@ def listens(port: int, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         assert time.monotonic() < until, "the server does not listen"
+        time.sleep(0.05)
         time.sleep(0.02)
 
 

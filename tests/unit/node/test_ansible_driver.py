@@ -284,3 +284,13 @@ def test_ansible_does_not_look_for_results_every_millisecond(run: Run) -> None:
     result = run(f'- ansible.builtin.assert: {{that: "{found} | float == 0.02"}}')
     assert result.complete
     assert not result.troubles
+
+
+def test_a_worker_does_not_look_through_what_ansible_has_loaded(run: Run, tmp_path: Path) -> None:
+    """A filter says how many objects Python leaves alone in the process that runs the task."""
+    filters = tmp_path / "filter_plugins"
+    filters.mkdir()
+    counts = "lambda self: {'left': lambda _: gc.get_freeze_count()}"
+    (filters / "left.py").write_text(f"import gc\nclass FilterModule:\n    filters = {counts}\n")
+    result = run('- ansible.builtin.assert: {that: "(0 | left) > 50000"}')
+    assert not result.troubles, result.troubles

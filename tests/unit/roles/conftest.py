@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.injected import injected, pytest_terminal_summary
+from tests.unit.roles.unpacked import unpack
 
 __all__ = ["injected", "pytest_terminal_summary"]
 
@@ -32,6 +34,12 @@ def load(path: Path, name: str) -> ModuleType:
     loader.exec_module(module)
     sys.dont_write_bytecode = before
     return module
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Debian's root folder by suite, one for all tests; etc/passwd, run and try are each test's own."""
+    return functools.cache(lambda suite: unpack(suite, tmp_path_factory.mktemp(suite)))
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,9 @@ def test_installs_once_then_finds_nothing_to_do_and_notices_every_damage(
     assert "engine==1.0" in first["diff"][0]["after"]
     assert apply() == {"changed": False, "reasons": [], "diff": []}
     assert apply(check_mode=True) == {"changed": False, "reasons": [], "diff": []}
+    assert sorted(path.name for path in Path(options["path"]).iterdir() if path.is_dir()) == [
+        *("bin", "include", "lib", "lib64"),
+    ], "nothing of the installer"
 
     installed(options).write_text("ANSWER = 421\n")
     (reason,) = apply(check_mode=True)["reasons"]
@@ -251,6 +254,11 @@ def spoil_installer(options: dict[str, Any]) -> None:
     options["installer"] = "/nonexistent/pip.whl"
 
 
+def spoil_installer_wheel(options: dict[str, Any]) -> None:
+    options["installer"] = str(Path(options["wheels"], "pip.whl"))
+    Path(options["installer"]).write_bytes(b"nonsense")
+
+
 def spoil_python(options: dict[str, Any]) -> None:
     options["python"] = "/bin/false"
 
@@ -265,6 +273,7 @@ def spoil_python(options: dict[str, Any]) -> None:
         (spoil_closure, "the wheels do not fit together", "no-such-distribution"),
         (spoil_requirements, "there are no wheels to install", "no such file"),
         (spoil_installer, "there is nothing to install wheels with", "no such file"),
+        (spoil_installer_wheel, "there is nothing to install wheels with", "not a zip file"),
         (spoil_python, "the node's Python does not run", ""),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.roles.test_network_links import INTERFACES
-from tests.unit.roles.unpacked import PYTHONS, enter, unpack
+from tests.unit.roles.unpacked import PYTHONS, enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.archive
 
 
 @pytest.fixture(scope="module", params=sorted(PYTHONS))
-def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(request.param, tmp_path_factory.mktemp(request.param))
+def root(request: pytest.FixtureRequest, unpacked: Callable[[str], Path]) -> Path:
+    return unpacked(request.param)
 
 
 def generate(root: Path, text: str) -> tuple[int, str, dict[str, str]]:

@@ -16,7 +16,7 @@ import pytest
 from appliance.node.qualification import flows as declared_flows
 from appliance.node.qualification import rules as judged_rules
 from tests.unit.node.test_qualify_flows import NODE
-from tests.unit.roles.unpacked import enter, unpack
+from tests.unit.roles.unpacked import enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ CASES = [
 def built(
     request: pytest.FixtureRequest,
     role_module: Callable[[str], Any],
-    tmp_path_factory: pytest.TempPathFactory,
+    unpacked: Callable[[str], Path],
 ) -> dict[str, Any]:
     """What ufw made of it, and what came of every attempt."""
     level, servers = request.param
@@ -172,7 +172,7 @@ def built(
         "foreign": FOREIGN,
         "attempts": [words for words, _ in attempts],
     }
-    root = unpacked(tmp_path_factory)
+    root = unpacked("trixie")
     (root / "etc/passwd").write_text(
         f"root:x:0:0::/root:/bin/sh\n_chrony:x:{CHRONY}:{CHRONY}::/:/bin/false\n"
     )
@@ -181,16 +181,6 @@ def built(
     done = enter(root, "cd /try; python3 flows_in_namespaces.py <spec.json")
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "level": level, "asked": asked, "attempts": attempts}
-
-
-_ROOTS: list[Path] = []
-
-
-def unpacked(factory: pytest.TempPathFactory) -> Path:
-    """One root for all parameters."""
-    if not _ROOTS:
-        _ROOTS.append(unpack("trixie", factory.mktemp("trixie")))
-    return _ROOTS[0]
 
 
 def place_programs(root: Path) -> None:
@@ -260,7 +250,8 @@ except ufw_policy.Refused as refusal:
 
 
 @pytest.mark.usefixtures("built")
-def test_a_level_that_logs_without_limit_is_refused() -> None:
-    (_ROOTS[0] / "try/refused.py").write_text(REFUSED)
-    done = enter(_ROOTS[0], "cd /try; python3 refused.py")
+def test_a_level_that_logs_without_limit_is_refused(unpacked: Callable[[str], Path]) -> None:
+    root = unpacked("trixie")
+    (root / "try/refused.py").write_text(REFUSED)
+    done = enter(root, "cd /try; python3 refused.py")
     assert "that logs without limit" in done.stdout, done.stderr

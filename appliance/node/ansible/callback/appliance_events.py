@@ -12,6 +12,7 @@ Loaded by Ansible, not imported by us; ``appliance.node.ansible.events`` reads t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from typing import Any
@@ -30,6 +31,8 @@ LONGEST = 4000
 #: Of a longer message, how much of its beginning is told; the rest is its end.
 BEGINNING = 800
 LEFT_OUT = "\n[…]\n"
+#: New objects after which Python looks for garbage; 700 is its own choice.
+_BETWEEN_COLLECTIONS = 50_000
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # as above
@@ -50,6 +53,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # as above
         print(json.dumps(event, default=str), file=self._stream, flush=True)
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
+        # What Ansible has loaded stays until it ends: it need not be looked through for garbage again and
+        # again, here and in each task's worker, a fork whose memory would be copied by that.
+        gc.freeze()
+        gc.set_threshold(_BETWEEN_COLLECTIONS)
         plays = [
             {"tasks": sum(_tasks(block) for block in play.compile()), "serial": list(play.serial)}
             for play in playbook.get_plays()

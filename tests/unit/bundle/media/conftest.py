@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ class Mounts:
         self._undo.callback(run, "umount", "--lazy", place)
         while not place.is_mount():
             assert process.poll() is None
+            time.sleep(0.02)
         return place
 
     def _mount(self, kind: str, image: Path, place: Path, *options: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -178,6 +179,7 @@ def test_a_stick_that_is_pulled_while_it_is_checked(cut_bundle: Path, mounts: Mo
     mounts._undo.callback(run, "umount", "--lazy", other)
     while not other.is_mount():
         assert driver.poll() is None
+        time.sleep(0.02)
     write(cut_bundle, place)
     write(cut_bundle, other)
 
@@ -202,6 +204,7 @@ def test_a_stick_that_is_put_back_goes_on(cut_bundle: Path, mounts: Mounts) -> N
     mounts._undo.callback(run, "umount", "--lazy", place)
     while not place.is_mount():
         assert driver.poll() is None
+        time.sleep(0.02)
 
     def pull() -> None:
         driver.kill()

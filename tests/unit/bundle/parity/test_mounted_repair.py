@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ def flawed(sick: Path, tmp_path: Path) -> Iterator[Path]:
     with subprocess.Popen(command) as served:
         while not place.is_mount():
             assert served.poll() is None
+            time.sleep(0.02)
         yield place
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
@@ -187,6 +189,7 @@ def test_a_driver_that_ends(phase: str, sick: Path, tmp_path: Path, two_of_three
     with subprocess.Popen(command) as served:
         while not place.is_mount():
             assert served.poll() is None
+            time.sleep(0.02)
 
         def pull() -> None:
             served.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ class Stick:
         self.driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         while not self.place.is_mount():
             assert self.driver.poll() is None
+            time.sleep(0.02)
         self.mounted = True
 
     def pull(self) -> None:
