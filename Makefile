@@ -28,7 +28,7 @@ test-node: $(READY) ## Only the tests on a booted practice node
 test-vllm: $(READY) ## Only this: real vLLM on a practice node, from a bundle; gigabytes and a quarter of an hour
 	$(PYTEST) -m vllm -s
 
-test-dkms: $(READY) ## Only this: NVIDIA's driver compiled by dkms on a practice node, from a bundle; minutes of compiling
+test-dkms: $(READY) ## Only this: NVIDIA's drivers compiled by dkms on practice nodes, from bundles; half an hour for each of three
 	$(PYTEST) -m dkms -s
 
 test-h100: $(READY) ## Only this: bundles/h100-vllm.yaml built, and installed on a practice node; 50 GB and half an hour

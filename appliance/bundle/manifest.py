@@ -238,8 +238,8 @@ def _hardware_values(needs: HardwareNeeds) -> dict[str, object]:
     }
     if needs.mig:
         values["mig"] = needs.mig
-    if needs.driver:
-        values["driver"] = needs.driver
+    asked = {"disk_gb": needs.disk_gb, "driver": needs.driver, "nic_gbps": needs.nic_gbps}
+    values |= {key: number for key, number in asked.items() if number}
     return values
 
 

@@ -91,7 +91,9 @@ _MOST_SEQUENCES: Final = 9_999
 _HARDWARE_KEYS: Final = frozenset(
     {"firmware", "gpu", "gpus", "memory_gib", "nvswitches", "patch_gb", "tensor_parallel"}
 )
+_HARDWARE_ASKED: Final = frozenset({"disk_gb", "driver", "mig", "nic_gbps"})
 _MOST_GPUS: Final = 16
+_MOST_GBPS: Final = 9_999
 _LEAST_DRIVER: Final = 100
 _MOST_DRIVER: Final = 9_999
 _FILE_KEYS: Final = frozenset({"path", "size", "sha256", "mode", "name", "version", "licence", "origin"})
@@ -204,7 +206,7 @@ def _target(record: Record) -> Target:
 
 
 def _hardware(record: Record) -> HardwareNeeds:
-    record.exactly(_HARDWARE_KEYS, frozenset({"driver", "mig"}))
+    record.exactly(_HARDWARE_KEYS, _HARDWARE_ASKED)
     firmware = tuple(word for word in FIRMWARE if word in record.items("firmware"))
     if list(firmware) != record.items("firmware"):
         record.refuse("firmware is not a sorted list of known words", wanted=", ".join(FIRMWARE))
@@ -220,6 +222,8 @@ def _hardware(record: Record) -> HardwareNeeds:
         driver=record.number("driver", least=_LEAST_DRIVER, most=_MOST_DRIVER)
         if record.has("driver")
         else 0,
+        disk_gb=record.number("disk_gb", least=1) if record.has("disk_gb") else 0,
+        nic_gbps=record.number("nic_gbps", least=1, most=_MOST_GBPS) if record.has("nic_gbps") else 0,
     )
 
 

@@ -49,7 +49,8 @@ def lock(
     Exit codes:
       3  the definition is invalid, or names what does not exist; or more than
          its numbers changed (--keep)
-      4  a digest, the archive's signature or a model's does not verify
+      4  a digest, the archive's signature or a model's does not verify, or a
+         model is not what its description says
       5  the disk is full, or a tool is missing
       6  a source does not answer, or denies access
     """  # noqa: D301 - \b is Typer's mark for "do not wrap"
@@ -57,6 +58,7 @@ def lock(
 
     from appliance.bundle.media.sizes import size_text
     from appliance.bundle.wording import counted
+    from appliance.planning.locked_model import check_locked_model
     from appliance.sources.building import renumbered_lock
     from appliance.sources.definition_files import default_lock_path, open_definition
     from appliance.sources.locking import lock_definition, time_of_lock, write_lock
@@ -66,8 +68,12 @@ def lock(
         locked = renumbered_lock(definition, keep)
     else:
         read = open_definition(definition)
-        station = open_station(definition, store=store, mirror=mirror, progress=progress())
+        shown = progress()
+        station = open_station(definition, store=store, mirror=mirror, progress=shown)
         locked = lock_definition(read, station, created=time_of_lock(os.environ))
+        model = locked.components[read.definition.inference.model].artefacts
+        if not_compared := check_locked_model(read, model, station.store):
+            shown.note(not_compared)
     path = out or default_lock_path(definition)
     write_lock(path, locked)
 

@@ -234,6 +234,17 @@ def missing_shards(file: str, index: bytes, paths: Collection[str]) -> list[str]
     Raises:
         ValueError: it is no index.
     """
+    folder = file.rpartition("/")[0]
+    there = set(paths)
+    return sorted(name for name in shards_of(index) if f"{folder}/{name}".lstrip("/") not in there)
+
+
+def shards_of(index: bytes) -> set[str]:
+    """Files of weights that an index names, beside itself.
+
+    Raises:
+        ValueError: it is no index.
+    """
     named = json.loads(index)
     shards = named.get("weight_map") if isinstance(named, dict) else None
     if (
@@ -242,11 +253,7 @@ def missing_shards(file: str, index: bytes, paths: Collection[str]) -> list[str]
         or not all(isinstance(each, str) for each in shards.values())
     ):
         raise ValueError("it has no weight_map of tensors to files")
-    folder = file.rpartition("/")[0]
-    there = set(paths)
-    return sorted(
-        {name for name in map(str, shards.values()) if f"{folder}/{name}".lstrip("/") not in there}
-    )
+    return set(shards.values())
 
 
 def is_index(file: str) -> bool:

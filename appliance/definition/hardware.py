@@ -9,6 +9,8 @@
       mig: all-3g.40gb       # left out: whole GPUs
       nvswitches: 4
       memory_gib: 512
+      disk_gb: 1900          # of one disk; left out: not judged
+      nic_gbps: 25           # of one network card's link; left out: not judged
       patch_gb: 150          # left out: the size of the bundle's largest component
       firmware: [memory-ecc, tpm2, uefi]
       driver: 550            # left out: the engine's wheels say which is the oldest that will do
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from appliance.definition.document import Loc
     from appliance.errors import Location
 
-Word = Literal["iommu", "memory-ecc", "secure-boot", "tpm2", "uefi"]
+Word = Literal["bmc", "iommu", "memory-ecc", "microcode", "numa", "secure-boot", "tpm2", "uefi"]
 
 
 def _once_sorted(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -52,12 +54,15 @@ class Hardware(Frozen):
     nvswitches: Annotated[int, Field(ge=0, le=16)] = 0
     memory_gib: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     patch_gb: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    disk_gb: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    nic_gbps: Annotated[int, Field(ge=1, le=9999)] | None = None
     firmware: Annotated[tuple[Word, ...], AfterValidator(_once_sorted)] = ()
     driver: Annotated[int, Field(ge=100, le=9999)] | None = None
 
     def needs(self) -> HardwareNeeds:
         """As the manifest carries it."""
-        return HardwareNeeds(**{**self.model_dump(), "mig": self.mig or "", "driver": self.driver or 0})
+        said = {key: value for key, value in self.model_dump().items() if value is not None}
+        return HardwareNeeds(**said)
 
 
 def check_hardware(hardware: Hardware, where: Callable[[Loc], Location]) -> None:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.hardware.readings import MOST_MEMORY, whole
+
 _HANDLE: Final = re.compile(r"Handle 0x[0-9A-Fa-f]+, DMI type ([0-9]+), [0-9]+ bytes")
 _SIZE: Final = re.compile(r"([0-9]+) (kB|MB|GB|TB)")
 _POWER: Final = {"kB": 10, "MB": 20, "GB": 30, "TB": 40}
@@ -52,7 +54,11 @@ class Firmware:
 
 
 def parse_dmidecode(text: str) -> Firmware:
-    """Read what ``dmidecode`` prints; of text that is something else, nothing."""
+    """Read what ``dmidecode`` prints; of text that is something else, nothing.
+
+    Raises:
+        ImpossibleReadingError: a module larger than any machine's memory.
+    """
     structures: dict[int, list[dict[str, str]]] = {}
     for block in re.split(r"\n\s*\n", text):
         lines = block.strip("\n").splitlines()
@@ -86,7 +92,7 @@ def _module(fields: dict[str, str]) -> Module:
     found = _SIZE.fullmatch(fields.get("Size", ""))
     return Module(
         place=fields.get("Locator", ""),
-        size=int(found[1]) << _POWER[found[2]] if found else 0,
+        size=whole("memory module", found[1], MOST_MEMORY, unit=1 << _POWER[found[2]]) if found else 0,
         kind=fields.get("Type", ""),
         width=_number(fields.get("Total Width", "")),
         data_width=_number(fields.get("Data Width", "")),

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FABRIC_MANAGER: Final = re.compile(r"nvidia-fabricmanager(?:-[0-9]+)?")
+#: What Debian puts into the names of a branch that it keeps beside its own driver: nvidia-tesla-535-smi.
+_TESLA: Final = r"(?:tesla-(?:[0-9]+-)?)?"
 #: The kernel module in source, which dkms builds on the node: Debian's, Ubuntu's, NVIDIA's own name for it.
 _DKMS: Final = re.compile(
-    r"nvidia-(?:open-)?kernel-dkms|nvidia-dkms-[0-9]+(?:-server)?(?:-open)?|nvidia-kernel-open-dkms"
+    rf"nvidia-(?:open-|{_TESLA})kernel-dkms|nvidia-dkms-[0-9]+(?:-server)?(?:-open)?|nvidia-kernel-open-dkms"
 )
 #: Not the part that all kernels of a version share, ``-common``.
 _HEADERS: Final = re.compile(r"linux-headers-([0-9].*)(?<!-common)(?<!-common-rt)")
@@ -48,10 +50,11 @@ class OneVersion:
 #: The driver's other parts.
 _LIBRARIES: Final = re.compile(
     # Debian
-    r"nvidia-(?:driver|open|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
-    r"|nvidia-(?:open-)?kernel-(?:support|source)|firmware-nvidia-gsp"
-    r"|libcuda1|libnvidia-(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
-    r"|nvidia-opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-encode1"
+    rf"nvidia-{_TESLA}(?:driver|open|smi|alternative|legacy-check|driver-bin|driver-libs|driver-cuda)"
+    rf"|nvidia-(?:open-|{_TESLA})kernel-(?:support|source)|firmware-nvidia-{_TESLA}gsp"
+    rf"|libcuda1|libnvidia-{_TESLA}(?:ml1|cfg1|ptxjitcompiler1|nvvm4|gpucomp|allocator1|fatbinaryloader)"
+    rf"|nvidia-{_TESLA}opencl-icd|libcudadebugger1|libnvcuvid1|libnvidia-{_TESLA}encode1"
+    rf"|libnvidia-{_TESLA}pkcs11-openssl3|libnvidia-tesla-(?:[0-9]+-)?(?:cuda1|cudadebugger1|nvcuvid1)"
     # Ubuntu and NVIDIA
     r"|nvidia-(?:utils|compute-utils|kernel-common|kernel-source)-[0-9]+(?:-server)?(?:-open)?"
     # the GSP's, which Ubuntu has under the version's own name
@@ -111,7 +114,8 @@ _RESIZE: Final = (
 )
 UNBUILDABLE: Final = tuple(
     Unbuildable("nvidia-open-kernel-dkms", version, (6, 12, 97), _RESIZE)
-    for version in ("550.163.01-2", "550.163.01-4~bpo13+1")  # both tried with 6.12.118
+    # Both tried with 6.12.118; the proprietary module of that version makes no such call and compiles.
+    for version in ("550.163.01-2", "550.163.01-4~bpo13+1")
 )
 
 #: NVIDIA, CUDA Compatibility, table 1: the oldest driver branch that runs programs of a CUDA release.

@@ -16,6 +16,16 @@ from appliance.hardware.dmi import Firmware, parse_dmidecode
 from appliance.hardware.efi import certificates, secure_boot_on
 from appliance.hardware.nvidia_smi import SmiReport, SmiUnreadableError, parse_report
 from appliance.hardware.pci import PciDevice, device_of, lspci_names
+from appliance.hardware.readings import (
+    MOST_DISK,
+    MOST_ERRORS,
+    MOST_MEMORY,
+    MOST_NODES,
+    MOST_PROCESSORS,
+    MOST_RATE,
+    flag,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 SECTOR: Final = 512  # sysfs counts a disk's size in these, whatever the disk has
 #: Block devices that are no disks: loops, memory, optical and device-mapper ones.
 _NO_DISKS: Final = ("loop", "ram", "zram", "sr", "fd", "dm-", "md", "nbd")
+_NO_LINK: Final = ("-1", "4294967295")
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,7 @@ def read_machine(gathered: Mapping[str, Any]) -> Machine:
     """Make sense of what was gathered; see ``appliance.node.remote.hardware`` for its keys.
 
     Raises:
+        ImpossibleReadingError: a number that no machine has.
         KeyError, TypeError, ValueError, AttributeError: it is not what that script writes.
     """
     names = lspci_names(gathered["lspci"])
@@ -118,12 +130,12 @@ def read_machine(gathered: Mapping[str, Any]) -> Machine:
         smi=smi,
         smi_trouble=trouble,
         firmware=parse_dmidecode(gathered["dmidecode"]),
-        uefi=bool(efi["present"]),
+        uefi=flag("UEFI", efi["present"]),
         secure_boot=secure_boot_on(_bytes(efi["secure_boot"])),
         dkms_trusted=_trusted(_bytes(efi["dkms_key"]), [_bytes(each) for each in efi["lists"]]),
         tpm=tuple(sorted(gathered["tpm"].values())),
         iommu=tuple(gathered["iommu"]),
-        processors=int(gathered["processors"]),
+        processors=whole("processors", gathered["processors"], MOST_PROCESSORS),
         processor=cpu.get("model name", ""),
         microcode=cpu.get("microcode", ""),
         vulnerable=tuple(
@@ -132,13 +144,13 @@ def read_machine(gathered: Mapping[str, Any]) -> Machine:
             if text.startswith("Vulnerable")
         ),
         memory=_kib(_fields(gathered["meminfo"]).get("MemTotal", "")),
-        numa_nodes=int(gathered["numa_nodes"]),
+        numa_nodes=whole("NUMA nodes", gathered["numa_nodes"], MOST_NODES),
         memory_errors=_errors(gathered["edac"]),
         disks=tuple(_disks(gathered["disks"])),
-        disk_free=int(gathered["disk_free"]),
+        disk_free=whole("bytes free", gathered["disk_free"], MOST_DISK),
         cards=tuple(_cards(gathered["cards"])),
         kernel=str(gathered["kernel"]),
-        headers=bool(gathered["headers"]),
+        headers=flag("headers", gathered["headers"]),
         module=DriverModule(
             version=modinfo.get("version", ""),
             release=modinfo.get("vermagic", "").partition(" ")[0],
@@ -180,8 +192,8 @@ def _trusted(key: bytes, lists: Sequence[bytes]) -> bool | None:
 
 
 def _kib(text: str) -> int:
-    found = re.fullmatch(r"([0-9]+) kB", text)
-    return int(found[1]) << 10 if found else 0
+    found = re.fullmatch(r"(-?[0-9]+) kB", text)
+    return whole("memory in kB", found[1], MOST_MEMORY, unit=1 << 10) if found else 0
 
 
 def _errors(edac: Mapping[str, Mapping[str, str]]) -> tuple[int, int] | None:
@@ -189,22 +201,22 @@ def _errors(edac: Mapping[str, Mapping[str, str]]) -> tuple[int, int] | None:
     if not edac:
         return None
     mended, lost = (
-        sum(int(counts.get(key, "0") or 0) for counts in edac.values()) for key in ("ce_count", "ue_count")
+        sum(whole(f"{place} {key}", counts.get(key, "0"), MOST_ERRORS) for place, counts in edac.items())
+        for key in ("ce_count", "ue_count")
     )
     return mended, lost
 
 
 def _disks(found: Mapping[str, Mapping[str, str]]) -> Iterator[Disk]:
     for name, fields in sorted(found.items()):
-        sectors = fields.get("size", "0")
-        if not name.startswith(_NO_DISKS) and sectors.isdigit() and int(sectors):
-            yield Disk(name, int(sectors) * SECTOR, fields.get("model", ""))
+        size = whole(f"disk {name}, sectors", fields.get("size", "0"), MOST_DISK, unit=SECTOR)
+        if not name.startswith(_NO_DISKS) and size:
+            yield Disk(name, size, fields.get("model", ""))
 
 
 def _cards(found: Mapping[str, Mapping[str, str]]) -> Iterator[Card]:
     for name, fields in sorted(found.items()):
-        rate = fields.get("speed", "")
-        # -1 while there is no link
-        yield Card(
-            name, int(rate) if rate.isdigit() else None, fields.get("driver", ""), fields.get("pci", "")
-        )
+        # -1 while there is no link; some drivers then tell the same in 32 bits without a sign, or nothing
+        told = fields.get("speed", "-1")
+        rate = None if told in _NO_LINK else whole(f"card {name}, Mbit/s", told, MOST_RATE)
+        yield Card(name, rate, fields.get("driver", ""), fields.get("pci", ""))

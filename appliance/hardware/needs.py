@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 #: What firmware and board may have to offer, by the word a definition uses.
-FIRMWARE: Final = ("iommu", "memory-ecc", "secure-boot", "tpm2", "uefi")
+FIRMWARE: Final = (
+    "bmc",
+    "iommu",
+    "memory-ecc",
+    "microcode",
+    "numa",
+    "secure-boot",
+    "tpm2",
+    "uefi",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,8 @@ class HardwareNeeds:
         memory_gib: of the host, as the kernel counts it; 0: not judged.
         patch_gb: room on the disk beside the bundle, for the next one; 0: that of its largest component.
         firmware: words of ``FIRMWARE``, sorted.
+        disk_gb: of one disk, as a whole; 0: not judged.
+        nic_gbps: of one network card's link, as it is; 0: not judged.
         driver: the oldest branch of NVIDIA's driver that the engine runs with; 0: its wheels say, or
             nothing does.
     """
@@ -35,3 +46,5 @@ class HardwareNeeds:
     patch_gb: int = 0
     firmware: tuple[str, ...] = ()
     driver: int = 0
+    disk_gb: int = 0
+    nic_gbps: int = 0

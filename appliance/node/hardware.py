@@ -24,6 +24,7 @@ from appliance.errors import (
     SlicesImpossible,
 )
 from appliance.hardware.machine import read_machine
+from appliance.hardware.readings import ImpossibleReadingError
 from appliance.node.driver_checks import driver_checks
 from appliance.node.hardware_checks import hardware_checks
 from appliance.node.partition_checks import partition_checks
@@ -47,14 +48,17 @@ MAX_BYTES: Final = 64 << 20
 _DEPTH: Final = 32
 #: What each failed check is called when it fails alone; together they are HardwareUnfit.
 UNFIT: Final[dict[str, type[PreflightFailed]]] = {
+    "bmc-interface": HardwareUnfit,
     "cuda-driver": HardwareUnfit,
     "disk-patch": PatchRoomMissing,
+    "disks": HardwareUnfit,
     "driver-kernel": DriverForOtherKernel,
     "fabric-manager": FabricManagerDiffers,
     "gpu-ecc": HardwareUnfit,
     "gpu-known": GpuUnsupported,
     "gpu-lanes": HardwareUnfit,
     "gpu-memory": HardwareUnfit,
+    "gpu-numa": HardwareUnfit,
     "gpu-rows": HardwareUnfit,
     "gpus": GpusMissing,
     "hardware": HardwareUnfit,
@@ -63,8 +67,10 @@ UNFIT: Final[dict[str, type[PreflightFailed]]] = {
     "memory": HardwareUnfit,
     "memory-ecc": HardwareUnfit,
     "memory-errors": HardwareUnfit,
+    "microcode": HardwareUnfit,
     "mig": SlicesImpossible,
     "module-signature": ModuleUnsigned,
+    "network-cards": HardwareUnfit,
     "nvidia-smi": HardwareUnfit,
     "nvswitches": HardwareUnfit,
     "partition": PartitionUnfit,
@@ -140,8 +146,8 @@ def report(
     if gathered is None:
         return HardwareReport(name, (_unread(trouble),), None)
     checks = _judged(gathered, lambda machine: hardware_checks(machine, needs))
-    if isinstance(checks, str):
-        return HardwareReport(name, (_unread(checks),), None)
+    if isinstance(checks, Check):
+        return HardwareReport(name, (checks,), None)
     return HardwareReport(name, tuple(checks), gathered)
 
 
@@ -168,7 +174,7 @@ def preflight_checks(connection: Connection, manifest: Manifest, *, staged: int 
             *driver_checks(machine, manifest, staged=staged),
         ],
     )
-    return [_unread(checks)] if isinstance(checks, str) else checks
+    return [checks] if isinstance(checks, Check) else checks
 
 
 def named(failed: AbstractSet[str]) -> type[PreflightFailed] | None:
@@ -227,10 +233,16 @@ def hardware_values(reports: Sequence[HardwareReport]) -> dict[str, object]:
     }
 
 
-def _judged(gathered: Mapping[str, Any], judge: Callable[[Machine], list[Check]]) -> list[Check] | str:
+def _judged(gathered: Mapping[str, Any], judge: Callable[[Machine], list[Check]]) -> list[Check] | Check:
     """What is said of the machine, or why what came is none: no node ends the command for all others."""
     try:
         return judge(read_machine(gathered))
+    except ImpossibleReadingError as fault:
+        return _unread(
+            f"no machine has this: {fault}",
+            "ask the node again (appliance hardware -i …), with --keep for a new recording: this one was "
+            "edited or damaged, or the node does not tell the truth",
+        )
     except (
         LookupError,
         TypeError,
@@ -239,14 +251,11 @@ def _judged(gathered: Mapping[str, Any], judge: Callable[[Machine], list[Check]]
         ArithmeticError,
         RecursionError,
     ) as fault:
-        return f"not what was asked for: {type(fault).__name__} {fault}"
+        return _unread(f"not what was asked for: {type(fault).__name__} {fault}")
 
 
-def _unread(trouble: str) -> Check:
-    return Check(
-        "hardware",
-        False,
-        trouble,
-        "what the machine is made of",
-        "check that the node's python3 works and that the login may become root without a password",
-    )
+_ACCESS: Final = "check that the node's python3 works and that the login may become root without a password"
+
+
+def _unread(trouble: str, hint: str = _ACCESS) -> Check:
+    return Check("hardware", False, trouble, "what the machine is made of", hint)

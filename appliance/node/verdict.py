@@ -7,9 +7,11 @@ printed in JSON.  ``level`` is ``must`` for what stops an installation and ``inf
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Level = Literal["must", "information"]
+#: What is wanted of something that nobody asked for.
+NOT_ASKED: Final = "not asked for"
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,13 @@ class Check:
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
+
+
+def level_of(*, asked: bool) -> Level:
+    """The level of a check of something that a bundle may ask for."""
+    return "must" if asked else "information"
+
+
+def on_or_off(*, on: bool | None) -> str:
+    """A switch in words; None: nobody says."""
+    return {True: "on", False: "off", None: "not said"}[on]

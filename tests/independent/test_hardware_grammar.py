@@ -41,6 +41,12 @@ CASES: list[tuple[dict[str, Any], bool]] = [
     *(({"mig": value}, False) for value in ("", "a" * 201, "A", ",", "1g 10gb", None)),
     *(({"driver": value}, True) for value in (100, 550, 9999)),
     *(({"driver": value}, False) for value in (0, 99, 10000, "550", None)),
+    *(({"disk_gb": value}, True) for value in (1, 1900, 2**53 - 1)),
+    *(({"nic_gbps": value}, True) for value in (1, 400, 9999)),
+    *(({key: value}, False) for key in ("disk_gb", "nic_gbps") for value in (0, -1, "25", None)),
+    *(({key: value}, False) for key, value in (("nic_gbps", 10000), ("disk_gb", 1.5))),
+    *(({"firmware": [word]}, True) for word in ("bmc", "microcode", "numa")),
+    ({"disk_gb": 1, "driver": 550, "nic_gbps": 25, "mig": "7g.80gb"}, True),
     *(({"gpu": value}, False) for value in (..., "", "H100", "a" * 65)),
     ({"cpus": 1}, False),
 ]
@@ -50,7 +56,7 @@ CASES: list[tuple[dict[str, Any], bool]] = [
 def test_grammar_and_program_agree(changes: dict[str, Any], *, right: bool, pristine_bundle: Path) -> None:
     values = json.loads((pristine_bundle / "manifest.json").read_bytes())
     values["hardware"] = {key: value for key, value in {**GOOD, **changes}.items() if value is not ...}
-    if isinstance(changes.get("gpus"), float) or isinstance(changes.get("tensor_parallel"), float):
+    if any(isinstance(value, float) for value in changes.values()):
         data = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     else:
         data = canonical_bytes(values)

@@ -206,11 +206,17 @@ def fresh_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
         yield lab
 
 
-@pytest.fixture(scope="module")
-def bookworm_lab(new_lab: NewLab) -> Iterator[PracticeLab]:
-    """A lab with one node of Debian 12, of the test module's own."""
+@pytest.fixture(scope="session")
+def bookworm_image() -> str:
+    """The suite's name, once what its nodes are made from is there; asks the package archive for that."""
     run([APPLIANCE, "lab", "prepare", "--suite", "bookworm"], check=True, timeout=1800)
-    with new_lab(suite="bookworm") as lab:
+    return "bookworm"
+
+
+@pytest.fixture(scope="module")
+def bookworm_lab(new_lab: NewLab, bookworm_image: str) -> Iterator[PracticeLab]:
+    """A lab with one node of Debian 12, of the test module's own."""
+    with new_lab(suite=bookworm_image) as lab:
         yield lab
 
 

@@ -34,8 +34,8 @@ DKMS_KEY = "/var/lib/dkms/mok.pub"
 ATTRIBUTES = 4  # bytes before the value of a variable in efivarfs
 #: Packages whose versions say which driver there is.
 PACKAGES = ("*nvidia*", "libcuda*", "cuda-drivers*", "datacenter-gpu-manager*", "nvlsm", "linux-headers-*")
-#: The module's file: NVIDIA's name for it, and Debian's, which /etc/modprobe.d leads to.
-MODULES = ("nvidia", "nvidia-current", "nvidia-current-open")
+#: The module's file: NVIDIA's name for it, and Debian's, one of which /etc/modprobe.d leads to.
+MODULES = ("nvidia", "nvidia-current", "nvidia-current-open", "nvidia-tesla-535")
 LONGEST = 8 * 1024 * 1024
 SECONDS = 60  # the first nvidia-smi without persistence starts all GPUs
 

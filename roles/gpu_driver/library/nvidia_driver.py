@@ -18,6 +18,7 @@ from ansible.module_utils.appliance_gpu import (
     ailments,
     count_devices,
     cuda_devices,
+    is_cut,
     modules_to_change,
     units_to_change,
 )
@@ -85,6 +86,7 @@ ROWS = (
     "--query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure",
     "--format=csv,noheader,nounits",
 )
+REPORT = ("nvidia-smi", "-q", "-x")
 MODES = ("nvidia-smi", "--query-gpu=uuid,mig.mode.current", "--format=csv,noheader,nounits")
 #: A process of its own: what cuInit takes is given back, and one that hangs can be ended.
 COUNT = (
@@ -93,8 +95,8 @@ COUNT = (
     "fault=fault or cuda.cuDeviceGetCount(ctypes.byref(number))\n"
     "sys.exit(f'CUDA error {fault}') if fault else print(number.value)\n"
 )
-#: The module's file: NVIDIA's name for it, and Debian's, which /etc/modprobe.d leads to.
-MODULES = ("nvidia", "nvidia-current", "nvidia-current-open")
+#: The module's file: NVIDIA's name for it, and Debian's, one of which /etc/modprobe.d leads to.
+MODULES = ("nvidia", "nvidia-current", "nvidia-current-open", "nvidia-tesla-535")
 SECONDS = 300
 
 
@@ -206,7 +208,8 @@ def prove(gpus: int) -> None:
     Raises:
         InTheWay: with every GPU that is not in order.
     """
-    found = ailments(run(*MEMORY), run(*ROWS))
+    memory = run(*MEMORY)
+    found = ailments(memory, run(*ROWS), run(*REPORT) if is_cut(memory) else "")
     if found:
         raise InTheWay("; ".join(found))
     parts = cuda_devices(run("nvidia-smi", "-L"), run(*MODES))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, field
+from xml.etree import ElementTree as ET
 
 NVIDIA = "0x10de"
 #: PCI device numbers of NVSwitches (PCI ID database); their class is a bridge of another kind.
@@ -125,7 +126,12 @@ def _is_on(node: Node, unit: str) -> bool:
     return file in {"enabled", "static", "alias", "indirect"} and active == "active"
 
 
-def ailments(memory: str, rows: str) -> list[str]:
+def is_cut(memory: str) -> bool:
+    """Whether a GPU is in MIG mode, by the same answer that ``ailments`` takes."""
+    return any(mig == "Enabled" for *_, mig in _rows(memory, 5))
+
+
+def ailments(memory: str, rows: str, report: str = "") -> list[str]:
     """What is wrong with the memory of GPUs, one line each.
 
     Args:
@@ -133,18 +139,20 @@ def ailments(memory: str, rows: str) -> list[str]:
             ``ecc.errors.uncorrected.volatile.total,mig.mode.current --format=csv,noheader,nounits``.
         rows: ``nvidia-smi --query-remapped-rows=gpu_bus_id,remapped_rows.pending,remapped_rows.failure``,
             in the same format.
+        report: ``nvidia-smi -q -x``, where a GPU is cut: only there slices have counters of their own.
 
     Raises:
-        InTheWay: the answer has other columns: it judges nothing.
+        InTheWay: an answer is another than that: it judges nothing.
     """
     found = []
     cut = set()
+    slices = _slice_errors(report) if report else {}
     for bus, ecc, pending, told, mig in _rows(memory, 5):
         errors = told
-        # A GPU that is cut counts errors by slice, and tells neither these nor rows of the whole.
+        # A GPU that is cut counts errors by slice; some drivers tell neither these nor rows of the whole.
         if mig == "Enabled":
             cut.add(bus)
-            errors = "0" if told == "[N/A]" else told
+            errors = _errors_of_parts(told, slices.get(bus.lower(), []))
         if (ecc, pending) != ("Enabled", "Enabled"):
             found.append(f"{bus}: ECC {ecc}, after the next start {pending}: nvidia-smi -e 1, then restart")
         if errors != "0":
@@ -159,6 +167,39 @@ def ailments(memory: str, rows: str) -> list[str]:
         elif _yes(pending):
             found.append(f"{bus}: a row of memory waits to be remapped: restart the node")
     return found
+
+
+def _slice_errors(report: str) -> dict[str, list[int | None]]:
+    """Memory errors that ECC could not mend, of each slice of a GPU, by the GPU's address."""
+    try:
+        # Of root's own program, and its text of no one else: the standard library's parser is enough.
+        root = ET.fromstring(report.strip())  # noqa: S314
+    except ET.ParseError as fault:
+        raise InTheWay(f"nvidia-smi -q -x answered with no report: {fault}") from fault
+    return {
+        gpu.get("id", "").lower(): [_uncorrectable(each) for each in gpu.iter("mig_device")]
+        for gpu in root.iter("gpu")
+    }
+
+
+def _uncorrectable(part: ET.Element) -> int | None:
+    counters = part.find("ecc_error_count/volatile_count")
+    each_of = () if counters is None else counters
+    told = [(each.text or "").strip() for each in each_of if "uncorrectable" in each.tag]
+    return sum(int(each) for each in told) if told and all(each.isdecimal() for each in told) else None
+
+
+def _errors_of_parts(whole: str, slices: list[int | None]) -> str:
+    """Errors of a GPU that is cut: by the whole or by its slices, whichever are more.
+
+    Whether the whole has those of the slices in it, no source says.  One that is to be cut only by the role
+    gpu_partition has no slices yet, and says nothing of the whole: nothing is known against it.
+    """
+    if None in slices:
+        return "unknown"
+    if whole == "[N/A]":
+        return str(sum(filter(None, slices)))
+    return str(max(int(whole), sum(filter(None, slices)))) if whole.isdecimal() else whole
 
 
 def cuda_devices(listed: str, modes: str) -> list[str] | None:

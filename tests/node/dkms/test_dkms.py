@@ -1,41 +1,81 @@
-"""A definition that ships: its driver compiled by dkms on a booted node without a network, from a bundle.
+"""Definitions that ship: their driver compiled by dkms on a booted node without a network, from a bundle.
 
 ``make test-dkms``; not among what ``make test`` runs: it compiles for minutes.  The packages are those of
-``bundles/h100-vllm.yaml``, from the live archive; the model and its engine are the demonstration's, since
-what serves takes no part here.  A practice node has neither GPUs nor a kernel of its own: the module is
-compiled for the kernel that the bundle brings, and whether it loads, only metal shows.
+``bundles/h100-vllm.yaml`` for Debian 12 and of ``bundles/h100-vllm-trixie.yaml`` for Debian 13, and there
+once more by the names of the first, which are branch 550; from the live archive.  The model and its engine
+are the demonstration's, since what serves takes no part here.  A practice node has neither GPUs nor a
+kernel of its own: the module is compiled for the kernel that the bundle brings, and whether it loads, only
+metal shows.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from appliance.hardware.driver_packages import headers_for, is_dkms, upstream
+from appliance.hardware.driver_packages import branch, headers_for, is_dkms, upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.dkms]
 
 BUNDLES = Path(__file__).resolve().parents[3] / "bundles"
-MODULES = ("nvidia-current", "nvidia-current-modeset", "nvidia-current-drm", "nvidia-current-uvm")
+PARTS = ("", "-modeset", "-drm", "-uvm")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A release, by which definition's packages, what dkms calls the driver, and its branch."""
+
+    suite: str
+    definition: str
+    driver: str
+    branch: int
+
+    @property
+    def suffix(self) -> str:
+        """The end of a module's file: as Debian's kernel of that release has its own."""
+        return "ko.xz" if self.suite == "trixie" else "ko"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return tuple(f"{self.driver}{part}" for part in PARTS)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        Case("bookworm", "h100-vllm", "nvidia-current", 535),
+        Case("trixie", "h100-vllm-trixie", "nvidia-tesla-535", 535),
+        Case("trixie", "h100-vllm", "nvidia-current", 550),
+    ],
+    ids=["bookworm", "trixie-535", "trixie-550"],
+)
+def case(request: pytest.FixtureRequest) -> Case:
+    """What is installed: one after the other, each on a node of its own."""
+    found: Case = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def bundle(new_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(case: Case, new_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with the driver's packages as they ship; it asks for no hardware, as the node has none."""
     folder = tmp_path_factory.mktemp("driver")
     shipped, demo = (
-        yaml.safe_load((BUNDLES / f"{name}.yaml").read_text()) for name in ("h100-vllm", "demo")
+        yaml.safe_load((BUNDLES / f"{name}.yaml").read_text()) for name in (case.definition, "demo")
     )
     components = {name: demo["components"][name] for name in ("model", "engine", "toolkit")}
     values = {
         **demo,
         "product": "driver-test",
-        "target": shipped["target"],
+        "target": demo["target"] if case.suite == "trixie" else shipped["target"],
         "components": {**components, "system": shipped["components"]["system"]},
         "parity": 0,
     }
@@ -61,31 +101,47 @@ def kernel(brought: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def installed(bookworm_lab: Any, bundle: Path, new_installer: Any) -> Any:
+def installed(
+    case: Case, bundle: Path, bookworm_image: str, new_lab: Any, new_installer: Any
+) -> Iterator[Any]:
     """The node, after all stages."""
-    installer = new_installer(bookworm_lab, bundle)
-    installer.timeout = 2400
-    began = time.monotonic()
-    code, result, told = installer()
-    print(f"\ninstalled, and the modules compiled, in {time.monotonic() - began:.0f} s")
-    assert code == 0, (result, told[-4000:])
-    return installer
+    with new_lab(suite=bookworm_image if case.suite == "bookworm" else case.suite) as lab:
+        installer = new_installer(lab, bundle)
+        installer.timeout = 2400
+        began = time.monotonic()
+        code, result, told = installer()
+        print(f"\n{case.suite}, {case.driver}: installed, compiled, in {time.monotonic() - began:.0f} s")
+        assert code == 0, (result, told[-4000:])
+        yield installer
 
 
 def test_dkms_has_built_the_drivers_modules_for_the_bundles_kernel(
-    installed: Any, brought: dict[str, str], kernel: str
+    case: Case, installed: Any, brought: dict[str, str], kernel: str
 ) -> None:
     (driver,) = {upstream(version) for name, version in brought.items() if is_dkms(name)}
     node = installed.lab.node
+    assert branch(driver) == case.branch
     status = node.run("dkms status").stdout.splitlines()
-    assert status == [f"nvidia-current/{driver}, {kernel}, x86_64: installed"]
-    for module in MODULES:
+    assert status == [f"{case.driver}/{driver}, {kernel}, x86_64: installed"]
+    for module in case.modules:
         told = node.run(f"modinfo -k {kernel} {module}").stdout
         fields = dict(line.split(":", 1) for line in reversed(told.splitlines()) if ":" in line)
         assert fields["vermagic"].split()[0] == kernel, module
         assert fields["filename"].strip().startswith(f"/lib/modules/{kernel}/updates/dkms/"), module
         assert "DKMS module signing key" in fields["signer"], "a node with secure boot asks for one"
-    assert node.run(f"modinfo -k {kernel} -F version nvidia-current").stdout.strip() == driver
+    assert node.run(f"modinfo -k {kernel} -F version {case.driver}").stdout.strip() == driver
+
+
+def test_what_the_driver_is_asked_by_is_of_its_version(
+    case: Case, installed: Any, brought: dict[str, str]
+) -> None:
+    """Debian keeps the parts of several branches in folders of their own, and leads to one by links."""
+    (driver,) = {upstream(version) for name, version in brought.items() if is_dkms(name)}
+    node = installed.lab.node
+    library = node.run("readlink -f /usr/lib/x86_64-linux-gnu/libcuda.so.1").stdout.strip()
+    assert library.endswith(f"/libcuda.so.{driver}")
+    node.run("test -x /usr/bin/nvidia-smi && test -x /usr/bin/nvidia-persistenced")
+    assert f"modprobe -i {case.driver} " in node.run("modprobe --showconfig").stdout, "modprobe nvidia"
 
 
 def test_the_running_kernel_got_none_and_nothing_was_fetched_for_it(installed: Any, kernel: str) -> None:
@@ -95,9 +151,11 @@ def test_the_running_kernel_got_none_and_nothing_was_fetched_for_it(installed: A
     assert node.run("ip route get 1.1.1.1", check=False).returncode != 0, "there was no network"
 
 
-def test_the_second_run_changes_nothing_and_compiles_nothing(installed: Any, kernel: str) -> None:
+def test_the_second_run_changes_nothing_and_compiles_nothing(
+    case: Case, installed: Any, kernel: str
+) -> None:
     node = installed.lab.node
-    when = f"stat -c %Y /lib/modules/{kernel}/updates/dkms/nvidia-current.ko"
+    when = f"stat -c %Y /lib/modules/{kernel}/updates/dkms/{case.driver}.{case.suffix}"
     before = node.run(when).stdout
     code, result, told = installed()
     assert code == 0, (result, told[-4000:])

@@ -298,7 +298,15 @@ def test_one_thing_wrong_refuses_the_manifest(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"mig": ...}, {"firmware": []}, {"nvswitches": 16}, {"driver": 531}]
+    "changes",
+    [
+        {},
+        {"mig": ...},
+        {"firmware": []},
+        {"nvswitches": 16},
+        {"driver": 531},
+        {"disk_gb": 1, "nic_gbps": 9999},
+    ],
 )
 def test_what_a_bundle_needs_of_a_machine_is_read_back(
     changes: dict[str, Any], values: dict[str, Any]

@@ -62,6 +62,23 @@ def test_a_recording_is_judged_without_a_node(
     assert "8 h100-sxm" in done.out
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"disks": {"sda": {"size": "-5"}}}, "gpu-07: hardware: no machine has this: disk sda, sectors -5"),
+        ({"meminfo": f"MemTotal: {10**26} kB"}, "gpu-07: hardware: no machine has this: memory in kB 1000"),
+    ],
+)
+def test_a_recording_of_no_machine_ends_with_5_and_says_why(
+    appliance: Callable[..., Outcome], recording: Path, changed: dict[str, object], told: str
+) -> None:
+    recording.write_text(json.dumps(h100_node(**changed)))
+    done = appliance("hardware", "--recorded", recording)
+    assert done.code == 5
+    assert told in done.err
+    assert "edited or damaged" in done.err
+
+
 def test_a_machine_that_does_not_do_ends_with_5_and_the_table(
     appliance: Callable[..., Outcome], definition: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +38,10 @@ FULL = {
     "patch_gb": 150,
     "firmware": ["uefi", "tpm2", "memory-ecc"],
     "driver": 550,
+    "disk_gb": 1900,
+    "nic_gbps": 25,
 }
-NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"), 550)
+NEEDS = HardwareNeeds("h100-sxm", 8, 4, "", 4, 2048, 150, ("memory-ecc", "tpm2", "uefi"), 550, 1900, 25)
 
 
 def read(hardware: object) -> Hardware | None:
@@ -74,6 +77,10 @@ WRONG: dict[str, tuple[object, type[ApplianceError]]] = {
     "memory below nothing": ({**FULL, "memory_gib": -1}, DefinitionInvalid),
     "a driver's whole version": ({**FULL, "driver": "550.163.01"}, DefinitionInvalid),
     "a driver that is no branch": ({**FULL, "driver": 12}, DefinitionInvalid),
+    "a disk of nothing": ({**FULL, "disk_gb": 0}, DefinitionInvalid),
+    "a disk with its unit": ({**FULL, "disk_gb": "1900 GB"}, DefinitionInvalid),
+    "a link of nothing": ({**FULL, "nic_gbps": 0}, DefinitionInvalid),
+    "a link that no card has": ({**FULL, "nic_gbps": 25000}, DefinitionInvalid),
     "an unknown word": ({**FULL, "firmware": ["uefi", "coreboot"]}, DefinitionInvalid),
     "a word twice": ({**FULL, "firmware": ["uefi", "uefi"]}, DefinitionInvalid),
     "an unknown key": ({**FULL, "cpus": 2}, DefinitionInvalid),
@@ -115,9 +122,32 @@ def test_every_definition_that_ships_is_valid(path: Path) -> None:
     read_definition(path.read_bytes(), path)
 
 
+def test_the_definition_for_debian_13_is_that_for_12_with_another_driver() -> None:
+    """Two files that are to stay one: whoever mends the first is told of the second."""
+    twelve, thirteen = (
+        yaml.safe_load((BUNDLES / f"{name}.yaml").read_text()) for name in ("h100-vllm", "h100-vllm-trixie")
+    )
+    assert thirteen["target"] == {**twelve["target"], "suite": "trixie", "python": "3.13"}
+    old, new = (set(each["components"]["system"].pop("packages")) for each in (twelve, thirteen))
+    parts = ("libcuda1", "libnvidia-ml1", "libnvidia-ptxjitcompiler1", "nvidia-kernel-dkms", "nvidia-smi")
+    assert old - new == set(parts)
+    renamed = {re.sub(r"nvidia-(?=kernel|smi)", "nvidia-tesla-535-", part) for part in parts[3:]}
+    libraries = {f"libnvidia-tesla-535-{part}" for part in ("cfg1", "cuda1", "ml1", "ptxjitcompiler1")}
+    assert new - old == renamed | libraries
+    for each in (twelve, thirteen):
+        del each["target"], each["product"]
+    assert thirteen == twelve
+
+
 @pytest.mark.parametrize(
     ("definition", "plan"),
-    [("h100-vllm", "8b"), ("h100-70b", "70b"), ("h100-whisper", "speech"), ("h100-ollama", "ollama")],
+    [
+        ("h100-vllm", "8b"),
+        ("h100-vllm-trixie", "8b"),
+        ("h100-70b", "70b"),
+        ("h100-whisper", "speech"),
+        ("h100-ollama", "ollama"),
+    ],
 )
 def test_a_definition_asks_for_the_machine_that_its_plan_is_for(definition: str, plan: str) -> None:
     path = BUNDLES / f"{definition}.yaml"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.hardware.machine import Card, Disk, DriverModule, read_machine
+from appliance.hardware.readings import ImpossibleReadingError
 from appliance.node.remote.hardware import gather
 from tests.unit.hardware.nodes import KERNEL, base64_of, h100_node, signature_list, text, this_machine
 
@@ -77,6 +78,52 @@ def test_what_the_script_does_not_write_is_an_error(spoiled: dict[str, Any]) -> 
         read_machine(h100_node(**spoiled))
 
 
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "a disk of less than nothing": ({"disks": {"sda": {"size": "-5"}}}, "disk sda, sectors -5 x 512"),
+    "a disk beyond the kernel": ({"disks": {"sda": {"size": f"{1 << 54}"}}}, "disk sda, sectors"),
+    "a disk in words": ({"disks": {"sda": {"size": "big"}}}, "disk sda, sectors big"),
+    "memory of 10^26 kB": ({"meminfo": f"MemTotal: {10**26} kB"}, "memory in kB 1000000"),
+    "memory just beyond": ({"meminfo": f"MemTotal: {(1 << 42) + 1} kB"}, "memory in kB"),
+    "less than no memory": ({"meminfo": "MemTotal: -1 kB"}, "memory in kB -1"),
+    "a module of 10^26 GB": (
+        {"dmidecode": text("dmidecode-epyc.txt").replace("Size: 32 GB", f"Size: {10**26} GB", 1)},
+        "memory module 1000000",
+    ),
+    "less free than nothing": ({"disk_free": -1}, "bytes free -1"),
+    "free in text that is none": ({"disk_free": "9e9"}, "bytes free 9e9"),
+    "half a processor": ({"processors": 0.5}, "processors 0.5"),
+    "a million processors": ({"processors": 10**6}, "processors 1000000"),
+    "processors that are a yes": ({"processors": True}, "processors True"),
+    "nodes below none": ({"numa_nodes": -1}, "NUMA nodes -1"),
+    "errors below none": ({"edac": {"mc0": {"ue_count": "-1"}}}, "mc0 ue_count -1"),
+    "a link below none": ({"cards": {"eth0": {"speed": "-2"}}}, "card eth0, Mbit/s -2"),
+    "a link beyond the kernel": ({"cards": {"eth0": {"speed": f"{1 << 32}"}}}, "card eth0, Mbit/s"),
+    "headers that are a word": ({"headers": "no"}, "headers no, wanted true or false"),
+    "UEFI that is a number": ({"efi": {**h100_node()["efi"], "present": 0}}, "UEFI 0"),
+}
+
+
+@pytest.mark.parametrize(("changed", "told"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_number_that_no_machine_has_is_named(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(ImpossibleReadingError) as caught:
+        read_machine(h100_node(**changed))
+    assert str(caught.value).startswith(told)
+    assert "wanted" in str(caught.value)
+
+
+def test_the_largest_that_a_machine_may_have_is_taken() -> None:
+    machine = read_machine(
+        h100_node(
+            meminfo=f"MemTotal: {1 << 42} kB",
+            disks={"sda": {"size": f"{(1 << 54) - 1}"}, "loop0": {"size": "8"}, "sdb": {"size": "0"}},
+            cards={"a": {"speed": "400000"}, "b": {"speed": "-1"}, "c": {}, "d": {"speed": "4294967295"}},
+        )
+    )
+    assert machine.memory == 1 << 52
+    assert [(disk.name, disk.size) for disk in machine.disks] == [("sda", (1 << 63) - 512)]
+    assert [card.rate for card in machine.cards] == [400000, None, None, None]
+
+
 def test_a_missing_part_is_an_error() -> None:
     gathered = h100_node()
     for key in gathered:
@@ -84,7 +131,7 @@ def test_a_missing_part_is_an_error() -> None:
             read_machine({other: value for other, value in gathered.items() if other != key})
 
 
-@pytest.mark.parametrize("present", ["nvidia", "nvidia-current", "nvidia-current-open"])
+@pytest.mark.parametrize("present", ["nvidia", "nvidia-current", "nvidia-current-open", "nvidia-tesla-535"])
 def test_the_module_is_asked_for_by_debians_names_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
 ) -> None:

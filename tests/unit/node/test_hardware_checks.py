@@ -35,6 +35,9 @@ NEEDS = HardwareNeeds(
     memory_gib=2048,
     firmware=("iommu", "memory-ecc", "tpm2", "uefi"),
 )
+DISK = {"nvme0n1": {"size": f"{1920 * 10**9 // 512}", "model": "KIOXIA"}, "sda": {"size": "937703088"}}
+CARDS = {"ens1f0": {"speed": "25000", "driver": "mlx5_core"}, "eno1": {"speed": "-1", "driver": "igb"}}
+IPMI = "\n\nHandle 0x0050, DMI type 38, 18 bytes\nIPMI Device Information\n\tInterface Type: KCS\n"
 SMI = text("smi-h100.xml")
 
 
@@ -229,6 +232,47 @@ def test_secure_boot_stops_only_where_it_is_asked_for() -> None:
     assert stops(replace(NEEDS, firmware=("secure-boot",))) == ["secure-boot"]
     on = {**EFI, "secure_boot": SECURE_BOOT[True]}
     assert stops(replace(NEEDS, firmware=("secure-boot",)), efi=on) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "changed", "stopping"),
+    [
+        ({"disk_gb": 1920}, {"disks": DISK}, []),
+        ({"disk_gb": 1921}, {"disks": DISK}, ["disks"]),
+        ({"disk_gb": 2000}, {"disks": DISK | {"nvme1n1": DISK["nvme0n1"]}}, ["disks"]),  # not their sum
+        ({"disk_gb": 1}, {"disks": {}}, ["disks"]),
+        ({}, {"disks": {}}, []),
+        ({"nic_gbps": 25}, {"cards": CARDS}, []),
+        ({"nic_gbps": 26}, {"cards": CARDS}, ["network-cards"]),
+        ({"nic_gbps": 1}, {"cards": {"eno1": CARDS["eno1"]}}, ["network-cards"]),
+        ({}, {"cards": {}}, []),
+        ({"firmware": ("bmc",)}, {"dmidecode": text("dmidecode-epyc.txt") + IPMI}, []),
+        ({"firmware": ("bmc",)}, {}, ["bmc-interface"]),  # a recording of memory modules alone
+        ({"firmware": ("numa",)}, {}, []),
+        ({"firmware": ("numa",)}, {"pci": eight(gpu("53", numa_node="-1"))}, ["gpu-numa"]),
+        ({"firmware": ("numa",)}, {"pci": eight(gpu("53", numa_node="-1")), "numa_nodes": 1}, []),
+        ({"firmware": ("microcode",)}, {"vulnerabilities": {"mds": "Not affected"}}, []),
+        ({"firmware": ("microcode",)}, {"vulnerabilities": {"mds": "Vulnerable"}}, ["microcode"]),
+    ],
+)
+def test_what_a_definition_may_ask_for_stops_where_it_is_asked_for(
+    needs: dict[str, Any], changed: dict[str, Any], stopping: list[str]
+) -> None:
+    wanted = replace(HardwareNeeds("h100-sxm", 8), **needs)
+    checks = judged(wanted, **changed)
+    assert [name for name, check in checks.items() if check.stops] == stopping
+    for name in stopping:
+        assert checks[name].wanted != "not asked for"
+        assert checks[name].hint
+    assert stops(HardwareNeeds("h100-sxm", 8), **changed) == [], "and nowhere else"
+
+
+def test_disks_and_cards_are_told_beside_what_is_wanted_of_them() -> None:
+    checks = judged(replace(NEEDS, disk_gb=3840, nic_gbps=100), disks=DISK, cards=CARDS)
+    assert checks["disks"].found == "nvme0n1 1,920 GB KIOXIA, sda 480 GB"
+    assert checks["disks"].wanted == "one of 3,840 GB or more"
+    assert checks["network-cards"].found == "eno1 no link igb, ens1f0 25 Gbit/s mlx5_core"
+    assert checks["network-cards"].wanted == "one with a link of 100 Gbit/s or more"
 
 
 def test_slices_must_have_a_place_on_the_gpu_that_is_there() -> None:

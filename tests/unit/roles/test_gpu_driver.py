@@ -172,6 +172,67 @@ def test_a_gpu_that_is_cut_tells_nothing_of_the_whole_and_is_not_called_ailing(r
     assert rules.ailments(cut, ROWS.replace("64:00.0, No, No", "64:00.0, [N/A], [N/A]")), "that is whole"
 
 
+def report_of(*counts: str, bus: str = "00000000:53:00.0") -> str:
+    slices = "".join(
+        f"<mig_device><ecc_error_count><volatile_count><sram_uncorrectable>{count}</sram_uncorrectable>"
+        "</volatile_count></ecc_error_count></mig_device>"
+        for count in counts
+    )
+    return f'<nvidia_smi_log><gpu id="{bus}"><mig_devices>{slices}</mig_devices></gpu></nvidia_smi_log>'
+
+
+@pytest.mark.parametrize(
+    ("whole", "counts", "said"),
+    [
+        ("[N/A]", ["0", "0"], ""),
+        ("[N/A]", ["0", "2"], "2 memory errors"),
+        ("[N/A]", ["1", "2"], "3 memory errors"),
+        ("0", ["2"], "2 memory errors"),
+        ("5", ["2"], "5 memory errors"),
+        ("[N/A]", ["0", "N/A"], "unknown memory errors"),
+        ("[N/A]", [], ""),  # in MIG mode, and not cut yet
+        ("[Unknown Error]", ["0"], r"\[Unknown Error\] memory errors"),
+    ],
+)
+def test_errors_of_slices_count_though_the_whole_says_none(
+    rules: Any, whole: str, counts: list[str], said: str
+) -> None:
+    cut = HEALTHY.replace(
+        "53:00.0, Enabled, Enabled, 0, Disabled", f"53:00.0, Enabled, Enabled, {whole}, Enabled"
+    )
+    found = rules.ailments(cut, ROWS, report_of(*counts))
+    assert [bool(re.search(f"53:00.0: {said}", line)) for line in found] == ([True] if said else [])
+    other = rules.ailments(cut, ROWS, report_of(*counts, bus="00000000:64:00.0"))
+    assert all(whole in line for line in other), "another GPU's slices are not this one's"
+
+
+def test_errors_of_slices_are_seen_as_preflight_sees_them(rules: Any) -> None:
+    """On what a real A100 with slices said, and with an error in one of them."""
+    from appliance.hardware.nvidia_smi import parse_report
+
+    text = (Path(__file__).parents[1] / "hardware/recorded/smi-a100-mig.xml").read_text()
+    ailing = text.replace("<sram_uncorrectable>0<", "<sram_uncorrectable>4<", 1)
+    for report in (text, ailing):
+        (gpu,) = [each for each in parse_report(report).gpus if each.mig]
+        memory = f"00000000:{gpu.address[5:].upper()}, Enabled, Enabled, [N/A], Enabled\n"
+        errors = [line for line in rules.ailments(memory, "", report) if "memory errors" in line]
+        assert bool(errors) is bool(gpu.uncorrected)
+    assert gpu.uncorrected == 4
+    with pytest.raises(rules.InTheWay, match="answered with no report"):
+        rules.ailments(memory, "", "No devices were found")
+
+
+def test_the_report_is_asked_where_a_gpu_is_cut(
+    module: Any, rules: Any, ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = HEALTHY.replace("0, Disabled", "[N/A], Enabled", 1)
+    answers = {module.MEMORY: cut, module.ROWS: ROWS, module.REPORT: report_of("0", "3")}
+    monkeypatch.setattr(module, "run", lambda *command: answers[command])
+    have(module, monkeypatch, ready)
+    with pytest.raises(rules.InTheWay, match=r"53:00\.0: 3 memory errors"):
+        module.bring_about(UNITS, check=False)
+
+
 def test_cuda_is_called_for_each_slice_since_it_shows_no_more_than_one(rules: Any) -> None:
     assert rules.cuda_devices(WHOLE, MODES) is None
     assert rules.cuda_devices(CUT, MODES.replace("GPU-0, Disabled", "GPU-0, Enabled")) == [
@@ -220,13 +281,20 @@ def test_the_playbook_knows_the_drivers_that_the_builder_knows() -> None:
     for name in (
         "nvidia-open-kernel-dkms",
         "nvidia-kernel-dkms",
+        "nvidia-tesla-535-kernel-dkms",
+        "nvidia-tesla-kernel-dkms",
         "nvidia-dkms-580-server-open",
         "nvidia-kernel-open-dkms",
         "linux-modules-nvidia-580-server-open-6.8.0-60-generic",
     ):
         assert re.match(pattern, name)
         assert is_dkms(name) or prebuilt_for(name)
-    for name in ("nvidia-smi", "nvidia-persistenced", "linux-modules-6.8.0-60-generic"):
+    for name in (
+        "nvidia-smi",
+        "nvidia-tesla-535-smi",
+        "nvidia-persistenced",
+        "linux-modules-6.8.0-60-generic",
+    ):
         assert not re.match(pattern, name)
 
 
@@ -397,7 +465,9 @@ def test_the_call_of_cuda_runs_on_a_bare_python_and_fails_without_a_driver(modul
     assert "libcuda.so.1" in done.stderr
 
 
-@pytest.mark.parametrize("present", ["nvidia", "nvidia-current", "nvidia-current-open", "none"])
+@pytest.mark.parametrize(
+    "present", ["nvidia", "nvidia-current", "nvidia-current-open", "nvidia-tesla-535", "none"]
+)
 def test_debians_names_of_the_module_count_too(
     module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: str
 ) -> None:

@@ -207,7 +207,9 @@ def test_an_engine_may_be_its_makers_archive() -> None:
     assert "takes the name big-cloud" in str(caught.value.found)
 
 
-@pytest.mark.parametrize("name", ["h100-vllm", "h100-70b", "h100-whisper", "h100-ollama"])
+@pytest.mark.parametrize(
+    "name", ["h100-vllm", "h100-vllm-trixie", "h100-70b", "h100-whisper", "h100-ollama"]
+)
 def test_the_definitions_that_ship_say_how_they_are_served(name: str) -> None:
     from pathlib import Path
 

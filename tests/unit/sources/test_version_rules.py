@@ -24,6 +24,22 @@ DEBIAN = {
     "nvidia-persistenced": "550.163.01-1",
     "nvidia-smi": "550.163.01-2",
 }
+#: The branch that trixie keeps beside it, as resolved on 2026-11-30.
+TESLA = {
+    "firmware-nvidia-tesla-535-gsp": "535.274.02-1~deb13u1",
+    "libnvidia-tesla-535-cfg1": "535.274.02-1~deb13u1",
+    "libnvidia-tesla-535-cuda1": "535.274.02-1~deb13u1",
+    "libnvidia-tesla-535-ml1": "535.274.02-1~deb13u1",
+    "libnvidia-tesla-535-pkcs11-openssl3": "535.274.02-1~deb13u1",
+    "libnvidia-tesla-535-ptxjitcompiler1": "535.274.02-1~deb13u1",
+    "nvidia-kernel-common": "20240109+1",
+    "nvidia-modprobe": "570.133.07-1",
+    "nvidia-persistenced": "550.163.01-1",
+    "nvidia-tesla-535-alternative": "535.274.02-1~deb13u1",
+    "nvidia-tesla-535-kernel-dkms": "535.274.02-1~deb13u1",
+    "nvidia-tesla-535-kernel-support": "535.274.02-1~deb13u1",
+    "nvidia-tesla-535-smi": "535.274.02-1~deb13u1",
+}
 UBUNTU = {
     "libnvidia-compute-580-server": "580.105.08-0ubuntu1",
     "nvidia-dkms-580-server-open": "580.105.08-0ubuntu1",
@@ -74,7 +90,7 @@ def check(packages: dict[str, str], wheels: dict[str, str] | None = None, oldest
     check_versions({"driver": "debian", "system": "debian", "engine": "python"}, resolved, WHERE, oldest)
 
 
-@pytest.mark.parametrize("packages", [{}, DEBIAN, UBUNTU, NVIDIA, DCGM, {**UBUNTU, **DCGM}])
+@pytest.mark.parametrize("packages", [{}, DEBIAN, TESLA, UBUNTU, NVIDIA, DCGM, {**UBUNTU, **DCGM}])
 def test_what_belongs_together_is_accepted(packages: dict[str, str]) -> None:
     check(packages)
 
@@ -87,6 +103,7 @@ def names(packages: dict[str, str], *free: str) -> list[tuple[dict[str, str], st
     ("packages", "name"),
     [
         *names(DEBIAN, "nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"),
+        *names(TESLA, "nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"),
         *names(UBUNTU),
         *names(NVIDIA, "nvidia-persistenced"),
         *names(DCGM, "datacenter-gpu-manager-exporter"),
@@ -109,6 +126,14 @@ def test_one_digit_in_one_package_refuses_the_lock(packages: dict[str, str], nam
 @pytest.mark.parametrize("name", ["nvidia-modprobe", "nvidia-kernel-common", "nvidia-persistenced"])
 def test_what_need_not_match_may_differ(name: str) -> None:
     check({**DEBIAN, name: "999.1-1"})
+
+
+def test_persistenced_that_brings_a_library_of_its_own_branch_is_refused() -> None:
+    """Of what Debian's persistenced may have, apt takes the first, unless another is named."""
+    with pytest.raises(VersionsDiffer) as caught:
+        check({**TESLA, "libnvidia-cfg1": "550.163.01-2", "nvidia-alternative": "550.163.01-2"})
+    assert caught.value.found == "libnvidia-cfg1 550.163.01, nvidia-alternative 550.163.01"
+    assert caught.value.wanted == "535.274.02 for each, as of nvidia-tesla-535-kernel-dkms"
 
 
 def test_a_packages_own_revision_may_differ() -> None:
@@ -170,6 +195,9 @@ def test_a_driver_that_does_not_compile_for_its_kernel_is_refused() -> None:
     with pytest.raises(VersionsDiffer, match="issue 1272"):
         check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-4~bpo13+1"})
     check({**DEBIAN, **HEADERS, "nvidia-open-kernel-dkms": "550.163.01-5"})  # may be mended
+    proprietary = {name: version for name, version in DEBIAN.items() if "open" not in name}
+    check({**proprietary, **HEADERS, "nvidia-kernel-dkms": "550.163.01-2"})  # decision 99: it compiles
+    check({**TESLA, **HEADERS})
     check({**DEBIAN, "linux-headers-6.12.96+deb13-amd64": "6.12.96-1"})
     check({**DEBIAN, "linux-headers-6.12.118+deb13-common": "6.12.118-1"})
 
