@@ -46,12 +46,18 @@ def with_tiny_model(folder: Path) -> Path:
     return _written(folder / SHIPPED.name, shipped)
 
 
-def with_demonstrations_engine(folder: Path) -> Path:
-    """The driver and the other packages alone, with what the demonstration serves, in a new folder."""
-    shipped, demo = read_shipped(), read_shipped(DEMO)
+def with_demonstrations_engine(
+    folder: Path, file: Path = SHIPPED, target: Mapping[str, str] | None = None
+) -> Path:
+    """The driver and the other packages alone, with what the demonstration serves, in a new folder.
+
+    ``target``: another release than the definition's, whose packages have the same names.
+    """
+    shipped, demo = read_shipped(file), read_shipped(DEMO)
     parts = {name: demo["components"][name] for name in ("model", "engine", "toolkit")}
     parts["system"] = shipped["components"]["system"]
-    changed = {"product": "driver-test", "target": shipped["target"], "components": parts, "parity": 0}
+    target = target or shipped["target"]
+    changed = {"product": "driver-test", "target": target, "components": parts, "parity": 0}
     folder.mkdir(parents=True)
     return _written(folder / "driver-test.yaml", {**demo, **changed})
 

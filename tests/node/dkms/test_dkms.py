@@ -13,20 +13,19 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from appliance.hardware.driver_packages import branch, headers_for, is_dkms, upstream
+from tests.node.shipped import BUNDLES, DEMO, read_shipped, with_demonstrations_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.node, pytest.mark.archive, pytest.mark.dkms]
 
-BUNDLES = Path(__file__).resolve().parents[3] / "bundles"
 PARTS = ("", "-modeset", "-drm", "-uvm")
 
 
@@ -68,19 +67,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 def bundle(case: Case, new_bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with the driver's packages as they ship; it asks for no hardware, as the node has none."""
     folder = tmp_path_factory.mktemp("driver")
-    shipped, demo = (
-        yaml.safe_load((BUNDLES / f"{name}.yaml").read_text()) for name in (case.definition, "demo")
-    )
-    components = {name: demo["components"][name] for name in ("model", "engine", "toolkit")}
-    values = {
-        **demo,
-        "product": "driver-test",
-        "target": demo["target"] if case.suite == "trixie" else shipped["target"],
-        "components": {**components, "system": shipped["components"]["system"]},
-        "parity": 0,
-    }
-    definition = folder / "driver-test.yaml"
-    definition.write_text(yaml.safe_dump(values, sort_keys=False))
+    target = read_shipped(DEMO)["target"] if case.suite == "trixie" else None
+    definition = with_demonstrations_engine(folder / "plan", BUNDLES / f"{case.definition}.yaml", target)
     made: Path = new_bundle(definition, folder)
     return made
 
