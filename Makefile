@@ -31,7 +31,7 @@ test-vllm: $(READY) ## Only this: real vLLM on a practice node, from a bundle; g
 test-dkms: $(READY) ## Only this: NVIDIA's drivers compiled by dkms on practice nodes, from bundles; half an hour for each of three
 	$(PYTEST) -m dkms -s
 
-test-h100: $(READY) ## Only this: bundles/h100-vllm.yaml built, and installed on a practice node; 50 GB and half an hour
+test-h100: $(READY) ## Only this: bundles/h100-vllm.yaml built, and installed on a practice node; 50 GB and a quarter of an hour
 	$(PYTEST) -m h100 -s
 
 test-vm: $(READY) ## Only the tests on virtual machines in software emulation: minutes
