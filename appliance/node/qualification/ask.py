@@ -120,6 +120,11 @@ class Answers:
         return seconds if isinstance(seconds, int | float) else None
 
     @property
+    def wanted(self) -> str:
+        """What has to be in the answer, in words."""
+        return f"a text of {HEARD} s of sound" if self.task else "words in it"
+
+    @property
     def proper(self) -> bool:
         """Whether it is an answer: words in a chat; of a tone a text, which may well be empty."""
         if not self.task:

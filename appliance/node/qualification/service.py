@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from appliance.definition.partition import UNIT
-from appliance.node.qualification.ask import HEARD
 from appliance.node.qualification.finding import Finding, lines, not_run, together
 
 if TYPE_CHECKING:
@@ -225,8 +224,7 @@ def judge_confined(service: Service) -> Finding:
 
 def judge_answer(answers: Answers, model: str) -> Finding:
     """The model answers what it is asked, under the name that was signed."""
-    words = f"a text of {HEARD} s of sound" if answers.task else "words in it"
-    wanted = f"status 200 from {answers.path} with {words}, and a model named {model!r}"
+    wanted = f"status 200 from {answers.path} with {answers.wanted}, and a model named {model!r}"
     answer = answers.said
     if answer["status"] != 200:  # noqa: PLR2004 - HTTP
         trouble = str(answer["trouble"] or "no trouble named")[:300]
