@@ -62,6 +62,7 @@ def lock(
     from appliance.sources.building import renumbered_lock
     from appliance.sources.definition_files import default_lock_path, open_definition
     from appliance.sources.locking import lock_definition, time_of_lock, write_lock
+    from appliance.sources.served import serving_engine
     from appliance.sources.station import open_station
 
     if keep is not None:
@@ -71,9 +72,11 @@ def lock(
         shown = progress()
         station = open_station(definition, store=store, mirror=mirror, progress=shown)
         locked = lock_definition(read, station, created=time_of_lock(os.environ))
-        model = locked.components[read.definition.inference.model].artefacts
-        if not_compared := check_locked_model(read, model, station.store):
-            shown.note(not_compared)
+        artefacts = {name: component.artefacts for name, component in locked.components.items()}
+        if serving_engine(read, artefacts) is not None:  # what another one reads nobody here knows
+            model = artefacts[read.definition.inference.model]
+            if not_compared := check_locked_model(read, model, station.store):
+                shown.note(not_compared)
     path = out or default_lock_path(definition)
     write_lock(path, locked)
 

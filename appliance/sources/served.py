@@ -52,7 +52,7 @@ def check_served(
             wanted=f"one of: {_named(held)}",
             where=where(("inference", "file")),
         )
-    engine = _engine(read, resolved)
+    engine = serving_engine(read, resolved)
     if engine is None:
         progress.note(
             f"component {served.engine} brings no engine that this version can run, or several "
@@ -84,13 +84,14 @@ def check_served(
 
 def oldest_driver(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> int:
     """The oldest branch of the driver that will do for what serves on GPUs; 0 where nothing says it."""
-    hardware, engine = read.definition.hardware, _engine(read, resolved)
+    hardware, engine = read.definition.hardware, serving_engine(read, resolved)
     if hardware is None:
         return 0
     return max(hardware.driver or 0, engine.driver if engine else 0)
 
 
-def _engine(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> Engine | None:
+def serving_engine(read: ReadDefinition, resolved: Mapping[str, Sequence[Artefact]]) -> Engine | None:
+    """The engine that is to serve; None where it is not known here."""
     component = read.definition.inference.engine
     brought = resolved[component]
     if read.definition.components[component].kind == "files":
