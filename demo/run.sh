@@ -55,7 +55,7 @@ ip netns delete "$operator" 2>/dev/null || true
 ip netns add "$operator"
 ip -netns "$operator" link set lo up
 show_at_desk appliance lab up "$lab" --json > "$out/lab.json"
-inventory=/var/lib/appliance-lab/$lab/inventory
+inventory=${APPLIANCE_LAB_FOLDER:-/var/lib/appliance-lab}/$lab/inventory
 
 step "Gapped side: install from the bundle alone"
 show_at_desk appliance install "$bundle" --inventory "$inventory" --trust "$out/trust/root.1.json" --state "$out/state"
