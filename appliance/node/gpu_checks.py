@@ -82,7 +82,7 @@ def _nodes(machine: Machine, *, asked: bool) -> Check:
     spread = Counter("unknown" if each.numa is None else f"node {each.numa}" for each in machine.gpus)
     return Check(
         "gpu-numa",
-        None if not machine.gpus else "unknown" not in spread or machine.numa_nodes < 2,  # noqa: PLR2004
+        None if not machine.gpus else "unknown" not in spread or machine.numa_nodes < 2,  # noqa: PLR2004 - with one node, all are near
         ", ".join(f"{count} at {node}" for node, count in sorted(spread.items())) or "no GPU",
         f"each GPU at one of the {machine.numa_nodes} NUMA nodes",
         "enable NUMA (ACPI SRAT, no node interleaving) in the firmware",

@@ -178,7 +178,7 @@ def test_a_patch_of_keys_alone_says_what_stays_installed(
     manifest = SimpleNamespace(product="demo", version="2.0.0", sequence=2)
     bundle: Any = SimpleNamespace(manifest=manifest, digest="b" * 64)
     learnt = [Installed(bundle, Stage.RECORD, False)]
-    done = Applied(bundle, learnt, stays={"gpu-01": LINE["from"]})  # type: ignore[dict-item]
+    done = Applied(bundle, learnt, stays={"gpu-01": LINE["from"]})  # type: ignore[dict-item]  # a line of a history has what is shown
     monkeypatch.setattr(apply, "apply_patch", lambda *_, **__: done)
     monkeypatch.setattr(roots, "load_root", lambda *_: b"root")
     told = appliance("patch", "apply", "/media/p", "-i", EXAMPLE).out
